@@ -1,0 +1,84 @@
+package corastream_test
+
+import (
+	"encoding/json"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/corastream/corastream"
+
+// allowed is the table of docs/architecture.md: folder -> what its non-test code may import beside the standard library
+// and zerolog, which any stage may use. The longest matching folder counts.
+var allowed = map[string][]string{
+	"":                 {},
+	"kernels":          {"golang.org/x/sys"},
+	"kernels/cuda":     {module + "/kernels", "gorgonia.org/cu"},
+	"store":            {module, "github.com/dgraph-io/badger"},
+	"ingest":           {module, "github.com/segmentio/kafka-go", "github.com/goccy/go-json"},
+	"ingest/devbroker": {"github.com/twmb/franz-go"},
+	"cfstream":         {module, module + "/kernels"},
+	"generator":        {module, module + "/kernels", "gorgonia.org/gorgonia", "gorgonia.org/tensor", "go4.org/unsafe/assume-no-moving-gc", "gonum.org/v1/gonum"},
+	"serve":            {module, module + "/kernels", "github.com/prometheus/client_golang", "golang.org/x/text", "golang.org/x/sys"},
+	"replay":           {module, "gonum.org/v1/gonum"},
+	"configs":          {},
+	"cmd":              {""},
+}
+
+// TestImportsFlowOneWay holds the real imports against the table: stages meet only through the root package.
+func TestImportsFlowOneWay(t *testing.T) {
+	cmd := exec.Command("go", "list", "-json=ImportPath,Imports", "./...")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	seen := 0
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p struct {
+			ImportPath string
+			Imports    []string
+		}
+		if err := dec.Decode(&p); err == io.EOF {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		seen++
+		folder := strings.TrimPrefix(strings.TrimPrefix(p.ImportPath, module), "/")
+		rule, own := lookup(folder)
+		if rule == nil {
+			t.Errorf("folder %q is not in the table", folder)
+			continue
+		}
+		for _, imp := range p.Imports {
+			if !strings.Contains(strings.SplitN(imp, "/", 2)[0], ".") || imp == "github.com/rs/zerolog" ||
+				own != "" && within(imp, module+"/"+own) {
+				continue
+			}
+			if !slices.ContainsFunc(rule, func(r string) bool { return r == "" || imp == r || r != module && within(imp, r) }) {
+				t.Errorf("%s imports %s, which the table forbids", folder, imp)
+			}
+		}
+	}
+	if seen < len(allowed)-2 {
+		t.Errorf("only %d packages seen: is the list complete?", seen)
+	}
+}
+
+func lookup(folder string) ([]string, string) {
+	for f := folder; ; {
+		if r, ok := allowed[f]; ok && (f != "" || folder == "") {
+			return r, f
+		}
+		i := strings.LastIndexByte(f, '/')
+		if i < 0 {
+			return nil, ""
+		}
+		f = f[:i]
+	}
+}
+
+func within(path, dir string) bool { return path == dir || strings.HasPrefix(path, dir+"/") }

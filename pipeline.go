@@ -1,0 +1,252 @@
+package corastream
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Pipeline joins the stages. Two rhythms share it: Learn runs at the log's pace and never waits for the LLM; Recommend
+// runs at the LLM's pace over a coalesced set of moved users. Generator, Scorer, Encoder, Basis and Monitor may be nil.
+type Pipeline struct {
+	Config      PipelineConfig
+	Source      Source
+	Store       Store
+	Learner     Learner
+	Predictor   Predictor
+	Retriever   Retriever
+	Encoder     Encoder
+	Basis       Basis
+	Generator   Generator
+	Scorer      Scorer
+	Sink        Sink
+	DeadLetters DeadLetters
+	Monitor     Monitor
+	Versions    Versions // of the generator and the LLM in use
+	Stats       Stats
+	Warn        func(what string, err error)
+	Now         func() time.Time
+
+	once   sync.Once
+	debts  chan struct{} // somebody is owed a recommendation
+	unread chan struct{} // an item waits to be read
+}
+
+// Run drives the stages until the source ends and every debt is paid, or ctx is cancelled; both return nil.
+func (p *Pipeline) Run(ctx context.Context) error {
+	p.init()
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	learnt := make(chan struct{})
+	var wg sync.WaitGroup
+	stage := func(name string, run func(context.Context) error) {
+		wg.Go(func() {
+			if err := run(ctx); err != nil && ctx.Err() == nil {
+				fail(fmt.Errorf("%s: %w", name, err))
+			}
+		})
+	}
+	stage("learn", func(ctx context.Context) error { defer close(learnt); return p.learn(ctx) })
+	stage("read catalogue", func(ctx context.Context) error { return p.readCatalogue(ctx, learnt) })
+	stage("recommend", func(ctx context.Context) error { return p.recommend(ctx, learnt) })
+	wg.Wait()
+	if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// learn: log -> dead letters, then one transaction per micro-batch -> debts. No LLM is ever called from here.
+func (p *Pipeline) learn(ctx context.Context) error {
+	for {
+		batch, err := p.Source.Next(ctx)
+		if errors.Is(err, ErrEnd) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := p.LearnBatch(ctx, batch); err != nil {
+			return err
+		}
+	}
+}
+
+// LearnBatch applies one batch: bad records are buried first, so that the offset never passes one that is not.
+func (p *Pipeline) LearnBatch(ctx context.Context, b Batch) error {
+	p.init()
+	if len(b.Bad) > 0 {
+		if err := p.DeadLetters.Bury(ctx, b.Bad); err != nil {
+			return fmt.Errorf("bury %d dead letters: %w", len(b.Bad), err)
+		}
+		p.Stats.DeadLetters.Add(int64(len(b.Bad)))
+	}
+	done, err := p.Store.Commit(ctx, b, func(s State, ev Event) error {
+		if p.Monitor != nil {
+			before, err := PairOf(s, p.Predictor, ev.User, ev.Item)
+			if err != nil {
+				return err
+			}
+			p.Monitor.Observe(ev, before)
+		}
+		return p.Learner.Learn(s, ev)
+	})
+	if err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	p.Stats.Events.Add(int64(done.Learnt))
+	p.Stats.Duplicates.Add(int64(done.Duplicates))
+	if err := p.moved(ctx, done.Items); err != nil {
+		return err
+	}
+	wake(p.debts)
+	wake(p.unread)
+	return nil
+}
+
+// readCatalogue: new items -> frozen LLM -> content vectors, joined as item data in their own transaction.
+func (p *Pipeline) readCatalogue(ctx context.Context, learnt <-chan struct{}) error {
+	if p.Encoder == nil || p.Basis == nil {
+		return nil
+	}
+	return p.rounds(ctx, p.unread, learnt, func() (int, error) {
+		items, err := p.Store.Unread(p.Config.ReadBatch)
+		if err != nil || len(items) == 0 {
+			return 0, err
+		}
+		states, err := p.Encoder.Encode(ctx, items)
+		if err != nil {
+			return 0, err
+		}
+		ids := make([]string, len(items))
+		for i := range items {
+			if items[i].Content, err = p.Basis.Content(states[i]); err != nil {
+				return 0, fmt.Errorf("item %q: %w", items[i].ID, err)
+			}
+			ids[i] = items[i].ID
+		}
+		if err := p.Store.Join(ctx, items); err != nil {
+			return 0, err
+		}
+		p.Stats.ItemsRead.Add(int64(len(items)))
+		return len(items), p.moved(ctx, ids)
+	})
+}
+
+// recommend: debts -> recommendations -> topic -> settled. A debt is settled only after the broker has the answer.
+func (p *Pipeline) recommend(ctx context.Context, learnt <-chan struct{}) error {
+	return p.rounds(ctx, p.debts, learnt, func() (int, error) {
+		owed, err := p.Store.Owed(p.Config.RecommendBatch)
+		if err != nil || len(owed) == 0 {
+			return 0, err
+		}
+		recs, err := p.Recommend(ctx, owed)
+		if err != nil {
+			return 0, err
+		}
+		if err := p.Sink.Publish(ctx, recs); err != nil {
+			return 0, err
+		}
+		p.Stats.published(recs, p.Now())
+		return len(owed), p.Store.Settle(ctx, owed)
+	})
+}
+
+// Recommend makes one recommendation for each debt: candidates by CF, W_A from the embeddings as they stand, the frozen
+// LLM's score with those weights. Without weights or LLM, or when they fail, the CF score ranks and the answer says so.
+func (p *Pipeline) Recommend(ctx context.Context, owed []Owed) ([]Recommendation, error) {
+	p.init()
+	slates := make([]slate, len(owed))
+	if err := p.Store.View(ctx, func(s State) error {
+		for i, o := range owed {
+			var err error
+			if slates[i], err = p.slate(s, o); err != nil {
+				return fmt.Errorf("candidates of %q: %w", o.User, err)
+			}
+		}
+		return nil
+	}); err != nil {
+		return nil, err
+	}
+	var pairs []Pair
+	var prompts []Prompt
+	for _, s := range slates {
+		pairs, prompts = append(pairs, s.pairs...), append(prompts, s.prompts...)
+	}
+	logits, err := p.score(ctx, pairs, prompts)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if err != nil && !errors.Is(err, ErrDegraded) {
+		p.Stats.Degraded.Add(1)
+		p.Warn("scoring by CF alone", err)
+	}
+	recs := make([]Recommendation, len(owed))
+	for i, s := range slates {
+		n := len(s.pairs)
+		if err == nil {
+			s.logits, logits = logits[:n], logits[n:]
+		}
+		recs[i] = p.answer(owed[i], s)
+	}
+	return recs, nil
+}
+
+// score: pairs -> W_A -> frozen LLM.
+func (p *Pipeline) score(ctx context.Context, pairs []Pair, prompts []Prompt) ([]Logits, error) {
+	if p.Generator == nil || p.Scorer == nil {
+		return nil, ErrDegraded
+	}
+	weights, projection, err := p.Generator.Weights(ctx, pairs)
+	if err != nil {
+		return nil, fmt.Errorf("generate weights: %w", err)
+	}
+	logits, err := p.Scorer.Score(ctx, prompts, weights, projection)
+	if err != nil {
+		return nil, fmt.Errorf("score: %w", err)
+	}
+	if i := slices.IndexFunc(logits, func(l Logits) bool { return l.P() != l.P() }); i >= 0 {
+		return nil, fmt.Errorf("score of item %q is not a number", prompts[i].ItemID)
+	}
+	return logits, nil
+}
+
+// answer ranks one slate.
+func (p *Pipeline) answer(o Owed, s slate) Recommendation {
+	r := Recommendation{
+		User: o.User, Cause: o.Cause, Oldest: o.Oldest, Made: p.Now(), Candidates: len(s.pairs),
+		Versions: p.Versions, Cold: s.cold,
+	}
+	r.Versions.User = s.version
+	if s.logits == nil {
+		r.Degraded, r.Versions.Generator, r.Versions.LLM = "cf", "", ""
+	}
+	for i, pair := range s.pairs {
+		item := Scored{Item: pair.ItemID, Title: s.prompts[i].Title, CF: sigmoid(pair.Logit()), Propensity: 1}
+		item.Score = item.CF
+		if s.logits != nil {
+			item.Score = s.logits[i].P()
+		}
+		r.Items = append(r.Items, item)
+	}
+	slices.SortStableFunc(r.Items, func(a, b Scored) int {
+		return cmp.Or(cmp.Compare(b.Score, a.Score), cmp.Compare(b.CF, a.CF), cmp.Compare(a.Item, b.Item))
+	})
+	n := p.Config.Items
+	if o.Request != nil {
+		r.RequestID = o.Request.ID
+		if o.Request.N > 0 {
+			n = o.Request.N
+		}
+	}
+	r.Items = r.Items[:min(n, len(r.Items))]
+	for i := range r.Items {
+		r.Items[i].Rank = i + 1
+	}
+	r.ID = recommendationID(r)
+	return r
+}

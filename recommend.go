@@ -1,0 +1,211 @@
+package corastream
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+)
+
+// PipelineConfig bounds the pipeline's queues and answers.
+type PipelineConfig struct {
+	// Candidates scored by the LLM for each recommendation. Default 20, range 1..500.
+	Candidates int `yaml:"candidates"`
+	// Items in a recommendation. Default 10, range 1..Candidates.
+	Items int `yaml:"items"`
+	// RecommendBatch is how many users one scoring batch serves. Default 16, range 1..1024.
+	RecommendBatch int `yaml:"recommend_batch"`
+	// ReadBatch is how many catalogue items are read by the LLM at once. Default 32, range 1..1024.
+	ReadBatch int `yaml:"read_batch"`
+	// History is how many liked titles go into a `history` prompt; 0 makes `item` prompts. Default 0, range 0..50.
+	History int `yaml:"history"`
+}
+
+// DefaultPipelineConfig returns the defaults above.
+func DefaultPipelineConfig() PipelineConfig {
+	return PipelineConfig{Candidates: 20, Items: 10, RecommendBatch: 16, ReadBatch: 32}
+}
+
+// Validate reports all problems at once.
+func (c PipelineConfig) Validate() error {
+	return errors.Join(
+		inRange("candidates", c.Candidates, 1, 500), inRange("items", c.Items, 1, c.Candidates),
+		inRange("recommend_batch", c.RecommendBatch, 1, 1024), inRange("read_batch", c.ReadBatch, 1, 1024),
+		inRange("history", c.History, 0, 50))
+}
+
+func inRange(key string, v, lo, hi int) error {
+	if v < lo || v > hi {
+		return Usagef(key, fmt.Sprintf("choose from %d to %d", lo, hi), "%d is out of range", v)
+	}
+	return nil
+}
+
+// PairOf gathers what CF knows of a user and an item.
+func PairOf(s State, p Predictor, user, item string) (Pair, error) {
+	u, err := s.User(user)
+	if err != nil {
+		return Pair{}, err
+	}
+	vec, err := p.UserVector(s, u)
+	if err != nil {
+		return Pair{}, err
+	}
+	return pairWith(s, p, user, vec, item)
+}
+
+func pairWith(s State, p Predictor, user string, vec Embedding, item string) (Pair, error) {
+	shared, err := s.Shared()
+	if err != nil {
+		return Pair{}, err
+	}
+	it, err := s.Item(item)
+	if err != nil {
+		return Pair{}, err
+	}
+	itemVec, err := p.ItemVector(s, it)
+	if err != nil {
+		return Pair{}, err
+	}
+	return Pair{UserID: user, ItemID: item, Mu: shared.Bias, User: vec, Item: itemVec}, nil
+}
+
+// slate is one user's candidates on their way to an answer.
+type slate struct {
+	pairs   []Pair
+	prompts []Prompt
+	logits  []Logits // nil when degraded
+	version uint64
+	cold    bool
+}
+
+func (p *Pipeline) slate(s State, o Owed) (slate, error) {
+	u, err := s.User(o.User)
+	if err != nil {
+		return slate{}, err
+	}
+	vec, err := p.Predictor.UserVector(s, u)
+	if err != nil {
+		return slate{}, err
+	}
+	ids, err := p.candidates(u, vec, o.Request)
+	if err != nil {
+		return slate{}, err
+	}
+	history, err := likedTitles(s, u, p.Config.History)
+	if err != nil {
+		return slate{}, err
+	}
+	out := slate{version: u.Version, cold: len(u.History) == 0}
+	for _, id := range ids {
+		pair, err := pairWith(s, p.Predictor, o.User, vec, id)
+		if err != nil {
+			return slate{}, err
+		}
+		it, err := s.Item(id)
+		if err != nil {
+			return slate{}, err
+		}
+		out.pairs = append(out.pairs, pair)
+		out.prompts = append(out.prompts, Prompt{ItemID: id, Title: it.Title, Fields: it.Fields, History: history})
+	}
+	return out, nil
+}
+
+func (p *Pipeline) candidates(u *UserState, vec Embedding, r *Request) ([]string, error) {
+	if r != nil && len(r.Candidates) > 0 {
+		return r.Candidates, nil
+	}
+	skip := make(map[string]bool, len(u.History))
+	for _, h := range u.History {
+		skip[h.Item] = true
+	}
+	n := p.Config.Candidates
+	if r != nil {
+		for _, id := range r.Exclude {
+			skip[id] = true
+		}
+		n = max(n, r.N)
+	}
+	return p.Retriever.Candidates(vec, n, func(id string) bool { return skip[id] })
+}
+
+func likedTitles(s State, u *UserState, n int) ([]string, error) {
+	if n == 0 {
+		return nil, nil
+	}
+	var titles []string
+	for _, id := range u.Liked(n) {
+		it, err := s.Item(id)
+		if err != nil {
+			return nil, err
+		}
+		if it.Title != "" {
+			titles = append(titles, it.Title)
+		}
+	}
+	return titles, nil
+}
+
+// recommendationID hashes what decides the answer: the user, its cause and the versions.
+func recommendationID(r Recommendation) string {
+	h := sha256.New()
+	fmt.Fprintf(h, "%q %q %d %d %q %d %q %q", r.User, r.Cause.Topic, r.Cause.Partition, r.Cause.Offset,
+		r.RequestID, r.Versions.User, r.Versions.Generator, r.Versions.LLM)
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+func sigmoid(z float32) float32 { return float32(1 / (1 + math.Exp(-float64(z)))) }
+
+func (p *Pipeline) init() {
+	p.once.Do(func() {
+		p.debts, p.unread = make(chan struct{}, 1), make(chan struct{}, 1)
+		if p.Now == nil {
+			p.Now = time.Now
+		}
+		if p.Warn == nil {
+			p.Warn = func(string, error) {}
+		}
+	})
+}
+
+// moved tells the retriever which items changed.
+func (p *Pipeline) moved(ctx context.Context, items []string) error {
+	if len(items) == 0 || p.Retriever == nil {
+		return nil
+	}
+	return p.Store.View(ctx, func(s State) error { return p.Retriever.Moved(s, items) })
+}
+
+// rounds calls work until it finds nothing to do, then waits to be woken; after `last` is closed it ends once idle.
+func (p *Pipeline) rounds(ctx context.Context, awake, last <-chan struct{}, work func() (int, error)) error {
+	for ending := false; ; {
+		n, err := work()
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			continue
+		}
+		if ending {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-awake:
+		case <-last:
+			ending = true
+		}
+	}
+}
+
+func wake(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,80 @@
+package corastream
+
+import "context"
+
+// Source reads micro-batches. It starts each partition at the store's watermark; ErrEnd says a bounded log is used up.
+type Source interface {
+	Next(ctx context.Context) (Batch, error)
+}
+
+// State is what learners and predictors see. Within Store.Commit every record handed out is a working copy that the
+// transaction will write; within Store.View it is read-only. An unknown id gives a fresh record with Version 0.
+type State interface {
+	Shared() (*Embedding, error) // mu (Bias) and w (Vec)
+	User(id string) (*UserState, error)
+	Item(id string) (*ItemState, error)
+	Items() int                            // how many items are known
+	ItemAt(seq uint32) (*ItemState, error) // by dense index, for sampling
+}
+
+// Store keeps state, offsets, histories and debts; Commit and Join are one transaction each.
+type Store interface {
+	Commit(ctx context.Context, b Batch, learn func(State, Event) error) (Commit, error)
+	Join(ctx context.Context, items []Item) error // content vectors join their items
+	View(ctx context.Context, read func(State) error) error
+	Unread(n int) ([]Item, error) // catalogue items whose content has not been read, oldest first
+	Owed(n int) ([]Owed, error)   // requests first, then moved users, oldest first
+	Settle(ctx context.Context, paid []Owed) error
+}
+
+// Learner moves embeddings by one event. Pure: no clock, no network, no goroutine; equal events give equal bytes.
+type Learner interface {
+	Learn(s State, ev Event) error
+}
+
+// Predictor hands out e_u and e_i as they stand.
+type Predictor interface {
+	UserVector(s State, u *UserState) (Embedding, error)
+	ItemVector(s State, it *ItemState) (Embedding, error)
+}
+
+// Retriever finds candidates by CF score; Moved tells it which items changed.
+type Retriever interface {
+	Moved(s State, items []string) error
+	Candidates(user Embedding, n int, skip func(item string) bool) ([]string, error)
+}
+
+// Encoder reads items with the frozen LLM; Basis projects what it read to c_i [m].
+type (
+	Encoder interface {
+		Encode(ctx context.Context, items []Item) ([]States, error)
+	}
+	Basis interface {
+		Content(States) ([]float32, error)
+	}
+)
+
+// Generator makes W_A for pairs, with the projection that belongs to it.
+type Generator interface {
+	Weights(ctx context.Context, pairs []Pair) ([]Weights, *Projection, error)
+}
+
+// Scorer runs the frozen LLM over prompts, each with its own weights; nil weights score the base model.
+type Scorer interface {
+	Score(ctx context.Context, prompts []Prompt, w []Weights, p *Projection) ([]Logits, error)
+}
+
+// Sink publishes recommendations, DeadLetters bad records; both return when the broker has them.
+type (
+	Sink interface {
+		Publish(ctx context.Context, recs []Recommendation) error
+	}
+	DeadLetters interface {
+		Bury(ctx context.Context, letters []DeadLetter) error
+	}
+)
+
+// Monitor sees each event just before it is learnt, with the embeddings of that moment. It must not block.
+type Monitor interface {
+	Observe(ev Event, before Pair)
+}

@@ -1,0 +1,339 @@
+package corastream
+
+import (
+	"math"
+	"time"
+)
+
+// Partition names one partition of one topic.
+type Partition struct {
+	Topic string
+	ID    int32
+}
+
+// Position is where a record lies in Kafka.
+type Position struct {
+	Topic     string
+	Partition int32
+	Offset    int64
+}
+
+// Event is one interaction. The learner sees Label and Weight; Kind is what the producer called it.
+type Event struct {
+	Pos  Position
+	ID   string // the producer's id, for dropping repeats; "" when it gave none
+	User string
+	Item string
+	Kind string // "rating", "click", "impression", ...
+	// Label is the learning target in [0,1]: 1 liked or clicked, 0 not.
+	Label float32
+	// Weight scales the gradient; 1 is the default of every kind.
+	Weight float32
+	// Implicit events are positive only: the learner draws negatives for them.
+	Implicit bool
+	Time     time.Time // when it happened
+	Appended time.Time // when the broker appended it; freshness counts from here
+}
+
+// Positive says whether the event belongs to the user's liked items.
+func (e Event) Positive() bool { return e.Label >= 0.5 }
+
+// Item is a catalogue record.
+type Item struct {
+	ID        string
+	Title     string
+	Fields    map[string]string // plain fields by name: "year", "genre", ...
+	Withdrawn bool              // known, but never recommended
+	Removed   bool              // a tombstone came: as withdrawn, and the title is forgotten
+	// Content is c_i [m]: what is known of the item before any click, read once from the frozen LLM's hidden states.
+	// Every value is a multiple of ContentStep (int16 in the store), so a replay sees the same bytes. nil until read.
+	Content []float32
+}
+
+// ContentStep is the quantum of a content value: c_i is stored as int16 multiples of it, range +-8.
+const ContentStep = 1.0 / 4096
+
+// QuantizeContent rounds v in place to multiples of ContentStep, clipped to int16's range. Non-finite values become 0.
+func QuantizeContent(v []float32) {
+	for i, x := range v {
+		r := math.RoundToEven(float64(x) / ContentStep)
+		if math.IsNaN(r) || math.IsInf(r, 0) {
+			r = 0
+		}
+		v[i] = float32(max(math.MinInt16, min(math.MaxInt16, r)) * ContentStep)
+	}
+}
+
+// Embedding is a CF vector with its bias. Learners keep their parameters in it; Predictor hands out the ready-made e_u
+// and e_i in the same type (method: e_u = [p_u, w+t_u], e_i = [q_i, c_i]).
+type Embedding struct {
+	Vec     []float32
+	Acc     []float32 // Adagrad sums, the learner's own [len(Vec)]; nil in what a Predictor hands out
+	Bias    float32
+	Count   uint32 // events learnt
+	Version uint64 // grows by one with each change
+}
+
+// Clone returns a deep copy.
+func (e Embedding) Clone() Embedding {
+	e.Vec = append([]float32(nil), e.Vec...)
+	e.Acc = append([]float32(nil), e.Acc...)
+	return e
+}
+
+// Interaction is one line of a user's history.
+type Interaction struct {
+	Item  string
+	Label float32
+	Time  time.Time
+}
+
+// UserState is all that is stored of a user.
+type UserState struct {
+	ID string
+	Embedding
+	// History is oldest first and bounded (store.Config.HistoryLimit); it is what "seen" means for candidates.
+	History []Interaction
+}
+
+// Liked appends to dst the ids of the last n positives, oldest first (the paper's history).
+func (u *UserState) Liked(n int) []string {
+	var ids []string
+	for i := len(u.History) - 1; i >= 0 && len(ids) < n; i-- {
+		if u.History[i].Label >= 0.5 {
+			ids = append(ids, u.History[i].Item)
+		}
+	}
+	for i, j := 0, len(ids)-1; i < j; i, j = i+1, j-1 {
+		ids[i], ids[j] = ids[j], ids[i]
+	}
+	return ids
+}
+
+// ItemState is all that is stored of an item: the catalogue record and what the learner made of it. An item clicked
+// before its catalogue record came has an empty Title.
+type ItemState struct {
+	Item
+	Embedding
+	Seq uint32 // dense index, in order of first appearance
+}
+
+// Pair is what CF knows of one user and one item at one moment: the generator's input and the CF score.
+type Pair struct {
+	UserID, ItemID string
+	Mu             float32
+	User           Embedding // Vec [K+m] = [p_u, w+t_u], Bias b_u
+	Item           Embedding // Vec [K+m] = [q_i, c_i], Bias b_i
+}
+
+// Logit is the CF score z = mu + b_u + b_i + e_u.e_i.
+func (p Pair) Logit() float32 {
+	z := p.Mu + p.User.Bias + p.Item.Bias
+	var dot float32
+	for i := range min(len(p.User.Vec), len(p.Item.Vec)) {
+		dot += p.User.Vec[i] * p.Item.Vec[i]
+	}
+	return z + dot
+}
+
+// Weights is W_A [hidden, rank], row-major, for one (user, item): W_A = User + ItemScale*Item. Pairs of one user share
+// the same User slice, so a scorer can tell by its address that one matrix serves all of that user's candidates.
+type Weights struct {
+	Hidden, Rank int
+	User         []float32 // A_u [hidden*rank]
+	Item         []float32 // A_b [hidden*rank], the item's column; nil when the generator has none
+	ItemScale    float32   // b_i
+	UserVersion  uint64
+	ItemVersion  uint64
+	// Generator is the digest of the checkpoint that made it: caches are keyed by content, never by name.
+	Generator string
+}
+
+// Dense writes W_A into dst [hidden*rank].
+func (w Weights) Dense(dst []float32) {
+	copy(dst, w.User)
+	if w.Item != nil {
+		for i, x := range w.Item {
+			dst[i] += w.ItemScale * x
+		}
+	}
+}
+
+// Target is a linear layer of the LLM that takes the low-rank delta. Down is absent: its input is not `hidden` wide.
+type Target string
+
+// The targets. A delta is y = Wx + (alpha/r) P^T (W_A^T x), method 3.3.
+const (
+	TargetQ    Target = "q"
+	TargetK    Target = "k"
+	TargetV    Target = "v"
+	TargetO    Target = "o"
+	TargetGate Target = "gate"
+	TargetUp   Target = "up"
+)
+
+// Adapt says on which tokens the delta acts.
+type Adapt string
+
+// The three forms: all tokens (the paper), from the candidate's title on, or the answer token alone.
+const (
+	AdaptAll    Adapt = "all"
+	AdaptSuffix Adapt = "suffix"
+	AdaptLast   Adapt = "last"
+)
+
+// Slot is one adapted linear layer.
+type Slot struct {
+	Layer  int
+	Target Target
+}
+
+// Projection is the trained P of every adapted layer and target, resident for all users.
+type Projection struct {
+	Rank  int
+	Alpha float32
+	Adapt Adapt
+	// P maps a slot to [rank, out], row-major.
+	P map[Slot][]float32
+}
+
+// Scale is alpha/r.
+func (p *Projection) Scale() float32 { return p.Alpha / float32(p.Rank) }
+
+// LowestLayer is the lowest adapted layer: below it every state is the frozen model's.
+func (p *Projection) LowestLayer() int {
+	low := math.MaxInt
+	for s := range p.P {
+		low = min(low, s.Layer)
+	}
+	return low
+}
+
+// Prompt is what the LLM reads for one candidate. The template belongs to the scorer's configuration.
+type Prompt struct {
+	ItemID  string
+	Title   string
+	Fields  map[string]string
+	History []string // liked titles, oldest first; empty in the `item` form
+}
+
+// Logits are the two rows of the LM head that matter.
+type Logits struct{ Yes, No float32 }
+
+// P is P(Yes)/(P(Yes)+P(No)).
+func (l Logits) P() float32 { return float32(1 / (1 + math.Exp(float64(l.No)-float64(l.Yes)))) }
+
+// States is what the frozen LLM makes of one item prompt, read once per catalogue item.
+type States struct {
+	// Title is the content read-out: the mean of the title tokens' states and the last token's, at the read-out layer.
+	Title []float32 // [2*hidden]
+	// Answer holds the o-projection's inputs at the answer token of the top layers, lowest first. Decoders start from it.
+	Answer [][]float32 // [N][width of o's input]
+}
+
+// Request asks for a recommendation.
+type Request struct {
+	ID   string
+	User string
+	N    int // items wanted; 0: the configured number
+	Pos  Position
+	// Exclude lists items never to return; Candidates, when not empty, replaces retrieval.
+	Exclude    []string
+	Candidates []string
+	Appended   time.Time
+}
+
+// Scored is one recommended item.
+type Scored struct {
+	Item       string  `json:"item_id"`
+	Title      string  `json:"title,omitempty"`
+	Score      float32 `json:"score"` // P(Yes), or the CF probability when degraded
+	CF         float32 `json:"cf"`    // the CF probability
+	Rank       int     `json:"rank"`  // from 1
+	Propensity float32 `json:"propensity"`
+}
+
+// Versions says from what a recommendation was made.
+type Versions struct {
+	User      uint64 `json:"user"`
+	Generator string `json:"generator,omitempty"`
+	LLM       string `json:"llm,omitempty"`
+}
+
+// Recommendation is what goes out. ID is deterministic (user, cause, versions), so a consumer can drop repeats.
+type Recommendation struct {
+	ID         string
+	User       string
+	Items      []Scored
+	Candidates int // how many were scored
+	Cause      Position
+	RequestID  string
+	Versions   Versions
+	// Oldest is the append time of the oldest interaction newly covered; zero when none is.
+	Oldest   time.Time
+	Made     time.Time
+	Degraded string // "" or "cf"
+	Cold     bool   // the user has no history
+}
+
+// Freshness is the time from the oldest newly covered interaction to when the answer was made; 0 when none is.
+func (r Recommendation) Freshness() time.Duration {
+	if r.Oldest.IsZero() {
+		return 0
+	}
+	return r.Made.Sub(r.Oldest)
+}
+
+// DeadLetter is a record that could not be used: its bytes, why, and where it came from.
+type DeadLetter struct {
+	Pos    Position
+	Key    []byte
+	Value  []byte
+	Reason string // a short stable word: "json", "no_user", "nan", "future", "too_large", ...
+	Detail string
+}
+
+// Owed is a user whose embedding moved and who has not had a recommendation since.
+type Owed struct {
+	User    string
+	Cause   Position  // the newest interaction
+	Oldest  time.Time // append time of the oldest one not yet covered
+	Seq     uint64    // the journal line of the newest one: a settlement never erases a newer debt
+	Request *Request  // set for an explicit request
+}
+
+// Span is a run of offsets [From, To) of one partition that a batch covers.
+type Span struct {
+	Partition
+	From, To int64
+}
+
+// Batch is what a source read: decoded, in order, not yet applied. Items are applied before Events.
+type Batch struct {
+	Items    []Item
+	Events   []Event
+	Requests []Request
+	Bad      []DeadLetter
+	// Spans say which offsets it covers, in the order they were read; they become the journal's line. Every offset of
+	// Items, Events, Requests and Bad lies in one of them.
+	Spans []Span
+}
+
+// Commit says what one transaction did.
+type Commit struct {
+	Seq        uint64 // the journal line
+	Learnt     int    // events learnt
+	Duplicates int    // events dropped: at or below the watermark, or an id seen before
+	Items      []string
+	Users      []string
+}
+
+// Gradients is the result of a backward pass over a batch of B rows.
+type Gradients struct {
+	Loss   float32   // mean binary cross-entropy
+	Scores []float32 // [B] the logit that was scored
+	// DW is dLoss/dW_A for each row [B][hidden*rank]; the loss is the mean over rows.
+	DW [][]float32
+	// DP is dLoss/dP summed over rows, keyed as Projection.P.
+	DP map[Slot][]float32
+}
