@@ -209,10 +209,7 @@ func (p *Pipeline) score(ctx context.Context, pairs []Pair, prompts []Prompt) ([
 	if err != nil {
 		return nil, fmt.Errorf("score: %w", err)
 	}
-	if i := slices.IndexFunc(logits, func(l Logits) bool { return l.P() != l.P() }); i >= 0 {
-		return nil, fmt.Errorf("score of item %q is not a number", prompts[i].ItemID)
-	}
-	return logits, nil
+	return logits, finite(logits, prompts)
 }
 
 // answer ranks one slate.

@@ -158,6 +158,16 @@ func recommendationID(r Recommendation) string {
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
+// finite refuses scores that are not a number: one is never published.
+func finite(logits []Logits, prompts []Prompt) error {
+	for i, l := range logits {
+		if p := l.P(); math.IsNaN(float64(p)) {
+			return fmt.Errorf("score of item %q is not a number", prompts[i].ItemID)
+		}
+	}
+	return nil
+}
+
 func sigmoid(z float32) float32 { return float32(1 / (1 + math.Exp(-float64(z)))) }
 
 func (p *Pipeline) init() {

