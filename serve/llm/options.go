@@ -1,0 +1,85 @@
+package llm
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+
+	"github.com/corastream/corastream"
+)
+
+// Options says how a frozen LLM is read and how much it may hold. The zero value is not valid: start from Default.
+type Options struct {
+	// Threads is how many cores one call uses. Default: GOMAXPROCS, range 1..1024.
+	Threads int `yaml:"threads"`
+	// Numerics is the precision of weights and caches: "f32" (the oracle). Default f32.
+	Numerics string `yaml:"numerics"`
+	// Template makes prompts. Default: DefaultTemplate.
+	Template Template `yaml:"template"`
+	// TitleTokens caps a title, field or history line. Default 48, range 1..1024.
+	TitleTokens int `yaml:"title_tokens"`
+	// Score is the logit that Backward trains and Score reports: "yes-no" (logit of " Yes" less that of " No") or "yes"
+	// (the paper's: Logits.No is then 0, so that P ranks by " Yes" alone). Default yes-no.
+	Score string `yaml:"score"`
+	// ReadLayer is where Encode reads the title: the residual stream after that many layers. Default 0: two thirds of
+	// the layers (20 of 30), range 0..layers.
+	ReadLayer int `yaml:"read_layer"`
+	// TopLayers is how many top layers the item cache keeps; a checkpoint that adapts lower ones is scored without the
+	// cache. Default 4, range 1..layers.
+	TopLayers int `yaml:"top_layers"`
+	// KVBytes bounds the item cache in memory. Default 512 MiB, at least 1 MiB.
+	KVBytes int64 `yaml:"kv_bytes"`
+	// ContextTokens bounds a prompt; the oldest history titles are left out to fit. Default 1024, range 16..the
+	// model's own context.
+	ContextTokens int `yaml:"context_tokens"`
+	// BatchTokens is how many prompt tokens go through the layers at once; it bounds working memory (about 45 kB each
+	// for a hidden size of 576). Default 1024, range 16..65536; a longer prompt still goes through, alone.
+	BatchTokens int `yaml:"batch_tokens"`
+	// CacheDir keeps what was read of each item on disk; "" keeps it in memory only. Default "".
+	CacheDir string `yaml:"cache_dir"`
+	// DiskBytes bounds the file in CacheDir. Default 4 GiB, at least 1 MiB.
+	DiskBytes int64 `yaml:"disk_bytes"`
+	// Progress is told how many of an Encode call's items are read; nil is silent.
+	Progress func(done, total int) `yaml:"-"`
+}
+
+// Default returns the defaults above.
+func Default() Options {
+	return Options{
+		Threads: runtime.GOMAXPROCS(0), Numerics: "f32", Template: DefaultTemplate(), TitleTokens: 48, Score: "yes-no",
+		TopLayers: 4, KVBytes: 512 << 20, ContextTokens: 1024, BatchTokens: 1024, DiskBytes: 4 << 30,
+	}
+}
+
+// Validate reports all problems at once; what depends on the model (layers, context) is checked by Open.
+func (o Options) Validate() error {
+	return errors.Join(
+		inRange("llm.threads", int64(o.Threads), 1, 1024),
+		oneOf("llm.numerics", o.Numerics, "f32"),
+		o.Template.Validate(),
+		inRange("llm.title_tokens", int64(o.TitleTokens), 1, 1024),
+		oneOf("llm.score", o.Score, "yes-no", "yes"),
+		inRange("llm.read_layer", int64(o.ReadLayer), 0, 1024),
+		inRange("llm.top_layers", int64(o.TopLayers), 1, 1024),
+		inRange("llm.kv_bytes", o.KVBytes, 1<<20, 1<<50),
+		inRange("llm.context_tokens", int64(o.ContextTokens), 16, 1<<20),
+		inRange("llm.batch_tokens", int64(o.BatchTokens), 16, 65536),
+		inRange("llm.disk_bytes", o.DiskBytes, 1<<20, 1<<50),
+	)
+}
+
+func inRange(key string, v, lo, hi int64) error {
+	if v < lo || v > hi {
+		return corastream.Usagef(key, fmt.Sprintf("choose from %d to %d", lo, hi), "%d is out of range", v)
+	}
+	return nil
+}
+
+func oneOf(key, v string, allowed ...string) error {
+	for _, a := range allowed {
+		if v == a {
+			return nil
+		}
+	}
+	return corastream.Usagef(key, fmt.Sprintf("choose one of %q", allowed), "%q is not known", v)
+}
