@@ -19,7 +19,7 @@ func Gemm(c []float32, ldc int, a []float32, lda int, b []float32, ldb int, m, n
 		}
 		return
 	}
-	gemmGeneric(c, ldc, a, lda, b, ldb, m, n, k, transA, transB, accumulate)
+	gemm(c, ldc, a, lda, b, ldb, m, n, k, transA, transB, accumulate)
 }
 
 func checkGemm(c []float32, ldc int, a []float32, lda int, b []float32, ldb int, m, n, k int, transA, transB bool) {

@@ -82,7 +82,7 @@ func (w *matrixF32) Mul(c []float32, ldc int, a []float32, lda int, m int, accum
 	if !checkMul("Mul", c, ldc, a, lda, m, w.out, w.in) {
 		return
 	}
-	w.mulGeneric(c, ldc, a, lda, m, accumulate)
+	w.mul(c, ldc, a, lda, m, accumulate, s)
 }
 
 // checkMul holds the slices of a product against its sizes; false means that there is nothing to do.

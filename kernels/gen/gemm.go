@@ -1,0 +1,161 @@
+package main
+
+import "fmt"
+
+// The products all have one shape: a tile of `rows` rows of C by some columns is kept in registers; for each k the columns of B
+// are loaded and every row adds B times one element of A. A is packed [k][rows], B has rows of columns ldb bytes apart. Each
+// element of C is one chain of fused multiply-adds over k in order, whatever the number of rows: that makes a row's result
+// independent of the batch.
+
+// gemmF32 is C (+)= A B in float32: AVX-512 with tiles of up to 14 x 32, AVX2 with up to 6 x 16.
+func gemmF32() *file {
+	f := newFile("gemm_f32_amd64.s", "C (+)= A B in float32, one tile of rows x 32 (AVX-512) or rows x 16 (AVX2).\n"+
+		"A is packed [k][rows]; rows of B are ldb bytes apart, rows of C ldc bytes.")
+	const params = "(c *float32, ldc uintptr, a, b *float32, ldb uintptr, k, rows int, mask uint32, accumulate bool)"
+	f.text("gemmF32AVX512", params, 61)
+	loadTileArgs(f)
+	loadMasks(f)
+	dispatch(f, 14, func(rows int) {
+		zeroTile(f, 2*rows)
+		loopK(f, "R9", unroll(rows), func(step int) {
+			f.i("VMOVUPS", "(BX)", "Z28")
+			f.i("VMOVUPS", "64(BX)", "Z29")
+			f.i("ADDQ", "R8", "BX")
+			for r := 0; r < rows; r++ {
+				f.i("VFMADD231PS.BCST", mem("SI", 4*(step*rows+r)), "Z28", z(2*r))
+				f.i("VFMADD231PS.BCST", mem("SI", 4*(step*rows+r)), "Z29", z(2*r+1))
+			}
+		}, func(steps int) { f.i("ADDQ", 4*rows*steps, "SI") })
+		storeTile512(f, rows)
+	})
+
+	f.text("gemmF32AVX2", "(c *float32, ldc uintptr, a, b *float32, ldb uintptr, k, rows int, accumulate bool)", 57)
+	loadTileArgs(f)
+	dispatch(f, 6, func(rows int) {
+		for n := 0; n < 2*rows; n++ {
+			f.i("VXORPS", y(n), y(n), y(n))
+		}
+		loopK(f, "R9", unroll(rows), func(step int) {
+			f.i("VMOVUPS", "(BX)", "Y12")
+			f.i("VMOVUPS", "32(BX)", "Y13")
+			f.i("ADDQ", "R8", "BX")
+			for r := 0; r < rows; r++ {
+				t := y(14 + r%2)
+				f.i("VBROADCASTSS", mem("SI", 4*(step*rows+r)), t)
+				f.i("VFMADD231PS", "Y12", t, y(2*r))
+				f.i("VFMADD231PS", "Y13", t, y(2*r+1))
+			}
+		}, func(steps int) { f.i("ADDQ", 4*rows*steps, "SI") })
+		done := f.label("plain")
+		f.i("MOVBLZX", "accumulate+56(FP)", "AX")
+		f.i("TESTL", "AX", "AX")
+		f.i("JEQ", done)
+		f.i("MOVQ", "DI", "R10")
+		for r := 0; r < rows; r++ {
+			f.i("VADDPS", "(R10)", y(2*r), y(2*r))
+			f.i("VADDPS", "32(R10)", y(2*r+1), y(2*r+1))
+			f.i("ADDQ", "DX", "R10")
+		}
+		f.at(done)
+		for r := 0; r < rows; r++ {
+			f.i("VMOVUPS", y(2*r), "(DI)")
+			f.i("VMOVUPS", y(2*r+1), "32(DI)")
+			f.i("ADDQ", "DX", "DI")
+		}
+		f.ret()
+	})
+	return f
+}
+
+// loadTileArgs: DI c, DX ldc, SI a, BX b, R8 ldb, R9 k, CX rows.
+func loadTileArgs(f *file) {
+	for _, s := range [][2]string{{"c+0(FP)", "DI"}, {"ldc+8(FP)", "DX"}, {"a+16(FP)", "SI"}, {"b+24(FP)", "BX"},
+		{"ldb+32(FP)", "R8"}, {"k+40(FP)", "R9"}, {"rows+48(FP)", "CX"}} {
+		f.i("MOVQ", s[0], s[1])
+	}
+}
+
+// loadMasks splits mask into K1 (columns 0-15) and K2 (16-31).
+func loadMasks(f *file) {
+	f.i("MOVL", "mask+56(FP)", "AX")
+	f.i("KMOVW", "AX", "K1")
+	f.i("SHRL", 16, "AX")
+	f.i("KMOVW", "AX", "K2")
+}
+
+// dispatch writes one body for each number of rows in CX, the largest first, as full tiles are the most common.
+func dispatch(f *file, most int, body func(rows int)) {
+	labels := make([]string, most+1)
+	for r := most; r >= 1; r-- {
+		labels[r] = f.label(fmt.Sprintf("rows%d_", r))
+		f.i("CMPQ", "CX", r)
+		f.i("JEQ", labels[r])
+	}
+	f.i("VZEROUPPER")
+	f.i("RET")
+	for r := most; r >= 1; r-- {
+		f.i("PCALIGN", 64)
+		f.at(labels[r])
+		body(r)
+	}
+}
+
+// unroll is how many k steps one turn of the loop takes: narrow tiles need more to hide the loop itself.
+func unroll(rows int) int {
+	if rows >= 4 {
+		return 2
+	}
+	return 4
+}
+
+// loopK writes a loop over the count in reg, `turns` steps at a time, then one by one. advance moves the pointers that
+// step addresses by displacement.
+func loopK(f *file, reg string, turns int, step func(step int), advance func(steps int)) {
+	main, tail, one, end := f.label("main"), f.label("tail"), f.label("one"), f.label("end")
+	f.i("SUBQ", turns, reg)
+	f.i("JLT", tail)
+	f.i("PCALIGN", 32)
+	f.at(main)
+	for s := 0; s < turns; s++ {
+		step(s)
+	}
+	advance(turns)
+	f.i("SUBQ", turns, reg)
+	f.i("JGE", main)
+	f.at(tail)
+	f.i("ADDQ", turns, reg)
+	f.i("JEQ", end)
+	f.at(one)
+	step(0)
+	advance(1)
+	f.i("DECQ", reg)
+	f.i("JNE", one)
+	f.at(end)
+}
+
+func zeroTile(f *file, n int) {
+	for r := 0; r < n; r++ {
+		f.i("VPXORD", z(r), z(r), z(r))
+	}
+}
+
+// storeTile512 writes rows of two vectors under the masks, adding what is there first when accumulate is set.
+func storeTile512(f *file, rows int) {
+	plain := f.label("plain")
+	f.i("MOVBLZX", "accumulate+60(FP)", "AX")
+	f.i("TESTL", "AX", "AX")
+	f.i("JEQ", plain)
+	f.i("MOVQ", "DI", "R10")
+	for r := 0; r < rows; r++ {
+		f.i("VADDPS", "(R10)", z(2*r), "K1", z(2*r))
+		f.i("VADDPS", "64(R10)", z(2*r+1), "K2", z(2*r+1))
+		f.i("ADDQ", "DX", "R10")
+	}
+	f.at(plain)
+	for r := 0; r < rows; r++ {
+		f.i("VMOVUPS", z(2*r), "K1", "(DI)")
+		f.i("VMOVUPS", z(2*r+1), "K2", "64(DI)")
+		f.i("ADDQ", "DX", "DI")
+	}
+	f.ret()
+}

@@ -1,0 +1,3 @@
+module github.com/corastream/corastream/kernels/gen
+
+go 1.26.0

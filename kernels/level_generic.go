@@ -1,3 +1,0 @@
-package kernels
-
-func detect() level { return generic }
