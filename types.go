@@ -48,6 +48,9 @@ type Item struct {
 	// Content is c_i [m]: what is known of the item before any click, read once from the frozen LLM's hidden states.
 	// Every value is a multiple of ContentStep (int16 in the store), so a replay sees the same bytes. nil until read.
 	Content []float32
+	// Pos is where the catalogue record came from, so that a redelivery changes nothing; the zero Position (a record that
+	// is from no log) always applies. It is not stored.
+	Pos Position
 }
 
 // ContentStep is the quantum of a content value: c_i is stored as int16 multiples of it, range +-8.
