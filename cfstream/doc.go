@@ -1,0 +1,24 @@
+// Package cfstream holds the collaborative-filtering (CF) models that learn per event.
+//
+// Three kinds share one interface, one state and one update:
+//
+//	bias    z = mu + b_u + b_i
+//	mf      z = mu + b_u + b_i + p_u.q_i
+//	hybrid  z = mu + b_u + b_i + p_u.q_i + (w + t_u).c_i
+//
+// c_i is what is known of the item before any click (the frozen LLM's reading of its title, projected), t_u the user's own
+// taste in that basis, w what all users share. Biases move at a constant rate, because they must go on tracking drift;
+// factors and content move by Adagrad on the log loss. A hybrid is to streams what LightFM (Kula, 2015) is to batches.
+//
+// It promises: Learn is pure, so equal events in equal order give equal bytes, on every CPU and under every build tag;
+// no allocation per event once the records exist; no parameter ever becomes NaN or infinite; an item clicked before its
+// catalogue record came is learnt now, and its content joins later. It refuses: a label outside [0,1], content or stored
+// vectors of another width than the spec's.
+//
+//	model, err := cfstream.New(cfstream.Default())
+//	state := corastream.NewMemory()
+//	err = cfstream.Fit(ctx, state, model, events, 6) // several passes offline
+//	err = state.Apply(model, event)                  // then one event at a time
+//	pair, err := corastream.PairOf(state, model, "user", "item")
+//	score := pair.Logit()
+package cfstream

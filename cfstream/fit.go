@@ -1,0 +1,37 @@
+package cfstream
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/corastream/corastream"
+)
+
+// Fit makes several passes over a log, in time order, into a state in memory: how a model starts before its stream.
+// Histories are written by the first pass alone, so they hold each interaction once, and negatives of later passes know them. It returns ctx's error when cancelled.
+func Fit(ctx context.Context, s *corastream.Memory, l corastream.Learner, events []corastream.Event, epochs int) error {
+	if epochs < 1 {
+		return corastream.Usagef("epochs", "choose at least 1", "%d passes", epochs)
+	}
+	byTime := func(a, b corastream.Event) int { return a.Time.Compare(b.Time) }
+	if !slices.IsSortedFunc(events, byTime) {
+		events = slices.Clone(events)
+		slices.SortStableFunc(events, byTime)
+	}
+	for epoch := range epochs {
+		for i, ev := range events {
+			if i%4096 == 0 && ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			learn := func() error { return l.Learn(s, ev) }
+			if epoch == 0 {
+				learn = func() error { return s.Apply(l, ev) }
+			}
+			if err := learn(); err != nil {
+				return fmt.Errorf("pass %d, event %d of %d: %w", epoch+1, i+1, len(events), err)
+			}
+		}
+	}
+	return nil
+}
