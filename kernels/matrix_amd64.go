@@ -12,16 +12,19 @@ const (
 const packedBytes = 640 << 10
 
 //go:noescape
-func gemmF32AVX512(c *float32, ldc uintptr, a, b *float32, ldb uintptr, k, rows int, mask uint32, accumulate bool)
+func gemmF32x32AVX512(c *float32, ldc uintptr, a, b *float32, ldb uintptr, k, rows int, mask uint32, accumulate bool)
+
+//go:noescape
+func gemmF32x16AVX512(c *float32, ldc uintptr, a, b *float32, ldb uintptr, k, rows int, mask uint32, accumulate bool)
 
 //go:noescape
 func gemmF32AVX2(c *float32, ldc uintptr, a, b *float32, ldb uintptr, k, rows int, accumulate bool)
 
 //go:noescape
-func packAVX512(dst *float32, a *float32, lda uintptr, k, rows int)
+func packAVX512(dst *float32, step uintptr, a *float32, lda uintptr, k, rows int)
 
 //go:noescape
-func packAVX2(dst *float32, a *float32, lda uintptr, k, rows int)
+func packAVX2(dst *float32, step uintptr, a *float32, lda uintptr, k, rows int)
 
 func (w *matrixF32) mul(c []float32, ldc int, a []float32, lda, m int, accumulate bool, s *Scratch) {
 	most := rows512
@@ -52,31 +55,45 @@ func (w *matrixF32) mul(c []float32, ldc int, a []float32, lda, m int, accumulat
 	}
 }
 
-// packRows writes rows of A, lda apart, as dst[k][rows]; dst has room for 16 values more.
+// packRows writes rows of A, lda apart, as dst[k][rows], rows <= 14; dst has room for 16 values more.
 func packRows(dst, a []float32, lda, k, rows int) {
 	if rows == 1 {
 		copy(dst, a[:k])
 		return
 	}
+	turn(dst, rows, a, lda, k, rows)
+}
+
+// turn writes dst[q*step+r] = a[r*lda+q] for q < k, r < rows, rows <= 16, and may overwrite up to 15 values of dst after each
+// row of it.
+func turn(dst []float32, step int, a []float32, lda, k, rows int) {
+	_, _ = dst[(k-1)*step+15], a[(rows-1)*lda+k-1]
 	vec := 16
 	if current == avx2 {
 		vec = 8
-		packAVX2(&dst[0], &a[0], 4*uintptr(lda), k, rows)
+		packAVX2(&dst[0], 4*uintptr(step), &a[0], 4*uintptr(lda), k, min(rows, vec))
+		if rows > vec {
+			packAVX2(&dst[vec], 4*uintptr(step), &a[vec*lda], 4*uintptr(lda), k, rows-vec)
+		}
 	} else {
-		packAVX512(&dst[0], &a[0], 4*uintptr(lda), k, rows)
+		packAVX512(&dst[0], 4*uintptr(step), &a[0], 4*uintptr(lda), k, rows)
 	}
 	for q := k &^ (vec - 1); q < k; q++ {
 		for r := 0; r < rows; r++ {
-			dst[q*rows+r] = a[r*lda+q]
+			dst[q*step+r] = a[r*lda+q]
 		}
 	}
 }
 
-// tile computes rows x cols of C, cols <= 32, from packed A and rows of B ldb apart; each row of B must be readable for 32
-// values.
+// tile computes rows x cols of C, cols <= 32, from packed A and rows of B ldb apart. On AVX2 each row of B must be readable up
+// to the next multiple of 16.
 func tile(c []float32, ldc int, a, b []float32, ldb, k, rows, cols int, accumulate bool) {
 	if current >= avx512 {
-		gemmF32AVX512(&c[0], 4*uintptr(ldc), &a[0], &b[0], 4*uintptr(ldb), k, rows, uint32(1<<cols-1), accumulate)
+		if cols <= 16 {
+			gemmF32x16AVX512(&c[0], 4*uintptr(ldc), &a[0], &b[0], 4*uintptr(ldb), k, rows, uint32(1<<cols-1), accumulate)
+		} else {
+			gemmF32x32AVX512(&c[0], 4*uintptr(ldc), &a[0], &b[0], 4*uintptr(ldb), k, rows, uint32(1<<cols-1), accumulate)
+		}
 		return
 	}
 	for j := 0; j < cols; j += 16 {

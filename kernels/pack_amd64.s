@@ -2,19 +2,20 @@
 
 //go:build amd64 && !purego
 
-// Packing of A: dst[k][r] = a[r][k] for r < rows, k a multiple of the vector. dst has room for one vector more.
+// Packing: dst[q][r] = a[r][q] for q < k, a multiple of the vector, and r < rows, at most the vector. lda and step are the bytes
+// between rows of a and of dst. Whole vectors are stored in order of q: past a row of dst, up to a vector is overwritten.
 
 #include "textflag.h"
 
-// func packAVX512(dst *float32, a *float32, lda uintptr, k, rows int)
-TEXT ·packAVX512(SB), NOSPLIT, $0-40
+// func packAVX512(dst *float32, step uintptr, a *float32, lda uintptr, k, rows int)
+TEXT ·packAVX512(SB), NOSPLIT, $0-48
 	MOVQ dst+0(FP), DI
-	MOVQ a+8(FP), SI
-	MOVQ lda+16(FP), R8
-	MOVQ k+24(FP), R9
-	MOVQ rows+32(FP), CX
-	// DX = bytes from one k to the next in dst; R11 = the last row, which stands in for the rows past it
-	LEAQ (CX*4), DX
+	MOVQ step+8(FP), DX
+	MOVQ a+16(FP), SI
+	MOVQ lda+24(FP), R8
+	MOVQ k+32(FP), R9
+	MOVQ rows+40(FP), CX
+	// R11 = the last row, which stands in for the rows past it
 	LEAQ -1(CX), R11
 	IMULQ R8, R11
 	ADDQ SI, R11
@@ -75,6 +76,14 @@ loop1:
 	CMPQ AX, R11
 	CMOVQHI R11, AX
 	VMOVUPS (AX), Z13
+	ADDQ R8, AX
+	CMPQ AX, R11
+	CMOVQHI R11, AX
+	VMOVUPS (AX), Z14
+	ADDQ R8, AX
+	CMPQ AX, R11
+	CMOVQHI R11, AX
+	VMOVUPS (AX), Z15
 	ADDQ R8, AX
 	CMPQ AX, R11
 	CMOVQHI R11, AX
@@ -182,15 +191,15 @@ end2:
 	VZEROUPPER
 	RET
 
-// func packAVX2(dst *float32, a *float32, lda uintptr, k, rows int)
-TEXT ·packAVX2(SB), NOSPLIT, $0-40
+// func packAVX2(dst *float32, step uintptr, a *float32, lda uintptr, k, rows int)
+TEXT ·packAVX2(SB), NOSPLIT, $0-48
 	MOVQ dst+0(FP), DI
-	MOVQ a+8(FP), SI
-	MOVQ lda+16(FP), R8
-	MOVQ k+24(FP), R9
-	MOVQ rows+32(FP), CX
-	// DX = bytes from one k to the next in dst; R11 = the last row, which stands in for the rows past it
-	LEAQ (CX*4), DX
+	MOVQ step+8(FP), DX
+	MOVQ a+16(FP), SI
+	MOVQ lda+24(FP), R8
+	MOVQ k+32(FP), R9
+	MOVQ rows+40(FP), CX
+	// R11 = the last row, which stands in for the rows past it
 	LEAQ -1(CX), R11
 	IMULQ R8, R11
 	ADDQ SI, R11

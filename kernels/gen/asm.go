@@ -69,3 +69,4 @@ func mem(base string, disp int) string {
 func z(n int) string { return fmt.Sprintf("Z%d", n) }
 func y(n int) string { return fmt.Sprintf("Y%d", n) }
 func x(n int) string { return fmt.Sprintf("X%d", n) }
+func k(n int) string { return fmt.Sprintf("K%d", n) }

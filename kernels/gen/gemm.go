@@ -9,25 +9,30 @@ import "fmt"
 
 // gemmF32 is C (+)= A B in float32: AVX-512 with tiles of up to 14 x 32, AVX2 with up to 6 x 16.
 func gemmF32() *file {
-	f := newFile("gemm_f32_amd64.s", "C (+)= A B in float32, one tile of rows x 32 (AVX-512) or rows x 16 (AVX2).\n"+
-		"A is packed [k][rows]; rows of B are ldb bytes apart, rows of C ldc bytes.")
+	f := newFile("gemm_f32_amd64.s", "C (+)= A B in float32, one tile of rows x 32 or x 16 (AVX-512) or x 16 (AVX2).\n"+
+		"A is packed [k][rows]; rows of B are ldb bytes apart, rows of C ldc bytes. mask has a bit for each column: nothing is\n"+
+		"read or written outside it.")
 	const params = "(c *float32, ldc uintptr, a, b *float32, ldb uintptr, k, rows int, mask uint32, accumulate bool)"
-	f.text("gemmF32AVX512", params, 61)
-	loadTileArgs(f)
-	loadMasks(f)
-	dispatch(f, 14, func(rows int) {
-		zeroTile(f, 2*rows)
-		loopK(f, "R9", unroll(rows), func(step int) {
-			f.i("VMOVUPS", "(BX)", "Z28")
-			f.i("VMOVUPS", "64(BX)", "Z29")
-			f.i("ADDQ", "R8", "BX")
-			for r := 0; r < rows; r++ {
-				f.i("VFMADD231PS.BCST", mem("SI", 4*(step*rows+r)), "Z28", z(2*r))
-				f.i("VFMADD231PS.BCST", mem("SI", 4*(step*rows+r)), "Z29", z(2*r+1))
-			}
-		}, func(steps int) { f.i("ADDQ", 4*rows*steps, "SI") })
-		storeTile512(f, rows)
-	})
+	for _, vectors := range []int{2, 1} {
+		f.text(fmt.Sprintf("gemmF32x%dAVX512", 16*vectors), params, 61)
+		loadTileArgs(f)
+		loadMasks(f)
+		dispatch(f, 14, func(rows int) {
+			zeroTile(f, vectors*rows)
+			loopK(f, "R9", unroll(rows), func(step int) {
+				for v := 0; v < vectors; v++ {
+					f.i("VMOVUPS.Z", mem("BX", 64*v), k(v+1), z(28+v))
+				}
+				f.i("ADDQ", "R8", "BX")
+				for r := 0; r < rows; r++ {
+					for v := 0; v < vectors; v++ {
+						f.i("VFMADD231PS.BCST", mem("SI", 4*(step*rows+r)), z(28+v), z(vectors*r+v))
+					}
+				}
+			}, func(steps int) { f.i("ADDQ", 4*rows*steps, "SI") })
+			storeTile512(f, rows, vectors)
+		})
+	}
 
 	f.text("gemmF32AVX2", "(c *float32, ldc uintptr, a, b *float32, ldb uintptr, k, rows int, accumulate bool)", 57)
 	loadTileArgs(f)
@@ -139,22 +144,24 @@ func zeroTile(f *file, n int) {
 	}
 }
 
-// storeTile512 writes rows of two vectors under the masks, adding what is there first when accumulate is set.
-func storeTile512(f *file, rows int) {
+// storeTile512 writes rows of one or two vectors under the masks, adding what is there first when accumulate is set.
+func storeTile512(f *file, rows, vectors int) {
 	plain := f.label("plain")
 	f.i("MOVBLZX", "accumulate+60(FP)", "AX")
 	f.i("TESTL", "AX", "AX")
 	f.i("JEQ", plain)
 	f.i("MOVQ", "DI", "R10")
 	for r := 0; r < rows; r++ {
-		f.i("VADDPS", "(R10)", z(2*r), "K1", z(2*r))
-		f.i("VADDPS", "64(R10)", z(2*r+1), "K2", z(2*r+1))
+		for v := 0; v < vectors; v++ {
+			f.i("VADDPS", mem("R10", 64*v), z(vectors*r+v), k(v+1), z(vectors*r+v))
+		}
 		f.i("ADDQ", "DX", "R10")
 	}
 	f.at(plain)
 	for r := 0; r < rows; r++ {
-		f.i("VMOVUPS", z(2*r), "K1", "(DI)")
-		f.i("VMOVUPS", z(2*r+1), "K2", "64(DI)")
+		for v := 0; v < vectors; v++ {
+			f.i("VMOVUPS", z(vectors*r+v), k(v+1), mem("DI", 64*v))
+		}
 		f.i("ADDQ", "DX", "DI")
 	}
 	f.ret()

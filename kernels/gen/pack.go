@@ -1,25 +1,26 @@
 package main
 
-// packing transposes rows of A into [k][rows], the order in which a tile reads them. Blocks of 16 x 16 (AVX-512) or 8 x 8
+// packing transposes rows of a matrix into [k][rows], the order in which a tile reads them. Blocks of 16 x 16 (AVX-512) or 8 x 8
 // (AVX2) are turned in registers; each turned row is stored whole, and the next one overwrites what lies past its `rows`
 // values, so the buffer needs a spare vector at its end.
 func packing() *file {
-	f := newFile("pack_amd64.s", "Packing of A: dst[k][r] = a[r][k] for r < rows, k a multiple of the vector. dst has room for one vector more.")
-	f.text("packAVX512", "(dst *float32, a *float32, lda uintptr, k, rows int)", 40)
+	f := newFile("pack_amd64.s", "Packing: dst[q][r] = a[r][q] for q < k, a multiple of the vector, and r < rows, at most the vector. lda and step are the bytes\n"+
+		"between rows of a and of dst. Whole vectors are stored in order of q: past a row of dst, up to a vector is overwritten.")
+	f.text("packAVX512", "(dst *float32, step uintptr, a *float32, lda uintptr, k, rows int)", 48)
 	packBody(f, 16)
-	f.text("packAVX2", "(dst *float32, a *float32, lda uintptr, k, rows int)", 40)
+	f.text("packAVX2", "(dst *float32, step uintptr, a *float32, lda uintptr, k, rows int)", 48)
 	packBody(f, 8)
 	return f
 }
 
 func packBody(f *file, lanes int) {
 	f.i("MOVQ", "dst+0(FP)", "DI")
-	f.i("MOVQ", "a+8(FP)", "SI")
-	f.i("MOVQ", "lda+16(FP)", "R8")
-	f.i("MOVQ", "k+24(FP)", "R9")
-	f.i("MOVQ", "rows+32(FP)", "CX")
-	f.note("DX = bytes from one k to the next in dst; R11 = the last row, which stands in for the rows past it")
-	f.i("LEAQ", "(CX*4)", "DX")
+	f.i("MOVQ", "step+8(FP)", "DX")
+	f.i("MOVQ", "a+16(FP)", "SI")
+	f.i("MOVQ", "lda+24(FP)", "R8")
+	f.i("MOVQ", "k+32(FP)", "R9")
+	f.i("MOVQ", "rows+40(FP)", "CX")
+	f.note("R11 = the last row, which stands in for the rows past it")
 	f.i("LEAQ", "-1(CX)", "R11")
 	f.i("IMULQ", "R8", "R11")
 	f.i("ADDQ", "SI", "R11")
@@ -32,7 +33,7 @@ func packBody(f *file, lanes int) {
 	if lanes == 16 {
 		reg = z
 	}
-	for r := 0; r < lanes && r < 14; r++ {
+	for r := 0; r < lanes; r++ {
 		f.i("VMOVUPS", "(AX)", reg(r))
 		f.i("ADDQ", "R8", "AX")
 		f.i("CMPQ", "AX", "R11")
@@ -40,7 +41,6 @@ func packBody(f *file, lanes int) {
 	}
 	var order []int
 	if lanes == 16 {
-		// Rows 14 and 15 do not exist: whatever they hold is overwritten.
 		order = transpose16(f)
 	} else {
 		order = transpose8(f)
