@@ -1,0 +1,239 @@
+package llm
+
+import (
+	"sync/atomic"
+
+	"github.com/corastream/corastream/kernels"
+)
+
+// blockRows is how many rows a worker takes through a feed-forward at once: its intermediate values then stay in the
+// cache. A multiple of the kernels' 14 rows.
+const blockRows = 112
+
+// activations are the values of one layer that others read: the residual stream, q|k|v after rotation, attention's output.
+// With tape set, what a backward pass needs is kept too, and x, mid and the next layer's x are different slices.
+type activations struct {
+	x   []float32 // [rows][hidden], the layer's input
+	qkv []float32 // [rows][qkvWidth]
+	att []float32 // [rows][qWidth], the o-projection's input
+	// tape
+	tape   bool
+	mid    []float32 // [rows][hidden], the residual after attention
+	gateUp []float32 // [rows][2*ffn]
+	tq     []float32 // [rows][rank] T of q|k|v, of o, of gate|up
+	to, tg []float32
+}
+
+// worker holds what one goroutine of a pass writes.
+type worker struct {
+	scratch kernels.Scratch
+	hidden  int
+	norm    []float32 // [blockRows][hidden]
+	gateUp  []float32 // [blockRows][2*ffn]
+	act     []float32 // [blockRows][ffn]
+	scores  []float32
+	ranks   [3][]float32
+}
+
+func (w *worker) rank(i, n int) []float32 { return grow(&w.ranks[i], n) }
+
+// grow returns a slice of n values, making a larger one only when it must.
+func grow(s *[]float32, n int) []float32 {
+	if cap(*s) < n {
+		*s = make([]float32, n+n/4)
+	}
+	return (*s)[:n]
+}
+
+// pass is the working memory of one batch on its way through the layers. It grows to the largest batch and is kept.
+type pass struct {
+	m                 *Model
+	workers           []worker
+	act               activations // untaped
+	x, qkv, att, last []float32
+	next              atomic.Int64
+}
+
+func newPass(m *Model) *pass {
+	p := &pass{m: m, workers: make([]worker, m.opts.Threads)}
+	for i := range p.workers {
+		w := &p.workers[i]
+		w.hidden = m.arch.hidden
+		w.norm = make([]float32, blockRows*m.arch.hidden)
+		w.gateUp = make([]float32, blockRows*2*m.arch.ffn)
+		w.act = make([]float32, blockRows*m.arch.ffn)
+	}
+	return p
+}
+
+// reserve makes the untaped activations for rows.
+func (p *pass) reserve(rows int) *activations {
+	a := p.m.arch
+	p.act = activations{x: grow(&p.x, rows*a.hidden), qkv: grow(&p.qkv, rows*a.qkvWidth()), att: grow(&p.att, rows*a.qWidth())}
+	return &p.act
+}
+
+// rows calls f on blocks of at most blockRows rows, spread over the workers.
+func (p *pass) rows(n int, f func(lo, hi int, w *worker)) {
+	kernels.Parallel(p.m.opts.Threads, n, func(lo, hi, worker int) {
+		for b := lo; b < hi; b += blockRows {
+			f(b, min(hi, b+blockRows), &p.workers[worker])
+		}
+	})
+}
+
+// embed sets x to the tokens' rows of the embedding table.
+func (p *pass) embed(tokens []int32, x []float32) error {
+	h := p.m.arch.hidden
+	for i, t := range tokens {
+		if err := p.m.embedding.Row(x[i*h:(i+1)*h], int(t)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// project computes q, k and v of every row of the stage: norm, linear, bias, delta, rotation.
+func (p *pass) project(l int, s *stage, d *delta, a *activations) {
+	m, ly := p.m, &p.m.weights.layers[l]
+	h, q := m.arch.hidden, m.arch.qkvWidth()
+	p.rows(s.rows, func(lo, hi int, w *worker) {
+		n := hi - lo
+		for i := range n {
+			kernels.RMSNorm(w.norm[i*h:(i+1)*h], a.x[(lo+i)*h:(lo+i+1)*h], ly.attnNorm, m.arch.eps)
+		}
+		out := a.qkv[lo*q : hi*q]
+		ly.qkv.Mul(out, q, w.norm, h, n, false, &w.scratch)
+		if ly.bias != nil {
+			for i := range n {
+				kernels.Add(out[i*q:(i+1)*q], ly.bias)
+			}
+		}
+		if d != nil {
+			d.add(s, d.layers[l].qkv, lo, hi, w.norm, h, out, q, d.kept(a.tq, lo, hi, w), w)
+		}
+		turned := (m.arch.heads + m.arch.kvHeads) * m.arch.headDim
+		for i := range n {
+			cos, sin := m.angles(s.pos[lo+i])
+			kernels.Rotate(out[i*q:i*q+turned], m.arch.heads+m.arch.kvHeads, m.arch.headDim, cos, sin, true)
+		}
+	})
+}
+
+// kept is where T of rows [lo, hi) goes: the tape, or the worker's own.
+func (d *delta) kept(tape []float32, lo, hi int, w *worker) []float32 {
+	if tape != nil {
+		return tape[lo*d.rank : hi*d.rank]
+	}
+	return w.rank(1, (hi-lo)*d.rank)
+}
+
+// attend fills att with the attention of every run of the stage, head group by head group.
+func (p *pass) attend(l int, s *stage, qkv, att []float32) {
+	kv := p.m.arch.kvHeads
+	units := int64(len(s.runs) * kv)
+	p.next.Store(0)
+	kernels.Parallel(p.m.opts.Threads, p.m.opts.Threads, func(_, _, worker int) {
+		for {
+			u := p.next.Add(1) - 1
+			if u >= units {
+				return
+			}
+			p.attendRun(l, &s.runs[int(u)/kv], int(u)%kv, qkv, att, &p.workers[worker])
+		}
+	})
+}
+
+// attendRun does the query heads that read key/value head g. Each row goes on its own and in position order, so its result
+// does not depend on what else is in the batch.
+func (p *pass) attendRun(l int, r *run, g int, qkv, att []float32, w *worker) {
+	a := p.m.arch
+	d, q, o := a.headDim, a.qkvWidth(), a.qWidth()
+	group := a.heads / a.kvHeads
+	koff, voff := o+g*d, o+a.kvWidth()+g*d
+	for row := r.lo; row < r.hi; row++ {
+		for h := g * group; h < (g+1)*group; h++ {
+			query := qkv[int(row)*q+h*d:][:d]
+			out := att[int(r.out+row-r.lo)*o+h*d:][:d]
+			s := w.scores[:0]
+			if r.ext != nil {
+				keys, ld := r.ext.keys(l), a.kvWidth()
+				for t := range r.ext.n {
+					s = append(s, p.m.scale*kernels.Dot(query, keys[t*ld+g*d:t*ld+g*d+d]))
+				}
+			}
+			for _, c := range r.ctx {
+				s = dots(s, p.m.scale, query, qkv, c.lo, c.hi, q, koff)
+			}
+			s = dots(s, p.m.scale, query, qkv, r.lo, row+1, q, koff)
+			w.scores = s
+			kernels.Softmax(s)
+			clear(out)
+			if r.ext != nil {
+				values, ld := r.ext.values(l), a.kvWidth()
+				for t := range r.ext.n {
+					kernels.Axpy(s[t], values[t*ld+g*d:t*ld+g*d+d], out)
+				}
+				s = s[r.ext.n:]
+			}
+			for _, c := range r.ctx {
+				s = axpys(s, qkv, c.lo, c.hi, q, voff, out)
+			}
+			axpys(s, qkv, r.lo, row+1, q, voff, out)
+		}
+	}
+}
+
+func dots(s []float32, scale float32, query, qkv []float32, lo, hi int32, ld, off int) []float32 {
+	for t := int(lo); t < int(hi); t++ {
+		s = append(s, scale*kernels.Dot(query, qkv[t*ld+off:t*ld+off+len(query)]))
+	}
+	return s
+}
+
+func axpys(s []float32, qkv []float32, lo, hi int32, ld, off int, out []float32) []float32 {
+	for t := int(lo); t < int(hi); t++ {
+		kernels.Axpy(s[0], qkv[t*ld+off:t*ld+off+len(out)], out)
+		s = s[1:]
+	}
+	return s
+}
+
+// finish takes the stage's rows from attention to the next layer: o, residual, norm, feed-forward, residual. next may be
+// a.x when nothing is taped.
+func (p *pass) finish(l int, s *stage, d *delta, a *activations, next []float32) {
+	m, ly := p.m, &p.m.weights.layers[l]
+	h, o, f := m.arch.hidden, m.arch.qWidth(), m.arch.ffn
+	p.rows(s.rows, func(lo, hi int, w *worker) {
+		n := hi - lo
+		x := a.x[lo*h : hi*h]
+		if a.tape {
+			copy(a.mid[lo*h:hi*h], x)
+			x = a.mid[lo*h : hi*h]
+		}
+		att := a.att[lo*o : hi*o]
+		ly.o.Mul(x, h, att, o, n, true, &w.scratch)
+		if d != nil {
+			d.add(s, d.layers[l].o, lo, hi, att, o, x, h, d.kept(a.to, lo, hi, w), w)
+		}
+		for i := range n {
+			kernels.RMSNorm(w.norm[i*h:(i+1)*h], x[i*h:(i+1)*h], ly.ffnNorm, m.arch.eps)
+		}
+		gu := w.gateUp[:n*2*f]
+		if a.tape {
+			gu = a.gateUp[lo*2*f : hi*2*f]
+		}
+		ly.gateUp.Mul(gu, 2*f, w.norm, h, n, false, &w.scratch)
+		if d != nil {
+			d.add(s, d.layers[l].gateUp, lo, hi, w.norm, h, gu, 2*f, d.kept(a.tg, lo, hi, w), w)
+		}
+		for i := range n {
+			kernels.SiLUMul(w.act[i*f:(i+1)*f], gu[i*2*f:i*2*f+f], gu[i*2*f+f:(i+1)*2*f])
+		}
+		out := next[lo*h : hi*h]
+		if a.tape {
+			copy(out, x)
+		}
+		ly.down.Mul(out, h, w.act, f, n, true, &w.scratch)
+	})
+}

@@ -1,0 +1,203 @@
+package llm
+
+import (
+	"context"
+
+	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/kernels"
+)
+
+// Encode implements corastream.Encoder: it reads items by their item prompts, in the pass that also fills the item cache. An
+// item without a title gives a zero mean.
+func (m *Model) Encode(ctx context.Context, items []corastream.Item) ([]corastream.States, error) {
+	out := make([]corastream.States, 0, len(items))
+	const step = 64
+	for lo := 0; lo < len(items); lo += step {
+		part := items[lo:min(lo+step, len(items))]
+		ts := make([]tokens, len(part))
+		for i, it := range part {
+			var err error
+			if ts[i], err = m.prompts.render(corastream.Prompt{ItemID: it.ID, Title: it.Title, Fields: it.Fields}); err != nil {
+				return nil, err
+			}
+		}
+		entries, err := m.entries(ctx, ts)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			out = append(out, e.states())
+		}
+		if m.opts.Progress != nil {
+			m.opts.Progress(len(out), len(items))
+		}
+	}
+	return out, nil
+}
+
+// entries returns the cached reading of each prompt and reads those that are missing.
+func (m *Model) entries(ctx context.Context, ts []tokens) ([]*entry, error) {
+	out, keys := make([]*entry, len(ts)), make([]entryKey, len(ts))
+	missing := 0
+	for i, t := range ts {
+		keys[i] = keyOf(t)
+		if out[i] = m.cache.get(keys[i]); out[i] == nil {
+			missing++
+		}
+	}
+	if missing == 0 {
+		return out, nil
+	}
+	m.reading.Lock()
+	defer m.reading.Unlock()
+	made := map[entryKey]*entry{}
+	var batch []int
+	count := 0
+	flush := func() error {
+		if len(batch) == 0 {
+			return nil
+		}
+		read := make([]tokens, len(batch))
+		for i, j := range batch {
+			read[i] = ts[j]
+		}
+		entries, err := m.read(ctx, read)
+		if err != nil {
+			return err
+		}
+		for i, j := range batch {
+			made[keys[j]] = entries[i]
+			m.cache.put(keys[j], entries[i])
+		}
+		batch, count = batch[:0], 0
+		return nil
+	}
+	seen := map[entryKey]bool{}
+	for i, t := range ts {
+		if out[i] != nil || seen[keys[i]] {
+			continue
+		}
+		if e := m.cache.get(keys[i]); e != nil { // another call has read it meanwhile
+			made[keys[i]] = e
+			continue
+		}
+		if count += len(t.ids); count > m.opts.BatchTokens {
+			if err := flush(); err != nil {
+				return nil, err
+			}
+			count = len(t.ids)
+		}
+		batch, seen[keys[i]] = append(batch, i), true
+	}
+	if err := flush(); err != nil {
+		return nil, err
+	}
+	for i := range out {
+		if out[i] == nil {
+			out[i] = made[keys[i]]
+		}
+	}
+	return out, nil
+}
+
+// read takes item prompts through the frozen model once. No rows are shared between them, so an entry's bytes do not depend
+// on what it is read with.
+func (m *Model) read(ctx context.Context, ts []tokens) ([]*entry, error) {
+	p, err := m.borrow(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer m.giveBack(p)
+	a, dims := m.arch, m.cache.dims
+	h, top := a.hidden, a.layers-dims.top
+	s := &stage{}
+	var ids []int32
+	var answers []int32
+	entries := make([]*entry, len(ts))
+	for i, t := range ts {
+		lo := int32(len(ids))
+		ids = append(ids, t.ids...)
+		for j := range t.ids {
+			s.pos = append(s.pos, int32(j))
+		}
+		s.runs = append(s.runs, run{lo: lo, hi: int32(len(ids)), out: lo})
+		answers = append(answers, int32(len(ids))-1)
+		entries[i] = dims.make(len(t.ids) - 1)
+	}
+	s.rows, s.priv = len(ids), len(ids)
+	act := p.reserve(s.rows)
+	if err := p.embed(ids, act.x); err != nil {
+		return nil, err
+	}
+	for l := range a.layers {
+		if err := ctx.Err(); err != nil {
+			return nil, context.Cause(ctx)
+		}
+		if l == m.opts.ReadLayer {
+			for i, t := range ts {
+				readTitle(entries[i].title(), act.x[s.runs[i].lo*int32(h):], h, t)
+			}
+		}
+		if l == top {
+			for i, r := range answers {
+				copy(entries[i].state(), act.x[int(r)*h:])
+			}
+		}
+		p.project(l, s, nil, act)
+		if l >= top {
+			for i, e := range entries {
+				e.keep(l, act.qkv, int(s.runs[i].lo), a)
+			}
+		}
+		if l == a.layers-1 { // only the answers' attention is wanted of the last layer
+			t := s.tail(answers, ascending(len(answers)))
+			p.attend(l, t, act.qkv, act.att)
+			for i, e := range entries {
+				copy(e.answer(l-top), act.att[i*a.qWidth():])
+			}
+			break
+		}
+		p.attend(l, s, act.qkv, act.att)
+		if l >= top {
+			for i, e := range entries {
+				copy(e.answer(l-top), act.att[int(answers[i])*a.qWidth():])
+			}
+		}
+		p.finish(l, s, nil, act, act.x)
+	}
+	m.forward.Add(int64(s.rows))
+	return entries, nil
+}
+
+// keep copies keys and values of layer l; the item's first token is row lo.
+func (e *entry) keep(l int, qkv []float32, lo int, a arch) {
+	keys, values := e.keys(l), e.values(l)
+	q, o, kv := a.qkvWidth(), a.qWidth(), a.kvWidth()
+	for t := range e.n {
+		row := qkv[(lo+t)*q:]
+		copy(keys[t*kv:(t+1)*kv], row[o:])
+		copy(values[t*kv:(t+1)*kv], row[o+kv:])
+	}
+}
+
+// readTitle fills dst with the mean of the title tokens' states and the last token's.
+func readTitle(dst, x []float32, h int, t tokens) {
+	mean := dst[:h]
+	clear(mean)
+	for i := t.title; i < t.titleEnd; i++ {
+		kernels.Add(mean, x[i*h:(i+1)*h])
+	}
+	if n := t.titleEnd - t.title; n > 0 {
+		kernels.Scale(1/float32(n), mean)
+	}
+	last := len(t.ids) - 1
+	copy(dst[h:], x[last*h:(last+1)*h])
+}
+
+func ascending(n int) []int {
+	s := make([]int, n)
+	for i := range s {
+		s[i] = i
+	}
+	return s
+}

@@ -1,0 +1,195 @@
+package llm
+
+import (
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/serve/llm/token"
+)
+
+// tokens is a prompt as the model reads it. Tokens [title, titleEnd) are the candidate's title and what the template puts
+// behind it before the answer mark; [title, len) is what `adapt: suffix` adapts.
+type tokens struct {
+	ids             []int32
+	title, titleEnd int
+}
+
+// prompter turns prompts into tokens. Each piece of text is tokenised by itself, so that a title can not change how the
+// template's words are split, what prompts share is shared, and a cap on a title's tokens is exact.
+type prompter struct {
+	tok           *token.Tokenizer
+	item, history form
+	cap, context  int
+	fixed         map[string][]int32 // the template's own texts after the first
+}
+
+func newPrompter(o Options, tok *token.Tokenizer) (*prompter, error) {
+	p := &prompter{tok: tok, cap: o.TitleTokens, context: o.ContextTokens, fixed: map[string][]int32{}}
+	var err error
+	if p.item, err = parseForm("llm.template.item", o.Template.Item, false); err != nil {
+		return nil, err
+	}
+	if p.history, err = parseForm("llm.template.history", o.Template.History, true); err != nil {
+		return nil, err
+	}
+	for _, f := range []form{p.item, p.history} {
+		for _, q := range f.parts {
+			if q.text != "" {
+				p.fixed[q.text] = tok.EncodeNext(q.text)
+			}
+		}
+	}
+	return p, nil
+}
+
+// render makes a prompt's tokens; the oldest history titles are left out until it fits the context.
+func (p *prompter) render(q corastream.Prompt) (tokens, error) {
+	f, history := p.item, q.History
+	if len(history) > 0 {
+		f = p.history
+	}
+	for {
+		t := p.fill(f, q, history)
+		if len(t.ids) <= p.context {
+			return t, nil
+		}
+		if len(history) <= 1 {
+			return t, corastream.Usagef("llm.context_tokens", "raise it, or shorten the template", "the prompt of item %q has %d tokens, the limit is %d",
+				q.ItemID, len(t.ids), p.context)
+		}
+		history = history[1:]
+	}
+}
+
+func (p *prompter) fill(f form, q corastream.Prompt, history []string) tokens {
+	var t tokens
+	if p.tok.AddBOS() {
+		t.ids = append(t.ids, p.tok.BOS())
+	}
+	for i, part := range f.parts {
+		switch {
+		case part.text != "" && i == 0:
+			t.ids = append(t.ids, p.tok.Encode(part.text)...)
+		case part.text != "":
+			t.ids = append(t.ids, p.fixed[part.text]...)
+		case part.name == "title":
+			t.title = len(t.ids)
+			t.ids = p.value(t.ids, lead(part.lead), p.clean(q.Title, f.mark), "")
+		case part.name == "history":
+			sep := lead(part.lead)
+			for _, title := range history {
+				if title = p.clean(title, f.mark); title != "" {
+					t.ids = p.value(t.ids, sep+`"`, title, `"`)
+					sep = ", "
+				}
+			}
+		case part.name != "":
+			t.ids = p.value(t.ids, lead(part.lead), p.clean(q.Fields[part.name], f.mark), "")
+		default:
+			if text, ok := p.group(part.group, q, f.mark); ok {
+				t.ids = p.value(t.ids, "", text, "")
+			}
+		}
+		if i < len(f.parts)-1 {
+			t.titleEnd = len(t.ids)
+		}
+	}
+	return t
+}
+
+// group is the text of an optional group, unless a field in it is empty.
+func (p *prompter) group(parts []part, q corastream.Prompt, mark string) (string, bool) {
+	var b strings.Builder
+	for _, part := range parts {
+		if part.text != "" {
+			b.WriteString(part.text)
+			continue
+		}
+		v := p.clean(q.Fields[part.name], mark)
+		if v == "" {
+			return "", false
+		}
+		b.WriteString(lead(part.lead) + v)
+	}
+	return b.String(), true
+}
+
+// value appends a value of at most cap tokens between its delimiters; an empty value appends nothing.
+func (p *prompter) value(ids []int32, before, v, after string) []int32 {
+	if v == "" {
+		return ids
+	}
+	n := len(ids)
+	// Neither call parses special tokens: a title that spells one is plain text.
+	encode := p.tok.EncodeNext
+	if n == 0 || n == 1 && p.tok.AddBOS() {
+		encode = p.tok.Encode
+	}
+	ids = append(ids, encode(before+v+after)...)
+	if len(ids)-n > p.cap {
+		ids = append(ids[:n+p.cap], p.tok.EncodeNext(after)...)
+	}
+	return ids
+}
+
+func lead(yes bool) string {
+	if yes {
+		return " "
+	}
+	return ""
+}
+
+// clean makes a hostile text safe to stand in a prompt: valid UTF-8 on one line, no control, bidi or invisible characters,
+// no answer mark, and not longer than its tokens could be.
+func (p *prompter) clean(s, mark string) string {
+	var b strings.Builder
+	space := false
+	for _, r := range s {
+		switch {
+		case unicode.IsSpace(r) || unicode.IsControl(r):
+			space = true
+			continue
+		case r == utf8.RuneError || invisible(r):
+			continue
+		}
+		if space && b.Len() > 0 {
+			b.WriteByte(' ')
+		}
+		space = false
+		b.WriteRune(r)
+		if b.Len() >= 64*p.cap {
+			break
+		}
+	}
+	s = b.String()
+	for {
+		cut := cutFold(s, mark)
+		if cut == s {
+			return strings.TrimSpace(s)
+		}
+		s = cut
+	}
+}
+
+// cutFold removes the first occurrence of mark, in any case.
+func cutFold(s, mark string) string {
+	n := utf8.RuneCountInString(mark)
+	for i := range s {
+		end := i
+		for k := 0; end < len(s) && k < n; k++ {
+			_, size := utf8.DecodeRuneInString(s[end:])
+			end += size
+		}
+		if strings.EqualFold(s[i:end], mark) {
+			return s[:i] + s[end:]
+		}
+	}
+	return s
+}
+
+// invisible characters can hide text from people or turn its order around.
+func invisible(r rune) bool {
+	return unicode.In(r, unicode.Cf, unicode.Co, unicode.Cs, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point)
+}

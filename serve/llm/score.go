@@ -1,0 +1,254 @@
+package llm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/kernels"
+)
+
+// Score implements corastream.Scorer: the logits of " Yes" and " No" behind each prompt, each with its own weights; nil weights
+// score the frozen model. Item prompts whose delta acts on the answer token of the top layers start from the item cache.
+func (m *Model) Score(ctx context.Context, prompts []corastream.Prompt, w []corastream.Weights, p *corastream.Projection) ([]corastream.Logits, error) {
+	d, err := m.newDelta(len(prompts), w, p, false)
+	if err != nil {
+		return nil, err
+	}
+	ts, err := m.render(prompts)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]corastream.Logits, len(prompts))
+	one, all := m.split(prompts, d)
+	for _, c := range chunks(one, func(int) int { return 1 }, pairRows) {
+		if err := m.scoreCached(ctx, ts, c, d, out); err != nil {
+			return nil, err
+		}
+	}
+	for _, c := range chunks(all, func(i int) int { return len(ts[i].ids) }, m.opts.BatchTokens) {
+		if err := m.scoreWhole(ctx, ts, c, d, out); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// pairRows is how many pairs go through the top layers at once.
+const pairRows = 512
+
+func (m *Model) render(prompts []corastream.Prompt) ([]tokens, error) {
+	ts := make([]tokens, len(prompts))
+	for i, q := range prompts {
+		var err error
+		if ts[i], err = m.prompts.render(q); err != nil {
+			return nil, err
+		}
+	}
+	return ts, nil
+}
+
+// split tells which prompts can start from the item cache and which must be read whole.
+func (m *Model) split(prompts []corastream.Prompt, d *delta) (one, all []int) {
+	fits := d == nil || d.adapt == corastream.AdaptLast && d.lowest >= m.arch.layers-m.opts.TopLayers
+	for i, q := range prompts {
+		if fits && len(q.History) == 0 {
+			one = append(one, i)
+		} else {
+			all = append(all, i)
+		}
+	}
+	return one, all
+}
+
+// chunks cuts a list so that the sizes of each part add up to at most limit; a larger single one stands alone.
+func chunks(list []int, size func(i int) int, limit int) [][]int {
+	var out [][]int
+	lo, sum := 0, 0
+	for i, p := range list {
+		n := size(p)
+		if i > lo && sum+n > limit {
+			out, lo, sum = append(out, list[lo:i]), i, 0
+		}
+		sum += n
+	}
+	if lo < len(list) {
+		out = append(out, list[lo:])
+	}
+	return out
+}
+
+// scoreCached is the hot path: one token of each pair through the top layers.
+func (m *Model) scoreCached(ctx context.Context, ts []tokens, pairs []int, d *delta, out []corastream.Logits) error {
+	s, act, order, p, err := m.startCached(ctx, ts, pairs, d)
+	if err != nil {
+		return err
+	}
+	defer m.giveBack(p)
+	for l := m.arch.layers - m.opts.TopLayers; l < m.arch.layers; l++ {
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+		p.project(l, s, d, act)
+		p.attend(l, s, act.qkv, act.att)
+		p.finish(l, s, d, act, act.x)
+	}
+	m.cached.Add(int64(s.rows))
+	p.logits(act.x, order, out)
+	return nil
+}
+
+// startCached makes the stage of one answer token for each pair, behind its item's cached K/V.
+func (m *Model) startCached(ctx context.Context, ts []tokens, pairs []int, d *delta) (*stage, *activations, []int, *pass, error) {
+	order := d.order(pairs)
+	mine := make([]tokens, len(order))
+	for i, j := range order {
+		mine[i] = ts[j]
+	}
+	entries, err := m.entries(ctx, mine)
+	if err != nil {
+		return nil, nil, nil, nil, err
+	}
+	p, err := m.borrow(ctx)
+	if err != nil {
+		return nil, nil, nil, nil, err
+	}
+	h := m.arch.hidden
+	s := &stage{rows: len(order)}
+	act := p.reserve(s.rows)
+	for i, e := range entries {
+		r := int32(i)
+		s.pos = append(s.pos, int32(e.n))
+		s.runs = append(s.runs, run{lo: r, hi: r + 1, out: r, ext: e})
+		copy(act.x[i*h:(i+1)*h], e.state())
+	}
+	if d == nil {
+		s.priv = s.rows
+	}
+	d.assign(s, order, func(int) int { return 1 })
+	return s, act, order, p, nil
+}
+
+func (m *Model) scoreWhole(ctx context.Context, ts []tokens, pairs []int, d *delta, out []corastream.Logits) error {
+	return m.whole(ctx, ts, pairs, d, func(p *pass, x []float32, order []int) { p.logits(x, order, out) })
+}
+
+// whole reads whole prompts; what they share is computed once, and rows split where the delta begins to act. done gets the
+// final residual stream at the answers, in the given order.
+func (m *Model) whole(ctx context.Context, ts []tokens, pairs []int, d *delta, done func(p *pass, x []float32, order []int)) error {
+	p, err := m.borrow(ctx)
+	if err != nil {
+		return err
+	}
+	defer m.giveBack(p)
+	order := d.order(pairs)
+	t := newTrie()
+	for _, j := range order {
+		t.add(ts[j].ids)
+	}
+	s := t.plain()
+	answers := make([]int32, len(order))
+	for i, path := range t.paths {
+		answers[i] = path[len(path)-1]
+	}
+	act := p.reserve(s.rows)
+	if err := p.embed(t.tokens, act.x); err != nil {
+		return err
+	}
+	m.forward.Add(int64(s.rows))
+	fork := m.arch.layers
+	if d != nil {
+		fork = min(d.lowest, fork)
+	}
+	var with *delta
+	for l := range m.arch.layers {
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+		if l == fork {
+			s, answers = p.fork(t, ts, order, d)
+			act, with = &p.act, d
+		}
+		p.project(l, s, with, act)
+		if l == m.arch.layers-1 {
+			s, act = p.answersOnly(l, s, act, answers, order, with)
+		} else {
+			p.attend(l, s, act.qkv, act.att)
+		}
+		p.finish(l, s, with, act, act.x)
+	}
+	done(p, act.x, order)
+	return nil
+}
+
+// fork goes from shared rows to rows of each pair, copying the residual stream.
+func (p *pass) fork(t *trie, ts []tokens, order []int, d *delta) (*stage, []int32) {
+	frozen := make([]int, len(order))
+	for i, j := range order {
+		frozen[i] = d.frozen(ts[j])
+	}
+	s, from, answers := t.fork(frozen, ascending(len(order)))
+	d.assign(s, order, func(i int) int { return len(t.paths[i]) - frozen[i] })
+	h := p.m.arch.hidden
+	x := append([]float32(nil), p.act.x...)
+	act := p.reserve(s.rows)
+	for i, r := range from {
+		copy(act.x[i*h:(i+1)*h], x[int(r)*h:])
+	}
+	return s, answers
+}
+
+// answersOnly attends in the last layer for the answers alone and gathers their rows.
+func (p *pass) answersOnly(l int, s *stage, act *activations, answers []int32, order []int, d *delta) (*stage, *activations) {
+	t := s.tail(answers, ascending(len(order)))
+	if d != nil {
+		t.priv = 0
+		d.assign(t, order, func(int) int { return 1 })
+	}
+	h := p.m.arch.hidden
+	last := &activations{x: grow(&p.last, t.rows*h), att: act.att}
+	p.attend(l, t, act.qkv, act.att)
+	for i, r := range answers {
+		copy(last.x[i*h:(i+1)*h], act.x[int(r)*h:])
+	}
+	return t, last
+}
+
+// logits reads the head's two rows for each row of x.
+func (p *pass) logits(x []float32, order []int, out []corastream.Logits) {
+	h := p.m.arch.hidden
+	y := p.workers[0].norm[:h]
+	for i, j := range order {
+		kernels.RMSNorm(y, x[i*h:(i+1)*h], p.m.outNorm, p.m.arch.eps)
+		out[j] = corastream.Logits{Yes: logit(y, p.m.yes), No: logit(y, p.m.no)}
+	}
+}
+
+// Logits returns the full row of the vocabulary behind the tokens [vocab]: the frozen model's next-token logits.
+func (m *Model) Logits(ctx context.Context, ids []int32) ([]float32, error) {
+	if len(ids) == 0 || len(ids) > m.opts.ContextTokens {
+		return nil, fmt.Errorf("llm: %d tokens; 1 to %d (llm.context_tokens) can be read", len(ids), m.opts.ContextTokens)
+	}
+	for i, id := range ids {
+		if id < 0 || int(id) >= m.arch.vocab {
+			return nil, fmt.Errorf("llm: token %d is %d; the vocabulary has %d", i, id, m.arch.vocab)
+		}
+	}
+	head, err := m.head()
+	if err != nil {
+		return nil, err
+	}
+	out := make([]float32, m.arch.vocab)
+	var rowErr error
+	err = m.whole(ctx, []tokens{{ids: ids}}, []int{0}, nil, func(p *pass, x []float32, _ []int) {
+		y, row := make([]float32, m.arch.hidden), make([]float32, m.arch.hidden)
+		kernels.RMSNorm(y, x[:len(y)], m.outNorm, m.arch.eps)
+		for i := 0; i < len(out) && rowErr == nil; i++ {
+			if rowErr = head.Row(row, i); rowErr == nil {
+				out[i] = kernels.Dot(y, row)
+			}
+		}
+	})
+	return out, errors.Join(err, rowErr)
+}
