@@ -28,7 +28,7 @@ func Attention(dst, q []float32, keys, values []float32, n, heads, kvHeads, head
 	}
 }
 
-func attendHead(dst, q, keys, values []float32, stride int, scale float32, scores []float32) {
+func attendHeadGeneric(dst, q, keys, values []float32, stride int, scale float32, scores []float32) {
 	for t := range scores {
 		scores[t] = scale * Dot(q, keys[t*stride:t*stride+len(q)])
 	}

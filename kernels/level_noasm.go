@@ -11,3 +11,31 @@ func (w *matrixF32) mul(c []float32, ldc int, a []float32, lda, m int, accumulat
 func gemm(c []float32, ldc int, a []float32, lda int, b []float32, ldb int, m, n, k int, transA, transB, accumulate bool) {
 	gemmGeneric(c, ldc, a, lda, b, ldb, m, n, k, transA, transB, accumulate)
 }
+
+func dot(a, b []float32) float32 { return dotGeneric(a, b) }
+
+func axpy(alpha float32, x, y []float32) { axpyGeneric(alpha, x, y) }
+
+func axpby(alpha float32, x []float32, beta float32, y []float32) { axpbyGeneric(alpha, x, beta, y) }
+
+func scale(alpha float32, x []float32) { scaleGeneric(alpha, x) }
+
+func add(dst, x []float32) { addGeneric(dst, x) }
+
+func mulScaled(dst, x, w []float32, r float32) { mulScaledGeneric(dst, x, w, r) }
+
+func maxOf(x []float32) float32 { return maxGeneric(x) }
+
+func expSum(x []float32, top float32) float32 { return expSumGeneric(x, top) }
+
+func siluMul(dst, gate, up []float32) { siluMulGeneric(dst, gate, up) }
+
+func gelu(dst, x []float32) { geluGeneric(dst, x) }
+
+func rotateHalves(a, b, cos, sin []float32) { rotateHalvesGeneric(a, b, cos, sin) }
+
+func rotatePairs(v, cos, sin []float32) { rotatePairsGeneric(v, cos, sin) }
+
+func attendHead(dst, q, keys, values []float32, stride int, scale float32, scores []float32) {
+	attendHeadGeneric(dst, q, keys, values, stride, scale, scores)
+}

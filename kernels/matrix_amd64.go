@@ -11,21 +11,6 @@ const (
 // packedBytes is how much packed A one round over the panels may use: with one panel of B it should stay in a 1 MiB L2.
 const packedBytes = 640 << 10
 
-//go:noescape
-func gemmF32x32AVX512(c *float32, ldc uintptr, a, b *float32, ldb uintptr, k, rows int, mask uint32, accumulate bool)
-
-//go:noescape
-func gemmF32x16AVX512(c *float32, ldc uintptr, a, b *float32, ldb uintptr, k, rows int, mask uint32, accumulate bool)
-
-//go:noescape
-func gemmF32AVX2(c *float32, ldc uintptr, a, b *float32, ldb uintptr, k, rows int, accumulate bool)
-
-//go:noescape
-func packAVX512(dst *float32, step uintptr, a *float32, lda uintptr, k, rows int)
-
-//go:noescape
-func packAVX2(dst *float32, step uintptr, a *float32, lda uintptr, k, rows int)
-
 func (w *matrixF32) mul(c []float32, ldc int, a []float32, lda, m int, accumulate bool, s *Scratch) {
 	most := rows512
 	switch {

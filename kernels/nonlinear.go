@@ -13,8 +13,8 @@ func RMSNorm(dst, x, w []float32, eps float32) {
 	mulScaled(dst[:len(x)], x, w[:len(x)], r)
 }
 
-// mulScaled sets dst[i] = (x[i]*r) * w[i].
-func mulScaled(dst, x, w []float32, r float32) {
+// mulScaledGeneric sets dst[i] = (x[i]*r) * w[i].
+func mulScaledGeneric(dst, x, w []float32, r float32) {
 	for i, v := range x {
 		dst[i] = v * r * w[i]
 	}
@@ -37,7 +37,7 @@ func Softmax(x []float32) {
 	}
 }
 
-func maxOf(x []float32) float32 {
+func maxGeneric(x []float32) float32 {
 	top := x[0]
 	for _, v := range x[1:] {
 		if v > top {
@@ -47,8 +47,8 @@ func maxOf(x []float32) float32 {
 	return top
 }
 
-// expSum replaces x by exp(x - top) and returns the sum.
-func expSum(x []float32, top float32) float32 {
+// expSumGeneric replaces x by exp(x - top) and returns the sum.
+func expSumGeneric(x []float32, top float32) float32 {
 	var s float32
 	for i, v := range x {
 		e := exp32(v - top)
@@ -63,7 +63,7 @@ func expSum(x []float32, top float32) float32 {
 func SiLUMul(dst, gate, up []float32) {
 	need("SiLUMul", "dst", len(dst), len(gate))
 	need("SiLUMul", "up", len(up), len(gate))
-	siluMulGeneric(dst[:len(gate)], gate, up[:len(gate)])
+	siluMul(dst[:len(gate)], gate, up[:len(gate)])
 }
 
 func siluMulGeneric(dst, gate, up []float32) {
@@ -76,7 +76,7 @@ func siluMulGeneric(dst, gate, up []float32) {
 // values. dst may be x.
 func GELU(dst, x []float32) {
 	need("GELU", "dst", len(dst), len(x))
-	geluGeneric(dst[:len(x)], x)
+	gelu(dst[:len(x)], x)
 }
 
 // geluGeneric uses (1 + tanh(z))/2 = 1/(1 + exp(-2z)).
@@ -94,24 +94,23 @@ const (
 	ln2Hi = 0.693359375              // ln 2 in 9 bits, so that n*ln2Hi is exact
 	ln2Lo = -2.12194440054690583e-04 // the rest of it
 
-	expMax = 88.72283  // exp of more is infinite in float32
-	expMin = -87.33654 // exp of less is not a normal float32: 0 here
+	expLow  = -104 // exp of less rounds to 0 in float32
+	expHigh = 89   // exp of more is infinite
 )
 
 // expPoly are the coefficients of exp(r) = 1 + r + r^2 p(r) on |r| <= ln(2)/2, highest power first (the minimax fit of Cephes'
 // expf; 1 unit in the last place).
 var expPoly = [6]float32{1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1}
 
-// exp32 is the reference of the vector exponential: n = round(x log2 e), r = x - n ln 2, 2^n (1 + r + r^2 p(r)). Results under the
-// smallest normal number are 0.
+// exp32 is the reference of the vector exponential: n = round(x log2 e), r = x - n ln 2, 2^n (1 + r + r^2 p(r)).
 func exp32(x float32) float32 {
 	switch {
 	case x != x:
 		return x
-	case x > expMax:
-		return float32(math.Inf(1))
-	case x < expMin:
-		return 0
+	case x > expHigh:
+		x = expHigh
+	case x < expLow:
+		x = expLow
 	}
 	n := float32(math.RoundToEven(float64(x * log2e)))
 	r := x - n*ln2Hi - n*ln2Lo
@@ -120,7 +119,7 @@ func exp32(x float32) float32 {
 		p = p*r + c
 	}
 	p = p*r*r + r + 1
-	// n reaches 128, which one exponent field can not hold: multiply in two halves.
+	// n leaves the range of one exponent at both ends: multiply in two halves.
 	h := int32(n) >> 1
 	return p * pow2(h) * pow2(int32(n)-h)
 }

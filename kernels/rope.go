@@ -49,7 +49,7 @@ func Rotate(x []float32, heads, headDim int, cos, sin []float32, neox bool) {
 	}
 }
 
-func rotateHalves(a, b, cos, sin []float32) {
+func rotateHalvesGeneric(a, b, cos, sin []float32) {
 	for i, p := range a {
 		q, c, s := b[i], cos[i], sin[i]
 		a[i] = p*c - q*s
@@ -57,7 +57,7 @@ func rotateHalves(a, b, cos, sin []float32) {
 	}
 }
 
-func rotatePairs(v, cos, sin []float32) {
+func rotatePairsGeneric(v, cos, sin []float32) {
 	for i := 0; i < len(v)/2; i++ {
 		p, q, c, s := v[2*i], v[2*i+1], cos[i], sin[i]
 		v[2*i] = p*c - q*s

@@ -8,7 +8,7 @@ const lanes = 16
 // j+4, j+2, j+1.
 func Dot(a, b []float32) float32 {
 	n := min(len(a), len(b))
-	return dotGeneric(a[:n], b[:n])
+	return dot(a[:n], b[:n])
 }
 
 // dotGeneric writes float32(x*y) so that no compiler fuses the product with the sum (arm64 would).
@@ -39,7 +39,10 @@ func dotGeneric(a, b []float32) float32 {
 // gives equal bytes.
 func Axpy(alpha float32, x, y []float32) {
 	need("Axpy", "y", len(y), len(x))
-	y = y[:len(x)]
+	axpy(alpha, x, y[:len(x)])
+}
+
+func axpyGeneric(alpha float32, x, y []float32) {
 	for i, v := range x {
 		y[i] += float32(alpha * v)
 	}
@@ -48,23 +51,31 @@ func Axpy(alpha float32, x, y []float32) {
 // AXPBY sets y to alpha*x + beta*y over len(x), each operation rounded on its own: equal bytes everywhere.
 func AXPBY(alpha float32, x []float32, beta float32, y []float32) {
 	need("AXPBY", "y", len(y), len(x))
-	y = y[:len(x)]
+	axpby(alpha, x, beta, y[:len(x)])
+}
+
+func axpbyGeneric(alpha float32, x []float32, beta float32, y []float32) {
 	for i, v := range x {
 		y[i] = float32(alpha*v) + float32(beta*y[i])
 	}
 }
 
-// Scale multiplies x by alpha in place.
-func Scale(alpha float32, x []float32) {
+// Scale multiplies x by alpha in place: equal bytes everywhere.
+func Scale(alpha float32, x []float32) { scale(alpha, x) }
+
+func scaleGeneric(alpha float32, x []float32) {
 	for i := range x {
 		x[i] *= alpha
 	}
 }
 
-// Add adds x to dst: dst[i] += x[i], over len(x).
+// Add adds x to dst, over len(x): dst[i] += x[i]; equal bytes everywhere.
 func Add(dst, x []float32) {
 	need("Add", "dst", len(dst), len(x))
-	dst = dst[:len(x)]
+	add(dst[:len(x)], x)
+}
+
+func addGeneric(dst, x []float32) {
 	for i, v := range x {
 		dst[i] += v
 	}

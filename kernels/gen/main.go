@@ -1,5 +1,5 @@
-// Command gen writes the assembly of package kernels into the folder given as its argument. It is a module of its own, so
-// that the main module neither builds nor lists it.
+// Command gen writes the assembly of package kernels, and the Go declarations that go with it, into the folder given as its
+// argument. It is a module of its own, so that the main module neither builds nor lists it.
 package main
 
 import (
@@ -12,10 +12,15 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: go run . FOLDER")
 		os.Exit(2)
 	}
-	for _, f := range []*file{gemmF32(), packing()} {
-		if err := f.write(os.Args[1]); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
+	files := []*file{gemmF32(), packing(), vectors(), nonlinear(), attention()}
+	err := writeStubs(os.Args[1], files)
+	for _, f := range files {
+		if err == nil {
+			err = f.write(os.Args[1])
 		}
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
 }

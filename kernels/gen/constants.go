@@ -1,0 +1,59 @@
+package main
+
+import (
+	"fmt"
+	"math"
+)
+
+// Constants of the exponential and what is built on it, by their place in the table.
+const (
+	cLow = iota
+	cHigh
+	cLog2e
+	cLn2Hi
+	cLn2Lo
+	cPoly  // six of them
+	cOne   = cPoly + 6
+	cGeluA = iota + 5
+	cGeluB
+	cInfMinus
+	cSign
+	cBias
+)
+
+// The values are those of nonlinear.go; a test compares the kernels with it.
+var constantBits = map[int]uint32{
+	cLow: math.Float32bits(-104), cHigh: math.Float32bits(89), cLog2e: math.Float32bits(1.4426950408889634),
+	cLn2Hi: math.Float32bits(0.693359375), cLn2Lo: math.Float32bits(-2.12194440054690583e-04),
+	cPoly: math.Float32bits(1.9875691500e-4), cPoly + 1: math.Float32bits(1.3981999507e-3),
+	cPoly + 2: math.Float32bits(8.3334519073e-3), cPoly + 3: math.Float32bits(4.1665795894e-2),
+	cPoly + 4: math.Float32bits(1.6666665459e-1), cPoly + 5: math.Float32bits(5.0000001201e-1),
+	cOne:   math.Float32bits(1),
+	cGeluA: math.Float32bits(1.5957691216057308), cGeluB: math.Float32bits(0.044715 * 1.5957691216057308),
+	cInfMinus: 0xff800000, cSign: 0x80000000, cBias: 127,
+}
+
+// data writes the table, each constant 8 times (AVX2 reads vectors, AVX-512 broadcasts the first), and the tail masks.
+func data(f *file) {
+	for c := 0; c <= cBias; c++ {
+		bits, ok := constantBits[c]
+		if !ok {
+			panic(fmt.Sprintf("constant %d has no value", c))
+		}
+		for n := 0; n < 4; n++ {
+			fmt.Fprintf(&f.buf, "DATA constants<>+%d(SB)/8, $0x%08x%08x\n", 32*c+8*n, bits, bits)
+		}
+	}
+	fmt.Fprintf(&f.buf, "GLOBL constants<>(SB), RODATA|NOPTR, $%d\n", 32*(cBias+1))
+	f.note("eight lanes on, eight off: read from 32 bytes less 4 a value")
+	for n := 0; n < 8; n++ {
+		bits := uint64(math.MaxUint64)
+		if n >= 4 {
+			bits = 0
+		}
+		fmt.Fprintf(&f.buf, "DATA tailMasks<>+%d(SB)/8, $0x%016x\n", 8*n, bits)
+	}
+	fmt.Fprintf(&f.buf, "GLOBL tailMasks<>(SB), RODATA|NOPTR, $64\n")
+}
+
+func constantAt(c int) string { return fmt.Sprintf("constants<>+%d(SB)", 32*c) }
