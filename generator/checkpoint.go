@@ -71,7 +71,7 @@ func Read(file []byte, want Want) (*Checkpoint, error) {
 	if len(file) > maxFile {
 		return nil, fmt.Errorf("%w: more than %d bytes", corastream.ErrCorrupt, maxFile)
 	}
-	tensors, meta, err := readTensors(file)
+	tensors, meta, err := ReadTensors(file)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", corastream.ErrCorrupt, err)
 	}
@@ -154,7 +154,7 @@ func (c *Checkpoint) Bytes() ([]byte, error) {
 		return nil, err
 	}
 	var b bytes.Buffer
-	if err := writeTensors(&b, tensors, meta); err != nil {
+	if err := WriteTensors(&b, tensors, meta); err != nil {
 		return nil, err
 	}
 	sum := sha256.Sum256(b.Bytes())
@@ -198,23 +198,23 @@ func WriteFile(path string, b []byte) (err error) {
 	return os.Rename(f.Name(), path)
 }
 
-func (c *Checkpoint) encode() (map[string]tensor, map[string]string, error) {
-	tensors := map[string]tensor{
-		"basis.mean":       {shape: []int{c.Basis.In}, data: c.Basis.Mean},
-		"basis.scale":      {shape: []int{c.Basis.In}, data: c.Basis.Scale},
-		"basis.components": {shape: []int{c.Basis.Out, c.Basis.In}, data: c.Basis.Components},
-		"catalogue.mean":   {shape: []int{c.Basis.Out}, data: c.Catalogue.Mean},
-		"catalogue.spread": {shape: []int{c.Basis.Out}, data: c.Catalogue.Spread},
+func (c *Checkpoint) encode() (map[string]Tensor, map[string]string, error) {
+	tensors := map[string]Tensor{
+		"basis.mean":       {Shape: []int{c.Basis.In}, Data: c.Basis.Mean},
+		"basis.scale":      {Shape: []int{c.Basis.In}, Data: c.Basis.Scale},
+		"basis.components": {Shape: []int{c.Basis.Out, c.Basis.In}, Data: c.Basis.Components},
+		"catalogue.mean":   {Shape: []int{c.Basis.Out}, Data: c.Catalogue.Mean},
+		"catalogue.spread": {Shape: []int{c.Basis.Out}, Data: c.Catalogue.Spread},
 	}
 	for _, p := range c.Model.Params {
-		tensors["generator."+p.Name] = tensor{shape: p.Shape, data: p.Data, bf16: half(p.Group)}
+		tensors["generator."+p.Name] = Tensor{Shape: p.Shape, Data: p.Data, BF16: half(p.Group)}
 	}
 	for slot, p := range c.Projection.P {
 		name := fmt.Sprintf("p.%d.%s", slot.Layer, slot.Target)
-		tensors[name] = tensor{shape: []int{c.Projection.Rank, len(p) / c.Projection.Rank}, data: p, bf16: true}
+		tensors[name] = Tensor{Shape: []int{c.Projection.Rank, len(p) / c.Projection.Rank}, Data: p, BF16: true}
 	}
 	for name, t := range tensors {
-		if t.bf16 && slices.ContainsFunc(t.data, notBF16) {
+		if t.BF16 && slices.ContainsFunc(t.Data, notBF16) {
 			return nil, nil, fmt.Errorf("tensor %s is not rounded to bfloat16: call Round first", name)
 		}
 	}
@@ -235,7 +235,7 @@ func (c *Checkpoint) encode() (map[string]tensor, map[string]string, error) {
 }
 
 // decode fills the checkpoint. The tensors are already read, so that nothing here allocates by what the metadata claims.
-func (c *Checkpoint) decode(tensors map[string]tensor, meta map[string]string) error {
+func (c *Checkpoint) decode(tensors map[string]Tensor, meta map[string]string) error {
 	var spec Spec
 	if err := strict(meta["spec"], &spec); err != nil {
 		return fmt.Errorf("metadata, spec: %w", err)
@@ -259,10 +259,10 @@ func (c *Checkpoint) decode(tensors map[string]tensor, meta map[string]string) e
 			return nil, fmt.Errorf("tensor %s is missing", name)
 		}
 		delete(tensors, name)
-		if !slices.Equal(t.shape, shape) {
-			return nil, fmt.Errorf("tensor %s has shape %v, the spec wants %v", name, t.shape, shape)
+		if !slices.Equal(t.Shape, shape) {
+			return nil, fmt.Errorf("tensor %s has shape %v, the spec wants %v", name, t.Shape, shape)
 		}
-		return t.data, nil
+		return t.Data, nil
 	}
 	in, m := 2*spec.Hidden, spec.Taste
 	b := &Basis{In: in, Out: m}
@@ -291,7 +291,7 @@ func (c *Checkpoint) decode(tensors map[string]tensor, meta map[string]string) e
 }
 
 // decodeProjection takes the remaining tensors: P of every target in each of the top layers, and nothing else.
-func (c *Checkpoint) decodeProjection(tensors map[string]tensor) error {
+func (c *Checkpoint) decodeProjection(tensors map[string]Tensor) error {
 	spec := &c.Model.Spec
 	if c.Made.Layers < spec.Layers || c.Made.Layers > 4096 {
 		return fmt.Errorf("metadata, made: %d layers adapted of an LLM of %d", spec.Layers, c.Made.Layers)
@@ -305,14 +305,14 @@ func (c *Checkpoint) decodeProjection(tensors map[string]tensor) error {
 			return fmt.Errorf("tensor %s is missing", name)
 		}
 		delete(tensors, name)
-		if len(t.shape) != 2 || t.shape[0] != spec.Rank || t.shape[1] == 0 {
-			return fmt.Errorf("tensor %s has shape %v, the spec wants [%d out]", name, t.shape, spec.Rank)
+		if len(t.Shape) != 2 || t.Shape[0] != spec.Rank || t.Shape[1] == 0 {
+			return fmt.Errorf("tensor %s has shape %v, the spec wants [%d out]", name, t.Shape, spec.Rank)
 		}
-		if n, ok := out[slot.Target]; ok && n != t.shape[1] {
-			return fmt.Errorf("tensor %s is %d wide, another layer's %d", name, t.shape[1], n)
+		if n, ok := out[slot.Target]; ok && n != t.Shape[1] {
+			return fmt.Errorf("tensor %s is %d wide, another layer's %d", name, t.Shape[1], n)
 		}
-		out[slot.Target] = t.shape[1]
-		c.Projection.P[slot] = t.data
+		out[slot.Target] = t.Shape[1]
+		c.Projection.P[slot] = t.Data
 	}
 	for name := range tensors {
 		return fmt.Errorf("tensor %s is none of this spec's", name)

@@ -8,11 +8,11 @@ import (
 	"github.com/corastream/corastream/kernels"
 )
 
-// normEps is added to the sum of squares before its root, in the serving and in the training forward.
-const normEps = 1e-12
+// NormEps is added to the sum of squares before its root, in the serving and in the training forward.
+const NormEps = 1e-12
 
-// layerNormEps is added to a variance; BERT and the Q-Former of the paper use the same.
-const layerNormEps = 1e-12
+// LayerNormEps is added to a variance; BERT and the Q-Former of the paper use the same.
+const LayerNormEps = 1e-12
 
 // Model is a generator: a spec and its tensors. Forward is safe for concurrent use as long as nobody writes to Params.
 type Model struct {
@@ -133,7 +133,7 @@ func (m *Model) Forward(dst, x, lin []float32, rows int) {
 }
 
 func norm(x []float32) float32 {
-	return float32(math.Sqrt(float64(kernels.Dot(x, x)) + normEps))
+	return float32(math.Sqrt(float64(kernels.Dot(x, x)) + NormEps))
 }
 
 // affine computes y [rows][out] = x [rows][in] w [in][out] + b [out].

@@ -116,7 +116,7 @@ func addNorm(h, y, scale, bias []float32, w int) {
 		for _, v := range row {
 			variance += (float64(v) - mean) * (float64(v) - mean)
 		}
-		inv := 1 / math.Sqrt(variance/float64(w)+layerNormEps)
+		inv := 1 / math.Sqrt(variance/float64(w)+LayerNormEps)
 		for i, v := range row {
 			row[i] = float32((float64(v)-mean)*inv)*scale[i] + bias[i]
 		}

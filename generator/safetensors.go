@@ -18,11 +18,11 @@ const (
 	maxFile    = 1 << 30 // bytes
 )
 
-// tensor is one entry of a safetensors file. Values are always finite.
-type tensor struct {
-	shape []int
-	data  []float32
-	bf16  bool // stored as BF16: data holds exactly representable values
+// Tensor is one entry of a safetensors file.
+type Tensor struct {
+	Shape []int
+	Data  []float32
+	BF16  bool // stored as BF16; Data holds values that it represents exactly
 }
 
 // Format of a file (https://github.com/huggingface/safetensors): 8 bytes little-endian header length N, N bytes of JSON
@@ -35,8 +35,8 @@ type entry struct {
 	Offsets [2]int64 `json:"data_offsets"`
 }
 
-// writeTensors writes a file; equal input gives equal bytes.
-func writeTensors(w io.Writer, tensors map[string]tensor, metadata map[string]string) error {
+// WriteTensors writes a safetensors file; equal input gives equal bytes.
+func WriteTensors(w io.Writer, tensors map[string]Tensor, metadata map[string]string) error {
 	names := make([]string, 0, len(tensors))
 	for name := range tensors {
 		names = append(names, name)
@@ -47,9 +47,9 @@ func writeTensors(w io.Writer, tensors map[string]tensor, metadata map[string]st
 	var at int64
 	for _, name := range names {
 		t := tensors[name]
-		e := entry{Dtype: "F32", Shape: t.shape, Offsets: [2]int64{at, at + 4*int64(len(t.data))}}
-		if t.bf16 {
-			e.Dtype, e.Offsets[1] = "BF16", at+2*int64(len(t.data))
+		e := entry{Dtype: "F32", Shape: t.Shape, Offsets: [2]int64{at, at + 4*int64(len(t.Data))}}
+		if t.BF16 {
+			e.Dtype, e.Offsets[1] = "BF16", at+2*int64(len(t.Data))
 		}
 		header[name], at = e, e.Offsets[1]
 	}
@@ -69,10 +69,10 @@ func writeTensors(w io.Writer, tensors map[string]tensor, metadata map[string]st
 	}
 	for _, name := range names {
 		t := tensors[name]
-		raw := bytesOf(t.data)
-		if t.bf16 {
-			raw = make([]byte, 0, 2*len(t.data))
-			for _, v := range t.data {
+		raw := bytesOf(t.Data)
+		if t.BF16 {
+			raw = make([]byte, 0, 2*len(t.Data))
+			for _, v := range t.Data {
 				raw = binary.LittleEndian.AppendUint16(raw, uint16(math.Float32bits(v)>>16))
 			}
 		}
@@ -83,8 +83,9 @@ func writeTensors(w io.Writer, tensors map[string]tensor, metadata map[string]st
 	return nil
 }
 
-// readTensors parses a whole file. It never allocates more than a small multiple of len(file).
-func readTensors(file []byte) (map[string]tensor, map[string]string, error) {
+// ReadTensors parses a whole file. All values it returns are finite; it never allocates more than a small multiple of
+// len(file).
+func ReadTensors(file []byte) (map[string]Tensor, map[string]string, error) {
 	if len(file) < 8 {
 		return nil, nil, fmt.Errorf("%d bytes are too few for a safetensors file", len(file))
 	}
@@ -100,19 +101,19 @@ func readTensors(file []byte) (map[string]tensor, map[string]string, error) {
 	if err := checkOffsets(entries, int64(len(body))); err != nil {
 		return nil, nil, err
 	}
-	tensors := make(map[string]tensor, len(entries))
+	tensors := make(map[string]Tensor, len(entries))
 	for name, e := range entries {
-		t := tensor{shape: e.Shape, bf16: e.Dtype == "BF16"}
+		t := Tensor{Shape: e.Shape, BF16: e.Dtype == "BF16"}
 		raw := body[e.Offsets[0]:e.Offsets[1]]
-		if t.bf16 {
-			t.data = make([]float32, len(raw)/2)
-			for i := range t.data {
-				t.data[i] = math.Float32frombits(uint32(binary.LittleEndian.Uint16(raw[2*i:])) << 16)
+		if t.BF16 {
+			t.Data = make([]float32, len(raw)/2)
+			for i := range t.Data {
+				t.Data[i] = math.Float32frombits(uint32(binary.LittleEndian.Uint16(raw[2*i:])) << 16)
 			}
 		} else {
-			t.data = floatsOf(raw)
+			t.Data = floatsOf(raw)
 		}
-		for i, v := range t.data {
+		for i, v := range t.Data {
 			if v != v || math.IsInf(float64(v), 0) {
 				return nil, nil, fmt.Errorf("tensor %q: value %d is not finite", name, i)
 			}
