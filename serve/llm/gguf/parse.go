@@ -33,11 +33,17 @@ const corrupt = "the file is corrupt or hostile; get it again and compare its SH
 type cursor struct {
 	f   *File
 	pos int
+	// what and name say what is being read ("metadata key", "k"), for errors; joined only when one is made.
+	what, name string
 }
 
-// fail names the file and the byte.
+// fail names the file, the byte and the key or tensor.
 func (c *cursor) fail(fix, format string, args ...any) error {
-	return corastream.Usagef(fmt.Sprintf("%s: byte %d", c.f.name, c.pos), fix, format, args...)
+	where := fmt.Sprintf("%s: byte %d", c.f.name, c.pos)
+	if c.what != "" {
+		where += fmt.Sprintf(": %s %q", c.what, clip(c.name))
+	}
+	return corastream.Usagef(where, fix, format, args...)
 }
 
 func (c *cursor) left() int { return len(c.f.data) - c.pos }
@@ -66,17 +72,19 @@ func (c *cursor) count(what string, size, limit int) (int, error) {
 		return 0, err
 	}
 	n := binary.LittleEndian.Uint64(b)
+	if n <= uint64(limit) && n <= uint64(c.left()/size) {
+		return int(n), nil
+	}
+	left := c.left()
+	c.pos -= 8
 	if n > uint64(limit) {
 		return 0, c.fail(corrupt, "%s is %d, above the limit of %d", what, n, limit)
 	}
-	if n > uint64(c.left()/size) {
-		return 0, c.fail(truncated, "%s is %d, but only %d bytes are left", what, n, c.left())
-	}
-	return int(n), nil
+	return 0, c.fail(truncated, "%s is %d, but only %d bytes are left", what, n, left)
 }
 
 func (c *cursor) str(what string, limit int) (string, error) {
-	n, err := c.count("the length of "+what, 1, limit)
+	n, err := c.count(what, 1, limit)
 	if err != nil {
 		return "", err
 	}
@@ -115,7 +123,8 @@ func (f *File) parse() error {
 	if err != nil {
 		return err
 	}
-	f.meta, f.byName = map[string]value{}, map[string]*Tensor{}
+	f.meta, f.byName = make(map[string]value, keys), make(map[string]*Tensor, tensors)
+	f.keys = make([]string, 0, keys)
 	for range keys {
 		if err := c.metadata(); err != nil {
 			return err
@@ -131,22 +140,21 @@ func (f *File) parse() error {
 
 // metadata reads one key and finds the bounds of its value.
 func (c *cursor) metadata() error {
-	start := c.pos
-	key, err := c.str("a metadata key", MaxKeyBytes)
+	c.what = ""
+	key, err := c.str("the length of a metadata key", MaxKeyBytes)
 	if err != nil {
 		return err
 	}
+	c.what, c.name = "metadata key", key
 	if _, dup := c.f.meta[key]; dup || key == "" {
-		c.pos = start
-		return c.fail(corrupt, "metadata key %q is empty or a duplicate", clip(key))
+		return c.fail(corrupt, "it is empty or a duplicate")
 	}
-	what := fmt.Sprintf("the value of %q", clip(key))
-	k, err := c.u32(what)
+	k, err := c.u32("the type")
 	if err != nil {
 		return err
 	}
 	v := value{kind: kind(k), count: 1}
-	if v.raw, err = c.value(&v, what); err != nil {
+	if v.raw, err = c.value(&v); err != nil {
 		return err
 	}
 	c.f.meta[key] = v
@@ -154,44 +162,44 @@ func (c *cursor) metadata() error {
 	return nil
 }
 
-func (c *cursor) value(v *value, what string) ([]byte, error) {
-	start, elem := c.pos, v.kind
+func (c *cursor) value(v *value) ([]byte, error) {
+	elem := v.kind
 	if v.kind == kindArray {
-		e, err := c.u32(what)
+		e, err := c.u32("the element type")
 		if err != nil {
 			return nil, err
 		}
 		elem, v.elem = kind(e), kind(e)
 		if elem > kindF64 || elem == kindArray {
-			return nil, c.fail(corrupt, "%s is an array of %v, which can not be read", what, elem)
+			return nil, c.fail(corrupt, "an array of %v can not be read", elem)
 		}
 		size := kindSizes[elem]
 		if elem == kindString {
 			size = 8
 		}
-		if v.count, err = c.count("the array length of "+what[len("the value of "):], size, len(c.f.data)); err != nil {
+		if v.count, err = c.count("the array's length", size, len(c.f.data)); err != nil {
 			return nil, err
 		}
-		start = c.pos
 	}
+	start := c.pos
 	switch {
 	case elem > kindF64:
-		return nil, c.fail(corrupt, "%s has the unknown %v", what, elem)
+		return nil, c.fail(corrupt, "values of %v can not be read", elem)
 	case elem == kindString:
 		for range v.count {
-			n, err := c.count("a string's length in "+what, 1, len(c.f.data))
+			n, err := c.count("a string's length", 1, len(c.f.data))
 			if err != nil {
 				return nil, err
 			}
 			c.pos += n
 		}
 	default:
-		raw, err := c.take(v.count*kindSizes[elem], what)
+		raw, err := c.take(v.count*kindSizes[elem], "the value")
 		if err != nil {
 			return nil, err
 		}
 		if elem == kindBool && slices.ContainsFunc(raw, func(b byte) bool { return b > 1 }) {
-			return nil, c.fail(corrupt, "%s holds a bool that is neither 0 nor 1", what)
+			return nil, c.fail(corrupt, "it holds a bool that is neither 0 nor 1")
 		}
 	}
 	return c.f.data[start:c.pos:c.pos], nil
@@ -230,31 +238,30 @@ type place struct {
 }
 
 func (c *cursor) tensor() (place, error) {
-	start := c.pos
-	name, err := c.str("a tensor's name", MaxNameBytes)
+	c.what = ""
+	name, err := c.str("the length of a tensor's name", MaxNameBytes)
 	if err != nil {
 		return place{}, err
 	}
+	c.what, c.name = "tensor", name
 	if c.f.byName[name] != nil || name == "" {
-		c.pos = start
-		return place{}, c.fail(corrupt, "tensor name %q is empty or a duplicate", name)
+		return place{}, c.fail(corrupt, "its name is empty or a duplicate")
 	}
-	what := fmt.Sprintf("tensor %q", name)
-	dims, err := c.u32(what)
+	dims, err := c.u32("the number of dimensions")
 	if err != nil {
 		return place{}, err
 	}
 	if dims < 1 || dims > MaxDims {
-		return place{}, c.fail(corrupt, "%s has %d dimensions; 1 to %d are allowed", what, dims, MaxDims)
+		return place{}, c.fail(corrupt, "it has %d dimensions; 1 to %d are allowed", dims, MaxDims)
 	}
-	raw, err := c.take(int(dims)*8+12, what)
+	raw, err := c.take(int(dims)*8+12, "its entry")
 	if err != nil {
 		return place{}, err
 	}
 	t := &Tensor{Name: name, Type: Type(binary.LittleEndian.Uint32(raw[dims*8:])), Dims: make([]int, dims)}
 	l, ok := layouts[t.Type]
 	if !ok {
-		return place{}, c.fail("requantise the model to one of these types", "%s is stored as %v; supported are %s", what, t.Type, Supported())
+		return place{}, c.fail("requantise the model to one of these types", "it is stored as %v; supported are %s", t.Type, Supported())
 	}
 	elements := uint64(1)
 	for i := range t.Dims {
@@ -262,12 +269,12 @@ func (c *cursor) tensor() (place, error) {
 		// Bounded by the file's bytes: a block of 256 values takes at least 144 of them, so this also rules out overflow.
 		hi, product := bits.Mul64(elements, d)
 		if d == 0 || hi != 0 || product > min(uint64(len(c.f.data))*2, math.MaxInt) {
-			return place{}, c.fail(corrupt, "dimension %d of %s is %d: more values than the file can hold, or none", i, what, d)
+			return place{}, c.fail(corrupt, "dimension %d is %d: more values than the file can hold, or none", i, d)
 		}
 		t.Dims[i], elements = int(d), product
 	}
 	if t.Dims[0]%l.block != 0 {
-		return place{}, c.fail(corrupt, "%s has rows of %d values, not a multiple of %v's block of %d", what, t.Dims[0], t.Type, l.block)
+		return place{}, c.fail(corrupt, "its rows of %d values are not a multiple of %v's block of %d", t.Dims[0], t.Type, l.block)
 	}
 	offset := binary.LittleEndian.Uint64(raw[dims*8+4:])
 	return place{t, offset, elements / uint64(l.block) * uint64(l.bytes)}, nil
