@@ -43,7 +43,7 @@ func world(seed uint64, users, items, events int) (Data, *linearLLM) {
 		id := fmt.Sprintf("i%d", i)
 		g := normal(r, latents)
 		latent = append(latent, g)
-		llm.base[id] = float32(0.3*r.NormFloat64() - 1)
+		llm.base[id] = float32(0.1*r.NormFloat64() - 1)
 		llm.x[id] = map[corastream.Slot][]float32{}
 		for _, s := range slots {
 			llm.x[id][s] = mix(r, mixing[s], append(append([]float32(nil), g...), 1), llm.hidden)
