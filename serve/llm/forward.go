@@ -33,6 +33,8 @@ type worker struct {
 	act     []float32 // [blockRows][ffn]
 	scores  []float32
 	ranks   [3][]float32
+	sources []keyValue
+	rows    []int32
 }
 
 func (w *worker) rank(i, n int) []float32 { return grow(&w.ranks[i], n) }
@@ -52,6 +54,7 @@ type pass struct {
 	act               activations // untaped
 	x, qkv, att, last []float32
 	next              atomic.Int64
+	tape              tape
 }
 
 func newPass(m *Model) *pass {

@@ -1,0 +1,134 @@
+package serve
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+	"unicode/utf8"
+)
+
+// readBody returns the whole body when its type is one of types ("application/json" is always one). The type is
+// asked for strictly because a page elsewhere can make a browser post forms and plain text without asking first.
+func (s *Server) readBody(w http.ResponseWriter, r *http.Request, types ...string) ([]byte, error) {
+	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	ok := err == nil && kind == "application/json"
+	for _, t := range types {
+		ok = ok || err == nil && kind == t
+	}
+	if !ok {
+		return nil, &Failure{
+			Status: http.StatusUnsupportedMediaType, Code: "unsupported_media_type", Field: "Content-Type",
+			Message: "the body must be JSON", Fix: "send the header Content-Type: application/json",
+		}
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(s.cfg.MaxBodyBytes)))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return nil, &Failure{
+			Status: http.StatusRequestEntityTooLarge, Code: "too_large", Message: fmt.Sprintf("the body is over %d bytes", s.cfg.MaxBodyBytes),
+			Fix: "send less at once, or raise max_body_bytes",
+		}
+	case err != nil:
+		return nil, &Failure{Status: http.StatusBadRequest, Code: "bad_body", Message: "the body did not arrive whole", cause: err}
+	case len(bytes.TrimSpace(body)) == 0:
+		return nil, &Failure{Status: http.StatusBadRequest, Code: "bad_json", Message: "the body is empty", Fix: "send a JSON object"}
+	case !utf8.Valid(body):
+		return nil, &Failure{Status: http.StatusBadRequest, Code: "bad_json", Message: "the body is not valid UTF-8", Fix: "encode it as UTF-8"}
+	}
+	return body, nil
+}
+
+// decode reads a JSON body into the struct that v points to and refuses what it does not know.
+func (s *Server) decode(w http.ResponseWriter, r *http.Request, v any) error {
+	body, err := s.readBody(w, r)
+	if err != nil {
+		return err
+	}
+	return decodeStrict(body, v)
+}
+
+func decodeStrict(body []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	err := d.Decode(v)
+	if err == nil {
+		if _, more := d.Token(); more != io.EOF {
+			return &Failure{Status: http.StatusBadRequest, Code: "bad_json", Message: "something follows the JSON object", Fix: "send one object and nothing after it"}
+		}
+		return nil
+	}
+	var f *Failure
+	var wrong *json.UnmarshalTypeError
+	var syntax *json.SyntaxError
+	switch {
+	case errors.As(err, &f):
+		return f
+	case errors.As(err, &wrong):
+		field := wrong.Field
+		if field == "" {
+			field = "body"
+		}
+		return badField(field, "send "+jsonKind(wrong.Type.Kind().String()), "a %s is not what belongs here", wrong.Value)
+	case errors.As(err, &syntax):
+		return &Failure{Status: http.StatusBadRequest, Code: "bad_json", Message: fmt.Sprintf("the body is not JSON: %v at byte %d", syntax, syntax.Offset), Fix: "send a JSON object"}
+	case strings.HasPrefix(err.Error(), "json: unknown field "):
+		name := strings.Trim(strings.TrimPrefix(err.Error(), "json: unknown field "), `"`)
+		return &Failure{Status: http.StatusBadRequest, Code: "unknown_field", Field: name, Message: "there is no such field", Fix: "leave it out; /openapi.json lists the fields"}
+	}
+	return &Failure{Status: http.StatusBadRequest, Code: "bad_json", Message: "the body is not JSON: " + strings.TrimPrefix(err.Error(), "json: "), Fix: "send a JSON object"}
+}
+
+func jsonKind(kind string) string {
+	switch kind {
+	case "struct", "map":
+		return "an object"
+	case "slice", "array":
+		return "an array"
+	case "string":
+		return "a string"
+	case "bool":
+		return "true or false"
+	case "float32", "float64":
+		return "a number"
+	}
+	return "a whole number that fits"
+}
+
+// checkID refuses ids that no topic of ours can carry.
+func (s *Server) checkID(field, id string) error {
+	switch {
+	case id == "":
+		return &Failure{Status: http.StatusBadRequest, Code: "missing_field", Field: field, Message: "it is missing or empty", Fix: "give an id"}
+	case len(id) > s.cfg.MaxIDBytes:
+		return badField(field, fmt.Sprintf("give at most %d bytes", s.cfg.MaxIDBytes), "the id has %d bytes", len(id))
+	case !utf8.ValidString(id):
+		return badField(field, "encode it as UTF-8", "the id is not valid UTF-8")
+	}
+	return nil
+}
+
+// checkIDs checks a list of at most max_candidates ids.
+func (s *Server) checkIDs(field string, ids []string) error {
+	if err := s.checkLen(field, len(ids)); err != nil {
+		return err
+	}
+	for i, id := range ids {
+		if err := s.checkID(fmt.Sprintf("%s[%d]", field, i), id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Server) checkLen(field string, n int) error {
+	if n > s.cfg.MaxCandidates {
+		return badField(field, fmt.Sprintf("send at most %d at once, or raise max_candidates", s.cfg.MaxCandidates), "%d entries", n)
+	}
+	return nil
+}

@@ -1,0 +1,94 @@
+package serve
+
+import (
+	"context"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/corastream/corastream"
+)
+
+// Recommender answers requests; *corastream.Pipeline is one.
+type Recommender interface {
+	Recommend(ctx context.Context, owed []corastream.Owed) ([]corastream.Recommendation, error)
+}
+
+// Viewer gives read-only access to the state; every corastream.Store is one.
+type Viewer interface {
+	View(ctx context.Context, read func(corastream.State) error) error
+}
+
+// EventSink takes events in any dialect of the interactions topic, one JSON object each, and returns when the broker has
+// all of them. headers are the request's ce-* headers (CloudEvents, binary mode). It produces none when one of them is
+// bad; the error is then a *corastream.UsageError whose Where names it ("[3].user_id").
+type EventSink interface {
+	Produce(ctx context.Context, events [][]byte, headers map[string]string) error
+}
+
+// TextScorer reads raw prompts. LabelLogits returns the next-token logits of each label [prompts][labels] and how many
+// prompt tokens were read; weights (one per prompt, or nil: the base model) are merged in as for Scorer.
+type TextScorer interface {
+	LabelLogits(ctx context.Context, prompts []string, labels []int, w []corastream.Weights, p *corastream.Projection) ([][]float32, int, error)
+	// Token returns the id of a text that is exactly one token.
+	Token(text string) (int, bool)
+}
+
+// Neighbours finds items by direction; *Retriever is one.
+type Neighbours interface {
+	Nearest(vec []float32, n int, skip func(item string) bool) ([]Near, error)
+}
+
+// Check is one condition of readiness.
+type Check struct {
+	Name string `json:"name"` // "state", "llm", "warm_up", "broker", ...
+	OK   bool   `json:"ok"`
+	Why  string `json:"why,omitempty"` // what is missing; may be set for a passed check too ("degraded: cf")
+}
+
+// Gauge is one further value on /metrics, as corastream_NAME. Labels must be the same keys for one name, and never ids
+// of users.
+type Gauge struct {
+	Name, Help string
+	Labels     map[string]string
+	Value      float64
+}
+
+// Fact is a line of the dashboard: what the generator did last, which LLM is loaded.
+type Fact struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+// Model is a line of GET /v1/models.
+type Model struct {
+	ID      string // the name requests use
+	Parent  string // the base model, for a generator's checkpoint
+	Digest  string
+	Created time.Time
+}
+
+// Deps are what the routes need. A route whose dependency is nil answers 501 and says what is missing.
+type Deps struct {
+	Recommender Recommender
+	View        Viewer
+	Predictor   corastream.Predictor
+	Generator   corastream.Generator
+	Scorer      corastream.Scorer
+	Text        TextScorer
+	Neighbours  Neighbours
+	Events      EventSink
+
+	History  int                        // liked titles in a prompt, as in corastream.PipelineConfig
+	Versions func() corastream.Versions // of the generator and the LLM in use
+	Models   func() []Model
+	Status   func() []Check
+	Stats    *corastream.Stats
+	Gauges   func() []Gauge
+	AUC      func() map[string]float64 // running prequential AUC by model: "bias", "cf", "cora"
+	Facts    func() []Fact
+
+	Version string // of this program
+	Log     zerolog.Logger
+	Now     func() time.Time
+}

@@ -1,0 +1,94 @@
+package serve
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/corastream/corastream"
+)
+
+// Failure is the body of every error: {"error": {...}}.
+type Failure struct {
+	Status  int    `json:"-"`
+	Code    string `json:"code"`            // a short stable word
+	Message string `json:"message"`         // what happened
+	Field   string `json:"field,omitempty"` // which field, header or path part
+	Fix     string `json:"fix,omitempty"`   // what to do
+
+	retryAfter time.Duration
+	cause      error // logged, never sent
+}
+
+func (f *Failure) Error() string {
+	if f.cause != nil {
+		return f.Code + ": " + f.Message + ": " + f.cause.Error()
+	}
+	return f.Code + ": " + f.Message
+}
+
+// badField is the common one: 400, naming the field.
+func badField(field, fix, format string, args ...any) *Failure {
+	return &Failure{Status: http.StatusBadRequest, Code: "bad_field", Field: field, Fix: fix, Message: fmt.Sprintf(format, args...)}
+}
+
+func missing(dependency, fix string) *Failure {
+	return &Failure{Status: http.StatusNotImplemented, Code: "not_available", Message: "this process runs without " + dependency, Fix: fix}
+}
+
+// failureOf says how an error of the stages looks from outside. Only errors about the request itself tell their text:
+// the rest may name files or peers, so they are logged and the caller gets a general word.
+func failureOf(err error) *Failure {
+	var f *Failure
+	var usage *corastream.UsageError
+	switch {
+	case errors.As(err, &f):
+		return f
+	case errors.Is(err, context.DeadlineExceeded):
+		return &Failure{Status: http.StatusGatewayTimeout, Code: "timeout", Message: "the answer took longer than request_timeout_ms", Fix: "ask for fewer items, or raise request_timeout_ms", retryAfter: time.Second, cause: err}
+	case errors.Is(err, context.Canceled):
+		return &Failure{Status: 499, Code: "cancelled", Message: "the client went away", cause: err}
+	case errors.Is(err, corastream.ErrOverloaded):
+		return overloaded("a queue behind this server is full", err)
+	case errors.As(err, &usage):
+		return &Failure{Status: http.StatusBadRequest, Code: "bad_field", Field: usage.Where, Message: usage.What, Fix: usage.Fix}
+	case errors.Is(err, corastream.ErrUnknown):
+		return &Failure{Status: http.StatusNotFound, Code: "unknown", Message: "the id is not known", cause: err}
+	case errors.Is(err, corastream.ErrDegraded):
+		return &Failure{Status: http.StatusServiceUnavailable, Code: "degraded", Message: "no usable checkpoint is loaded", Fix: "train one for this LLM, or ask /v1/recommend, which goes on by CF", retryAfter: 10 * time.Second, cause: err}
+	}
+	return &Failure{Status: http.StatusInternalServerError, Code: "internal", Message: "the server failed; its log says why", cause: err}
+}
+
+func overloaded(why string, cause error) *Failure {
+	return &Failure{
+		Status: http.StatusServiceUnavailable, Code: "overloaded", Message: why, retryAfter: time.Second, cause: cause,
+		Fix: "try again after Retry-After; lower the load, or raise max_in_flight and max_queue",
+	}
+}
+
+func writeFailure(w http.ResponseWriter, f *Failure) {
+	if f.retryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(f.retryAfter.Seconds()))))
+	}
+	writeJSON(w, f.Status, map[string]*Failure{"error": f})
+}
+
+// writeJSON marshals before it writes the status, so a value that can not be sent is a clean error.
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		status, body = http.StatusInternalServerError, []byte(`{"error":{"code":"internal","message":"the answer could not be encoded"}}`)
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Length", strconv.Itoa(len(body)+1))
+	w.WriteHeader(status)
+	w.Write(append(body, '\n')) //nolint:errcheck // the client is gone; there is nobody left to tell
+}

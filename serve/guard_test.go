@@ -1,0 +1,413 @@
+package serve
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/corastream/corastream"
+)
+
+func TestEveryRouteAsksForTheToken(t *testing.T) {
+	f := newFixture(t, func(c *Config, _ *Deps) { c.Token = token })
+	for _, rt := range f.routes() {
+		for _, c := range []struct {
+			name    string
+			headers []string
+			let     bool
+		}{
+			{"none", nil, rt.public},
+			{"wrong", []string{"Authorization", "Bearer " + token + "x"}, rt.public},
+			{"a prefix", []string{"X-API-Key", token[:len(token)-1]}, rt.public},
+			{"basic", []string{"Authorization", "Basic " + token}, rt.public},
+			{"bearer", []string{"Authorization", "Bearer " + token}, true},
+			{"lower case", []string{"Authorization", "bearer " + token}, true},
+			{"key", []string{"X-API-Key", token}, true},
+		} {
+			w := f.call(rt.method, example(rt), "", nil, c.headers...)
+			if let := w.Code != http.StatusUnauthorized; let != c.let {
+				t.Errorf("%s %s with %s: %d %s", rt.method, rt.path, c.name, w.Code, w.Body)
+			}
+			if w.Code == http.StatusUnauthorized && (w.Header().Get("WWW-Authenticate") == "" || !strings.Contains(w.Body.String(), `"code":"unauthorized"`)) {
+				t.Errorf("%s %s: %s", rt.method, rt.path, w.Body)
+			}
+		}
+	}
+}
+
+func TestEveryRouteNamesTheMethodsItHas(t *testing.T) {
+	f := newFixture(t)
+	for _, rt := range f.routes() {
+		for _, method := range []string{"PUT", "DELETE", "PATCH", "OPTIONS"} {
+			w := f.call(method, example(rt), "", nil)
+			if w.Code != http.StatusMethodNotAllowed || !strings.Contains(w.Header().Get("Allow"), rt.method) || !strings.Contains(w.Body.String(), `"method_not_allowed"`) {
+				t.Errorf("%s %s: %d, Allow %q: %s", method, rt.path, w.Code, w.Header().Get("Allow"), w.Body)
+			}
+		}
+	}
+	if code, fail := f.failure("GET", "/v2/nothing", ""); code != http.StatusNotFound || fail.Code != "not_found" {
+		t.Errorf("an unknown path: %d %+v", code, fail)
+	}
+}
+
+func TestEveryBodyIsUnderstoodInFullOrRefused(t *testing.T) {
+	f := newFixture(t, withLLM)
+	valid := map[string]string{
+		"/v1/recommend": `{"user_id":"anna"}`,
+		"/v1/score":     `{"user_id":"anna","items":["i1"]}`,
+		"/v1/rerank":    `{"query":"anna","documents":["i1"]}`,
+		"/v1/events":    `{"user_id":"anna","item_id":"i3"}`,
+	}
+	for _, rt := range f.routes() {
+		if rt.method != "POST" {
+			continue
+		}
+		body := valid[rt.path]
+		if body == "" {
+			t.Fatalf("%s has no valid body in this test", rt.path)
+		}
+		if w := f.call("POST", rt.path, body, nil); w.Code/100 != 2 {
+			t.Errorf("%s: %d %s", rt.path, w.Code, w.Body)
+		}
+		for _, c := range []struct {
+			name, body, kind string
+			status           int
+			code             string
+		}{
+			{"no body", "", "application/json", 400, "bad_json"},
+			{"blank", " \n", "application/json", 400, "bad_json"},
+			{"not JSON", "user=anna", "application/json", 400, "bad_json"},
+			{"cut off", body[:len(body)-1], "application/json", 400, "bad_json"},
+			{"two objects", body + body, "application/json", 400, "bad_json"},
+			{"a number", "7", "application/json", 400, "bad_field"},
+			{"not UTF-8", "{\"user_id\":\"\xff\"}", "application/json", 400, "bad_json"},
+			{"too deep", strings.Repeat("[", 20000), "application/json", 400, "bad_json"},
+			{"too large", `{"user_id":"` + strings.Repeat("a", 70000) + `"}`, "application/json", 413, "too_large"},
+			{"a form", body, "application/x-www-form-urlencoded", 415, "unsupported_media_type"},
+			{"text", body, "text/plain", 415, "unsupported_media_type"},
+			{"no type", body, "", 415, "unsupported_media_type"},
+		} {
+			code, fail := f.failure("POST", rt.path, c.body, "Content-Type", c.kind)
+			if code != c.status || fail.Code != c.code {
+				t.Errorf("%s, %s: %d %+v, want %d %s", rt.path, c.name, code, fail, c.status, c.code)
+			}
+		}
+	}
+}
+
+// TestBadFieldsAreNamed: every refusal says which field it is about, and what to do.
+func TestBadFieldsAreNamed(t *testing.T) {
+	f := newFixture(t, withLLM, func(c *Config, _ *Deps) { c.MaxCandidates = 3 })
+	long := strings.Repeat("x", 257)
+	for _, c := range []struct {
+		path, body, field string
+		status            int
+	}{
+		{"/v1/recommend", `{}`, "user_id", 400},
+		{"/v1/recommend", `null`, "user_id", 400},
+		{"/v1/recommend", `{"user_id":7}`, "user_id", 400},
+		{"/v1/recommend", `{"user_id":"` + long + `"}`, "user_id", 400},
+		{"/v1/recommend", `{"user_id":"a","n":-1}`, "n", 400},
+		{"/v1/recommend", `{"user_id":"a","n":4}`, "n", 400},
+		{"/v1/recommend", `{"user_id":"a","n":1.5}`, "n", 400},
+		{"/v1/recommend", `{"user_id":"a","n":99999999999999999999}`, "n", 400},
+		{"/v1/recommend", `{"user_id":"a","exclude":"i1"}`, "exclude", 400},
+		{"/v1/recommend", `{"user_id":"a","exclude":["i1",""]}`, "exclude[1]", 400},
+		{"/v1/recommend", `{"user_id":"a","candidates":["1","2","3","4"]}`, "candidates", 400},
+		{"/v1/recommend", `{"user_id":"a","candidates":["1"],"exclude":["1"]}`, "candidates", 400},
+		{"/v1/recommend", `{"user_id":"a","user":"b"}`, "user", 400},
+		{"/v1/recommend", `{"user_id":"a","request_id":"` + long + `"}`, "request_id", 400},
+		{"/v1/score", `{"items":["i1"]}`, "user_id", 400},
+		{"/v1/score", `{"user_id":"a"}`, "items", 400},
+		{"/v1/score", `{"user_id":"a","items":[]}`, "items", 400},
+		{"/v1/score", `{"user_id":"a","items":[""]}`, "items[0]", 400},
+		{"/v1/score", `{"user_id":"a","items":[7]}`, "items", 400},
+		{"/v1/score", `{"user_id":"a","items":[{"name":"x"}]}`, "name", 400},
+		{"/v1/score", `{"user_id":"a","items":["1","2","3","4"]}`, "items", 400},
+		{"/v1/score", `{"user_id":"a","items":["1"],"labels":["Yes"]}`, "query", 400},
+		{"/v1/score", `{"user_id":"a","items":["1"],"model":"gpt"}`, "model", 404},
+		{"/v1/score", `{"query":"q","items":["1"],"labels":["not one token"]}`, "labels[0]", 400},
+		{"/v1/score", `{"query":"q","items":["1"],"label_token_ids":[1,-2]}`, "label_token_ids[1]", 400},
+		{"/v1/score", `{"query":"q","items":["1"],"label_token_ids":[1],"labels":["a"]}`, "labels", 400},
+		{"/v1/score", `{"query":7,"items":["1"]}`, "query", 400},
+		{"/v1/rerank", `{"documents":["i1"]}`, "query", 400},
+		{"/v1/rerank", `{"query":["anna"],"documents":["i1"]}`, "query", 400},
+		{"/v1/rerank", `{"query":{"name":"anna"},"documents":["i1"]}`, "name", 400},
+		{"/v1/rerank", `{"query":"anna","user":"bob","documents":["i1"]}`, "user", 400},
+		{"/v1/rerank", `{"query":"anna"}`, "documents", 400},
+		{"/v1/rerank", `{"query":"anna","documents":["1","2","3","4"]}`, "documents", 400},
+		{"/v1/rerank", `{"query":"anna","documents":["i1"],"top_n":0}`, "top_n", 400},
+		{"/v1/events", `[]`, "body", 400},
+		{"/v1/events", `[{},7]`, "[1]", 400},
+		{"/v1/events", `[{},{},{},{}]`, "body", 400},
+	} {
+		code, fail := f.failure("POST", c.path, c.body)
+		if code != c.status || fail.Field != c.field || fail.Fix == "" {
+			t.Errorf("%s %.60s: %d %+v, want %d naming %q", c.path, c.body, code, fail, c.status, c.field)
+		}
+	}
+	for _, path := range []string{"/v1/users/" + long, "/v1/items/%FF"} {
+		if code, fail := f.failure("GET", path, ""); code != 400 || fail.Field != "id" {
+			t.Errorf("%.30s: %d %+v", path, code, fail)
+		}
+	}
+}
+
+func TestForeignNamesAndPagesAreRefused(t *testing.T) {
+	open := newFixture(t, func(c *Config, _ *Deps) { c.AllowedHosts = []string{"demo.internal"} })
+	locked := newFixture(t, func(c *Config, _ *Deps) { c.Token = token })
+	body := `{"user_id":"anna"}`
+	for _, c := range []struct {
+		name    string
+		f       *fixture
+		status  int
+		headers []string
+	}{
+		{"an address of this machine", open, 200, []string{"Host", "127.0.0.1:8642"}},
+		{"IPv6", open, 200, []string{"Host", "[::1]:8642"}},
+		{"localhost", open, 200, []string{"Host", "LOCALHOST"}},
+		{"an allowed name", open, 200, []string{"Host", "demo.internal:80"}},
+		{"a name that points here", open, 403, []string{"Host", "evil.example"}},
+		{"another address", open, 403, []string{"Host", "10.0.0.1"}},
+		{"any name, with the token", locked, 200, []string{"Host", "api.example", "X-API-Key", token}},
+		{"another site's page", open, 403, []string{"Origin", "https://evil.example"}},
+		{"another site's page, by fetch metadata", open, 403, []string{"Sec-Fetch-Site", "cross-site"}},
+		{"our own page", open, 200, []string{"Sec-Fetch-Site", "same-origin"}},
+	} {
+		if w := c.f.call("POST", "/v1/recommend", body, nil, c.headers...); w.Code != c.status {
+			t.Errorf("%s: %d %s", c.name, w.Code, w.Body)
+		}
+	}
+}
+
+func TestConfigRefusesToBeReachedByStrangers(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		set  func(*Config)
+		want string // the key that the error names, "" for none
+	}{
+		{"the default", func(*Config) {}, ""},
+		{"any address", func(c *Config) { c.Listen = "0.0.0.0:8642" }, "listen"},
+		{"no address", func(c *Config) { c.Listen = ":8642" }, "listen"},
+		{"a name", func(c *Config) { c.Listen = "myhost:8642" }, "listen"},
+		{"any address with a token", func(c *Config) { c.Listen, c.Token = "0.0.0.0:8642", token }, ""},
+		{"any address with client certificates", func(c *Config) {
+			c.Listen, c.TLSCert, c.TLSKey, c.ClientCA = "0.0.0.0:8642", "c", "k", "ca"
+		}, ""},
+		{"client certificates without TLS", func(c *Config) { c.ClientCA = "ca" }, "client_ca"},
+		{"a certificate without a key", func(c *Config) { c.TLSCert = "c" }, "tls_cert"},
+		{"a short token", func(c *Config) { c.Token = "hunter2" }, "token"},
+		{"a token that no header carries", func(c *Config) { c.Token = "sixteen bytes at\n" }, "token"},
+		{"IPv6 loopback", func(c *Config) { c.Listen = "[::1]:0" }, ""},
+		{"another loopback", func(c *Config) { c.Listen = "127.8.9.1:0" }, ""},
+		{"no port", func(c *Config) { c.Listen = "127.0.0.1" }, "listen"},
+		{"an admin address for all", func(c *Config) { c.AdminListen = "0.0.0.0:1" }, "admin_listen"},
+		{"an admin address for all, with a token", func(c *Config) { c.AdminListen, c.Token = ":1", token }, "admin_listen"},
+		{"a body too small", func(c *Config) { c.MaxBodyBytes = 1 }, "max_body_bytes"},
+		{"a negative rate", func(c *Config) { c.RatePerSecond = -1 }, "rate_per_second"},
+	} {
+		cfg := DefaultConfig()
+		c.set(&cfg)
+		err := cfg.Validate()
+		switch {
+		case c.want == "" && err != nil:
+			t.Errorf("%s: %v", c.name, err)
+		case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want+": ") || !strings.Contains(err.Error(), "(fix: ")):
+			t.Errorf("%s: %v must name %s and a fix", c.name, err, c.want)
+		case err != nil && strings.Contains(err.Error(), "hunter2"):
+			t.Errorf("%s: the error shows the token: %v", c.name, err)
+		}
+	}
+	if err := (Config{Listen: "x"}).Validate(); err == nil || strings.Count(err.Error(), "(fix: ") < 9 {
+		t.Errorf("all problems at once: %v", err)
+	}
+}
+
+func TestSecretNeverShows(t *testing.T) {
+	boom := func(_ *Config, d *Deps) { d.Recommender = panicking{} }
+	f := newFixture(t, func(c *Config, _ *Deps) { c.Token = token }, boom)
+	var shown bytes.Buffer
+	fmt.Fprintf(&shown, "%v %+v %#v %s %q %x\n", f.cfg, f.cfg, f.cfg, f.cfg.Token, f.cfg.Token, f.cfg.Token)
+	if err := json.NewEncoder(&shown).Encode(f.cfg); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/metrics", "/v1/status", "/readyz", "/openapi.json", "/"} {
+		shown.WriteString(f.call("GET", path, "", nil, "X-API-Key", token).Body.String())
+	}
+	w := f.call("POST", "/v1/recommend", `{"user_id":"anna"}`, nil, "X-API-Key", token)
+	if w.Code != 500 || !strings.Contains(w.Body.String(), `"internal"`) {
+		t.Errorf("a panic must be a clean 500: %d %s", w.Code, w.Body)
+	}
+	shown.Write(w.Body.Bytes())
+	if !strings.Contains(f.log.String(), "panicked") {
+		t.Errorf("the panic must be logged: %s", f.log)
+	}
+	shown.Write(f.log.Bytes())
+	for _, form := range []string{token, fmt.Sprintf("%x", token)} {
+		if strings.Contains(shown.String(), form) {
+			t.Errorf("the token shows in: %s", shown.String())
+		}
+	}
+	if w := f.call("GET", "/healthz", "", nil); w.Code != 200 {
+		t.Errorf("the server must go on: %d", w.Code)
+	}
+}
+
+type panicking struct{}
+
+func (panicking) Recommend(context.Context, []corastream.Owed) ([]corastream.Recommendation, error) {
+	panic("a bug, holding " + token)
+}
+
+// blocking answers when told to.
+type blocking struct {
+	entered chan struct{}
+	release chan struct{}
+}
+
+func (b blocking) Recommend(ctx context.Context, owed []corastream.Owed) ([]corastream.Recommendation, error) {
+	b.entered <- struct{}{}
+	select {
+	case <-b.release:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	return []corastream.Recommendation{{User: owed[0].User, Made: time.Unix(1, 0)}}, nil
+}
+
+func TestTooMuchAtOnceIs503(t *testing.T) {
+	b := blocking{make(chan struct{}, 9), make(chan struct{})}
+	f := newFixture(t, func(c *Config, d *Deps) {
+		c.MaxInFlight, c.MaxQueue, c.QueueTimeoutMS = 1, 1, 60_000
+		d.Recommender = b
+	})
+	answers := make(chan int, 2)
+	ask := func() { answers <- f.call("POST", "/v1/recommend", `{"user_id":"anna"}`, nil).Code }
+	go ask()
+	<-b.entered
+	go ask() // waits
+	for f.gate.waiting.Load() != 1 {
+		time.Sleep(time.Millisecond)
+	}
+	w := f.call("POST", "/v1/recommend", `{"user_id":"anna"}`, nil)
+	if w.Code != 503 || w.Header().Get("Retry-After") == "" || !strings.Contains(w.Body.String(), `"overloaded"`) {
+		t.Errorf("a full queue: %d %v %s", w.Code, w.Header(), w.Body)
+	}
+	if w := f.call("GET", "/healthz", "", nil); w.Code != 200 {
+		t.Errorf("health must not queue: %d", w.Code)
+	}
+	close(b.release)
+	for range 2 {
+		if code := <-answers; code != 200 {
+			t.Errorf("one that was let in or waited: %d", code)
+		}
+	}
+	if f.gate.waiting.Load() != 0 || len(f.gate.slots) != 0 {
+		t.Error("a slot was not given back")
+	}
+}
+
+func TestWaitingHasAnEnd(t *testing.T) {
+	g := newGate(1, 5, time.Millisecond)
+	if err := g.enter(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.enter(t.Context()); err == nil || failureOf(err).Code != "overloaded" {
+		t.Errorf("a slot that never comes free: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := newFullGate(t).enter(ctx); err == nil || failureOf(err).Code != "cancelled" {
+		t.Errorf("a client that went away: %v", err)
+	}
+}
+
+func newFullGate(t *testing.T) *gate {
+	g := newGate(1, 5, time.Hour)
+	if err := g.enter(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+func TestOneClientsExcessIs429(t *testing.T) {
+	now := time.Unix(1000, 0)
+	f := newFixture(t, func(c *Config, d *Deps) {
+		c.RatePerSecond, c.RateBurst = 2, 3
+		d.Now = func() time.Time { return now }
+	})
+	codes := func(n int, addr string) (out []int) {
+		for range n {
+			r, _ := http.NewRequest("GET", "/healthz", nil)
+			r.Host, r.RemoteAddr = "localhost", addr
+			w := &statusOnly{header: http.Header{}}
+			f.Handler().ServeHTTP(w, r)
+			out = append(out, w.code)
+			if w.code == 429 && w.header.Get("Retry-After") != "1" {
+				t.Errorf("Retry-After is %q", w.header.Get("Retry-After"))
+			}
+		}
+		return out
+	}
+	check := func(what string, got []int, want ...int) {
+		t.Helper()
+		if fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("%s: got %v, want %v", what, got, want)
+		}
+	}
+	check("a burst", codes(4, "192.0.2.1:1"), 200, 200, 200, 429)
+	check("another client", codes(1, "192.0.2.2:1"), 200)
+	check("another port of the first", codes(1, "192.0.2.1:2"), 429)
+	now = now.Add(time.Second)
+	check("a second later", codes(3, "192.0.2.1:1"), 200, 200, 429)
+	check("an IPv6 network", codes(4, "[2001:db8::1]:1"), 200, 200, 200, 429)
+	check("its neighbour", codes(1, "[2001:db8::ffff]:1"), 429)
+}
+
+type statusOnly struct {
+	header http.Header
+	code   int
+}
+
+func (w *statusOnly) Header() http.Header         { return w.header }
+func (w *statusOnly) Write(p []byte) (int, error) { return len(p), nil }
+func (w *statusOnly) WriteHeader(code int)        { w.code = code }
+
+func TestLimiterForgetsTheIdleFirstAndStaysBounded(t *testing.T) {
+	l := newLimiter(1, 2)
+	now := time.Unix(1000, 0)
+	l.take("busy", now)
+	for i := range 3 * maxClients {
+		l.take(fmt.Sprint(i), now)
+		if len(l.buckets) > maxClients {
+			t.Fatalf("%d clients kept", len(l.buckets))
+		}
+	}
+	l = newLimiter(1, 2)
+	for i := range maxClients - 1 {
+		l.take(fmt.Sprint(i), now)
+	}
+	later := now.Add(time.Minute)
+	l.take("busy", later)
+	l.take("busy", later)
+	l.take("new", later) // full: those idle for a minute go
+	if wait := l.take("busy", later); wait == 0 || len(l.buckets) > 2 {
+		t.Errorf("the busy one was let off (%v), or the idle were kept (%d)", wait, len(l.buckets))
+	}
+}
+
+func TestAnAnswerThatTakesTooLongIs504(t *testing.T) {
+	b := blocking{make(chan struct{}, 1), make(chan struct{})}
+	f := newFixture(t, func(c *Config, d *Deps) {
+		c.RequestTimeoutMS = 100
+		d.Recommender = b
+	})
+	if code, fail := f.failure("POST", "/v1/recommend", `{"user_id":"anna"}`); code != 504 || fail.Code != "timeout" {
+		t.Errorf("%d %+v", code, fail)
+	}
+}

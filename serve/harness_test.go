@@ -1,0 +1,234 @@
+package serve
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cfstream"
+)
+
+const token = "canary-3f9a7c51d2e84b60"
+
+// memoryStore is a state in memory as the part of a store that answering needs.
+type memoryStore struct {
+	corastream.Store // the rest is never called here
+	mu               sync.Mutex
+	m                *corastream.Memory
+}
+
+func (s *memoryStore) View(_ context.Context, read func(corastream.State) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return read(s.m)
+}
+
+// fixture is a small world behind a server: six films, two users with opposite tastes, the real CF model, the real
+// retriever and the real pipeline.
+type fixture struct {
+	*Server
+	t         *testing.T
+	store     *memoryStore
+	pipeline  *corastream.Pipeline
+	retriever *Retriever
+	sent      *eventLog
+	log       *bytes.Buffer
+}
+
+func newFixture(t *testing.T, change ...func(*Config, *Deps)) *fixture {
+	t.Helper()
+	spec := cfstream.Default()
+	spec.Content = 2
+	spec.TasteRate = 0.5
+	model, err := cfstream.New(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := corastream.NewMemory()
+	for i, title := range []string{"Alien", "Blade Runner", "Casablanca", "Duck Soup", "Eraserhead", "Fargo"} {
+		content := []float32{1, 0}
+		if i%2 == 1 {
+			content = []float32{0, 1}
+		}
+		m.Put(corastream.Item{ID: fmt.Sprintf("i%d", i+1), Title: title, Fields: map[string]string{"year": "1979"}, Content: content})
+	}
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for n := range 5 {
+		for _, e := range []corastream.Event{
+			{User: "anna", Item: "i1", Label: 1}, {User: "anna", Item: "i2", Label: 0},
+			{User: "bob", Item: "i1", Label: 0}, {User: "bob", Item: "i2", Label: 1},
+		} {
+			e.Weight, e.Time = 1, at.Add(time.Duration(n)*time.Minute)
+			if err := m.Apply(model, e); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	f := &fixture{t: t, store: &memoryStore{m: m}, retriever: NewRetriever(DefaultRetrieverConfig(), model), sent: &eventLog{}, log: &bytes.Buffer{}}
+	if err := f.retriever.Rebuild(m); err != nil {
+		t.Fatal(err)
+	}
+	f.pipeline = &corastream.Pipeline{
+		Config: corastream.DefaultPipelineConfig(), Store: f.store, Predictor: model, Retriever: f.retriever,
+		Versions: corastream.Versions{Generator: "sha256:gen", LLM: "sha256:llm"},
+	}
+	cfg := DefaultConfig()
+	deps := Deps{
+		Recommender: f.pipeline, View: f.store, Predictor: model, Neighbours: f.retriever, Events: f.sent, Stats: &f.pipeline.Stats,
+		Versions: func() corastream.Versions { return f.pipeline.Versions },
+		Models: func() []Model {
+			return []Model{{ID: "smollm", Digest: "sha256:llm"}, {ID: "smollm+cora", Parent: "smollm", Digest: "sha256:gen"}}
+		},
+		Status:  func() []Check { return []Check{{Name: "state", OK: true}} },
+		Gauges:  func() []Gauge { return []Gauge{{Name: "lag_events", Help: "Events behind.", Labels: map[string]string{"partition": "0"}, Value: 3}} },
+		AUC:     func() map[string]float64 { return map[string]float64{"cf": 0.75} },
+		Facts:   func() []Fact { return []Fact{{"generator", "16 weights in 3 ms"}} },
+		Version: "1.2.3", Log: zerolog.New(&lockedWriter{w: f.log}),
+	}
+	for _, c := range change {
+		c(&cfg, &deps)
+	}
+	f.pipeline.Generator, f.pipeline.Scorer = deps.Generator, deps.Scorer
+	if f.Server, err = New(cfg, deps); err != nil {
+		t.Fatal(err)
+	}
+	f.SetReady(true)
+	return f
+}
+
+type lockedWriter struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (l *lockedWriter) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(p)
+}
+
+// withLLM adds a generator and a scorer whose answer can be computed by hand: logit = length of the title times the
+// user's weight, which is the number of letters in the user's id.
+func withLLM(_ *Config, d *Deps) { d.Generator, d.Scorer, d.Text = byHand{}, byHand{}, byHand{} }
+
+type byHand struct{}
+
+func (byHand) Weights(_ context.Context, pairs []corastream.Pair) ([]corastream.Weights, *corastream.Projection, error) {
+	out := make([]corastream.Weights, len(pairs))
+	for i, p := range pairs {
+		out[i] = corastream.Weights{Hidden: 1, Rank: 1, User: []float32{float32(len(p.UserID))}}
+	}
+	return out, &corastream.Projection{Rank: 1, Alpha: 1}, nil
+}
+
+func (byHand) Score(_ context.Context, prompts []corastream.Prompt, w []corastream.Weights, _ *corastream.Projection) ([]corastream.Logits, error) {
+	out := make([]corastream.Logits, len(prompts))
+	for i, p := range prompts {
+		out[i].Yes = float32(len(p.Title)) * w[i].User[0] / 10
+	}
+	return out, nil
+}
+
+func (byHand) Token(text string) (int, bool) { return len(text), !strings.Contains(text, " ") }
+
+// LabelLogits: the logit of label k after a prompt is k*len(prompt)/100, more by the user's weight.
+func (byHand) LabelLogits(_ context.Context, prompts []string, labels []int, w []corastream.Weights, _ *corastream.Projection) ([][]float32, int, error) {
+	out, tokens := make([][]float32, len(prompts)), 0
+	for i, p := range prompts {
+		tokens += len(p)
+		for _, k := range labels {
+			x := float32(k*len(p)) / 100
+			if w != nil {
+				x *= w[i].User[0]
+			}
+			out[i] = append(out[i], x)
+		}
+	}
+	return out, tokens, nil
+}
+
+// eventLog stands for the broker.
+type eventLog struct {
+	mu      sync.Mutex
+	events  []string
+	headers map[string]string
+	err     error
+}
+
+func (l *eventLog) Produce(_ context.Context, events [][]byte, headers map[string]string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err != nil {
+		return l.err
+	}
+	l.headers = headers
+	for _, e := range events {
+		l.events = append(l.events, string(e))
+	}
+	return nil
+}
+
+// call sends a request through the handler and decodes the answer into out (when not nil).
+func (f *fixture) call(method, path, body string, out any, headers ...string) *httptest.ResponseRecorder {
+	f.t.Helper()
+	r := httptest.NewRequest(method, path, strings.NewReader(body))
+	r.Host = "127.0.0.1:8642"
+	r.RemoteAddr = "127.0.0.1:50000"
+	if body != "" {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	for i := 0; i+1 < len(headers); i += 2 {
+		if headers[i] == "Host" {
+			r.Host = headers[i+1]
+		} else {
+			r.Header.Set(headers[i], headers[i+1])
+		}
+	}
+	w := httptest.NewRecorder()
+	f.Handler().ServeHTTP(w, r)
+	if out != nil {
+		d := json.NewDecoder(bytes.NewReader(w.Body.Bytes()))
+		d.DisallowUnknownFields()
+		if err := d.Decode(out); err != nil {
+			f.t.Fatalf("%s %s: %d %s: %v", method, path, w.Code, w.Body, err)
+		}
+	}
+	return w
+}
+
+// ok is call for answers that must be 200.
+func (f *fixture) ok(method, path, body string, out any, headers ...string) {
+	f.t.Helper()
+	if w := f.call(method, path, body, nil, headers...); w.Code != http.StatusOK {
+		f.t.Fatalf("%s %s: %d %s", method, path, w.Code, w.Body)
+	} else if err := json.Unmarshal(w.Body.Bytes(), out); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// failure is call for answers that must be errors.
+func (f *fixture) failure(method, path, body string, headers ...string) (int, Failure) {
+	f.t.Helper()
+	var out struct{ Error Failure }
+	w := f.call(method, path, body, &out, headers...)
+	if out.Error.Code == "" || out.Error.Message == "" || !strings.HasPrefix(w.Header().Get("Content-Type"), "application/json") {
+		f.t.Errorf("%s %s: not an error as it should be: %d %s", method, path, w.Code, w.Body)
+	}
+	return w.Code, out.Error
+}
+
+// example is a path that a route's pattern matches.
+func example(rt route) string {
+	return strings.NewReplacer("{id}", "i1", "{file}", "app.js", "{$}", "").Replace(rt.path)
+}

@@ -1,0 +1,180 @@
+package serve
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/corastream/corastream"
+)
+
+// UserResponse is GET /v1/users/{id}.
+type UserResponse struct {
+	UserID  string        `json:"user_id"`
+	Events  uint32        `json:"events"` // learnt in all
+	Version uint64        `json:"version"`
+	Bias    float32       `json:"bias"`
+	Liked   int           `json:"liked"`   // of the history
+	Total   int           `json:"total"`   // length of the history that is kept
+	History []HistoryLine `json:"history"` // newest first, at most 100
+	// Taste is where the user's vector points: the titles nearest to what sets the user apart from everybody.
+	Taste  []NearRef `json:"taste"`
+	Recent []Made    `json:"recent"` // recommendations of this user that went out lately, newest first
+}
+
+// HistoryLine is one interaction.
+type HistoryLine struct {
+	ItemID string    `json:"item_id"`
+	Title  string    `json:"title,omitempty"`
+	Label  float32   `json:"label"`
+	Time   time.Time `json:"time"`
+}
+
+// ItemResponse is GET /v1/items/{id}.
+type ItemResponse struct {
+	ItemID  string            `json:"item_id"`
+	Title   string            `json:"title,omitempty"`
+	Fields  map[string]string `json:"fields,omitempty"`
+	Status  string            `json:"status"` // "available", "withdrawn" or "removed"
+	Events  uint32            `json:"events"`
+	Version uint64            `json:"version"`
+	Bias    float32           `json:"bias"`
+	Read    bool              `json:"read"` // the LLM has read it: its content vector is there
+	Similar []NearRef         `json:"similar"`
+}
+
+const (
+	lookupNear    = 10
+	lookupHistory = 100
+)
+
+func (s *Server) user(w http.ResponseWriter, r *http.Request) error {
+	id := r.PathValue("id")
+	if err := s.checkLookup(id); err != nil {
+		return err
+	}
+	var out UserResponse
+	var direction []float32
+	if err := s.deps.View.View(r.Context(), func(st corastream.State) error {
+		u, err := st.User(id)
+		if err != nil {
+			return err
+		}
+		if u.Version == 0 && u.Count == 0 && len(u.History) == 0 {
+			return &Failure{Status: http.StatusNotFound, Code: "unknown_user", Field: "id", Message: "no event of this user has been learnt", Fix: "check the id; /v1/recommend answers for new users too"}
+		}
+		if direction, err = s.direction(st, u); err != nil {
+			return err
+		}
+		out = UserResponse{UserID: id, Events: u.Count, Version: u.Version, Bias: u.Bias, Total: len(u.History), History: []HistoryLine{}}
+		for i := len(u.History) - 1; i >= 0; i-- {
+			h := u.History[i]
+			if h.Label >= 0.5 {
+				out.Liked++
+			}
+			if len(out.History) < lookupHistory {
+				it, err := st.Item(h.Item)
+				if err != nil {
+					return err
+				}
+				out.History = append(out.History, HistoryLine{ItemID: h.Item, Title: it.Title, Label: h.Label, Time: h.Time.UTC()})
+			}
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	var err error
+	if out.Taste, err = s.near(r.Context(), direction, nil); err != nil {
+		return err
+	}
+	out.Recent = s.recent.of(id)
+	writeJSON(w, http.StatusOK, out)
+	return nil
+}
+
+func (s *Server) checkLookup(id string) error {
+	if s.deps.View == nil || s.deps.Predictor == nil {
+		return missing("a state to look into", "run the serve stage beside the store")
+	}
+	return s.checkID("id", id)
+}
+
+// direction is what sets the user apart: the user's vector less that of somebody of whom nothing is known.
+func (s *Server) direction(st corastream.State, u *corastream.UserState) ([]float32, error) {
+	own, err := s.deps.Predictor.UserVector(st, u)
+	if err != nil {
+		return nil, err
+	}
+	common, err := s.deps.Predictor.UserVector(st, &corastream.UserState{ID: u.ID})
+	if err != nil {
+		return nil, err
+	}
+	out := append([]float32(nil), own.Vec...)
+	for i := range min(len(out), len(common.Vec)) {
+		out[i] -= common.Vec[i]
+	}
+	return out, nil
+}
+
+// near names the items in a direction, with titles.
+func (s *Server) near(ctx context.Context, direction []float32, skip func(string) bool) ([]NearRef, error) {
+	out := []NearRef{}
+	if s.deps.Neighbours == nil {
+		return out, nil
+	}
+	found, err := s.deps.Neighbours.Nearest(direction, lookupNear, skip)
+	if err != nil {
+		return nil, err
+	}
+	err = s.deps.View.View(ctx, func(st corastream.State) error {
+		for _, n := range found {
+			it, err := st.Item(n.Item)
+			if err != nil {
+				return err
+			}
+			out = append(out, NearRef{ItemID: n.Item, Title: it.Title, Cosine: n.Cosine})
+		}
+		return nil
+	})
+	return out, err
+}
+
+func (s *Server) item(w http.ResponseWriter, r *http.Request) error {
+	id := r.PathValue("id")
+	if err := s.checkLookup(id); err != nil {
+		return err
+	}
+	var out ItemResponse
+	var vec []float32
+	if err := s.deps.View.View(r.Context(), func(st corastream.State) error {
+		it, err := st.Item(id)
+		if err != nil {
+			return err
+		}
+		if !known(it) {
+			return &Failure{Status: http.StatusNotFound, Code: "unknown_item", Field: "id", Message: "this item is neither in the catalogue nor in any event", Fix: "check the id, or send its catalogue record"}
+		}
+		e, err := s.deps.Predictor.ItemVector(st, it)
+		if err != nil {
+			return err
+		}
+		vec = append(vec, e.Vec...)
+		out = ItemResponse{ItemID: id, Title: it.Title, Fields: it.Fields, Status: "available", Events: it.Count, Version: it.Version, Bias: e.Bias, Read: it.Content != nil}
+		switch {
+		case it.Removed:
+			out.Status = "removed"
+		case it.Withdrawn:
+			out.Status = "withdrawn"
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	var err error
+	if out.Similar, err = s.near(r.Context(), vec, func(other string) bool { return other == id }); err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, out)
+	return nil
+}

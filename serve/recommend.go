@@ -1,0 +1,211 @@
+package serve
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"math"
+	"net/http"
+	"time"
+
+	"github.com/corastream/corastream"
+)
+
+// RecommendRequest is the body of POST /v1/recommend.
+type RecommendRequest struct {
+	UserID     string   `json:"user_id"`
+	N          int      `json:"n"`          // items wanted; 0: the configured number
+	Exclude    []string `json:"exclude"`    // never return these
+	Candidates []string `json:"candidates"` // rank these and nothing else
+	RequestID  string   `json:"request_id"` // comes back in the answer, and goes into its id; default: a random one
+	Explain    bool     `json:"explain"`    // say for each item where its CF score comes from and which liked item is nearest
+}
+
+// RecommendResponse is its answer.
+type RecommendResponse struct {
+	ID         string              `json:"id"`
+	UserID     string              `json:"user_id"`
+	RequestID  string              `json:"request_id"`
+	Items      []RecommendedItem   `json:"items"`
+	Candidates int                 `json:"candidates"` // how many were scored
+	Degraded   string              `json:"degraded"`   // "", or "cf": ranked without the LLM
+	Cold       bool                `json:"cold"`       // nothing is known of the user
+	Note       string              `json:"note,omitempty"`
+	Versions   corastream.Versions `json:"versions"`
+	Made       time.Time           `json:"made"`
+	// FreshnessMS is the time from the oldest newly covered interaction; null when this answer covers none.
+	FreshnessMS *float64 `json:"freshness_ms"`
+}
+
+// RecommendedItem is one line of it.
+type RecommendedItem struct {
+	corastream.Scored
+	Why *Why `json:"why,omitempty"`
+}
+
+// Why splits the CF score z = mean + user + item + match, and names the liked item that lies nearest.
+type Why struct {
+	Mean    float32  `json:"mean"`  // mu: what anybody thinks of anything
+	User    float32  `json:"user"`  // b_u
+	Item    float32  `json:"item"`  // b_i: how popular it is
+	Match   float32  `json:"match"` // e_u.e_i: what is personal
+	Because *NearRef `json:"because,omitempty"`
+}
+
+// NearRef is an item and how near its vector lies.
+type NearRef struct {
+	ItemID string  `json:"item_id"`
+	Title  string  `json:"title,omitempty"`
+	Cosine float32 `json:"cosine"`
+}
+
+const coldNote = "nothing is known of this user yet: ranked by what holds for everybody; send events and ask again"
+
+func (s *Server) recommend(w http.ResponseWriter, r *http.Request) error {
+	if s.deps.Recommender == nil {
+		return missing("a recommender", "run the serve stage too")
+	}
+	var q RecommendRequest
+	if err := s.decode(w, r, &q); err != nil {
+		return err
+	}
+	if err := s.checkRecommend(&q); err != nil {
+		return err
+	}
+	recs, err := s.deps.Recommender.Recommend(r.Context(), []corastream.Owed{{User: q.UserID, Request: &corastream.Request{
+		ID: q.RequestID, User: q.UserID, N: q.N, Exclude: q.Exclude, Candidates: q.Candidates, Appended: s.deps.Now(),
+	}}})
+	if err != nil {
+		return err
+	}
+	if len(recs) != 1 {
+		return fmt.Errorf("one recommendation asked for, %d made", len(recs))
+	}
+	out := responseOf(recs[0])
+	if q.Explain {
+		if err := s.explain(r.Context(), &out); err != nil {
+			return err
+		}
+	}
+	writeJSON(w, http.StatusOK, out)
+	return nil
+}
+
+func (s *Server) checkRecommend(q *RecommendRequest) error {
+	if err := s.checkID("user_id", q.UserID); err != nil {
+		return err
+	}
+	if q.N < 0 || q.N > s.cfg.MaxCandidates {
+		return badField("n", fmt.Sprintf("choose from 1 to %d, or 0 for the configured number", s.cfg.MaxCandidates), "%d items wanted", q.N)
+	}
+	if err := s.checkIDs("exclude", q.Exclude); err != nil {
+		return err
+	}
+	if err := s.checkIDs("candidates", q.Candidates); err != nil {
+		return err
+	}
+	excluded := make(map[string]bool, len(q.Exclude)+len(q.Candidates))
+	for _, id := range q.Exclude {
+		excluded[id] = true
+	}
+	if len(q.Candidates) > 0 {
+		// Candidates replace retrieval, and exclude with it; here it still holds, and an item is ranked once.
+		kept := q.Candidates[:0]
+		for _, id := range q.Candidates {
+			if !excluded[id] {
+				kept = append(kept, id)
+				excluded[id] = true
+			}
+		}
+		if q.Candidates = kept; len(kept) == 0 {
+			return badField("candidates", "leave at least one that exclude does not name", "every candidate is excluded")
+		}
+	}
+	if q.RequestID == "" {
+		q.RequestID = "http-" + rand.Text()
+	}
+	return s.checkID("request_id", q.RequestID)
+}
+
+func responseOf(rec corastream.Recommendation) RecommendResponse {
+	out := RecommendResponse{
+		ID: rec.ID, UserID: rec.User, RequestID: rec.RequestID, Items: make([]RecommendedItem, len(rec.Items)), Candidates: rec.Candidates,
+		Degraded: rec.Degraded, Cold: rec.Cold, Versions: rec.Versions, Made: rec.Made.UTC(),
+	}
+	for i, it := range rec.Items {
+		out.Items[i] = RecommendedItem{Scored: it}
+	}
+	if !rec.Oldest.IsZero() {
+		f := float64(rec.Freshness().Microseconds()) / 1000
+		out.FreshnessMS = &f
+	}
+	if rec.Cold {
+		out.Note = coldNote
+	}
+	return out
+}
+
+// explain fills in Why from the state as it stands.
+func (s *Server) explain(ctx context.Context, out *RecommendResponse) error {
+	if s.deps.View == nil || s.deps.Predictor == nil {
+		return missing("a state to look into", "run the serve stage beside the store, or leave explain out")
+	}
+	return s.deps.View.View(ctx, func(st corastream.State) error {
+		u, err := st.User(out.UserID)
+		if err != nil {
+			return err
+		}
+		liked, err := s.vectorsOf(st, u.Liked(50))
+		if err != nil {
+			return err
+		}
+		for i := range out.Items {
+			pair, err := corastream.PairOf(st, s.deps.Predictor, out.UserID, out.Items[i].Item)
+			if err != nil {
+				return err
+			}
+			why := &Why{Mean: pair.Mu, User: pair.User.Bias, Item: pair.Item.Bias}
+			why.Match = pair.Logit() - why.Mean - why.User - why.Item
+			for _, l := range liked {
+				if c := cosine(l.vec, pair.Item.Vec); c > 0 && (why.Because == nil || c > why.Because.Cosine) {
+					why.Because = &NearRef{ItemID: l.id, Title: l.title, Cosine: c}
+				}
+			}
+			out.Items[i].Why = why
+		}
+		return nil
+	})
+}
+
+type itemVector struct {
+	id, title string
+	vec       []float32
+}
+
+func (s *Server) vectorsOf(st corastream.State, ids []string) ([]itemVector, error) {
+	var out []itemVector
+	for _, id := range ids {
+		it, err := st.Item(id)
+		if err != nil {
+			return nil, err
+		}
+		e, err := s.deps.Predictor.ItemVector(st, it)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, itemVector{id, it.Title, e.Vec})
+	}
+	return out, nil
+}
+
+// cosine of two vectors over their common coordinates; 0 when one of them is zero.
+func cosine(a, b []float32) float32 {
+	var ab, aa, bb float64
+	for i := range min(len(a), len(b)) {
+		ab, aa, bb = ab+float64(a[i])*float64(b[i]), aa+float64(a[i])*float64(a[i]), bb+float64(b[i])*float64(b[i])
+	}
+	if aa == 0 || bb == 0 {
+		return 0
+	}
+	return float32(ab / math.Sqrt(aa*bb))
+}

@@ -1,0 +1,119 @@
+package serve
+
+import (
+	"cmp"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+)
+
+// RerankRequest is the body of POST /v1/rerank, as Jina's and Cohere's clients send it. The query names the user: its
+// id, or {"user_id": ...}. A document is an item id, or a text, which is read as a title.
+type RerankRequest struct {
+	Model           string     `json:"model"`
+	Query           rerankUser `json:"query"`
+	Documents       []document `json:"documents"`
+	TopN            *int       `json:"top_n"` // default: all
+	ReturnDocuments *bool      `json:"return_documents"`
+
+	// These shape long texts for other models; they are accepted and change nothing here.
+	MaxTokensPerDoc *int     `json:"max_tokens_per_doc"`
+	MaxChunksPerDoc *int     `json:"max_chunks_per_doc"`
+	RankFields      []string `json:"rank_fields"`
+	Truncation      *bool    `json:"truncation"`
+	Truncate        any      `json:"truncate"`
+	Priority        *int     `json:"priority"`
+	User            string   `json:"user"` // instead of query
+}
+
+// RerankResponse is its answer, best first.
+type RerankResponse struct {
+	ID       string         `json:"id"`
+	Model    string         `json:"model"`
+	Results  []RerankResult `json:"results"`
+	Degraded string         `json:"degraded"`
+	Cold     bool           `json:"cold"`
+	Note     string         `json:"note,omitempty"`
+	Usage    usage          `json:"usage"` // zero: nothing is billed by tokens
+}
+
+// RerankResult is one document.
+type RerankResult struct {
+	Index          int             `json:"index"` // in the request
+	RelevanceScore float32         `json:"relevance_score"`
+	ItemID         string          `json:"item_id,omitempty"`
+	Title          string          `json:"title,omitempty"`
+	CF             float32         `json:"cf"`
+	Document       json.RawMessage `json:"document,omitempty"` // as it came; a string comes back as {"text": ...}
+}
+
+type rerankUser struct{ id string }
+
+// UnmarshalJSON accepts "id", {"user_id": "id"} and {"user": "id"}.
+func (u *rerankUser) UnmarshalJSON(raw []byte) error {
+	if len(raw) > 0 && raw[0] == '"' {
+		return json.Unmarshal(raw, &u.id)
+	}
+	var o struct {
+		UserID string `json:"user_id"`
+		User   string `json:"user"`
+	}
+	if len(raw) == 0 || raw[0] != '{' {
+		return badField("query", `send the user's id as a string, or {"user_id": ...}`, "%.40s names no user", raw)
+	}
+	err := decodeStrict(raw, &o)
+	u.id = cmp.Or(o.UserID, o.User)
+	return err
+}
+
+func (s *Server) rerank(w http.ResponseWriter, r *http.Request) error {
+	var q RerankRequest
+	if err := s.decode(w, r, &q); err != nil {
+		return err
+	}
+	if err := s.checkModel(q.Model); err != nil {
+		return err
+	}
+	if q.Query.id != "" && q.User != "" && q.Query.id != q.User {
+		return badField("user", "send query or user", "query and user name two users")
+	}
+	user := cmp.Or(q.Query.id, q.User)
+	if err := s.checkID("query", user); err != nil {
+		return err
+	}
+	if err := s.checkDocuments("documents", q.Documents); err != nil {
+		return err
+	}
+	n := len(q.Documents)
+	if q.TopN != nil {
+		if *q.TopN < 1 {
+			return badField("top_n", "ask for at least 1, or leave it out for all", "%d documents wanted", *q.TopN)
+		}
+		n = min(n, *q.TopN)
+	}
+	slate, err := s.scoreSlate(r.Context(), user, q.Documents)
+	if err != nil {
+		return fmt.Errorf("rerank: %w", err)
+	}
+	out := RerankResponse{ID: "rerank-" + rand.Text(), Model: cmp.Or(q.Model, s.modelName()), Degraded: slate.degraded, Cold: slate.cold, Results: []RerankResult{}}
+	if slate.cold {
+		out.Note = coldNote
+	}
+	for i, d := range q.Documents {
+		res := RerankResult{Index: i, RelevanceScore: slate.scores[i], CF: slate.cf[i], ItemID: slate.prompts[i].ItemID, Title: slate.prompts[i].Title}
+		if q.ReturnDocuments != nil && *q.ReturnDocuments {
+			if res.Document = d.raw; d.raw[0] == '"' {
+				res.Document = slices.Concat([]byte(`{"text":`), d.raw, []byte(`}`))
+			}
+		}
+		out.Results = append(out.Results, res)
+	}
+	slices.SortStableFunc(out.Results, func(a, b RerankResult) int {
+		return cmp.Or(cmp.Compare(b.RelevanceScore, a.RelevanceScore), cmp.Compare(b.CF, a.CF))
+	})
+	out.Results = out.Results[:n]
+	writeJSON(w, http.StatusOK, out)
+	return nil
+}

@@ -1,0 +1,246 @@
+package serve
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"net/netip"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+type handle func(w http.ResponseWriter, r *http.Request) error
+
+// route is one line of the API.
+type route struct {
+	method, path string
+	public       bool // answered without the token: it tells nothing of users or items
+	heavy        bool // goes through the gate
+	handle       handle
+}
+
+func (s *Server) routes() []route {
+	return []route{
+		{"POST", "/v1/recommend", false, true, s.recommend},
+		{"POST", "/v1/score", false, true, s.score},
+		{"POST", "/v1/rerank", false, true, s.rerank},
+		{"POST", "/v1/events", false, true, s.events},
+		{"GET", "/v1/users/{id}", false, false, s.user},
+		{"GET", "/v1/items/{id}", false, false, s.item},
+		{"GET", "/v1/models", false, false, s.models},
+		{"GET", "/v1/status", false, false, s.status},
+		{"GET", "/metrics", false, false, s.metricsPage},
+		{"GET", "/healthz", true, false, s.healthz},
+		{"GET", "/readyz", true, false, s.readyz},
+		{"GET", "/openapi.json", true, false, s.openAPI},
+		{"GET", "/{$}", true, false, s.page},
+		{"GET", "/users/{id}", true, false, s.page},
+		{"GET", "/items/{id}", true, false, s.page},
+		{"GET", "/assets/{file}", true, false, s.asset},
+	}
+}
+
+// mux builds the handler: every route, and for every path an answer to the methods it does not have.
+func (s *Server) mux() http.Handler {
+	mux := http.NewServeMux()
+	allowed := map[string][]string{}
+	for _, rt := range s.routes() {
+		mux.Handle(rt.method+" "+rt.path, s.wrap(rt))
+		allowed[rt.path] = append(allowed[rt.path], rt.method)
+		if rt.method == "GET" {
+			allowed[rt.path] = append(allowed[rt.path], "HEAD")
+		}
+	}
+	for path, methods := range allowed {
+		mux.Handle(path, s.wrap(route{path: path, public: true, handle: func(w http.ResponseWriter, _ *http.Request) error {
+			w.Header().Set("Allow", strings.Join(methods, ", "))
+			return &Failure{Status: http.StatusMethodNotAllowed, Code: "method_not_allowed", Message: "this path has no such method", Fix: "use " + strings.Join(methods, " or ")}
+		}}))
+	}
+	mux.Handle("/", s.wrap(route{path: "/", public: true, handle: func(http.ResponseWriter, *http.Request) error {
+		return &Failure{Status: http.StatusNotFound, Code: "not_found", Message: "there is no such path", Fix: "see /openapi.json, or / in a browser"}
+	}}))
+	return mux
+}
+
+// adminMux serves metrics and profiles on the loopback address; no token, as only this machine reaches it.
+func (s *Server) adminMux() http.Handler {
+	mux := http.NewServeMux()
+	for path, h := range map[string]handle{"/metrics": s.metricsPage, "/healthz": s.healthz, "/readyz": s.readyz} {
+		mux.Handle("GET "+path, s.observed(path, h))
+	}
+	profiles := map[string]http.HandlerFunc{
+		"/debug/pprof/": pprof.Index, "/debug/pprof/profile": pprof.Profile, "/debug/pprof/symbol": pprof.Symbol, "/debug/pprof/trace": pprof.Trace,
+	}
+	for path, h := range profiles {
+		mux.Handle("GET "+path, s.observed(path, func(w http.ResponseWriter, r *http.Request) error {
+			if err := s.checkHost(r); err != nil {
+				return err
+			}
+			h(w, r)
+			return nil
+		}))
+	}
+	return mux
+}
+
+// wrap puts the guards around a route, cheapest first: rate, host, origin, token, gate, deadline.
+func (s *Server) wrap(rt route) http.Handler {
+	origin := http.NewCrossOriginProtection()
+	return s.observed(rt.path, func(w http.ResponseWriter, r *http.Request) error {
+		if wait := s.limiter.take(clientOf(r), s.deps.Now()); wait > 0 {
+			return &Failure{
+				Status: http.StatusTooManyRequests, Code: "rate_limited", Message: fmt.Sprintf("over %g requests a second from one client", s.cfg.RatePerSecond),
+				Fix: "wait for Retry-After; the operator can raise rate_per_second and rate_burst", retryAfter: max(wait, time.Second),
+			}
+		}
+		if err := s.checkHost(r); err != nil {
+			return err
+		}
+		if err := origin.Check(r); err != nil {
+			return &Failure{Status: http.StatusForbidden, Code: "cross_origin", Field: "Origin", Message: "another site's page sent this", Fix: "call from a page of this server, or from a program"}
+		}
+		if !rt.public {
+			if err := s.authorize(r); err != nil {
+				w.Header().Set("WWW-Authenticate", `Bearer realm="corastream"`)
+				return err
+			}
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), ms(s.cfg.RequestTimeoutMS))
+		defer cancel()
+		if rt.heavy {
+			if err := s.gate.enter(ctx); err != nil {
+				return err
+			}
+			defer s.gate.leave()
+		}
+		return rt.handle(w, r.WithContext(ctx))
+	})
+}
+
+// authorize compares digests, so neither the time nor the length tells anything of the token.
+func (s *Server) authorize(r *http.Request) error {
+	if s.cfg.Token == "" {
+		return nil
+	}
+	given := r.Header.Get("X-API-Key")
+	if kind, token, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(kind, "Bearer") {
+		given = strings.TrimSpace(token)
+	}
+	a, b := sha256.Sum256([]byte(given)), sha256.Sum256([]byte(s.cfg.Token.Reveal()))
+	if subtle.ConstantTimeCompare(a[:], b[:]) == 1 {
+		return nil
+	}
+	f := &Failure{Status: http.StatusUnauthorized, Code: "unauthorized", Field: "Authorization", Message: "the token is missing", Fix: "send Authorization: Bearer TOKEN, or X-API-Key: TOKEN"}
+	if given != "" {
+		f.Message = "the token is wrong"
+	}
+	return f
+}
+
+// checkHost refuses foreign names while nobody has to say who they are: a page elsewhere could point its own name at
+// this machine and read the answers (DNS rebinding).
+func (s *Server) checkHost(r *http.Request) error {
+	if s.cfg.Token != "" || s.cfg.ClientCA != "" {
+		return nil
+	}
+	host := r.Host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	host = strings.Trim(host, "[]")
+	ip, err := netip.ParseAddr(host)
+	if err == nil && ip.Unmap().IsLoopback() || strings.EqualFold(host, "localhost") || slices.Contains(s.cfg.AllowedHosts, host) {
+		return nil
+	}
+	return &Failure{Status: http.StatusForbidden, Code: "forbidden_host", Field: "Host", Message: "without a token only this machine's own names are answered", Fix: "use 127.0.0.1 or localhost, add the name to allowed_hosts, or set a token"}
+}
+
+// observed measures a route, turns errors into JSON and panics into 500.
+func (s *Server) observed(path string, h handle) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := s.deps.Now()
+		rec := &recorder{ResponseWriter: w}
+		s.metrics.inFlight.Inc()
+		defer func() {
+			s.metrics.inFlight.Dec()
+			if p := recover(); p != nil {
+				if p == http.ErrAbortHandler {
+					panic(p)
+				}
+				// The panic's text may hold anything; the stack holds addresses alone.
+				s.deps.Log.Error().Str("route", path).Str("panic", s.redact(fmt.Sprint(p))).Bytes("stack", debug.Stack()).Msg("a handler panicked")
+				if rec.status == 0 {
+					writeFailure(rec, &Failure{Status: http.StatusInternalServerError, Code: "internal", Message: "the server failed; its log says why"})
+				}
+			}
+			s.metrics.observe(path, r.Method, rec.status, s.deps.Now().Sub(start))
+		}()
+		rec.Header().Set("X-Content-Type-Options", "nosniff")
+		rec.Header().Set("Referrer-Policy", "no-referrer")
+		if err := h(rec, r); err != nil {
+			f := failureOf(err)
+			if f.Status >= 500 && f.cause != nil {
+				s.deps.Log.Warn().Str("route", path).Int("status", f.Status).Str("error", s.redact(f.cause.Error())).Msg("request failed")
+			}
+			if f.Status == http.StatusServiceUnavailable || f.Status == http.StatusTooManyRequests {
+				s.metrics.refused.WithLabelValues(f.Code).Inc()
+			}
+			if rec.status == 0 {
+				writeFailure(rec, f)
+			}
+		}
+	})
+}
+
+func (s *Server) redact(text string) string {
+	if s.cfg.Token == "" {
+		return text
+	}
+	return strings.ReplaceAll(text, s.cfg.Token.Reveal(), "***")
+}
+
+// recorder remembers the status that went out.
+type recorder struct {
+	http.ResponseWriter
+	status int
+}
+
+func (r *recorder) WriteHeader(status int) {
+	if r.status == 0 {
+		r.status = status
+	}
+	r.ResponseWriter.WriteHeader(status)
+}
+
+func (r *recorder) Write(p []byte) (int, error) {
+	if r.status == 0 {
+		r.status = http.StatusOK
+	}
+	return r.ResponseWriter.Write(p)
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
+// quietLog keeps net/http's own lines (bad handshakes, mostly) at debug level.
+func quietLog(l zerolog.Logger) *log.Logger { return log.New(debugWriter{l}, "", 0) }
+
+type debugWriter struct{ log zerolog.Logger }
+
+func (d debugWriter) Write(p []byte) (int, error) {
+	d.log.Debug().Msg(strings.TrimSpace(string(p)))
+	return len(p), nil
+}
+
+var _ io.Writer = debugWriter{}

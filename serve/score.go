@@ -1,0 +1,287 @@
+package serve
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"slices"
+
+	"github.com/corastream/corastream"
+)
+
+// ScoreRequest is the body of POST /v1/score, in one of two forms.
+//
+// With user_id and items: each item is an id of the catalogue, or a text ({"text": ...}, or a string that is no known
+// id), which is read as a title. The answer is the LLM's P(Yes)/(P(Yes)+P(No)) with this user's weights.
+//
+// With query and items, as vLLM's and SGLang's generative scoring: each item is a text, the prompt is query+item (or
+// item+query), and the score is the softmax over the labels. A user_id merges that user's weights in.
+type ScoreRequest struct {
+	Model            string     `json:"model"`
+	UserID           string     `json:"user_id"`
+	Items            []document `json:"items"`
+	Query            *string    `json:"query"`
+	Labels           []string   `json:"labels"`             // text form: each one token; default ["Yes", "No"]
+	LabelTokenIDs    []int      `json:"label_token_ids"`    // text form: instead of labels
+	ApplySoftmax     *bool      `json:"apply_softmax"`      // text form: over the labels; false gives raw logits. Default true
+	ItemFirst        bool       `json:"item_first"`         // text form: item+query
+	AddSpecialTokens *bool      `json:"add_special_tokens"` // accepted for vLLM's clients; the tokenizer decides
+}
+
+// ScoreResponse is its answer: vLLM's shape (data) with SGLang's beside it (scores).
+type ScoreResponse struct {
+	ID       string               `json:"id"`
+	Object   string               `json:"object"` // "list"
+	Created  int64                `json:"created"`
+	Model    string               `json:"model"`
+	UserID   string               `json:"user_id,omitempty"`
+	Data     []ScoredText         `json:"data"`
+	Scores   [][]float64          `json:"scores"` // [items][labels]; with user_id alone: [P(Yes), P(No)]
+	Degraded string               `json:"degraded"`
+	Cold     bool                 `json:"cold"`
+	Note     string               `json:"note,omitempty"`
+	Versions *corastream.Versions `json:"versions,omitempty"`
+	Usage    *usage               `json:"usage,omitempty"`
+}
+
+// ScoredText is one item of it, in the order of the request.
+type ScoredText struct {
+	Index  int      `json:"index"`
+	Object string   `json:"object"` // "score"
+	Score  float64  `json:"score"`
+	ItemID string   `json:"item_id,omitempty"`
+	Title  string   `json:"title,omitempty"`
+	CF     *float64 `json:"cf,omitempty"`    // the CF probability
+	Known  *bool    `json:"known,omitempty"` // false: not in the catalogue, read as a title
+}
+
+type usage struct {
+	PromptTokens int `json:"prompt_tokens"`
+	TotalTokens  int `json:"total_tokens"`
+}
+
+// document is an item of a body: "id or text", {"id": ...} (also "item_id"), or {"text": ...} (also "title").
+type document struct {
+	ID, Text string
+	raw      json.RawMessage // as it came, to hand back
+}
+
+// UnmarshalJSON accepts the forms above.
+func (d *document) UnmarshalJSON(raw []byte) error {
+	d.raw = append(json.RawMessage(nil), raw...)
+	if len(raw) > 0 && raw[0] == '"' {
+		return json.Unmarshal(raw, &d.ID)
+	}
+	var o struct {
+		ID     string `json:"id"`
+		ItemID string `json:"item_id"`
+		Text   string `json:"text"`
+		Title  string `json:"title"`
+	}
+	if len(raw) == 0 || raw[0] != '{' {
+		return badField("items", `send "id", {"id": ...} or {"text": ...}`, "%.40s is not an item", raw)
+	}
+	if err := decodeStrict(raw, &o); err != nil {
+		return err
+	}
+	d.ID, d.Text = cmp.Or(o.ID, o.ItemID), cmp.Or(o.Text, o.Title)
+	if d.ID == "" && d.Text == "" {
+		return badField("items", `send "id", {"id": ...} or {"text": ...}`, "an item has neither an id nor a text")
+	}
+	return nil
+}
+
+func (s *Server) score(w http.ResponseWriter, r *http.Request) error {
+	var q ScoreRequest
+	if err := s.decode(w, r, &q); err != nil {
+		return err
+	}
+	if err := s.checkModel(q.Model); err != nil {
+		return err
+	}
+	if err := s.checkDocuments("items", q.Items); err != nil {
+		return err
+	}
+	if q.UserID != "" || q.Query == nil {
+		if err := s.checkID("user_id", q.UserID); err != nil {
+			return err
+		}
+	}
+	out := ScoreResponse{ID: "score-" + rand.Text(), Object: "list", Created: s.deps.Now().Unix(), Model: cmp.Or(q.Model, s.modelName()), UserID: q.UserID}
+	if q.Query != nil {
+		if err := s.scoreText(r.Context(), &q, &out); err != nil {
+			return err
+		}
+		writeJSON(w, http.StatusOK, out)
+		return nil
+	}
+	if q.Labels != nil || q.LabelTokenIDs != nil || q.ApplySoftmax != nil || q.ItemFirst || q.AddSpecialTokens != nil {
+		return badField("query", "send query too, or leave labels, label_token_ids, apply_softmax, item_first and add_special_tokens out", "these fields belong to the text form, which has a query")
+	}
+	slate, err := s.scoreSlate(r.Context(), q.UserID, q.Items)
+	if err != nil {
+		return err
+	}
+	out.Degraded, out.Cold, out.Versions = slate.degraded, slate.cold, &slate.versions
+	if slate.cold {
+		out.Note = coldNote
+	}
+	for i, p := range slate.prompts {
+		score, cf := float64(slate.scores[i]), float64(slate.cf[i])
+		out.Data = append(out.Data, ScoredText{Index: i, Object: "score", Score: score, ItemID: p.ItemID, Title: p.Title, CF: &cf, Known: &slate.known[i]})
+		out.Scores = append(out.Scores, []float64{score, 1 - score})
+	}
+	writeJSON(w, http.StatusOK, out)
+	return nil
+}
+
+func (s *Server) checkDocuments(field string, docs []document) error {
+	if len(docs) == 0 {
+		return &Failure{Status: http.StatusBadRequest, Code: "missing_field", Field: field, Message: "it is missing or empty", Fix: "give at least one"}
+	}
+	if err := s.checkLen(field, len(docs)); err != nil {
+		return err
+	}
+	for i, d := range docs {
+		if d.ID == "" && d.Text == "" {
+			return badField(fmt.Sprintf("%s[%d]", field, i), "give an id or a text", "it is empty")
+		}
+	}
+	return nil
+}
+
+// scored is a user's slate of given items.
+type scored struct {
+	pairs    []corastream.Pair
+	prompts  []corastream.Prompt
+	known    []bool
+	cf       []float32
+	scores   []float32
+	degraded string
+	cold     bool
+	versions corastream.Versions
+}
+
+// scoreSlate scores items for a user: state -> pairs and prompts -> W_A -> frozen LLM; by CF alone where that fails, as
+// the pipeline does.
+func (s *Server) scoreSlate(ctx context.Context, user string, docs []document) (*scored, error) {
+	if s.deps.View == nil || s.deps.Predictor == nil {
+		return nil, missing("a state to score from", "run the serve stage beside the store")
+	}
+	out := &scored{cf: make([]float32, len(docs)), scores: make([]float32, len(docs))}
+	if err := s.deps.View.View(ctx, func(st corastream.State) error { return s.slate(st, user, docs, out) }); err != nil {
+		return nil, err
+	}
+	for i, p := range out.pairs {
+		out.cf[i] = float32(1 / (1 + math.Exp(-float64(p.Logit()))))
+	}
+	logits, err := s.logits(ctx, out.pairs, out.prompts)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if err != nil {
+		if !errors.Is(err, corastream.ErrDegraded) {
+			s.deps.Stats.Degraded.Add(1)
+			s.deps.Log.Warn().Err(err).Msg("scoring by CF alone")
+		}
+		out.degraded, out.scores = "cf", out.cf
+		return out, nil
+	}
+	for i, l := range logits {
+		out.scores[i] = l.P()
+	}
+	if s.deps.Versions != nil {
+		v := s.deps.Versions()
+		out.versions.Generator, out.versions.LLM = v.Generator, v.LLM
+	}
+	return out, nil
+}
+
+func (s *Server) slate(st corastream.State, user string, docs []document, out *scored) error {
+	u, err := st.User(user)
+	if err != nil {
+		return err
+	}
+	out.cold, out.versions.User = len(u.History) == 0, u.Version
+	var history []string
+	for _, id := range u.Liked(s.deps.History) {
+		it, err := st.Item(id)
+		if err != nil {
+			return err
+		}
+		if it.Title != "" {
+			history = append(history, it.Title)
+		}
+	}
+	for _, d := range docs {
+		prompt := corastream.Prompt{Title: d.Text, History: history}
+		isKnown := false
+		if d.ID != "" {
+			it, err := st.Item(d.ID)
+			if err != nil {
+				return err
+			}
+			if isKnown = known(it); isKnown {
+				prompt = corastream.Prompt{ItemID: d.ID, Title: cmp.Or(it.Title, d.Text), Fields: it.Fields, History: history}
+			} else if d.Text == "" {
+				prompt.Title = d.ID
+			}
+		}
+		// An item of nobody's catalogue has the empty id: its vector is zero, and all of it comes through the LLM.
+		pair, err := corastream.PairOf(st, s.deps.Predictor, user, prompt.ItemID)
+		if err != nil {
+			return err
+		}
+		out.pairs, out.prompts, out.known = append(out.pairs, pair), append(out.prompts, prompt), append(out.known, isKnown)
+	}
+	return nil
+}
+
+func (s *Server) logits(ctx context.Context, pairs []corastream.Pair, prompts []corastream.Prompt) ([]corastream.Logits, error) {
+	if s.deps.Generator == nil || s.deps.Scorer == nil {
+		return nil, corastream.ErrDegraded
+	}
+	weights, projection, err := s.deps.Generator.Weights(ctx, pairs)
+	if err != nil {
+		return nil, fmt.Errorf("generate weights: %w", err)
+	}
+	logits, err := s.deps.Scorer.Score(ctx, prompts, weights, projection)
+	if err != nil {
+		return nil, fmt.Errorf("score: %w", err)
+	}
+	if len(logits) != len(prompts) {
+		return nil, fmt.Errorf("%d prompts, %d scores", len(prompts), len(logits))
+	}
+	if i := slices.IndexFunc(logits, func(l corastream.Logits) bool { return l.P() != l.P() }); i >= 0 {
+		return nil, fmt.Errorf("score of item %q is not a number", prompts[i].ItemID)
+	}
+	return logits, nil
+}
+
+// checkModel refuses names that /v1/models does not list.
+func (s *Server) checkModel(name string) error {
+	if name == "" || s.deps.Models == nil {
+		return nil
+	}
+	for _, m := range s.deps.Models() {
+		if m.ID == name {
+			return nil
+		}
+	}
+	return &Failure{Status: http.StatusNotFound, Code: "model_not_found", Field: "model", Message: fmt.Sprintf("there is no model %.80q", name), Fix: "leave model out, or choose one of GET /v1/models"}
+}
+
+// modelName is the model in use: the last of the list, a checkpoint before its base.
+func (s *Server) modelName() string {
+	if s.deps.Models != nil {
+		if all := s.deps.Models(); len(all) > 0 {
+			return all[len(all)-1].ID
+		}
+	}
+	return "cf"
+}
