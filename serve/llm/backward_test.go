@@ -20,6 +20,9 @@ func TestGradientsEqualFiniteDifferences(t *testing.T) {
 		for _, adapt := range []corastream.Adapt{corastream.AdaptAll, corastream.AdaptSuffix, corastream.AdaptLast} {
 			for _, history := range []bool{false, true} {
 				for _, lowest := range []int{1, s.layers - 2, s.layers - 1} {
+					if history && lowest == 1 {
+						continue // slow, and nothing new
+					}
 					t.Run(fmt.Sprintf("%s/%s/history=%v/lowest=%d", s.arch, adapt, history, lowest), func(t *testing.T) {
 						checkGradients(t, s, adapt, history, lowest)
 					})
@@ -77,7 +80,7 @@ func checkGradients(t *testing.T, s shape, adapt corastream.Adapt, history bool,
 		worst, top = max(worst, math.Abs(float64(got)-want)), max(top, math.Abs(want))
 	}
 	for i := range ps {
-		for range 6 {
+		for range 3 {
 			k := rng.IntN(len(g.DW[i]))
 			check(g.DW[i][k], slope([]int{i}, func(d *oracleDelta) *float64 { return &d.a[k] }))
 		}
@@ -90,7 +93,7 @@ func checkGradients(t *testing.T, s shape, adapt corastream.Adapt, history bool,
 	}
 	worst, top = 0, 0
 	for slot, v := range g.DP {
-		for range 2 {
+		for range 1 {
 			k := rng.IntN(len(v))
 			check(v[k], slope([]int{0, 1, 2, 3}, func(d *oracleDelta) *float64 { return &d.p[slot][k] }))
 		}

@@ -117,7 +117,7 @@ func (s shape) write(seed uint64) *gguf.Writer {
 func tinyOptions() Options {
 	o := Default()
 	o.Threads, o.TopLayers, o.ReadLayer, o.ContextTokens = 2, 2, 2, 200
-	o.Template.History = "Liked: {history}\nMovie: {title}\n#Answer:"
+	o.Template = Template{Item: "F {title}\n#A:", History: "L {history}\nF {title}\n#A:"} // short: every byte is a token
 	return o
 }
 
@@ -158,14 +158,14 @@ func pairs(m *Model, n, users, rank int, history bool, seed uint64) ([]corastrea
 	for i := range user {
 		user[i] = matrix(.1)
 	}
-	titles := []string{"Alien (1979)", "Aliens (1986)", "The Third Man", "M", "Die Hard", "Brazil (1985)", "Ran"}
+	titles := []string{"Alien", "Aliens 2", "M", "Ran", "Brazil 85", "Die Hard"}
 	var ps []corastream.Prompt
 	var ws []corastream.Weights
 	for i := range n {
 		u := rng.IntN(users)
 		p := corastream.Prompt{ItemID: fmt.Sprint(i), Title: titles[rng.IntN(len(titles))]}
 		if history {
-			p.History = []string{titles[u%len(titles)], titles[(u+3)%len(titles)]}
+			p.History = []string{titles[u], titles[u+3]}
 		}
 		ps = append(ps, p)
 		ws = append(ws, corastream.Weights{Hidden: m.arch.hidden, Rank: rank, User: user[u], Item: item, ItemScale: float32(rng.NormFloat64())})
