@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/kernels"
 )
 
 // Model is a CF model: it learns events one at a time, any number of passes, and hands out e_u and e_i.
@@ -27,7 +28,7 @@ func New(spec Spec) (Model, error) {
 	k, m := spec.widths()
 	return &model{
 		spec: spec, factors: k, content: m, zeros: make([]float32, k+m),
-		muRate: float32(spec.MuRate), biasRate: float32(spec.BiasRate), biasDecay: float32(spec.BiasDecay),
+		muRate: float32(spec.MuRate), biasRate: float32(spec.BiasRate), itemBiasRate: float32(spec.ItemBiasRate), biasDecay: float32(spec.BiasDecay),
 		contentRate: float32(spec.ContentRate), contentDecay: float32(spec.ContentDecay),
 		tasteRate: float32(spec.TasteRate), tasteDecay: float32(spec.TasteDecay),
 		factorRate: float32(spec.FactorRate), factorDecay: float32(spec.FactorDecay),
@@ -39,7 +40,7 @@ type model struct {
 	spec             Spec
 	factors, content int // K, m
 	zeros            []float32
-	muRate, biasRate, biasDecay,
+	muRate, biasRate, itemBiasRate, biasDecay,
 	contentRate, contentDecay, tasteRate, tasteDecay,
 	factorRate, factorDecay, damp, clip, negativeWeight float32
 }
@@ -142,17 +143,17 @@ func (m *model) step(shared *corastream.Embedding, u *corastream.UserState, it *
 	k := m.factors
 	z := shared.Bias + u.Bias + it.Bias
 	if k > 0 {
-		z += dot(u.Vec[:k], it.Vec)
+		z += kernels.Dot(u.Vec[:k], it.Vec)
 	}
 	read := m.content > 0 && len(it.Content) > 0
 	if read {
-		z += dot(shared.Vec, it.Content) + dot(u.Vec[k:], it.Content)
+		z += kernels.Dot(shared.Vec, it.Content) + kernels.Dot(u.Vec[k:], it.Content)
 	}
 	g := cap1(float32((sigmoid(z)-label)*weight), m.clip)
 
 	shared.Bias = cap1(shared.Bias-float32(m.muRate*g), maxBias)
-	u.Bias = m.moveBias(u.Bias, g)
-	it.Bias = m.moveBias(it.Bias, g)
+	u.Bias = m.moveBias(u.Bias, g, m.biasRate)
+	it.Bias = m.moveBias(it.Bias, g, m.itemBiasRate)
 	if k > 0 {
 		adagrad2(u.Vec[:k], u.Acc[:k], it.Vec, it.Acc, g, m.factorRate, m.factorDecay, m.damp)
 		capNorm(u.Vec[:k], maxNorm)
@@ -171,8 +172,8 @@ func (m *model) step(shared *corastream.Embedding, u *corastream.UserState, it *
 	touch(&it.Embedding)
 }
 
-func (m *model) moveBias(b, g float32) float32 {
-	return cap1(b-float32(m.biasRate*(g+float32(m.biasDecay*b))), maxBias)
+func (m *model) moveBias(b, g, rate float32) float32 {
+	return cap1(b-float32(rate*(g+float32(m.biasDecay*b))), maxBias)
 }
 
 func touch(e *corastream.Embedding) {

@@ -29,9 +29,11 @@ type Spec struct {
 
 	// MuRate is the step of mu. Default 0.01, range 0..1.
 	MuRate float64 `yaml:"mu_rate"`
-	// BiasRate is the constant step of b_u and b_i. Default 0.1, range 0..1.
+	// BiasRate is the constant step of b_u. Default 0.15, range 0..1.
 	BiasRate float64 `yaml:"bias_rate"`
-	// BiasDecay pulls both biases to zero with each step. Default 0.01, range 0..1.
+	// ItemBiasRate is the constant step of b_i. Default 0.15, range 0..1.
+	ItemBiasRate float64 `yaml:"item_bias_rate"`
+	// BiasDecay pulls both biases to zero with each step. Default 0.02, range 0..1.
 	BiasDecay float64 `yaml:"bias_decay"`
 	// ContentRate is the Adagrad step of w. Default 0.1, range 0..1.
 	ContentRate float64 `yaml:"content_rate"`
@@ -62,7 +64,7 @@ type Spec struct {
 func Default() Spec {
 	return Spec{
 		Kind: Hybrid, Factors: 0, Content: 64,
-		MuRate: 0.01, BiasRate: 0.1, BiasDecay: 0.01,
+		MuRate: 0.01, BiasRate: 0.15, ItemBiasRate: 0.15, BiasDecay: 0.02,
 		ContentRate: 0.1, ContentDecay: 1e-4, TasteRate: 0.03, TasteDecay: 0.05,
 		FactorRate: 0.05, FactorDecay: 0.05, FactorInit: 0.05,
 		Damp: 1, Clip: 4, Negatives: 4, NegativeWeight: 1,
@@ -91,7 +93,8 @@ func (s Spec) Validate() error {
 	}
 	errs = append(errs,
 		inRange("factors", float64(s.Factors), float64(low), 1024), inRange("content", float64(s.Content), 1, 1024),
-		inRange("mu_rate", s.MuRate, 0, 1), inRange("bias_rate", s.BiasRate, 0, 1), inRange("bias_decay", s.BiasDecay, 0, 1),
+		inRange("mu_rate", s.MuRate, 0, 1), inRange("bias_rate", s.BiasRate, 0, 1), inRange("item_bias_rate", s.ItemBiasRate, 0, 1),
+		inRange("bias_decay", s.BiasDecay, 0, 1),
 		inRange("content_rate", s.ContentRate, 0, 1), inRange("content_decay", s.ContentDecay, 0, 1),
 		inRange("taste_rate", s.TasteRate, 0, 1), inRange("taste_decay", s.TasteDecay, 0, 1),
 		inRange("factor_rate", s.FactorRate, 0, 1), inRange("factor_decay", s.FactorDecay, 0, 1),

@@ -54,7 +54,10 @@ func ReadEvents(path, name string, threshold float64) ([]corastream.Event, error
 		}
 		events = append(events, ev)
 	}
-	return events, t.err
+	if t.err != nil {
+		return nil, t.err
+	}
+	return events, nil
 }
 
 var trailingYear = regexp.MustCompile(`\((\d{4})\)\s*$`)
@@ -92,7 +95,10 @@ func ReadItems(path string) ([]corastream.Item, error) {
 		}
 		items = append(items, it)
 	}
-	return items, t.err
+	if t.err != nil {
+		return nil, t.err
+	}
+	return items, nil
 }
 
 // table reads one data file, record by record. The first error stays in err and ends next.
@@ -103,6 +109,7 @@ type table struct {
 	csv    *csv.Reader
 	header []string
 	record []string
+	line   int // the last good record's
 	ids    map[string]string
 	err    error
 }
@@ -179,6 +186,7 @@ func (t *table) next() bool {
 	t.limit.left = maxRecord
 	var err error
 	if t.record, err = t.csv.Read(); err == nil {
+		t.line, _ = t.csv.FieldPos(len(t.record) - 1)
 		return true
 	}
 	if !errors.Is(err, io.EOF) {
@@ -190,14 +198,13 @@ func (t *table) next() bool {
 func (t *table) unreadable(err error) error {
 	var p *csv.ParseError
 	if errors.As(err, &p) {
-		return corastream.Usagef(fmt.Sprintf("%s:%d:%d", t.path, p.Line, p.Column),
-			"each line needs the header's columns; quote fields that hold commas or quotes", "%v", p.Err)
+		where := fmt.Sprintf("%s:%d:%d", t.path, p.Line, p.Column)
+		if p.StartLine != p.Line { // a quote left open: what matters is where
+			where = fmt.Sprintf("%s:%d", t.path, p.StartLine)
+		}
+		return corastream.Usagef(where, "each line needs the header's columns; quote fields that hold commas or quotes", "%v", p.Err)
 	}
-	line := 1
-	if t.header != nil {
-		line, _ = t.csv.FieldPos(0)
-	}
-	return corastream.Usagef(fmt.Sprintf("%s:%d", t.path, line), "check this line and the next", "%v", err)
+	return corastream.Usagef(fmt.Sprintf("%s:%d", t.path, t.line+1), "check this line", "%v", err)
 }
 
 // fail keeps the first complaint about a field.

@@ -1,34 +1,14 @@
 package cfstream
 
-import "math"
+import (
+	"math"
 
-// Every product below is converted before it is added: Go may otherwise fuse x*y+z into one rounding on the CPUs that
+	"github.com/corastream/corastream/kernels"
+)
+
+// Sums of products are kernels.Dot, whose order is fixed. Every product below is converted before it is added: Go may otherwise fuse x*y+z into one rounding on the CPUs that
 // can, and equal events would no longer give equal bytes everywhere. For the same reason exp is ours: math.Exp has
 // assembly on some CPUs and not on others.
-
-const lanes = 16
-
-// dot returns the sum of x[i]*y[i] in a fixed order: 16 running sums, folded as a tree.
-func dot(x, y []float32) float32 {
-	var acc [lanes]float32
-	y = y[:len(x)]
-	n := len(x) &^ (lanes - 1)
-	for i := 0; i < n; i += lanes {
-		a, b := x[i:i+lanes:i+lanes], y[i:i+lanes:i+lanes]
-		for l := range acc {
-			acc[l] += float32(a[l] * b[l])
-		}
-	}
-	for i := n; i < len(x); i++ {
-		acc[i-n] += float32(x[i] * y[i])
-	}
-	for half := lanes / 2; half > 0; half /= 2 {
-		for l := range half {
-			acc[l] += acc[l+half]
-		}
-	}
-	return acc[0]
-}
 
 // nudge takes one Adagrad step on a number: acc += grad^2, v -= rate*grad/sqrt(damp+acc).
 func nudge(v, acc *float32, grad, rate, damp float32) {
@@ -69,7 +49,7 @@ func cap1(x, limit float32) float32 {
 
 // capNorm scales v back when its norm is over limit, and clears it when the norm is not a number.
 func capNorm(v []float32, limit float32) {
-	n2 := dot(v, v)
+	n2 := kernels.Dot(v, v)
 	if n2 <= limit*limit {
 		return
 	}
