@@ -1,0 +1,254 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+
+	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cfstream"
+	"github.com/corastream/corastream/generator"
+	"github.com/corastream/corastream/generator/train"
+	"github.com/corastream/corastream/ingest"
+	"github.com/corastream/corastream/replay"
+	"github.com/corastream/corastream/serve"
+	"github.com/corastream/corastream/serve/llm"
+	"github.com/corastream/corastream/store"
+)
+
+// Config is the whole configuration: one section for each stage, every key with a default.
+type Config struct {
+	// Data is the folder for state, caches and the embedded broker. Default "data".
+	Data string `yaml:"data"`
+	// LLM is the frozen language model.
+	LLM LLMConfig `yaml:"llm"`
+	// Checkpoint is the generator's safetensors file; "" ranks by CF alone (degraded: cf). Default "".
+	Checkpoint string `yaml:"checkpoint"`
+
+	Kafka     ingest.Config             `yaml:"kafka"`
+	Broker    BrokerConfig              `yaml:"broker"`
+	Store     store.Config              `yaml:"store"`
+	CF        cfstream.Spec             `yaml:"cf"`
+	Generator generator.StageConfig     `yaml:"generator"`
+	Pipeline  corastream.PipelineConfig `yaml:"pipeline"`
+	Retriever serve.RetrieverConfig     `yaml:"retriever"`
+	HTTP      serve.Config              `yaml:"http"`
+	Replay    replay.Config             `yaml:"replay"`
+	Train     train.Config              `yaml:"train"`
+	Log       LogConfig                 `yaml:"log"`
+}
+
+// LLMConfig is the model file and how it is read.
+type LLMConfig struct {
+	// File is a GGUF of the Llama or Qwen2 architecture; "off" runs without one. Default: what `make fetch` got.
+	File string `yaml:"file"`
+
+	llm.Options `yaml:",inline"`
+}
+
+// BrokerConfig is the embedded broker, used when kafka.brokers is empty.
+type BrokerConfig struct {
+	// Listen is its address; port 0 takes a free one. Default 127.0.0.1:0.
+	Listen string `yaml:"listen"`
+	// SyncWrites flushes each append to disk. Default false: it survives the process, not a power loss.
+	SyncWrites bool `yaml:"sync_writes"`
+}
+
+// LogConfig is what goes to standard error.
+type LogConfig struct {
+	// Level is debug, info, warn or error. Default info.
+	Level string `yaml:"level"`
+	// Format is console or json. Default: console on a terminal, json elsewhere.
+	Format string `yaml:"format"`
+}
+
+// defaultLLM is where `make fetch` puts the model, relative to the working folder.
+const defaultLLM = ".cache/smollm2-135m-instruct-q4_1.gguf"
+
+// DefaultConfig gathers every package's defaults.
+func DefaultConfig() Config {
+	return Config{
+		Data: "data", LLM: LLMConfig{File: defaultLLM, Options: llm.Default()},
+		Kafka: ingest.Default(), Broker: BrokerConfig{Listen: "127.0.0.1:0"}, Store: store.Default(), CF: cfstream.Default(),
+		Generator: generator.DefaultStageConfig(), Pipeline: corastream.DefaultPipelineConfig(),
+		Retriever: serve.DefaultRetrieverConfig(), HTTP: serve.DefaultConfig(), Replay: replay.Default(), Train: train.Default(),
+		Log: LogConfig{Level: "info"},
+	}
+}
+
+// Validate reports the problems of all sections at once. The broker addresses may still be empty: the embedded broker
+// fills them in.
+func (c Config) Validate() error {
+	kafka := c.Kafka
+	if len(kafka.Brokers) == 0 {
+		kafka.Brokers = []string{"127.0.0.1:9092"}
+	}
+	errs := []error{
+		section("kafka", kafka.Validate()), section("store", c.Store.Validate()), section("cf", c.CF.Validate()),
+		section("llm", c.LLM.Options.Validate()), section("generator", c.Generator.Validate()),
+		section("pipeline", c.Pipeline.Validate()), section("retriever", c.Retriever.Validate()),
+		section("http", c.HTTP.Validate()), section("replay", c.Replay.Validate()), section("train", c.Train.Validate()),
+	}
+	if _, err := zerolog.ParseLevel(c.Log.Level); err != nil || c.Log.Level == "" {
+		errs = append(errs, corastream.Usagef("log.level", "choose debug, info, warn or error", "%q is not a level", c.Log.Level))
+	}
+	if c.Data == "" {
+		errs = append(errs, corastream.Usagef("data", "name a folder", "no data folder"))
+	}
+	return errors.Join(errs...)
+}
+
+// section puts the section's name before every problem's key, once.
+func section(name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
+		var errs []error
+		for _, e := range many.Unwrap() {
+			errs = append(errs, section(name, e))
+		}
+		return errors.Join(errs...)
+	}
+	var u *corastream.UsageError
+	if errors.As(err, &u) {
+		v := *u
+		if !strings.HasPrefix(v.Where, name) {
+			v.Where = name + "." + v.Where
+		}
+		return &v
+	}
+	return fmt.Errorf("%s: %w", name, err)
+}
+
+// loadConfig reads a file over the defaults; "" is the defaults alone. Unknown keys are refused with file and line.
+func loadConfig(path string) (Config, error) {
+	c := DefaultConfig()
+	if path == "" {
+		return c, c.Validate()
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return c, corastream.Usagef(path, "check --config", "%v", err)
+	}
+	if err := decodeYAML(b, &c); err != nil {
+		return c, corastream.Usagef(path, "`corastream config print` shows every key", "%v", err)
+	}
+	if err := c.Validate(); err != nil {
+		return c, corastream.Usagef(path, "", "%v", err)
+	}
+	return c, nil
+}
+
+func decodeYAML(b []byte, into any) error {
+	err := yaml.UnmarshalWithOptions(b, into, yaml.Strict())
+	if err == nil || errors.Is(err, io.EOF) {
+		return nil
+	}
+	return errors.New(strings.TrimSpace(yaml.FormatError(err, false, true)))
+}
+
+// common are the flags that most commands share.
+type common struct {
+	config, data, llm, checkpoint, bootstrap, level string
+}
+
+func (f *common) add(c *cobra.Command, names ...string) {
+	fl := c.Flags()
+	fl.StringVarP(&f.config, "config", "c", "", "configuration file (default: built-in defaults)")
+	fl.StringVar(&f.level, "log-level", "", "debug, info, warn or error")
+	for _, n := range names {
+		switch n {
+		case "data":
+			fl.StringVar(&f.data, "data", "", "folder for state, caches and the embedded broker")
+		case "llm":
+			fl.StringVar(&f.llm, "llm", "", "GGUF file of the frozen LLM, or off")
+		case "checkpoint":
+			fl.StringVar(&f.checkpoint, "checkpoint", "", "generator checkpoint (safetensors)")
+		case "bootstrap":
+			fl.StringVar(&f.bootstrap, "bootstrap-server", "", "Kafka brokers, host:port,... (default: the embedded broker)")
+		}
+	}
+}
+
+// load reads the configuration and lays the flags over it.
+func (f *common) load() (Config, zerolog.Logger, error) {
+	c, err := loadConfig(f.config)
+	if err != nil {
+		return c, zerolog.Nop(), err
+	}
+	set := func(dst *string, v string) {
+		if v != "" {
+			*dst = v
+		}
+	}
+	set(&c.Data, f.data)
+	set(&c.LLM.File, f.llm)
+	set(&c.Checkpoint, f.checkpoint)
+	set(&c.Log.Level, f.level)
+	if f.bootstrap != "" {
+		c.Kafka.Brokers = strings.Split(f.bootstrap, ",")
+	}
+	if c.LLM.CacheDir == "" {
+		c.LLM.CacheDir = filepath.Join(c.Data, "llm")
+	}
+	if err := c.Validate(); err != nil {
+		return c, zerolog.Nop(), err
+	}
+	return c, newLogger(c.Log), nil
+}
+
+func newLogger(c LogConfig) zerolog.Logger {
+	level, _ := zerolog.ParseLevel(c.Level)
+	var w io.Writer = os.Stderr
+	if c.Format == "console" || c.Format == "" && terminal(os.Stderr) {
+		w = zerolog.ConsoleWriter{Out: os.Stderr, TimeFormat: "15:04:05"}
+	}
+	return zerolog.New(w).Level(level).With().Timestamp().Logger()
+}
+
+func configCommand() *cobra.Command {
+	c := &cobra.Command{Use: "config", Short: "Check or print the configuration", Example: "  corastream config check configs/default.yaml"}
+	check := &cobra.Command{
+		Use: "check [FILE...]", Short: "Check configuration files; every problem is reported at once",
+		Example: "  corastream config check configs/default.yaml", Args: cobra.MinimumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			var errs []error
+			for _, path := range args {
+				if _, err := loadConfig(path); err != nil {
+					errs = append(errs, err)
+					continue
+				}
+				fmt.Fprintf(c.OutOrStdout(), "%s: ok\n", path)
+			}
+			return errors.Join(errs...)
+		},
+	}
+	var path string
+	show := &cobra.Command{
+		Use: "print", Short: "Print the configuration with every default filled in; secrets as ***",
+		Example: "  corastream config print -c configs/demo.yaml", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := loadConfig(path)
+			if err != nil {
+				return err
+			}
+			b, err := yaml.Marshal(cfg)
+			if err != nil {
+				return err
+			}
+			_, err = c.OutOrStdout().Write(b)
+			return err
+		},
+	}
+	show.Flags().StringVarP(&path, "config", "c", "", "configuration file")
+	c.AddCommand(check, show)
+	return c
+}

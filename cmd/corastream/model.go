@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/rs/zerolog"
+
+	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cfstream"
+	"github.com/corastream/corastream/generator"
+	"github.com/corastream/corastream/serve/llm"
+)
+
+// openLLM opens the frozen LLM; nil when it is "off". A missing default file is an error that says how to get it.
+func openLLM(c LLMConfig, log zerolog.Logger) (*llm.Model, error) {
+	if c.File == "off" {
+		return nil, nil
+	}
+	if _, err := os.Stat(c.File); err != nil {
+		return nil, corastream.Usagef("llm.file", "run `make fetch`, name a GGUF with --llm FILE, or --llm off", "%v", err)
+	}
+	m, err := llm.Open(c.File, c.Options)
+	if err != nil {
+		return nil, corastream.Usagef(c.File, "give another GGUF with --llm", "%v", err)
+	}
+	info := m.Info()
+	log.Info().Str("file", c.File).Str("arch", info.Arch).Int("layers", info.Layers).Int("hidden", info.Hidden).
+		Str("digest", m.Digest()[:12]).Msg("llm loaded")
+	return m, nil
+}
+
+// want is what a checkpoint must fit.
+func want(m *llm.Model, spec cfstream.Spec) generator.Want {
+	info := m.Info()
+	w := generator.Want{
+		LLM: m.Digest(), Template: m.TemplateDigest(), CF: spec.Digest(), Hidden: info.Hidden, Layers: info.Layers,
+		Out: map[corastream.Target]int{},
+	}
+	for t, width := range m.TargetWidths() {
+		w.Out[t] = width[1]
+	}
+	return w
+}
+
+// openCheckpoint opens the checkpoint that the configuration names, or nil when it names none.
+func openCheckpoint(c Config, m *llm.Model) (*generator.Checkpoint, error) {
+	if c.Checkpoint == "" || m == nil {
+		return nil, nil
+	}
+	ck, err := generator.Open(c.Checkpoint, want(m, c.CF))
+	if err != nil {
+		return nil, corastream.Usagef("", "train one for this LLM and prompt with `corastream train`, or leave it out to rank by CF", "%v", err)
+	}
+	return ck, nil
+}
+
+// readContents has the LLM read every titled item and sets its content: by the checkpoint's basis, else by one fitted to
+// these items.
+func readContents(ctx context.Context, m *llm.Model, basis *generator.Basis, width int, items []corastream.Item, tell func(done, total int)) error {
+	const batch = 64
+	var states []corastream.States
+	var titled []int
+	for i, it := range items {
+		if it.Title != "" && !it.Removed {
+			titled = append(titled, i)
+		}
+	}
+	for from := 0; from < len(titled); from += batch {
+		var chunk []corastream.Item
+		for _, i := range titled[from:min(from+batch, len(titled))] {
+			chunk = append(chunk, items[i])
+		}
+		s, err := m.Encode(ctx, chunk)
+		if err != nil {
+			return fmt.Errorf("read the catalogue: %w", err)
+		}
+		states = append(states, s...)
+		tell(len(states), len(titled))
+	}
+	if basis == nil {
+		var err error
+		if basis, err = generator.FitBasis(states, width); err != nil {
+			return fmt.Errorf("content basis: %w", err)
+		}
+	}
+	for k, i := range titled {
+		var err error
+		if items[i].Content, err = basis.Content(states[k]); err != nil {
+			return fmt.Errorf("item %q: %w", items[i].ID, err)
+		}
+	}
+	return nil
+}
+
+// contents lists the content vectors of a catalogue, for Checkpoint.Familiar.
+func contents(items []corastream.Item) [][]float32 {
+	var out [][]float32
+	for _, it := range items {
+		if it.Content != nil {
+			out = append(out, it.Content)
+		}
+	}
+	return out
+}
+
+// degraded turns a checkpoint that does not fit into CF-only serving; every other error stands.
+func degraded(err error) bool {
+	return errors.Is(err, corastream.ErrMismatch) || errors.Is(err, corastream.ErrDegraded)
+}
