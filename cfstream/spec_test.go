@@ -1,0 +1,80 @@
+package cfstream
+
+import (
+	"math"
+	"strings"
+	"testing"
+)
+
+func TestDefaultsAreValidAndBadSpecsNameEveryKey(t *testing.T) {
+	for _, kind := range []string{Bias, MF, Hybrid} {
+		if err := DefaultFor(kind).Validate(); err != nil {
+			t.Errorf("%s: %v", kind, err)
+		}
+	}
+	bad := Spec{Kind: "magic", Factors: -1, Content: 0, BiasRate: 2, Damp: 0, Clip: math.NaN(), Negatives: -3}
+	err := bad.Validate()
+	for _, key := range []string{"kind", "factors", "content", "bias_rate", "damp", "clip", "negatives"} {
+		if err == nil || !strings.Contains(err.Error(), key+": ") {
+			t.Errorf("no complaint about %s: %v", key, err)
+		}
+	}
+	if _, err := New(Spec{Kind: MF, Content: 64, Damp: 1, Clip: 1}); err == nil || !strings.Contains(err.Error(), "factors") {
+		t.Errorf("mf without factors: %v", err)
+	}
+}
+
+// TestDigestTellsKindAndWidthsAndNothingElse: a checkpoint must survive another learning rate, and nothing more.
+func TestDigestTellsKindAndWidthsAndNothingElse(t *testing.T) {
+	a := Default()
+	b := a
+	b.BiasRate, b.Negatives = 0.5, 1
+	if a.Digest() != b.Digest() {
+		t.Error("a rate changed the digest")
+	}
+	seen := map[string]string{}
+	for _, s := range []Spec{a, {Kind: Hybrid, Content: 32}, {Kind: Hybrid, Factors: 4, Content: 64}, DefaultFor(MF), DefaultFor(Bias)} {
+		if other, ok := seen[s.Digest()]; ok {
+			t.Errorf("%v and %s have one digest", s, other)
+		}
+		seen[s.Digest()] = s.String()
+	}
+	if got := a.String(); got != "hybrid(factors=0,content=64)" {
+		t.Errorf("String() = %s", got)
+	}
+}
+
+func TestExpIsExact(t *testing.T) {
+	for x := -30.0; x <= 30; x += 0.00917 {
+		if got, want := exp(x), math.Exp(x); math.Abs(got-want) > 1e-15*want { // both are within 1 ulp: measured 4e-16
+			t.Fatalf("exp(%v) = %v, want %v", x, got, want)
+		}
+	}
+	for z, want := range map[float32]float64{0: 0.5, 1000: 1, -1000: 9.357623e-14} {
+		if got := float64(sigmoid(z)); math.Abs(got-want) > 1e-6*want {
+			t.Errorf("sigmoid(%v) = %v, want %v", z, got, want)
+		}
+	}
+}
+
+func TestCapsHoldRunaways(t *testing.T) {
+	inf, nan := float32(math.Inf(1)), float32(math.NaN())
+	for x, want := range map[float32]float32{3: 3, 30: 20, -inf: -20} {
+		if got := cap1(x, 20); got != want {
+			t.Errorf("cap1(%v) = %v, want %v", x, got, want)
+		}
+	}
+	if got := cap1(nan, 20); got != 0 {
+		t.Errorf("cap1(NaN) = %v", got)
+	}
+	v := []float32{30, 40}
+	if capNorm(v, 5); v[0] != 3 || v[1] != 4 {
+		t.Errorf("capNorm([30 40], 5) = %v", v)
+	}
+	for _, bad := range []float32{inf, nan, 3e38} {
+		v := []float32{bad, 1}
+		if capNorm(v, 5); v[0] != v[0] || v[0] > 5 {
+			t.Errorf("capNorm of %v = %v", bad, v)
+		}
+	}
+}
