@@ -4,19 +4,24 @@
   tokenise.py --model M.gguf --ml100k DIR --out FILE.jsonl             5,000 texts; never commit (holds MovieLens titles)
   tokenise.py --model M.gguf --pre llama-bpe --ml100k DIR --out FILE   the same vocabulary under another pre-tokenizer;
                                                                        --write-model keeps the model file made for it
-  tokenise.py --model M.gguf --golden FILE.jsonl                       200 texts of our own: the golden file of CI
+  tokenise.py --model M.gguf --golden FILE.jsonl                       200 texts of our own: the golden file of CI, with the
+                                                                       CRC-32 of the ids (int32, little-endian) under other pre-tokenizers
   tokenise.py --model M.gguf --sweep --out FILE.jsonl                  every code point, one by one, between letters, digits and spaces
 """
 import argparse
 import json
 import os
+import struct
 import sys
 import tempfile
+import zlib
 
 import gguf
 import llama_cpp
 
 import texts
+
+OTHER_PRE = ["default", "gpt-2", "llama-bpe", "dbrx", "qwen2"]
 
 
 def vocabulary_only(src, dst, pre):
@@ -43,6 +48,28 @@ def sweep():
             yield "".join(f"a{c}b 1{c}2 {c}{c} \t{c}x{c}\n{c}" for c in points)
 
 
+def load(path):
+    return llama_cpp.Llama(model_path=path, vocab_only=True, verbose=False)
+
+
+def encode(llm, text):
+    return llm.tokenize(text.encode(), add_bos=False, special=False) if text else []
+
+
+def golden(model, path, folder):
+    llm = load(model)
+    rows = [{"text": t, "ids": encode(llm, t), "crc": {}} for t in texts.own(200, 11)]
+    for pre in OTHER_PRE:
+        vocabulary_only(model, os.path.join(folder, pre), pre)
+        llm = load(os.path.join(folder, pre))
+        for row in rows:
+            ids = encode(llm, row["text"])
+            row["crc"][pre] = zlib.crc32(struct.pack(f"<{len(ids)}i", *ids))
+    with open(path, "w", encoding="utf-8") as f:
+        for row in rows:
+            f.write(json.dumps(row) + "\n")
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--model", required=True)
@@ -54,17 +81,17 @@ def main():
     p.add_argument("--write-model")
     a = p.parse_args()
     with tempfile.TemporaryDirectory() as tmp:
+        if a.golden:
+            golden(a.model, a.golden, tmp)
+            return
         path = a.model
         if a.pre:
             path = a.write_model or os.path.join(tmp, "vocabulary.gguf")
             vocabulary_only(a.model, path, a.pre)
-        llm = llama_cpp.Llama(model_path=path, vocab_only=True, verbose=False)
-        rows = texts.own(200, 11) if a.golden else sweep() if a.sweep else texts.all_texts(a.ml100k)
-        n = 0
-        with open(a.golden or a.out, "w", encoding="utf-8") as f:
-            for text in rows:
-                ids = llm.tokenize(text.encode(), add_bos=False, special=False) if text else []
-                f.write(json.dumps({"text": text, "ids": ids}, ensure_ascii=True) + "\n")
+        llm, n = load(path), 0
+        with open(a.out, "w", encoding="utf-8") as f:
+            for text in sweep() if a.sweep else texts.all_texts(a.ml100k):
+                f.write(json.dumps({"text": text, "ids": encode(llm, text)}) + "\n")
                 n += 1
         print(f"{n} texts", file=sys.stderr)
 
