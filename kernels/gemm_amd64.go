@@ -19,10 +19,7 @@ func gemm(c []float32, ldc int, a []float32, lda int, b []float32, ldb int, m, n
 		gemmGeneric(c, ldc, a, lda, b, ldb, m, n, k, transA, transB, accumulate)
 		return
 	}
-	most := rows512
-	if current == avx2 {
-		most = rows256
-	}
+	most := rowsF32()
 	buf := gemmPool.Get().(*gemmBuffers)
 	defer gemmPool.Put(buf)
 	group := packedBytes / (4 * gemmDepth * most) * most
@@ -49,7 +46,7 @@ func gemm(c []float32, ldc int, a []float32, lda int, b []float32, ldb int, m, n
 				pb, step := gemmPanel(buf.b, b, ldb, j, k0, cols, kc, transB)
 				for t := 0; t < blocks; t++ {
 					r0, r1 := t*rows/blocks, (t+1)*rows/blocks
-					tile(c[(lo+r0)*ldc+j:], ldc, pa[r0*kc:], pb, step, kc, r1-r0, cols, add)
+					tileF32(c[(lo+r0)*ldc+j:], ldc, pa[r0*kc:], pb, step, kc, r1-r0, cols, add)
 				}
 			}
 		}

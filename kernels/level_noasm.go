@@ -5,7 +5,11 @@ package kernels
 func detect() level { return generic }
 
 func (w *matrixF32) mul(c []float32, ldc int, a []float32, lda, m int, accumulate bool, s *Scratch) {
-	w.mulGeneric(c, ldc, a, lda, m, accumulate)
+	w.mulGeneric(c, ldc, a, lda, m, accumulate, s)
+}
+
+func (w *matrixBF16) mul(c []float32, ldc int, a []float32, lda, m int, accumulate bool, s *Scratch) {
+	w.mulGeneric(c, ldc, a, lda, m, accumulate, s)
 }
 
 func gemm(c []float32, ldc int, a []float32, lda int, b []float32, ldb int, m, n, k int, transA, transB, accumulate bool) {

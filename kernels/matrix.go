@@ -1,7 +1,5 @@
 package kernels
 
-import "fmt"
-
 // Matrix is a frozen weight W of Out x In, packed once for Mul. It is safe for use by many goroutines at a time, each
 // with its own Scratch.
 type Matrix interface {
@@ -12,22 +10,6 @@ type Matrix interface {
 	// values, ldc apart. A row of C does not depend on m. NaN and infinity pass through. It panics when a slice is too short.
 	Mul(c []float32, ldc int, a []float32, lda int, m int, accumulate bool, s *Scratch)
 }
-
-// Scratch holds the buffers that Mul reuses. The zero value works; one per goroutine; it stops growing once it has seen the
-// largest shapes.
-type Scratch struct {
-	f32 []float32
-}
-
-func (s *Scratch) floats(n int) []float32 {
-	if cap(s.f32) < n {
-		s.f32 = make([]float32, n)
-	}
-	return s.f32[:n]
-}
-
-// panel is the number of columns packed side by side: two vectors of 16.
-const panel = 32
 
 // matrixF32 keeps W in panels of 32 outputs: data[p][k][j] = W[32p+j][k], zero past the last output. All levels read it.
 type matrixF32 struct {
@@ -61,39 +43,29 @@ func PackF32T(w []float32, out, in int) Matrix {
 	return m
 }
 
-func checkShape(function string, have, out, in int) {
-	if out <= 0 || in <= 0 {
-		panic(fmt.Sprintf("kernels.%s: shape %d x %d", function, out, in))
-	}
-	need(function, "w", have, out*in)
-}
-
 func newMatrixF32(out, in int) *matrixF32 {
 	return &matrixF32{out: out, in: in, data: make([]float32, panels(out)*panel*in)}
 }
 
-func panels(out int) int { return (out + panel - 1) / panel }
-
-func (m *matrixF32) Out() int   { return m.out }
-func (m *matrixF32) In() int    { return m.in }
-func (m *matrixF32) Bytes() int { return 4 * len(m.data) }
+func (w *matrixF32) Out() int   { return w.out }
+func (w *matrixF32) In() int    { return w.in }
+func (w *matrixF32) Bytes() int { return 4 * len(w.data) }
 
 func (w *matrixF32) Mul(c []float32, ldc int, a []float32, lda int, m int, accumulate bool, s *Scratch) {
-	if !checkMul("Mul", c, ldc, a, lda, m, w.out, w.in) {
-		return
+	if checkMul("Mul", c, ldc, a, lda, m, w.out, w.in) {
+		w.mul(c, ldc, a, lda, m, accumulate, s)
 	}
-	w.mul(c, ldc, a, lda, m, accumulate, s)
 }
 
-// checkMul holds the slices of a product against its sizes; false means that there is nothing to do.
-func checkMul(function string, c []float32, ldc int, a []float32, lda int, m, out, in int) bool {
-	if m <= 0 {
-		return false
+// mulGeneric is the reference: C[i][o] = sum over k of A[i][k] W[o][k], k in order.
+func (w *matrixF32) mulGeneric(c []float32, ldc int, a []float32, lda int, m int, accumulate bool, _ *Scratch) {
+	for p := 0; p < panels(w.out); p++ {
+		b := w.data[p*panel*w.in : (p+1)*panel*w.in]
+		n := min(panel, w.out-p*panel)
+		for i := 0; i < m; i++ {
+			var acc [panel]float32
+			rowPanel(&acc, a[i*lda:i*lda+w.in], b)
+			store(c[i*ldc+p*panel:][:n], &acc, accumulate)
+		}
 	}
-	if ldc < out || lda < in {
-		panic(fmt.Sprintf("kernels.%s: row strides ldc %d and lda %d are less than the %d outputs and %d inputs", function, ldc, lda, out, in))
-	}
-	need(function, "c", len(c), span(m, out, ldc))
-	need(function, "a", len(a), span(m, in, lda))
-	return true
 }

@@ -73,7 +73,23 @@ DATA constants<>+512(SB)/8, $0x0000007f0000007f
 DATA constants<>+520(SB)/8, $0x0000007f0000007f
 DATA constants<>+528(SB)/8, $0x0000007f0000007f
 DATA constants<>+536(SB)/8, $0x0000007f0000007f
-GLOBL constants<>(SB), RODATA|NOPTR, $544
+DATA constants<>+544(SB)/8, $0xffff0000ffff0000
+DATA constants<>+552(SB)/8, $0xffff0000ffff0000
+DATA constants<>+560(SB)/8, $0xffff0000ffff0000
+DATA constants<>+568(SB)/8, $0xffff0000ffff0000
+DATA constants<>+576(SB)/8, $0x0000000100000001
+DATA constants<>+584(SB)/8, $0x0000000100000001
+DATA constants<>+592(SB)/8, $0x0000000100000001
+DATA constants<>+600(SB)/8, $0x0000000100000001
+DATA constants<>+608(SB)/8, $0x00007fff00007fff
+DATA constants<>+616(SB)/8, $0x00007fff00007fff
+DATA constants<>+624(SB)/8, $0x00007fff00007fff
+DATA constants<>+632(SB)/8, $0x00007fff00007fff
+DATA constants<>+640(SB)/8, $0x0040000000400000
+DATA constants<>+648(SB)/8, $0x0040000000400000
+DATA constants<>+656(SB)/8, $0x0040000000400000
+DATA constants<>+664(SB)/8, $0x0040000000400000
+GLOBL constants<>(SB), RODATA|NOPTR, $672
 	// eight lanes on, eight off: read from 32 bytes less 4 a value
 DATA tailMasks<>+0(SB)/8, $0xffffffffffffffff
 DATA tailMasks<>+8(SB)/8, $0xffffffffffffffff

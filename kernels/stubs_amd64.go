@@ -112,3 +112,25 @@ func attendScoresAVX2(scores, q, keys *float32, stride uintptr, n, d int, scale 
 
 //go:noescape
 func attendSumAVX2(dst, p, values *float32, stride uintptr, n, d int)
+
+// In gemm_bf16_amd64.s.
+
+//go:noescape
+func gemmBF16AVX512BF16(c *float32, ldc uintptr, a, b *float32, ldb uintptr, k, rows int, mask uint32, accumulate bool)
+
+//go:noescape
+func packBF16AVX512BF16(dst *float32, step uintptr, a *float32, lda uintptr, pairs, rows int)
+
+// In expand_amd64.s.
+
+//go:noescape
+func expandBF16AVX512(dst, src *float32, n int)
+
+//go:noescape
+func roundBF16AVX512(dst, x *float32, n int)
+
+//go:noescape
+func expandBF16AVX2(dst, src *float32, n int)
+
+//go:noescape
+func roundBF16AVX2(dst, x *float32, n int)

@@ -19,6 +19,11 @@ const (
 	cInfMinus
 	cSign
 	cBias
+	cHighHalf
+	cIntOne
+	cHalfLess
+	cQuiet
+	cCount
 )
 
 // The values are those of nonlinear.go; a test compares the kernels with it.
@@ -31,11 +36,12 @@ var constantBits = map[int]uint32{
 	cOne:   math.Float32bits(1),
 	cGeluA: math.Float32bits(1.5957691216057308), cGeluB: math.Float32bits(0.044715 * 1.5957691216057308),
 	cInfMinus: 0xff800000, cSign: 0x80000000, cBias: 127,
+	cHighHalf: 0xffff0000, cIntOne: 1, cHalfLess: 0x7fff, cQuiet: 0x400000,
 }
 
 // data writes the table, each constant 8 times (AVX2 reads vectors, AVX-512 broadcasts the first), and the tail masks.
 func data(f *file) {
-	for c := 0; c <= cBias; c++ {
+	for c := 0; c < cCount; c++ {
 		bits, ok := constantBits[c]
 		if !ok {
 			panic(fmt.Sprintf("constant %d has no value", c))
@@ -44,7 +50,7 @@ func data(f *file) {
 			fmt.Fprintf(&f.buf, "DATA constants<>+%d(SB)/8, $0x%08x%08x\n", 32*c+8*n, bits, bits)
 		}
 	}
-	fmt.Fprintf(&f.buf, "GLOBL constants<>(SB), RODATA|NOPTR, $%d\n", 32*(cBias+1))
+	fmt.Fprintf(&f.buf, "GLOBL constants<>(SB), RODATA|NOPTR, $%d\n", 32*cCount)
 	f.note("eight lanes on, eight off: read from 32 bytes less 4 a value")
 	for n := 0; n < 8; n++ {
 		bits := uint64(math.MaxUint64)

@@ -7,18 +7,19 @@ func packing() *file {
 	f := newFile("pack_amd64.s", "Packing: dst[q][r] = a[r][q] for q < k, a multiple of the vector, and r < rows, at most the vector. lda and step are the bytes\n"+
 		"between rows of a and of dst. Whole vectors are stored in order of q: past a row of dst, up to a vector is overwritten.")
 	f.text("packAVX512", "(dst *float32, step uintptr, a *float32, lda uintptr, k, rows int)", 48)
-	packBody(f, 16)
+	packBody(f, 16, "k", func(addr string, r int) { f.i("VMOVUPS", "("+addr+")", z(r)) }, 64)
 	f.text("packAVX2", "(dst *float32, step uintptr, a *float32, lda uintptr, k, rows int)", 48)
-	packBody(f, 8)
+	packBody(f, 8, "k", func(addr string, r int) { f.i("VMOVUPS", "("+addr+")", y(r)) }, 32)
 	return f
 }
 
-func packBody(f *file, lanes int) {
+// packBody turns blocks of lanes x lanes 32-bit words; load fills register r with a row's next words from `bytes` bytes at addr.
+func packBody(f *file, lanes int, count string, load func(addr string, r int), bytes int) {
 	f.i("MOVQ", "dst+0(FP)", "DI")
 	f.i("MOVQ", "step+8(FP)", "DX")
 	f.i("MOVQ", "a+16(FP)", "SI")
 	f.i("MOVQ", "lda+24(FP)", "R8")
-	f.i("MOVQ", "k+32(FP)", "R9")
+	f.i("MOVQ", count+"+32(FP)", "R9")
 	f.i("MOVQ", "rows+40(FP)", "CX")
 	f.note("R11 = the last row, which stands in for the rows past it")
 	f.i("LEAQ", "-1(CX)", "R11")
@@ -34,7 +35,7 @@ func packBody(f *file, lanes int) {
 		reg = z
 	}
 	for r := 0; r < lanes; r++ {
-		f.i("VMOVUPS", "(AX)", reg(r))
+		load("AX", r)
 		f.i("ADDQ", "R8", "AX")
 		f.i("CMPQ", "AX", "R11")
 		f.i("CMOVQHI", "R11", "AX")
@@ -49,8 +50,8 @@ func packBody(f *file, lanes int) {
 		f.i("VMOVUPS", reg(r), "(DI)")
 		f.i("ADDQ", "DX", "DI")
 	}
-	f.i("ADDQ", 4*lanes, "SI")
-	f.i("ADDQ", 4*lanes, "R11")
+	f.i("ADDQ", bytes, "SI")
+	f.i("ADDQ", bytes, "R11")
 	f.i("SUBQ", lanes, "R9")
 	f.i("JGE", loop)
 	f.at(end)
