@@ -1,0 +1,43 @@
+package ingest
+
+import "sync/atomic"
+
+// Counts of what was decoded, by dialect and by reason. Safe to read while decoding goes on.
+type Counts struct {
+	dialects, letters []atomic.Int64
+	noTime            atomic.Int64
+}
+
+func newCounts() *Counts {
+	return &Counts{dialects: make([]atomic.Int64, len(dialects)), letters: make([]atomic.Int64, len(reasons))}
+}
+
+func add(names []string, n []atomic.Int64, name string) {
+	for i := range names {
+		if names[i] == name {
+			n[i].Add(1)
+			return
+		}
+	}
+	panic("ingest: unknown counter " + name)
+}
+
+func (c *Counts) event(dialect string) { add(dialects, c.dialects, dialect) }
+func (c *Counts) letter(reason string) { add(reasons, c.letters, reason) }
+
+func byName(names []string, n []atomic.Int64) map[string]int64 {
+	out := make(map[string]int64, len(names))
+	for i := range names {
+		out[names[i]] = n[i].Load()
+	}
+	return out
+}
+
+// Dialects gives the good events, items and requests by dialect; all dialects are there, also at 0.
+func (c *Counts) Dialects() map[string]int64 { return byName(dialects, c.dialects) }
+
+// Letters gives the dead letters by reason; all reasons are there, also at 0.
+func (c *Counts) Letters() map[string]int64 { return byName(reasons, c.letters) }
+
+// NoTime is how many events took the record's time for lack of their own.
+func (c *Counts) NoTime() int64 { return c.noTime.Load() }

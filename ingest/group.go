@@ -1,0 +1,190 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	kafka "github.com/segmentio/kafka-go"
+
+	"github.com/corastream/corastream"
+)
+
+const (
+	heartbeat      = 500 * time.Millisecond
+	sessionTimeout = 10 * time.Second
+	refreshEvery   = 10 * time.Second // how soon a partition that was added is found
+)
+
+// assignByGroup lets the group's generations say which partitions to read, until the source ends.
+func (s *Source) assignByGroup() {
+	group, err := kafka.NewConsumerGroup(kafka.ConsumerGroupConfig{
+		ID: s.cfg.Group, Brokers: s.cfg.Brokers, Dialer: s.access.dialer(), Topics: s.topics,
+		HeartbeatInterval: heartbeat, SessionTimeout: sessionTimeout, RebalanceTimeout: sessionTimeout,
+		JoinGroupBackoff: backoffMin * 4, WatchPartitionChanges: true, PartitionWatchInterval: refreshEvery,
+		Timeout: callTimeout, StartOffset: kafka.FirstOffset,
+	})
+	if err != nil {
+		s.fail(fmt.Errorf("consumer group %s: %w", s.cfg.Group, err))
+		return
+	}
+	defer group.Close()
+	for fails := 0; ; {
+		gen, err := group.Next(s.ctx)
+		if err == nil {
+			fails = 0
+			s.generation(gen)
+			continue
+		}
+		if s.ctx.Err() != nil || errors.Is(err, kafka.ErrGroupClosed) {
+			return
+		}
+		if !retryable(err) {
+			s.fail(fmt.Errorf("join group %s: %w", s.cfg.Group, err))
+			return
+		}
+		if fails++; fails == 1 {
+			s.hooks.Log.Warn().Err(err).Str("group", s.cfg.Group).Msg("can not join; trying again")
+		}
+	}
+}
+
+// generation reads what one generation assigns, until the group rebalances. Generation.Start makes the group wait for
+// the feeds to stop before it joins again, so no partition is read here and elsewhere at once.
+func (s *Source) generation(gen *kafka.Generation) {
+	var parts []corastream.Partition
+	for topic, assigned := range gen.Assignments {
+		for _, a := range assigned {
+			parts = append(parts, corastream.Partition{Topic: topic, ID: int32(a.ID)})
+		}
+	}
+	ready := make(chan struct{})
+	gen.Start(func(ctx context.Context) {
+		defer close(ready)
+		ctx, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		defer context.AfterFunc(s.ctx, func() { cancel(context.Cause(s.ctx)) })()
+		if err := s.assign(ctx, parts); err != nil {
+			s.fail(err)
+		}
+		s.hooks.Log.Info().Int32("generation", gen.ID).Int("partitions", len(parts)).Msg("partitions assigned")
+		s.commit.run(ctx, s.cfg.CommitEvery, gen, s.mine)
+		s.unassign()
+	})
+	<-ready
+}
+
+// mine says whether a partition is assigned here now.
+func (s *Source) mine(p corastream.Partition) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.feeds, func(f *feed) bool { return f.part == p })
+}
+
+// assignAll reads all partitions of the topics, and those that are added later.
+func (s *Source) assignAll() {
+	defer s.unassign()
+	var have []corastream.Partition
+	for fails := 0; ; {
+		parts, err := s.access.partitions(s.ctx, s.topics)
+		wait := refreshEvery
+		switch {
+		case err == nil && !slices.Equal(parts, have):
+			fails = 0
+			if err := s.assign(s.ctx, slices.Clone(parts)); err != nil {
+				s.fail(err)
+			}
+			have = parts
+		case err != nil && s.ctx.Err() == nil:
+			if fails++; fails == 1 {
+				s.hooks.Log.Warn().Err(err).Msg("can not list partitions; trying again")
+			}
+			wait = backoffMax
+		}
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+}
+
+// partitions lists all partitions of the topics, in order.
+func (a *access) partitions(ctx context.Context, topics []string) ([]corastream.Partition, error) {
+	cl, err := a.describe(ctx, topics...)
+	if err != nil {
+		return nil, err
+	}
+	var out []corastream.Partition
+	for _, t := range topics {
+		if err := cl.topics[t].err; err != nil {
+			return nil, fmt.Errorf("topic %s: %w", t, err)
+		}
+		for p := range cl.topics[t].leaders {
+			out = append(out, corastream.Partition{Topic: t, ID: p})
+		}
+	}
+	slices.SortFunc(out, comparePartitions)
+	return out, nil
+}
+
+// Committed tells the source that the store has a batch's spans. They are reported to the group soon, for lag tools.
+func (s *Source) Committed(spans []corastream.Span) { s.commit.note(spans) }
+
+// committer reports offsets to the group in a rhythm of its own. Failure is no harm: the store's offsets are the true ones.
+type committer struct {
+	mu   sync.Mutex
+	next map[corastream.Partition]int64 // not reported yet
+}
+
+func (c *committer) note(spans []corastream.Span) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.next == nil {
+		c.next = map[corastream.Partition]int64{}
+	}
+	for _, s := range spans {
+		c.next[s.Partition] = max(c.next[s.Partition], s.To)
+	}
+}
+
+// run reports until ctx ends, and then once more.
+func (c *committer) run(ctx context.Context, every time.Duration, gen *kafka.Generation, mine func(corastream.Partition) bool) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			c.flush(gen, mine)
+			return
+		case <-tick.C:
+			c.flush(gen, mine)
+		}
+	}
+}
+
+func (c *committer) flush(gen *kafka.Generation, mine func(corastream.Partition) bool) {
+	c.mu.Lock()
+	offsets := map[string]map[int]int64{}
+	for p, o := range c.next {
+		if !mine(p) {
+			continue
+		}
+		if offsets[p.Topic] == nil {
+			offsets[p.Topic] = map[int]int64{}
+		}
+		offsets[p.Topic][int(p.ID)] = o
+	}
+	sent := maps.Clone(c.next)
+	c.mu.Unlock()
+	if len(offsets) == 0 || gen.CommitOffsets(offsets) != nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	maps.DeleteFunc(c.next, func(p corastream.Partition, o int64) bool { return o == sent[p] && offsets[p.Topic] != nil })
+}

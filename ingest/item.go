@@ -1,0 +1,185 @@
+package ingest
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/corastream/corastream"
+)
+
+const (
+	maxFields    = 64
+	maxFieldName = 64
+)
+
+// tombstone: a record without a value removes the item that its key names.
+func (j *job) tombstone() {
+	id := string(j.r.Key)
+	if bad := j.d.checkID("the key", id); bad != nil {
+		j.bury(nil, bad.reason, bad.detail)
+		return
+	}
+	if id == "" {
+		j.bury(nil, ReasonNoItem, "a tombstone without a key names no item")
+		return
+	}
+	j.b.Items = append(j.b.Items, corastream.Item{ID: id, Withdrawn: true, Removed: true})
+	j.d.Counts.event(j.dialect)
+}
+
+// item decodes a catalogue record: item_id (else the key), title, available or withdrawn; every other member that is a
+// string, number, boolean or list of those is a field.
+func (j *job) item(v []byte) {
+	it, bad := j.readItem(v)
+	if bad != nil {
+		j.bury(v, bad.reason, bad.detail)
+		return
+	}
+	j.b.Items = append(j.b.Items, it)
+	j.d.Counts.event(j.dialect)
+}
+
+func (j *job) readItem(v []byte) (it corastream.Item, bad *problem) {
+	var itemID, otherID, title, comment []byte
+	fields := &fieldSet{limit: j.d.cfg.MaxTextBytes}
+	flag := func(name string, x []byte) bool {
+		switch string(x) {
+		case "true":
+			return true
+		case "false", "null":
+			return false
+		}
+		bad = &problem{ReasonType, name + " is neither true nor false: " + brief(x)}
+		return false
+	}
+	members(v, func(k, x []byte) {
+		var buf [32]byte
+		switch string(word(&buf, k)) {
+		case "itemid":
+			itemID = x
+		case "id", "item":
+			otherID = x
+		case "title", "name":
+			title = x
+		case "comment": // where Gorse keeps an item's name
+			comment = x
+		case "available":
+			it.Withdrawn = it.Withdrawn || !isNull(x) && !flag("available", x)
+		case "withdrawn", "ishidden":
+			it.Withdrawn = flag("withdrawn", x) || it.Withdrawn
+		case "fields":
+			if x[0] == '{' {
+				members(x, fields.add)
+			} else if !isNull(x) {
+				bad = &problem{ReasonType, "fields is not an object"}
+			}
+		default:
+			fields.add(k, x)
+		}
+	})
+	if bad != nil {
+		return it, bad
+	}
+	if itemID == nil {
+		itemID = otherID
+	}
+	if it.ID, bad = j.d.id("item_id", itemID); bad != nil {
+		return it, bad
+	}
+	if it.ID == "" {
+		it.ID = string(j.r.Key)
+		if bad = j.d.checkID("the key", it.ID); bad != nil {
+			return it, bad
+		}
+	}
+	if it.ID == "" {
+		return it, &problem{ReasonNoItem, "item_id is missing, and the record has no key"}
+	}
+	if title == nil || isNull(title) {
+		title = comment
+	}
+	if it.Title, bad = j.title(title, it.Withdrawn); bad != nil {
+		return it, bad
+	}
+	if fields.bad != nil {
+		return it, fields.bad
+	}
+	it.Fields = fields.m
+	return it, nil
+}
+
+// title may be missing from a withdrawn item only: nothing else could ever be shown or read of it.
+func (j *job) title(raw []byte, withdrawn bool) (string, *problem) {
+	if len(raw) == 0 || isNull(raw) {
+		if withdrawn {
+			return "", nil
+		}
+		return "", &problem{ReasonTitle, "title is missing"}
+	}
+	s, ok := text(raw)
+	if !ok {
+		return "", &problem{ReasonType, "title is not a UTF-8 string"}
+	}
+	if len(s) > j.d.cfg.MaxTextBytes {
+		return "", &problem{ReasonTitle, fmt.Sprintf("title has %d bytes, over max_text_bytes=%d", len(s), j.d.cfg.MaxTextBytes)}
+	}
+	if strings.TrimSpace(s) == "" && !withdrawn {
+		return "", &problem{ReasonTitle, "title is blank"}
+	}
+	return s, nil
+}
+
+// fieldSet gathers an item's plain fields within bounds.
+type fieldSet struct {
+	m     map[string]string
+	limit int
+	bad   *problem
+}
+
+func (f *fieldSet) add(key, raw []byte) {
+	s, ok := plainText(raw, f.limit)
+	if !ok || f.bad != nil {
+		return // null and nested objects are not plain fields
+	}
+	name := string(key)
+	switch {
+	case len(name) > maxFieldName:
+		f.bad = &problem{ReasonFields, fmt.Sprintf("a field's name has %d bytes, over %d", len(name), maxFieldName)}
+	case len(s) > f.limit:
+		f.bad = &problem{ReasonFields, fmt.Sprintf("field %q is over max_text_bytes=%d", name, f.limit)}
+	case len(f.m) == maxFields:
+		f.bad = &problem{ReasonFields, fmt.Sprintf("more than %d fields", maxFields)}
+	default:
+		if f.m == nil {
+			f.m = map[string]string{}
+		}
+		f.m[name] = s
+	}
+}
+
+// plainText is a string's text, a number's or boolean's spelling, or a list of these joined by ", "; joining stops
+// once it is over limit.
+func plainText(raw []byte, limit int) (string, bool) {
+	switch {
+	case len(raw) == 0 || isNull(raw) || raw[0] == '{':
+		return "", false
+	case raw[0] == '"':
+		return text(raw)
+	case raw[0] != '[':
+		return string(raw), true
+	}
+	var b strings.Builder
+	elements(raw, func(e []byte) bool {
+		if e[0] == '[' {
+			return true
+		}
+		if s, ok := plainText(e, limit); ok {
+			if b.Len() > 0 {
+				b.WriteString(", ")
+			}
+			b.WriteString(s)
+		}
+		return b.Len() <= limit
+	})
+	return b.String(), b.Len() > 0
+}

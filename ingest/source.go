@@ -1,0 +1,258 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/corastream/corastream"
+)
+
+// Hooks join a source to the store. Offsets live there, in the transaction that learnt from them; Kafka's own group
+// offsets are for lag tools.
+type Hooks struct {
+	// Next is the offset after the last one learnt from a partition; known is false when there is none yet.
+	Next func(corastream.Partition) (offset int64, known bool, err error)
+	// Meta and SetMeta keep short facts across restarts: the cluster's and the topics' ids, under keys that begin with
+	// "kafka.". Meta gives "" for an unknown key. Without them a recreated topic shows only when it is too short.
+	Meta    func(key string) (string, error)
+	SetMeta func(key, value string) error
+	Log     zerolog.Logger
+}
+
+// Source reads interactions, items and requests in micro-batches and implements corastream.Source. Next is for one
+// goroutine; everything else may be called from any.
+type Source struct {
+	cfg     Config
+	hooks   Hooks
+	access  *access
+	decoder *Decoder
+	topics  []string
+	compact map[string]bool
+
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	wg     sync.WaitGroup
+	commit committer
+
+	mu     sync.Mutex
+	feeds  []*feed // of the partitions assigned now, by topic and partition
+	turn   int     // which feed goes first in the next batch
+	handed map[corastream.Partition]int64
+	placed bool // an assignment is in force
+	err    error
+	active time.Time     // when something last came, or the assignment changed
+	news   chan struct{} // closed and replaced when any of the above changes
+
+	metaMu                 sync.Mutex // the partitions of one topic ask at once
+	reconnects, rebalances atomic.Int64
+}
+
+// NewSource connects, checks that this is the cluster and these are the topics that the store was made from, and starts
+// reading. Close ends it, as does ctx.
+func NewSource(ctx context.Context, cfg Config, h Hooks) (*Source, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	a, err := newAccess(cfg)
+	if err != nil {
+		return nil, err
+	}
+	s := &Source{
+		cfg: cfg, hooks: h, access: a, decoder: NewDecoder(cfg), handed: map[corastream.Partition]int64{},
+		topics: []string{cfg.Topics.Interactions, cfg.Topics.Items, cfg.Topics.Requests},
+		news:   make(chan struct{}), active: time.Now(),
+	}
+	if s.compact, err = compacted(ctx, a, cfg.Topics.Items, s.topics); err != nil {
+		return nil, err
+	}
+	s.ctx, s.cancel = context.WithCancelCause(ctx)
+	if cfg.Group == "" {
+		s.wg.Go(s.assignAll)
+	} else {
+		s.wg.Go(s.assignByGroup)
+	}
+	return s, nil
+}
+
+// Counts of what was decoded.
+func (s *Source) Counts() *Counts { return s.decoder.Counts }
+
+// Reconnects is how often a partition was lost and found again, Rebalances how often the assignment changed.
+func (s *Source) Reconnects() int64 { return s.reconnects.Load() }
+
+// Rebalances counts the assignments.
+func (s *Source) Rebalances() int64 { return s.rebalances.Load() }
+
+// Lag is how many offsets of each assigned partition have not been handed out yet, as last seen.
+func (s *Source) Lag() map[corastream.Partition]int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := map[corastream.Partition]int64{}
+	for _, f := range s.feeds {
+		if f.end >= 0 {
+			out[f.part] = max(0, f.end-f.position())
+		}
+	}
+	return out
+}
+
+// position is the offset after the last one handed out. Called under the source's lock.
+func (f *feed) position() int64 {
+	if len(f.queue) == 0 {
+		return f.read
+	}
+	if b := f.queue[0]; b.taken > 0 {
+		return b.marks[b.taken-1].to
+	}
+	return f.queue[0].from
+}
+
+// Connected says whether every assigned partition is being read without trouble, and some partition is.
+func (s *Source) Connected() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.feeds) > 0 && !slices.ContainsFunc(s.feeds, func(f *feed) bool { return f.end < 0 })
+}
+
+// Close stops reading, reports the last offsets and leaves the group.
+func (s *Source) Close() error {
+	s.cancel(context.Canceled)
+	s.wg.Wait()
+	return nil
+}
+
+// changed wakes whoever waits for news. Called under the lock.
+func (s *Source) changed() {
+	close(s.news)
+	s.news = make(chan struct{})
+}
+
+// fail ends the source: Next returns err from now on.
+func (s *Source) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		s.err = err
+		s.changed()
+	}
+}
+
+// put queues a block; the feed holds a token for it.
+func (s *Source) put(f *feed, b *block, end int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f.queue = append(f.queue, b)
+	f.left += b.left()
+	f.read, f.end, f.caught = b.to, end, b.to == end
+	s.active = b.came
+	s.changed()
+}
+
+// idle notes an empty answer.
+func (s *Source) idle(f *feed, end int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f.read = f.tail.next
+	if end >= 0 {
+		f.end = end
+	}
+	// An end before what was read is a broker that is still recovering.
+	if was := f.caught; was != (f.read == end) {
+		f.caught = !was
+		s.changed()
+	}
+}
+
+// trouble notes a failed read and logs the first of a row.
+func (s *Source) trouble(f *feed, fails int, err error) {
+	s.mu.Lock()
+	f.caught, f.end = false, -1
+	s.mu.Unlock()
+	if fails == 1 {
+		s.hooks.Log.Warn().Err(err).Str("topic", f.part.Topic).Int32("partition", f.part.ID).Msg("reading stopped; trying again")
+	}
+}
+
+func (s *Source) recovered(f *feed, fails int) {
+	if fails > 0 {
+		s.reconnects.Add(1)
+		s.hooks.Log.Info().Str("topic", f.part.Topic).Int32("partition", f.part.ID).Int("attempts", fails).Msg("reading again")
+	}
+}
+
+// start begins to read a partition where the store says, or where this process has handed out to if that is further: the
+// rest is in the batch being learnt now.
+func (s *Source) start(ctx context.Context, p corastream.Partition) (*feed, error) {
+	next, known, err := s.hooks.Next(p)
+	if err != nil {
+		return nil, fmt.Errorf("offset of %s/%d: %w", p.Topic, p.ID, err)
+	}
+	if !known {
+		next = fromFirst
+		if s.cfg.Start == startLatest {
+			next = fromEnd
+		}
+	}
+	s.mu.Lock()
+	if h, ok := s.handed[p]; ok && h > next {
+		next = h
+	}
+	s.mu.Unlock()
+	t := s.cfg.tail(s.access, p, next, s.compact[p.Topic])
+	t.vet = func(c cluster) error { return s.vet(c, p.Topic) }
+	ctx, cancel := context.WithCancel(ctx)
+	f := &feed{s: s, part: p, end: -1, read: max(next, 0), tail: t, cancel: cancel,
+		done: make(chan struct{}), room: make(chan struct{}, blocksAhead)}
+	go f.run(ctx)
+	return f, nil
+}
+
+func (c Config) tail(a *access, p corastream.Partition, next int64, compacted bool) *tail {
+	return &tail{access: a, part: p, next: next, compacted: compacted, size: c.FetchBytes, patience: c.GapPatience,
+		limits: limits{record: c.MaxRecordBytes, batch: c.MaxFetchBytes}, now: time.Now}
+}
+
+// assign replaces the partitions read. Blocks of a partition that is taken away are dropped: they are read again by
+// whoever has it next, or here from where this process has handed out to.
+func (s *Source) assign(ctx context.Context, parts []corastream.Partition) error {
+	s.unassign()
+	slices.SortFunc(parts, comparePartitions)
+	var feeds []*feed
+	var errs []error
+	for _, p := range parts {
+		f, err := s.start(ctx, p)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		feeds = append(feeds, f)
+	}
+	s.rebalances.Add(1)
+	s.mu.Lock()
+	s.feeds, s.placed, s.active = feeds, true, time.Now()
+	s.changed()
+	s.mu.Unlock()
+	return errors.Join(errs...)
+}
+
+// unassign stops all feeds and waits for them.
+func (s *Source) unassign() {
+	s.mu.Lock()
+	feeds := s.feeds
+	s.feeds, s.placed = nil, false
+	s.changed()
+	s.mu.Unlock()
+	for _, f := range feeds {
+		f.cancel()
+	}
+	for _, f := range feeds {
+		<-f.done
+	}
+}
