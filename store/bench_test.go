@@ -1,0 +1,47 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/corastream/corastream"
+)
+
+// BenchmarkCommit is events/s with vectors of 64 floats and their Adagrad sums, Zipf-like users and items, two thirds of
+// the events with ids, SyncWrites as in production.
+func BenchmarkCommit(b *testing.B) {
+	const users, items = 200_000, 50_000
+	log := make([]corastream.Event, 400_000)
+	for i := range log {
+		log[i] = eventAt(0, int64(i), users, items)
+	}
+	for _, size := range []int{256, 1024, 4096} {
+		b.Run(fmt.Sprintf("batch=%d", size), func(b *testing.B) {
+			c := Default()
+			s := mustOpen(b, b.TempDir(), c)
+			b.ReportAllocs()
+			b.ResetTimer()
+			parts := 0
+			for n := 0; n < b.N; n += size {
+				at := n % (len(log) - size)
+				round := int64(n/(len(log)-size)) * int64(len(log))
+				batch := corastream.Batch{
+					Spans:  []corastream.Span{{Partition: corastream.Partition{Topic: topic}, From: int64(at) + round, To: int64(at+size) + round}},
+					Events: make([]corastream.Event, size),
+				}
+				copy(batch.Events, log[at:at+size])
+				for i := range batch.Events {
+					batch.Events[i].Pos.Offset += round
+				}
+				before := s.snap.seq
+				if _, err := s.Commit(context.Background(), batch, biasLearner); err != nil {
+					b.Fatal(err)
+				}
+				parts += int(s.snap.seq - before)
+			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
+			b.ReportMetric(float64(parts)*float64(size)/float64(b.N), "txn/batch")
+		})
+	}
+}

@@ -1,0 +1,314 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/corastream/corastream"
+	"github.com/dgraph-io/badger/v4"
+)
+
+// part is one transaction of a write, encoded.
+type part struct {
+	ops []op
+	// What changes beside the records once it is on the disk.
+	next map[corastream.Partition]int64
+}
+
+// op sets a key, or deletes it when value is nil.
+type op struct{ key, value []byte }
+
+// Commit applies a batch in one transaction, or, when it would write more than Config.MaxDirty keys or a seventh of a
+// memtable, in several of whole events. The state after each of them is one that a crash may leave behind: vectors,
+// histories, ids, debts, offsets and the journal line always agree. If learn or the encoding of a record fails, nothing
+// is written.
+func (s *Store) Commit(ctx context.Context, b corastream.Batch, learn func(corastream.State, corastream.Event) error) (corastream.Commit, error) {
+	if err := s.guard.wait(ctx); err != nil {
+		return corastream.Commit{}, err
+	}
+	sn, unlock, err := s.lock()
+	if err != nil {
+		return corastream.Commit{}, err
+	}
+	defer unlock()
+	w := newWork(s, sn)
+	if err := w.batch(&b, learn); err != nil {
+		return corastream.Commit{}, fmt.Errorf("store: %w", err)
+	}
+	if err := s.write(sn, w); err != nil {
+		return corastream.Commit{}, err
+	}
+	w.out.Seq = sn.seq + uint64(w.lines)
+	return w.out, s.sweepSome()
+}
+
+// update runs a small write: change fills transactions, as Commit does with a batch.
+func (s *Store) update(ctx context.Context, change func(*work) error) error {
+	if err := s.guard.wait(ctx); err != nil {
+		return err
+	}
+	sn, unlock, err := s.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	w := newWork(s, sn)
+	if err := change(w); err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	return s.write(sn, w)
+}
+
+// lock takes the writer's turn and returns the current snapshot, which stays while the turn lasts.
+func (s *Store) lock() (*snap, func(), error) {
+	s.writer.Lock()
+	if s.failed != nil {
+		defer s.writer.Unlock()
+		return nil, nil, fmt.Errorf("%w: %w", ErrFailed, s.failed)
+	}
+	sn, err := s.acquire()
+	if err != nil {
+		s.writer.Unlock()
+		return nil, nil, err
+	}
+	s.arena.reset()
+	return sn, func() { sn.release(); s.writer.Unlock() }, nil
+}
+
+// batch learns a whole batch and leaves its transactions in parts.
+func (w *work) batch(b *corastream.Batch, learn func(corastream.State, corastream.Event) error) error {
+	p, err := newPlan(*b, w.sn.offsets)
+	if err != nil {
+		return err
+	}
+	for i := range b.Items {
+		if p.fresh(b.Items[i].Pos) {
+			if err := w.upsert(&b.Items[i]); err != nil {
+				return fmt.Errorf("item %q: %w", b.Items[i].ID, err)
+			}
+		}
+		if err := w.border(p, b, i+1, 0, 0); err != nil {
+			return err
+		}
+	}
+	for i := range b.Events {
+		ev := &b.Events[i]
+		learnt := false
+		if p.fresh(ev.Pos) {
+			if learnt, err = w.event(*ev, learn); err != nil {
+				return fmt.Errorf("event %s:%d@%d of user %q, item %q: %w",
+					ev.Pos.Topic, ev.Pos.Partition, ev.Pos.Offset, ev.User, ev.Item, err)
+			}
+		}
+		if learnt {
+			w.out.Learnt++
+		} else {
+			w.out.Duplicates++
+		}
+		if err := w.border(p, b, len(b.Items), i+1, 0); err != nil {
+			return err
+		}
+	}
+	for i := range b.Requests {
+		if r := &b.Requests[i]; p.fresh(r.Pos) {
+			w.requests = append(w.requests, r)
+			w.charge(1, requestSize(r))
+		}
+		if err := w.border(p, b, len(b.Items), len(b.Events), i+1); err != nil {
+			return err
+		}
+	}
+	spans, next, _ := p.part(everything)
+	if len(spans) == 0 && len(next) == 0 && !w.any() {
+		return nil // all of it was applied before: not a byte changes
+	}
+	return w.close(&Line{Kind: Events, Spans: spans}, next)
+}
+
+// border ends the transaction being filled when the next event might not fit. The first n items, events and requests of
+// the batch are in.
+func (w *work) border(p *plan, b *corastream.Batch, items, events, requests int) error {
+	if !w.full() {
+		return nil
+	}
+	if items == len(b.Items) && events == len(b.Events) && requests == len(b.Requests) {
+		return nil // the last one closes anyway
+	}
+	spans, next, ok := p.part(positions(b, items, events, requests))
+	if !ok {
+		return nil // not a place to cut; the transaction grows on, and is refused whole should it grow too big
+	}
+	if err := w.close(&Line{Kind: Events, Spans: spans}, next); err != nil {
+		return err
+	}
+	w.reopen()
+	return nil
+}
+
+// maxKeys and maxBytes leave a seventh of what Badger takes for one more event and what goes with every transaction.
+func (s *Store) maxKeys() int  { return min(s.cfg.MaxDirty, int(s.db.MaxBatchCount()*6/7)) }
+func (s *Store) maxBytes() int { return int(s.db.MaxBatchSize() * 6 / 7) }
+
+// any says whether anything but offsets would be written.
+func (w *work) any() bool {
+	return len(w.requests) > 0 ||
+		slices.ContainsFunc(w.dirtyUsers, (*userWork).changed) || slices.ContainsFunc(w.dirtyItems, (*itemWork).changed) ||
+		w.sharedChanged()
+}
+
+func (w *work) sharedChanged() bool {
+	return w.shared.clock != w.sn.shared.clock || w.shared.items != w.sn.shared.items || w.shared.users != w.sn.shared.users ||
+		!same(&w.shared.Embedding, &w.sn.shared.Embedding)
+}
+
+func (u *userWork) changed() bool {
+	if u.base == nil {
+		return u.learnt || !same(&u.rec.Embedding, &corastream.Embedding{})
+	}
+	return u.learnt || u.paid || u.again || !same(&u.rec.Embedding, &u.base.Embedding)
+}
+
+func (it *itemWork) changed() bool {
+	return it.base == nil || it.edited || it.again || !same(&it.rec.Embedding, &it.base.Embedding)
+}
+
+// reopen starts the next transaction. What it touches again is written again: base and rec now share their vectors.
+func (w *work) reopen() {
+	w.part++
+	w.keys, w.bytes = 0, 0
+	w.dirtyUsers, w.dirtyItems, w.requests = nil, nil, nil
+}
+
+// close encodes the transaction, with its journal line unless that is nil.
+func (w *work) close(line *Line, next map[corastream.Partition]int64) error {
+	p := part{next: next, ops: w.extra}
+	w.extra = nil
+	for _, u := range w.dirtyUsers {
+		if u.changed() {
+			if err := w.putUser(&p, u); err != nil {
+				return fmt.Errorf("user %q: %w", u.rec.ID, err)
+			}
+		}
+	}
+	for _, it := range w.dirtyItems {
+		if it.changed() {
+			if err := w.putItem(&p, it); err != nil {
+				return fmt.Errorf("item %q: %w", it.rec.ID, err)
+			}
+		}
+	}
+	for _, r := range w.requests {
+		if err := w.putRequest(&p, r); err != nil {
+			return fmt.Errorf("request %q: %w", r.ID, err)
+		}
+	}
+	if w.sharedChanged() {
+		if !finite(w.shared.Vec) || !finite(w.shared.Acc) || w.shared.Bias-w.shared.Bias != 0 {
+			return fmt.Errorf("shared vector: %w", errNotFinite)
+		}
+		err := w.put(&p, sharedKey, 8*len(w.shared.Vec)+64, func(b []byte) ([]byte, error) { return w.shared.encode(b), nil })
+		if err != nil {
+			return fmt.Errorf("shared vector: %w", err)
+		}
+	}
+	for part, to := range next {
+		err := w.put(&p, offsetKey(part), 16, func(b []byte) ([]byte, error) { return appendVarint(append(b, recordVersion), to), nil })
+		if err != nil {
+			return err
+		}
+	}
+	if line != nil {
+		line.Seq, line.At = w.seq(), w.s.now()
+		if err := w.put(&p, journalKey(line.Seq), 64, line.encode); err != nil {
+			return fmt.Errorf("journal line of %d spans and %d items: %w", len(line.Spans), len(line.Items), err)
+		}
+		if keep := uint64(w.s.cfg.JournalLimit); keep > 0 && line.Seq > keep {
+			p.delete(journalKey(line.Seq - keep))
+		}
+		w.lines++
+	}
+	if len(p.ops) > 0 {
+		w.parts = append(w.parts, p)
+	}
+	return nil
+}
+
+// write brings the parts to the disk and then lets readers see them. Every transaction is filled before the first is
+// committed: a batch that does not fit changes nothing.
+func (s *Store) write(sn *snap, w *work) error {
+	if len(w.parts) == 0 {
+		return nil
+	}
+	txns := make([]*badger.Txn, 0, len(w.parts))
+	defer func() {
+		for _, t := range txns {
+			t.Discard()
+		}
+	}()
+	offsets := map[corastream.Partition]int64{}
+	for _, p := range w.parts {
+		t := s.db.NewTransaction(true)
+		txns = append(txns, t)
+		if err := p.fill(t); err != nil {
+			// Badger would commit the part that did fit: the transaction is thrown away instead.
+			return fmt.Errorf("store: %d keys in one transaction: %w (fix: raise store.memory_limit_bytes, or send smaller batches)",
+				len(p.ops), err)
+		}
+		for part, to := range p.next {
+			offsets[part] = to
+		}
+	}
+	for _, t := range txns {
+		if err := t.Commit(); err != nil {
+			s.failed = err
+			return fmt.Errorf("store: commit: %w", err)
+		}
+	}
+	next := &snap{
+		epoch: sn.epoch + 1, txn: s.db.NewTransaction(false), shared: &w.shared, offsets: sn.withOffsets(offsets),
+		seq: sn.seq + uint64(w.lines),
+	}
+	s.hold(next)
+	s.install(next, w)
+	return nil
+}
+
+func (p *part) fill(t *badger.Txn) error {
+	entries := make([]badger.Entry, len(p.ops))
+	for i, o := range p.ops {
+		if o.value == nil {
+			if err := t.Delete(o.key); err != nil {
+				return err
+			}
+			continue
+		}
+		entries[i] = badger.Entry{Key: o.key, Value: o.value}
+		if err := t.SetEntry(&entries[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// install puts the new records into the caches, where readers of the old epoch pass them by, and then makes the new
+// epoch the current one, together with the queues.
+func (s *Store) install(next *snap, w *work) {
+	s.bySeq.grow(next.shared.items)
+	s.pending.Store(next.epoch) // from here on no reader of the old epoch caches what it reads
+	for _, id := range w.dropped {
+		s.users.remove(id)
+	}
+	for _, u := range w.writtenUsers {
+		u.rec.since = next.epoch
+		s.users.put(u.rec.ID, u.rec, u.rec.cost(), nil)
+	}
+	for _, it := range w.writtenItems {
+		it.rec.since = next.epoch
+		s.items.put(it.rec.ID, it.rec, it.rec.cost(), nil)
+	}
+	s.queue.mu.Lock()
+	s.queue.apply(&w.changes)
+	s.publish(next)
+	s.queue.mu.Unlock()
+}

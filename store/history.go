@@ -1,0 +1,121 @@
+package store
+
+import (
+	"encoding/binary"
+	"math"
+	"time"
+
+	"github.com/corastream/corastream"
+)
+
+// An interaction is: item id, flags, label when it is neither 0 nor 1, time as a difference to the one before. The
+// flags' bits 0-1 say what the label is, 2-3 the unit of the difference, 4 that there is no time.
+const (
+	labelZero = iota
+	labelOne
+	labelF32
+	noTimeFlag = 1 << 4
+)
+
+// units of a time difference, the coarsest first: Kafka's times are in ms and many logs' in s.
+var units = [4]int64{int64(time.Second), int64(time.Millisecond), int64(time.Microsecond), 1}
+
+func appendInteractions(b []byte, list []corastream.Interaction) []byte {
+	var prev int64
+	for _, h := range list {
+		b = appendString(b, h.Item)
+		flags := byte(labelF32)
+		switch math.Float32bits(h.Label) {
+		case 0:
+			flags = labelZero
+		case math.Float32bits(1):
+			flags = labelOne
+		}
+		at := nanos(h.Time)
+		var delta int64
+		if at == noTime {
+			flags |= noTimeFlag
+		} else {
+			delta = at - prev // may wrap round, and wraps back when read
+			prev = at
+			unit := 0
+			for delta%units[unit] != 0 {
+				unit++
+			}
+			delta /= units[unit]
+			flags |= byte(unit) << 2
+		}
+		b = append(b, flags)
+		if flags&3 == labelF32 {
+			b = appendF32(b, h.Label)
+		}
+		if at != noTime {
+			b = appendVarint(b, delta)
+		}
+	}
+	return b
+}
+
+// interactions reads n of them.
+func (r *reader) interactions(n int) []corastream.Interaction {
+	if n > len(r.b)/2 {
+		r.bad, r.b = true, nil
+		return nil
+	}
+	if n == 0 {
+		return nil
+	}
+	out := make([]corastream.Interaction, 0, n)
+	var prev int64
+	for range n {
+		h := corastream.Interaction{Item: r.string()}
+		flags := r.byte()
+		switch flags & 3 {
+		case labelOne:
+			h.Label = 1
+		case labelF32:
+			h.Label = r.f32()
+		case 3:
+			r.bad = true
+		}
+		if flags&noTimeFlag == 0 {
+			prev += r.varint() * units[flags>>2&3]
+			h.Time = timeOf(prev)
+		}
+		out = append(out, h)
+	}
+	return out
+}
+
+// A history block's body: the number of the first interaction, how many, the interactions.
+func encodeBlock(b []byte, first uint64, list []corastream.Interaction) []byte {
+	b = append(b, recordVersion)
+	b = appendUvarints(b, first, uint64(len(list)))
+	return appendInteractions(b, list)
+}
+
+func decodeBlock(key, value []byte) (first uint64, list []corastream.Interaction, err error) {
+	r, err := open(key, value)
+	if err != nil {
+		return 0, nil, err
+	}
+	first = r.uvarint()
+	n := r.count(2)
+	if n > blockLen {
+		r.bad, n = true, 0
+	}
+	r.intern()
+	list = r.interactions(n)
+	return first, list, r.done(key)
+}
+
+func appendUvarints(b []byte, xs ...uint64) []byte {
+	for _, x := range xs {
+		b = binary.AppendUvarint(b, x)
+	}
+	return b
+}
+
+func appendUvarint(b []byte, x uint64) []byte { return binary.AppendUvarint(b, x) }
+func appendVarint(b []byte, x int64) []byte   { return binary.AppendVarint(b, x) }
+func appendU64(b []byte, x uint64) []byte     { return binary.LittleEndian.AppendUint64(b, x) }

@@ -1,0 +1,253 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/corastream/corastream"
+	"github.com/dgraph-io/badger/v4"
+	"github.com/rs/zerolog"
+)
+
+// formatVersion of the folder: keys and records together. Another one is refused.
+const formatVersion = "1"
+
+// ErrFailed says that an earlier write failed: the disk holds whole commits, memory may not agree with it. Reopen.
+var ErrFailed = errors.New("store: an earlier write failed, reopen the store")
+
+// Store is a folder of Badger. All methods may be called from many goroutines; writers take turns.
+//
+// Lock order: writer, then queue, then snap; a cache shard's lock is taken last and alone.
+type Store struct {
+	cfg   Config
+	dir   string
+	log   zerolog.Logger
+	now   func() time.Time
+	db    *badger.DB
+	guard guard
+
+	writer  sync.Mutex // Commit, Join, Settle, ...: one transaction at a time
+	failed  error      // under writer
+	arena   arena      // under writer
+	sweep   sweeper    // under writer
+	pending atomic.Uint64
+
+	snapMu  sync.Mutex
+	snap    *snap // nil when closed
+	readers sync.WaitGroup
+	users   *cache[userRec]
+	items   *cache[itemRec]
+	bySeq   seqTable
+
+	queue queues
+}
+
+var _ corastream.Store = (*Store)(nil)
+
+// Open opens or makes the store in dir. Damaged tables are refused with ErrCorrupt naming the file.
+func Open(dir string, c Config, opts ...Option) (*Store, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	s := &Store{cfg: c, dir: dir, log: zerolog.Nop(), now: time.Now}
+	for _, o := range opts {
+		o(s)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	s.guard = newGuard(dir, c.ReserveBytes, s.log)
+	if err := s.guard.room(c.memTable() * (memTables + 1)); err != nil {
+		return nil, err
+	}
+	db, err := openBadger(c.badger(dir, s.log))
+	if err != nil {
+		return nil, openError(dir, err)
+	}
+	s.db = db
+	if err := s.load(); err != nil {
+		db.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// openBadger turns the panics with which Badger meets some damaged files into errors.
+func openBadger(o badger.Options) (db *badger.DB, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %v", corastream.ErrCorrupt, p)
+		}
+	}()
+	return badger.Open(o)
+}
+
+func openError(dir string, err error) error {
+	text := err.Error()
+	switch {
+	case strings.Contains(text, "Cannot acquire directory lock"):
+		return corastream.Usagef(dir, "stop the other process, or ask it through its admin socket", "the store is in use: %v", err)
+	case strings.Contains(text, "external magic"):
+		return fmt.Errorf("%w: %s: the folder holds another product's store: %w", corastream.ErrMismatch, dir, err)
+	case errors.Is(err, corastream.ErrCorrupt), strings.Contains(text, "checksum"), strings.Contains(text, "manifest"),
+		strings.Contains(text, "MANIFEST"), strings.Contains(text, "Opening table"), strings.Contains(text, "failed to"):
+		return fmt.Errorf("%w: %s: %w (fix: restore a snapshot, or remove the folder and learn again from the log)",
+			corastream.ErrCorrupt, dir, err)
+	}
+	return fmt.Errorf("store: open %s: %w", dir, err)
+}
+
+// load reads what is kept in memory: the shared record, offsets, the last journal line, the queues.
+func (s *Store) load() error {
+	s.users, s.items = newCache[userRec](s.cfg.records()/2), newCache[itemRec](s.cfg.records()/2)
+	s.items.stored = func(it *itemRec) { s.bySeq.at(it.Seq).Store(it) }
+	s.items.evicted = func(it *itemRec) { s.bySeq.at(it.Seq).CompareAndSwap(it, nil) }
+	txn := s.db.NewTransaction(false)
+	sn := &snap{epoch: 1, txn: txn, shared: &sharedRec{clock: noTime}, offsets: map[corastream.Partition]int64{}}
+	err := s.loadFormat(txn)
+	if err == nil {
+		err = s.loadShared(sn)
+	}
+	if err == nil {
+		err = s.queue.load(txn)
+	}
+	if err != nil {
+		txn.Discard()
+		return err
+	}
+	s.bySeq.grow(sn.shared.items)
+	s.hold(sn)
+	s.snap = sn
+	s.pending.Store(sn.epoch)
+	return nil
+}
+
+// loadFormat writes the version into an empty folder and refuses any other.
+func (s *Store) loadFormat(txn *badger.Txn) error {
+	got, err := getMeta(txn, "format")
+	if err != nil {
+		return err
+	}
+	if got == formatVersion {
+		return nil
+	}
+	empty := true
+	if err := scan(txn, nil, nil, func([]byte, *badger.Item) (bool, error) { empty = false; return false, nil }); err != nil {
+		return err
+	}
+	if !empty {
+		return fmt.Errorf("%w: %s has store format %q, this program reads %q (fix: use the release that wrote it, or learn again from the log)",
+			corastream.ErrMismatch, s.dir, got, formatVersion)
+	}
+	return s.db.Update(func(txn *badger.Txn) error {
+		k := metaKey("format")
+		return txn.Set(k, encodeMeta(k, formatVersion))
+	})
+}
+
+func (s *Store) loadShared(sn *snap) error {
+	value, err := get(sn.txn, sharedKey)
+	if err != nil {
+		return err
+	}
+	if value != nil {
+		if sn.shared, err = decodeShared(value); err != nil {
+			return err
+		}
+	}
+	err = scan(sn.txn, []byte{pOffset}, nil, func(key []byte, it *badger.Item) (bool, error) {
+		return true, it.Value(func(v []byte) error {
+			p, next, err := decodeOffset(key, v)
+			sn.offsets[p] = next
+			return err
+		})
+	})
+	if err != nil {
+		return err
+	}
+	sn.seq, err = lastSeq(sn.txn)
+	return err
+}
+
+func decodeOffset(key, value []byte) (p corastream.Partition, next int64, err error) {
+	r, err := open(key, value)
+	if err != nil {
+		return p, 0, err
+	}
+	next = r.varint()
+	if len(key) < 5 {
+		return p, 0, fmt.Errorf("%w: %s: the key is too short", corastream.ErrCorrupt, keyName(key))
+	}
+	p = corastream.Partition{Topic: string(key[1 : len(key)-4]), ID: int32(binary.BigEndian.Uint32(key[len(key)-4:]))}
+	return p, next, r.done(key)
+}
+
+// Close ends the store. Views still running keep what they need until they return.
+func (s *Store) Close() error {
+	s.writer.Lock()
+	defer s.writer.Unlock()
+	s.snapMu.Lock()
+	sn := s.snap
+	s.snap = nil
+	s.snapMu.Unlock()
+	if sn == nil {
+		return nil
+	}
+	sn.release()
+	s.readers.Wait()
+	if err := s.db.Close(); err != nil {
+		return fmt.Errorf("store: close %s: %w", s.dir, err)
+	}
+	return nil
+}
+
+// Next is the offset from which a partition is to be read on; known is false when nothing of it was ever applied.
+func (s *Store) Next(p corastream.Partition) (offset int64, known bool, err error) {
+	sn, err := s.acquire()
+	if err != nil {
+		return 0, false, err
+	}
+	defer sn.release()
+	offset, known = sn.offsets[p]
+	return offset, known, nil
+}
+
+// get reads one value, nil when there is none.
+func get(txn *badger.Txn, key []byte) ([]byte, error) {
+	item, err := txn.Get(key)
+	if errors.Is(err, badger.ErrKeyNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("store: read %s: %w", keyName(key), err)
+	}
+	value, err := item.ValueCopy(nil)
+	if err != nil {
+		return nil, fmt.Errorf("store: read %s: %w", keyName(key), err)
+	}
+	return value, nil
+}
+
+// scan calls f for each key with the prefix, from `from` on (nil: the first), until it returns false. Values are read
+// only when f asks for them.
+func scan(txn *badger.Txn, prefix, from []byte, f func(key []byte, it *badger.Item) (bool, error)) error {
+	o := badger.DefaultIteratorOptions
+	o.Prefix, o.PrefetchValues = prefix, false
+	it := txn.NewIterator(o)
+	defer it.Close()
+	if from == nil {
+		from = prefix
+	}
+	for it.Seek(from); it.Valid(); it.Next() {
+		if more, err := f(it.Item().KeyCopy(nil), it.Item()); err != nil || !more {
+			return err
+		}
+	}
+	return nil
+}
