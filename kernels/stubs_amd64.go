@@ -121,6 +121,22 @@ func gemmBF16AVX512BF16(c *float32, ldc uintptr, a, b *float32, ldb uintptr, k, 
 //go:noescape
 func packBF16AVX512BF16(dst *float32, step uintptr, a *float32, lda uintptr, pairs, rows int)
 
+// In gemm_int8_amd64.s.
+
+//go:noescape
+func gemmInt8AVX512(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, mask uint32, accumulate bool)
+
+//go:noescape
+func gemmQ4AVX512(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, mask uint32, accumulate bool)
+
+// In quantise_amd64.s.
+
+//go:noescape
+func quantiseAVX512(q, aux, x *float32, n int, sums bool)
+
+//go:noescape
+func requantiseAVX2(dst, x *float32, n int)
+
 // In expand_amd64.s.
 
 //go:noescape
@@ -134,3 +150,9 @@ func expandBF16AVX2(dst, src *float32, n int)
 
 //go:noescape
 func roundBF16AVX2(dst, x *float32, n int)
+
+//go:noescape
+func expandInt8AVX2(dst, src, scales *float32, n int)
+
+//go:noescape
+func expandQ4AVX2(dst, src *float32, groups int)

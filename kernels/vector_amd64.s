@@ -89,7 +89,39 @@ DATA constants<>+640(SB)/8, $0x0040000000400000
 DATA constants<>+648(SB)/8, $0x0040000000400000
 DATA constants<>+656(SB)/8, $0x0040000000400000
 DATA constants<>+664(SB)/8, $0x0040000000400000
-GLOBL constants<>(SB), RODATA|NOPTR, $672
+DATA constants<>+672(SB)/8, $0x0f0f0f0f0f0f0f0f
+DATA constants<>+680(SB)/8, $0x0f0f0f0f0f0f0f0f
+DATA constants<>+688(SB)/8, $0x0f0f0f0f0f0f0f0f
+DATA constants<>+696(SB)/8, $0x0f0f0f0f0f0f0f0f
+DATA constants<>+704(SB)/8, $0x0000000f0000000f
+DATA constants<>+712(SB)/8, $0x0000000f0000000f
+DATA constants<>+720(SB)/8, $0x0000000f0000000f
+DATA constants<>+728(SB)/8, $0x0000000f0000000f
+DATA constants<>+736(SB)/8, $0x000000ff000000ff
+DATA constants<>+744(SB)/8, $0x000000ff000000ff
+DATA constants<>+752(SB)/8, $0x000000ff000000ff
+DATA constants<>+760(SB)/8, $0x000000ff000000ff
+DATA constants<>+768(SB)/8, $0x0101010101010101
+DATA constants<>+776(SB)/8, $0x0101010101010101
+DATA constants<>+784(SB)/8, $0x0101010101010101
+DATA constants<>+792(SB)/8, $0x0101010101010101
+DATA constants<>+800(SB)/8, $0x7fffffff7fffffff
+DATA constants<>+808(SB)/8, $0x7fffffff7fffffff
+DATA constants<>+816(SB)/8, $0x7fffffff7fffffff
+DATA constants<>+824(SB)/8, $0x7fffffff7fffffff
+DATA constants<>+832(SB)/8, $0x0da242600da24260
+DATA constants<>+840(SB)/8, $0x0da242600da24260
+DATA constants<>+848(SB)/8, $0x0da242600da24260
+DATA constants<>+856(SB)/8, $0x0da242600da24260
+DATA constants<>+864(SB)/8, $0x42fe000042fe0000
+DATA constants<>+872(SB)/8, $0x42fe000042fe0000
+DATA constants<>+880(SB)/8, $0x42fe000042fe0000
+DATA constants<>+888(SB)/8, $0x42fe000042fe0000
+DATA constants<>+896(SB)/8, $0x4300000043000000
+DATA constants<>+904(SB)/8, $0x4300000043000000
+DATA constants<>+912(SB)/8, $0x4300000043000000
+DATA constants<>+920(SB)/8, $0x4300000043000000
+GLOBL constants<>(SB), RODATA|NOPTR, $928
 	// eight lanes on, eight off: read from 32 bytes less 4 a value
 DATA tailMasks<>+0(SB)/8, $0xffffffffffffffff
 DATA tailMasks<>+8(SB)/8, $0xffffffffffffffff
