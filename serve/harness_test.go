@@ -90,8 +90,10 @@ func newFixture(t *testing.T, change ...func(*Config, *Deps)) *fixture {
 		Models: func() []Model {
 			return []Model{{ID: "smollm", Digest: "sha256:llm"}, {ID: "smollm+cora", Parent: "smollm", Digest: "sha256:gen"}}
 		},
-		Status:  func() []Check { return []Check{{Name: "state", OK: true}} },
-		Gauges:  func() []Gauge { return []Gauge{{Name: "lag_events", Help: "Events behind.", Labels: map[string]string{"partition": "0"}, Value: 3}} },
+		Status: func() []Check { return []Check{{Name: "state", OK: true}} },
+		Gauges: func() []Gauge {
+			return []Gauge{{Name: "lag_events", Help: "Events behind.", Labels: map[string]string{"partition": "0"}, Value: 3}}
+		},
 		AUC:     func() map[string]float64 { return map[string]float64{"cf": 0.75} },
 		Facts:   func() []Fact { return []Fact{{"generator", "16 weights in 3 ms"}} },
 		Version: "1.2.3", Log: zerolog.New(&lockedWriter{w: f.log}),

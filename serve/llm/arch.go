@@ -83,6 +83,11 @@ func readArch(f *gguf.File) (arch, error) {
 	if f.Has("blk.0.ffn_gate_inp.weight") {
 		errs = append(errs, bad(a.name+".expert_count", "use a dense model", "mixtures of experts are not supported"))
 	}
+	for _, t := range []string{"attn_output.bias", "ffn_gate.bias", "ffn_up.bias", "ffn_down.bias", "attn_q_norm.weight"} {
+		if f.Has("blk.0." + t) {
+			errs = append(errs, corastream.Usagef(f.Name(), "use a plain Llama or Qwen2 model", "tensor %q is not supported", "blk.0."+t))
+		}
+	}
 	eps, err := f.Float(a.name + ".attention.layer_norm_rms_epsilon")
 	if err == nil && (eps <= 0 || eps > 1) {
 		err = bad(a.name+".attention.layer_norm_rms_epsilon", "use a sound model", "%v is out of range", eps)

@@ -1,6 +1,7 @@
 package llm
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -127,11 +128,7 @@ func (s shape) open(t testing.TB, change ...func(*Options)) *Model {
 	for _, c := range change {
 		c(&o)
 	}
-	f, err := gguf.Parse("tiny", s.write(1).Bytes())
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := newModel(f, o)
+	m, err := openTiny(t, s, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,6 +139,16 @@ func (s shape) open(t testing.TB, change ...func(*Options)) *Model {
 	})
 	return m
 }
+
+func openTiny(t testing.TB, s shape, o Options) (*Model, error) {
+	f, err := gguf.Parse("tiny", s.write(1).Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newModel(f, o)
+}
+
+func asUsage(err error, target **corastream.UsageError) bool { return errors.As(err, target) }
 
 // pairs makes n prompts with weights: few users, some prompts shared, an item column with differing scales.
 func pairs(m *Model, n, users, rank int, history bool, seed uint64) ([]corastream.Prompt, []corastream.Weights) {
@@ -165,7 +172,7 @@ func pairs(m *Model, n, users, rank int, history bool, seed uint64) ([]corastrea
 		u := rng.IntN(users)
 		p := corastream.Prompt{ItemID: fmt.Sprint(i), Title: titles[rng.IntN(len(titles))]}
 		if history {
-			p.History = []string{titles[u], titles[u+3]}
+			p.History = []string{titles[u], titles[(u+3)%len(titles)]}
 		}
 		ps = append(ps, p)
 		ws = append(ws, corastream.Weights{Hidden: m.arch.hidden, Rank: rank, User: user[u], Item: item, ItemScale: float32(rng.NormFloat64())})

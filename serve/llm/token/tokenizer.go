@@ -138,11 +138,17 @@ func (t *Tokenizer) refuse(key, format string, args ...any) error {
 
 // Encode returns the ids of text. Nothing in it is taken for a control, unknown or user-defined token, so it may be untrusted. No
 // BOS is added: that is the caller's, by AddBOS.
-func (t *Tokenizer) Encode(text string) []int32 { return t.encode(nil, clip(text), true) }
+func (t *Tokenizer) Encode(text string) []int32 {
+	text = clip(text)
+	return t.encode(make([]int32, 0, len(text)/3+2), text, true)
+}
 
 // EncodeNext is Encode for text that follows other text in the same prompt: SentencePiece adds no space before it. The ids
 // of two parts may differ from those of the whole where a token would span the seam.
-func (t *Tokenizer) EncodeNext(text string) []int32 { return t.encode(nil, clip(text), false) }
+func (t *Tokenizer) EncodeNext(text string) []int32 {
+	text = clip(text)
+	return t.encode(make([]int32, 0, len(text)/3+2), text, false)
+}
 
 // EncodeSpecial returns the ids of trusted text in which control and user-defined tokens are written out, such as a chat
 // template. Where several fit, the leftmost counts, and of those the longest.

@@ -1,0 +1,120 @@
+package llm
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/corastream/corastream"
+)
+
+// realPairs makes prompts about made-up films: n candidates of each user.
+func realPairs(m *Model, n, users, rank int) ([]corastream.Prompt, []corastream.Weights) {
+	rng := rand.New(rand.NewPCG(1, 1))
+	matrix := func() []float32 {
+		v := make([]float32, m.arch.hidden*rank)
+		for i := range v {
+			v[i] = float32(.01 * rng.NormFloat64())
+		}
+		return v
+	}
+	item := matrix()
+	words := []string{"Lighthouse", "Rain", "Winter", "Captain", "Letters", "Clockwork", "Street", "Daughter", "Silver", "Whale"}
+	var ps []corastream.Prompt
+	var ws []corastream.Weights
+	for u := range users {
+		a := matrix()
+		for i := range n {
+			title := fmt.Sprintf("%s of the %s %s (%d)", words[i%10], words[(i/10+u)%10], words[(i+3*u)%10], 1950+i%60)
+			ps = append(ps, corastream.Prompt{ItemID: title, Title: title})
+			ws = append(ws, corastream.Weights{Hidden: m.arch.hidden, Rank: rank, User: a, Item: item, ItemScale: .5})
+		}
+	}
+	return ps, ws
+}
+
+var attention = []corastream.Target{corastream.TargetQ, corastream.TargetK, corastream.TargetV, corastream.TargetO}
+
+// One click: 20 candidates of one user from the item cache, top 4 layers.
+func BenchmarkCachedCandidates(b *testing.B) {
+	for _, threads := range []int{1, 2} {
+		for _, users := range []int{1, 16} {
+			b.Run(fmt.Sprintf("threads=%d/users=%d", threads, users), func(b *testing.B) {
+				m := realModel(b, func(o *Options) { o.Threads = threads })
+				ps, ws := realPairs(m, 20, users, 16)
+				p := project(m, 16, corastream.AdaptLast, 26, attention, 1)
+				scoreOnce(b, m, ps, ws, p)
+				b.ReportAllocs()
+				b.ResetTimer()
+				for range b.N {
+					scoreOnce(b, m, ps, ws, p)
+				}
+				b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*len(ps)), "us/candidate")
+			})
+		}
+	}
+}
+
+func scoreOnce(b *testing.B, m *Model, ps []corastream.Prompt, ws []corastream.Weights, p *corastream.Projection) {
+	if _, err := m.Score(context.Background(), ps, ws, p); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// Whole prompts of about 110 tokens through all layers.
+func BenchmarkWholePrompt(b *testing.B) {
+	for _, threads := range []int{1, 2} {
+		b.Run(fmt.Sprintf("threads=%d", threads), func(b *testing.B) {
+			m := realModel(b, func(o *Options) { o.Threads = threads })
+			rng := rand.New(rand.NewPCG(1, 1))
+			ids := make([]int32, 110)
+			for i := range ids {
+				ids[i] = int32(rng.IntN(40000))
+			}
+			b.ResetTimer()
+			out := make([]corastream.Logits, 1)
+			for range b.N {
+				if err := m.scoreWhole(context.Background(), []tokens{{ids: ids}}, []int{0}, nil, out); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.N*len(ids))/b.Elapsed().Seconds(), "tokens/s")
+		})
+	}
+}
+
+// Items read from nothing.
+func BenchmarkEncode(b *testing.B) {
+	m := realModel(b)
+	ps, _ := realPairs(m, 64, 1, 1)
+	for i := range b.N {
+		items := make([]corastream.Item, len(ps))
+		for j, p := range ps {
+			items[j] = corastream.Item{Title: fmt.Sprintf("%s %d", p.Title, 100+i)}
+		}
+		if _, err := m.Encode(context.Background(), items); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(m.forward.Load())/b.Elapsed().Seconds(), "tokens/s")
+}
+
+// One training step of 32 rows from the item cache, top 4 layers.
+func BenchmarkBackward(b *testing.B) {
+	m := realModel(b)
+	ps, ws := realPairs(m, 1, 32, 16)
+	p := project(m, 16, corastream.AdaptLast, 26, attention, 1)
+	labels := make([]float32, len(ps))
+	step := func() {
+		if _, err := m.Backward(context.Background(), ps, ws, p, labels); err != nil {
+			b.Fatal(err)
+		}
+	}
+	step()
+	b.ResetTimer()
+	for range b.N {
+		step()
+	}
+	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*len(ps)), "us/row")
+}

@@ -1,0 +1,198 @@
+package llm
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/corastream/corastream"
+)
+
+// cacheFile keeps entries on disk, so that a second start encodes nothing. It is a cache: whatever is torn, foreign or fails
+// its checksum is dropped and computed again.
+//
+// Format, little-endian, named items-<first 16 hex digits of the header's SHA-256>.kv:
+//
+//	header, 80 bytes
+//	   0  "CORAITEM"
+//	   8  uint32    version, 1
+//	  12  uint32    type of the values: 0 float32
+//	  16  [32]byte  SHA-256 of the model file
+//	  48  uint32    layers, top layers kept, ReadLayer, hidden, width of the o-projection's input, width of the keys
+//	  72  uint32    0
+//	  76  uint32    CRC-32C of bytes 0..75
+//	then records, one behind the other, 48 bytes and values each
+//	   0  uint32    CRC-32C of the record's bytes 4..47
+//	   4  uint32    CRC-32C of the values
+//	   8  uint32    n, tokens before the answer token
+//	  12  uint32    0
+//	  16  [32]byte  key: SHA-256 of uint32 title, uint32 titleEnd, then each token id as uint32
+//	  48  values    as in entry.data
+//
+// Records are only added. The first record whose header fails its checksum, or that reaches past the end of the file, is where
+// a write was cut short: the file is cut there.
+type cacheFile struct {
+	mu    sync.Mutex
+	f     *os.File
+	dims  *entryDims
+	index map[entryKey]place
+	end   int64
+	limit int64
+	write bool  // this process holds the lock
+	err   error // the first failure to write; the cache goes on in memory
+}
+
+type place struct {
+	at  int64
+	n   int
+	crc uint32
+}
+
+const (
+	cacheHeaderBytes  = 80
+	cacheRecordBytes  = 48
+	cacheValueFloat32 = 0
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+func cacheHeader(digest string, readLayer int, d *entryDims) ([]byte, error) {
+	sum, err := hex.DecodeString(digest)
+	if err != nil || len(sum) != sha256.Size {
+		return nil, fmt.Errorf("llm: model digest %q is not a SHA-256", digest)
+	}
+	le := binary.LittleEndian
+	b := le.AppendUint32(le.AppendUint32([]byte("CORAITEM"), 1), cacheValueFloat32)
+	b = append(b, sum...)
+	for _, v := range []int{d.layers, d.top, readLayer, d.hidden, d.qWidth, d.kvWidth, 0} {
+		b = le.AppendUint32(b, uint32(v))
+	}
+	return le.AppendUint32(b, crc32.Checksum(b, castagnoli)), nil
+}
+
+// openCacheFile opens or makes the file for this model and these dimensions.
+func openCacheFile(dir, digest string, readLayer int, d *entryDims, limit int64) (*cacheFile, error) {
+	header, err := cacheHeader(digest, readLayer, d)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, corastream.Usagef("llm.cache_dir", "name a folder that can be written, or none", "%v", err)
+	}
+	sum := sha256.Sum256(header)
+	path := filepath.Join(dir, "items-"+hex.EncodeToString(sum[:8])+".kv")
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, corastream.Usagef("llm.cache_dir", "name a folder that can be written, or none", "%v", err)
+	}
+	c := &cacheFile{f: f, dims: d, index: map[entryKey]place{}, limit: limit, write: lockFile(f) == nil}
+	if err := c.scan(header); err != nil {
+		return nil, errors.Join(fmt.Errorf("open item cache: %w", err), f.Close())
+	}
+	return c, nil
+}
+
+// scan fills the index from the records' headers.
+func (c *cacheFile) scan(header []byte) error {
+	got := make([]byte, cacheHeaderBytes)
+	n, err := c.f.ReadAt(got, 0)
+	if err != nil && err != io.EOF {
+		return err
+	}
+	if n < cacheHeaderBytes || !bytes.Equal(got, header) {
+		if !c.write { // another process is at it; this one works without
+			return nil
+		}
+		if err := c.f.Truncate(0); err != nil {
+			return err
+		}
+		_, err := c.f.WriteAt(header, 0)
+		c.end = cacheHeaderBytes
+		return err
+	}
+	info, err := c.f.Stat()
+	if err != nil {
+		return err
+	}
+	c.end = cacheHeaderBytes
+	head := make([]byte, cacheRecordBytes)
+	for {
+		if _, err := c.f.ReadAt(head, c.end); err != nil {
+			break
+		}
+		le := binary.LittleEndian
+		tokens := le.Uint32(head[8:])
+		if crc32.Checksum(head[4:], castagnoli) != le.Uint32(head) || tokens > 1<<20 {
+			break
+		}
+		next := c.end + cacheRecordBytes + 4*int64(c.dims.size(int(tokens)))
+		if next > info.Size() {
+			break
+		}
+		c.index[entryKey(head[16:48])] = place{c.end + cacheRecordBytes, int(tokens), le.Uint32(head[4:])}
+		c.end = next
+	}
+	if c.write && c.end < info.Size() {
+		return c.f.Truncate(c.end)
+	}
+	return nil
+}
+
+// get reads an entry; nil when the file has none that can be trusted.
+func (c *cacheFile) get(k entryKey) *entry {
+	c.mu.Lock()
+	p, ok := c.index[k]
+	c.mu.Unlock()
+	if !ok {
+		return nil
+	}
+	e := c.dims.make(p.n)
+	b := make([]byte, 4*len(e.data))
+	if _, err := c.f.ReadAt(b, p.at); err != nil || crc32.Checksum(b, castagnoli) != p.crc {
+		c.mu.Lock()
+		delete(c.index, k)
+		c.mu.Unlock()
+		return nil
+	}
+	for i := range e.data {
+		e.data[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
+	}
+	return e
+}
+
+// put adds an entry, unless the file is full or not ours to write.
+func (c *cacheFile) put(k entryKey, e *entry) {
+	b := make([]byte, cacheRecordBytes+4*len(e.data))
+	le, values := binary.LittleEndian, b[cacheRecordBytes:]
+	for i, v := range e.data {
+		le.PutUint32(values[4*i:], math.Float32bits(v))
+	}
+	crc := crc32.Checksum(values, castagnoli)
+	le.PutUint32(b[4:], crc)
+	le.PutUint32(b[8:], uint32(e.n))
+	copy(b[16:], k[:])
+	le.PutUint32(b, crc32.Checksum(b[4:cacheRecordBytes], castagnoli))
+
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, ok := c.index[k]; ok || !c.write || c.err != nil || c.end+int64(len(b)) > c.limit {
+		return
+	}
+	if _, err := c.f.WriteAt(b, c.end); err != nil {
+		c.err = fmt.Errorf("write item cache: %w", err)
+		return
+	}
+	c.index[k] = place{c.end + cacheRecordBytes, e.n, crc}
+	c.end += int64(len(b))
+}
+
+func (c *cacheFile) close() error { return c.f.Close() }

@@ -1,0 +1,330 @@
+package serve
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// run starts the server on free ports and returns what stops it and waits for its end.
+func (f *fixture) run() (stop func() error) {
+	f.t.Helper()
+	if err := f.Listen(); err != nil {
+		f.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(f.t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- f.Run(ctx) }()
+	var once bool
+	stop = func() error {
+		if cancel(); once {
+			return nil
+		}
+		once = true
+		return <-ended
+	}
+	f.t.Cleanup(func() { stop() }) //nolint:errcheck // tests that care call it themselves
+	return stop
+}
+
+func get(t *testing.T, c *http.Client, url string) (int, string) {
+	t.Helper()
+	resp, err := c.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(body)
+}
+
+func freePort(c *Config, _ *Deps) { c.Listen = "127.0.0.1:0" }
+
+func TestRequestsInFlightAreFinishedAtTheEnd(t *testing.T) {
+	b := blocking{make(chan struct{}, 1), make(chan struct{})}
+	f := newFixture(t, freePort, func(_ *Config, d *Deps) { d.Recommender = b })
+	stop := f.run()
+	answer := make(chan int, 1)
+	go func() {
+		resp, err := http.Post(f.URL()+"v1/recommend", "application/json", strings.NewReader(`{"user_id":"anna"}`))
+		if err != nil {
+			t.Error(err)
+			answer <- 0
+			return
+		}
+		resp.Body.Close()
+		answer <- resp.StatusCode
+	}()
+	<-b.entered
+	ended := make(chan error, 1)
+	go func() { ended <- stop() }()
+	for f.ready.Load() { // it turns unready first
+		time.Sleep(time.Millisecond)
+	}
+	for { // then it stops accepting
+		c, err := net.Dial("tcp", f.Addr())
+		if err != nil {
+			break
+		}
+		c.Close()
+		time.Sleep(time.Millisecond)
+	}
+	select {
+	case err := <-ended:
+		t.Fatalf("it ended (%v) with a request in flight", err)
+	default:
+	}
+	close(b.release)
+	if code := <-answer; code != 200 {
+		t.Errorf("the request in flight got %d", code)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRequestsThatNeverEndAreCutOff(t *testing.T) {
+	b := blocking{make(chan struct{}, 1), make(chan struct{})}
+	f := newFixture(t, freePort, func(c *Config, d *Deps) {
+		c.ShutdownTimeoutMS, c.RequestTimeoutMS = 1, 600_000
+		d.Recommender = b
+	})
+	stop := f.run()
+	failed := make(chan error, 1)
+	go func() {
+		resp, err := http.Post(f.URL()+"v1/recommend", "application/json", strings.NewReader(`{"user_id":"anna"}`))
+		if err == nil {
+			resp.Body.Close()
+		}
+		failed <- err
+	}()
+	<-b.entered
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	if err := <-failed; err == nil {
+		t.Error("the request was answered, though nothing let it go on")
+	}
+	if !strings.Contains(f.log.String(), "cut off") {
+		t.Error("it must be logged")
+	}
+}
+
+func TestTakenPortIsAUsageError(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	f := newFixture(t, func(c *Config, _ *Deps) { c.Listen, c.AdminListen = "127.0.0.1:0", l.Addr().String() })
+	if err := f.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "admin_listen") || !strings.Contains(err.Error(), "(fix: ") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestAdminAddressNeedsNoTokenAndServesProfiles(t *testing.T) {
+	f := newFixture(t, freePort, func(c *Config, _ *Deps) { c.AdminListen, c.Token = "127.0.0.1:0", token })
+	f.run()
+	admin := "http://" + f.AdminAddr()
+	for path, want := range map[string]string{
+		"/metrics": "corastream_events_total", "/debug/pprof/": "goroutine", "/debug/pprof/goroutine?debug=1": "goroutine profile", "/readyz": "ready", "/healthz": "ok",
+	} {
+		if code, body := get(t, http.DefaultClient, admin+path); code != 200 || !strings.Contains(body, want) {
+			t.Errorf("%s: %d %.200s", path, code, body)
+		}
+	}
+	if code, _ := get(t, http.DefaultClient, admin+"/v1/users/anna"); code != 404 {
+		t.Errorf("users must not be on the admin address: %d", code)
+	}
+	if code, _ := get(t, http.DefaultClient, f.URL()+"debug/pprof/"); code != 404 {
+		t.Errorf("profiles must not be on the main address: %d", code)
+	}
+	if code, _ := get(t, http.DefaultClient, f.URL()+"metrics"); code != 401 {
+		t.Errorf("metrics on the main address ask for the token: %d", code)
+	}
+}
+
+// TestSlowConnectionsHoldNobodyUp: two hundred connections that never finish their headers, and one request.
+func TestSlowConnectionsHoldNobodyUp(t *testing.T) {
+	f := newFixture(t, freePort)
+	f.run()
+	for range 200 {
+		c, err := net.Dial("tcp", f.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := io.WriteString(c, "GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Slow: "); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if code, _ := get(t, http.DefaultClient, f.URL()+"healthz"); code != 200 {
+		t.Errorf("%d", code)
+	}
+}
+
+func TestConnectionsAreBounded(t *testing.T) {
+	f := newFixture(t, freePort, func(c *Config, _ *Deps) { c.MaxConnections = 2 })
+	f.run()
+	for range 20 { // each gives its place back
+		c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+		if code, _ := get(t, c, f.URL()+"healthz"); code != 200 {
+			t.Fatal(code)
+		}
+	}
+	bounded := f.listeners[0].(*boundedListener)
+	if cap(bounded.slots) != 2 {
+		t.Errorf("%d places", cap(bounded.slots))
+	}
+}
+
+func TestHugeHeadersAreRefused(t *testing.T) {
+	f := newFixture(t, freePort)
+	f.run()
+	req, _ := http.NewRequest("GET", f.URL()+"healthz", nil)
+	req.Header.Set("X-Big", strings.Repeat("x", 32<<10))
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+		t.Errorf("%d", resp.StatusCode)
+	}
+}
+
+func TestOnlyClientsWithACertificateGetIn(t *testing.T) {
+	dir := t.TempDir()
+	ca := newAuthority(t, "ca")
+	ca.write(t, dir, "ca", ca.cert, nil)
+	server := ca.issue(t, dir, "server")
+	client := ca.issue(t, dir, "client")
+	stranger := newAuthority(t, "other").issue(t, dir, "stranger")
+	f := newFixture(t, freePort, func(c *Config, _ *Deps) {
+		c.TLSCert, c.TLSKey, c.ClientCA = filepath.Join(dir, "server.pem"), filepath.Join(dir, "server.key"), filepath.Join(dir, "ca.pem")
+	})
+	_ = server
+	f.run()
+	roots := x509.NewCertPool()
+	roots.AddCert(ca.cert)
+	for _, c := range []struct {
+		name string
+		tls  *tls.Config
+		ok   bool
+	}{
+		{"our certificate", &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{client}}, true},
+		{"none", &tls.Config{RootCAs: roots}, false},
+		{"a stranger's", &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{stranger}}, false},
+		{"ours over TLS 1.1", &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{client}, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, false},
+	} {
+		client := &http.Client{Transport: &http.Transport{TLSClientConfig: c.tls, ForceAttemptHTTP2: true}}
+		resp, err := client.Get(f.URL() + "v1/users/anna")
+		if err == nil {
+			resp.Body.Close()
+		}
+		if ok := err == nil && resp.StatusCode == 200; ok != c.ok {
+			t.Errorf("%s: %v, %v", c.name, resp, err)
+		}
+		client.CloseIdleConnections()
+	}
+}
+
+func TestBadCertificateFilesAreUsageErrors(t *testing.T) {
+	dir := t.TempDir()
+	ca := newAuthority(t, "ca")
+	ca.issue(t, dir, "server")
+	if err := os.WriteFile(filepath.Join(dir, "empty"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	at := func(name string) string { return filepath.Join(dir, name) }
+	for _, c := range []struct{ cert, key, ca, want string }{
+		{at("none"), at("server.key"), "", "tls_cert"},
+		{at("empty"), at("server.key"), "", "tls_cert"},
+		{at("server.pem"), at("server.key"), at("none"), "client_ca"},
+		{at("server.pem"), at("server.key"), at("empty"), "client_ca"},
+	} {
+		cfg := DefaultConfig()
+		cfg.TLSCert, cfg.TLSKey, cfg.ClientCA = c.cert, c.key, c.ca
+		if _, err := New(cfg, Deps{}); err == nil || !strings.HasPrefix(err.Error(), c.want) || !strings.Contains(err.Error(), "(fix: ") {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}
+
+// authority signs certificates for a test.
+type authority struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+}
+
+func newAuthority(t *testing.T, name string) *authority {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &authority{cert, key}
+}
+
+func (a *authority) issue(t *testing.T, dir, name string) tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, a.cert, key.Public(), a.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.write(t, dir, name, cert, key)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+func (*authority) write(t *testing.T, dir, name string, cert *x509.Certificate, key *ecdsa.PrivateKey) {
+	t.Helper()
+	block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})
+	if err := os.WriteFile(filepath.Join(dir, name+".pem"), block, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if key == nil {
+		return
+	}
+	der, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, name+".key"), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
