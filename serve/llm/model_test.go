@@ -248,7 +248,6 @@ func TestBadModelFilesAreRefusedByName(t *testing.T) {
 			must(w.Add("blk.0.ffn_gate_inp.weight", gguf.F32, []int{1}, []float32{1}))
 		}, tinyLlama, "experts"},
 		"extra bias":   {func(w *gguf.Writer, s shape) { must(w.Add("blk.0.attn_output.bias", gguf.F32, []int{1}, []float32{1})) }, tinyLlama, "attn_output.bias"},
-		"missing":      {nil, shape{"qwen2", 2, 16, 2, 2, 8, 0, true}, "qwen2.feed_forward_length"},
 		"partial turn": {func(w *gguf.Writer, s shape) { must(w.Set("llama.rope.dimension_count", uint32(4))) }, tinyLlama, "llama.rope.dimension_count"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -100,9 +100,16 @@ func (o *oracle) linear(l int, target corastream.Target, tensor string, x []floa
 		}
 	}
 	for i := range y {
-		for k, v := range x {
-			y[i] += w[i*len(x)+k] * v
+		var a, b float64 // two sums: the loop is most of the tests' time
+		row := w[i*len(x):][:len(x)]
+		for k := 1; k < len(x); k += 2 {
+			a += row[k-1] * x[k-1]
+			b += row[k] * x[k]
 		}
+		if len(x)%2 == 1 {
+			a += row[len(x)-1] * x[len(x)-1]
+		}
+		y[i] = a + b
 	}
 	if bias := name(l, tensor+".bias"); o.f.Has(bias) {
 		for i, v := range o.get(bias) {
