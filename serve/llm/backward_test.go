@@ -13,8 +13,8 @@ import (
 // bce is the loss of one row.
 func bce(z float64, y float32) float64 { return math.Log1p(math.Exp(z)) - float64(y)*z }
 
-// Gradients of W_A and P are the slopes of the plain float64 forward pass, by central differences of 1e-4 (their own error is
-// about 1e-8). Measured: largest difference 4e-6 of the largest gradient (float32 noise).
+// Gradients of W_A and P are the slopes of the plain float64 forward pass, by central differences of 1e-5 (their own error is
+// about 1e-9). Measured: largest difference 1e-5 of the largest gradient (float32 noise).
 func TestGradientsEqualFiniteDifferences(t *testing.T) {
 	for _, s := range []shape{tinyLlama, tinyQwen} {
 		for _, adapt := range []corastream.Adapt{corastream.AdaptAll, corastream.AdaptSuffix, corastream.AdaptLast} {
@@ -54,7 +54,7 @@ func checkGradients(t *testing.T, s shape, adapt corastream.Adapt, history bool,
 		z := o.logit(tr, int(yes)) - o.logit(tr, int(no))
 		return bce(z, labels[i]) / float64(len(ps))
 	}
-	const h = 1e-4
+	const h = 1e-5
 	slope := func(rows []int, v func(d *oracleDelta) *float64) float64 {
 		var sum float64
 		for _, i := range rows {
@@ -85,7 +85,7 @@ func checkGradients(t *testing.T, s shape, adapt corastream.Adapt, history bool,
 			check(g.DW[i][k], slope([]int{i}, func(d *oracleDelta) *float64 { return &d.a[k] }))
 		}
 	}
-	if worst > 2e-5*top || top < 1e-4 {
+	if worst > 3e-5*top || top < 1e-4 {
 		t.Errorf("dW_A: largest difference %g, largest gradient %g", worst, top)
 	}
 	if len(g.DP) != len(p.P) {
@@ -99,7 +99,7 @@ func checkGradients(t *testing.T, s shape, adapt corastream.Adapt, history bool,
 			check(g.DP[slot][k], slope([]int{0, 1, 2, 3}, func(d *oracleDelta) *float64 { return &d.p[slot][k] }))
 		}
 	}
-	if worst > 2e-5*top || top < 1e-4 {
+	if worst > 3e-5*top || top < 1e-4 {
 		t.Errorf("dP: largest difference %g, largest gradient %g", worst, top)
 	}
 }
