@@ -1,0 +1,168 @@
+package serve
+
+import (
+	"bytes"
+	"encoding/json"
+	"maps"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/corastream/corastream"
+)
+
+type schema struct {
+	Ref         string             `json:"$ref"`
+	Properties  map[string]*schema `json:"properties"`
+	Required    []string           `json:"required"`
+	Description string             `json:"description"`
+	Additional  any                `json:"additionalProperties"`
+}
+
+type operation struct {
+	OperationID string    `json:"operationId"`
+	Security    *[]string `json:"security"`
+	RequestBody *struct {
+		Content map[string]struct{ Example any }
+	}
+	Responses map[string]any
+}
+
+func description(t *testing.T) (paths map[string]map[string]operation, schemas map[string]*schema) {
+	t.Helper()
+	var doc struct {
+		Paths      map[string]map[string]operation
+		Components struct{ Schemas map[string]*schema }
+	}
+	if err := json.Unmarshal(openAPIDocument, &doc); err != nil {
+		t.Fatal(err)
+	}
+	return doc.Paths, doc.Components.Schemas
+}
+
+func TestTheDescriptionHasExactlyTheRoutes(t *testing.T) {
+	paths, _ := description(t)
+	f := newFixture(t)
+	left := map[string]bool{}
+	for path, ops := range paths {
+		for method := range ops {
+			left[strings.ToUpper(method)+" "+path] = true
+		}
+	}
+	seen := map[string]bool{}
+	for _, rt := range f.routes() {
+		path := strings.TrimSuffix(rt.path, "{$}")
+		op, ok := paths[path][strings.ToLower(rt.method)]
+		if !ok {
+			t.Errorf("%s %s is not described", rt.method, path)
+			continue
+		}
+		delete(left, rt.method+" "+path)
+		if public := op.Security != nil && len(*op.Security) == 0; public != rt.public {
+			t.Errorf("%s: public is %v, described as %v", path, rt.public, public)
+		}
+		if (rt.method == "POST") != (op.RequestBody != nil) {
+			t.Errorf("%s: the body", path)
+		}
+		if op.OperationID == "" || seen[op.OperationID] {
+			t.Errorf("%s: operationId %q", path, op.OperationID)
+		}
+		seen[op.OperationID] = true
+	}
+	if len(left) > 0 {
+		t.Errorf("described, but no route: %v", slices.Sorted(maps.Keys(left)))
+	}
+}
+
+// TestTheDescriptionHasExactlyTheFields holds each schema to the struct of its name: a field that may be left out of an
+// answer is not required, every other one is.
+func TestTheDescriptionHasExactlyTheFields(t *testing.T) {
+	_, schemas := description(t)
+	answers := map[string]any{
+		"RecommendResponse": RecommendResponse{}, "RecommendedItem": RecommendedItem{}, "Why": Why{}, "NearRef": NearRef{}, "Versions": corastream.Versions{},
+		"ScoreResponse": ScoreResponse{}, "ScoredText": ScoredText{}, "Usage": usage{}, "RerankResponse": RerankResponse{}, "RerankResult": RerankResult{},
+		"UserResponse": UserResponse{}, "HistoryLine": HistoryLine{}, "Made": Made{}, "ItemResponse": ItemResponse{}, "Check": Check{}, "StatusResponse": StatusResponse{},
+		"FreshnessStatus": FreshnessStatus{}, "FreshnessBucket": FreshnessBucket{}, "CurvePoint": CurvePoint{}, "GaugeStatus": GaugeStatus{}, "Fact": Fact{}, "Letter": Letter{},
+	}
+	for name, v := range answers {
+		all, always := fields(reflect.TypeOf(v))
+		compare(t, name, schemas[name], all, always)
+	}
+	for name, v := range map[string]any{"RecommendRequest": RecommendRequest{}, "ScoreRequest": ScoreRequest{}, "RerankRequest": RerankRequest{}} {
+		all, _ := fields(reflect.TypeOf(v))
+		compare(t, name, schemas[name], all, schemas[name].Required)
+		if schemas[name].Additional != false {
+			t.Errorf("%s: unknown fields are refused, so say so", name)
+		}
+	}
+	if got := slices.Sorted(maps.Keys(schemas["Error"].Properties["error"].Properties)); !slices.Equal(got, []string{"code", "field", "fix", "message"}) {
+		t.Errorf("Error: %v", got)
+	}
+	for _, ref := range bytes.Split(openAPIDocument, []byte(`"#/components/schemas/`))[1:] {
+		name, _, _ := strings.Cut(string(ref), `"`)
+		if schemas[name] == nil {
+			t.Errorf("there is no schema %s", name)
+		}
+	}
+}
+
+func fields(typ reflect.Type) (all, always []string) {
+	for i := range typ.NumField() {
+		f := typ.Field(i)
+		if f.Anonymous {
+			a, b := fields(f.Type)
+			all, always = append(all, a...), append(always, b...)
+			continue
+		}
+		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
+		all = append(all, name)
+		if options != "omitempty" {
+			always = append(always, name)
+		}
+	}
+	return all, always
+}
+
+func compare(t *testing.T, name string, s *schema, all, always []string) {
+	t.Helper()
+	if s == nil {
+		t.Errorf("there is no schema %s", name)
+		return
+	}
+	slices.Sort(all)
+	slices.Sort(always)
+	if got := slices.Sorted(maps.Keys(s.Properties)); !slices.Equal(got, all) {
+		t.Errorf("%s: described %v, in the code %v", name, got, all)
+	}
+	if got := slices.Sorted(slices.Values(s.Required)); !slices.Equal(got, always) {
+		t.Errorf("%s: required %v, always there %v", name, got, always)
+	}
+}
+
+// TestTheDescriptionsExamplesAreAnswered: whoever pastes one must not get an error.
+func TestTheDescriptionsExamplesAreAnswered(t *testing.T) {
+	paths, _ := description(t)
+	f := newFixture(t, withLLM)
+	tried := 0
+	for path, ops := range paths {
+		for method, op := range ops {
+			if op.RequestBody == nil {
+				continue
+			}
+			body, err := json.Marshal(op.RequestBody.Content["application/json"].Example)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w := f.call(strings.ToUpper(method), path, string(body), nil)
+			if w.Code/100 != 2 || op.Responses[strconv.Itoa(w.Code)] == nil {
+				t.Errorf("%s %s: %d %s", path, body, w.Code, w.Body)
+			}
+			tried++
+		}
+	}
+	if tried != 4 {
+		t.Errorf("%d examples", tried)
+	}
+}
