@@ -72,7 +72,7 @@ func (s *Store) join(ctx context.Context, items []corastream.Item, fits func(now
 			joined = append(joined, corastream.Item{ID: it.rec.ID, Content: it.rec.Content})
 			w.charge(0, len(in.ID)+2*len(in.Content)+8)
 			if w.full() {
-				if err := w.close(&Line{Kind: Content, Items: joined}, nil); err != nil {
+				if err := w.close(&Line{Kind: KindContent, Items: joined}, nil); err != nil {
 					return err
 				}
 				joined = nil
@@ -82,7 +82,7 @@ func (s *Store) join(ctx context.Context, items []corastream.Item, fits func(now
 		if len(joined) == 0 {
 			return nil
 		}
-		return w.close(&Line{Kind: Content, Items: joined}, nil)
+		return w.close(&Line{Kind: KindContent, Items: joined}, nil)
 	})
 }
 

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/corastream/corastream"
@@ -123,7 +124,7 @@ func (w *work) batch(b *corastream.Batch, learn func(corastream.State, corastrea
 	if len(spans) == 0 && len(next) == 0 && !w.any() {
 		return nil // all of it was applied before: not a byte changes
 	}
-	return w.close(&Line{Kind: Events, Spans: spans}, next)
+	return w.close(&Line{Kind: KindEvents, Spans: spans}, next)
 }
 
 // border ends the transaction being filled when the next event might not fit. The first n items, events and requests of
@@ -139,7 +140,7 @@ func (w *work) border(p *plan, b *corastream.Batch, items, events, requests int)
 	if !ok {
 		return nil // not a place to cut; the transaction grows on, and is refused whole should it grow too big
 	}
-	if err := w.close(&Line{Kind: Events, Spans: spans}, next); err != nil {
+	if err := w.close(&Line{Kind: KindEvents, Spans: spans}, next); err != nil {
 		return err
 	}
 	w.reopen()
@@ -212,7 +213,8 @@ func (w *work) close(line *Line, next map[corastream.Partition]int64) error {
 			return fmt.Errorf("shared vector: %w", err)
 		}
 	}
-	for part, to := range next {
+	for _, part := range sortedPartitions(next) {
+		to := next[part]
 		err := w.put(&p, offsetKey(part), 16, func(b []byte) ([]byte, error) { return appendVarint(append(b, recordVersion), to), nil })
 		if err != nil {
 			return err
@@ -296,6 +298,7 @@ func (p *part) fill(t *badger.Txn) error {
 func (s *Store) install(next *snap, w *work) {
 	s.bySeq.grow(next.shared.items)
 	s.pending.Store(next.epoch) // from here on no reader of the old epoch caches what it reads
+	maps.Copy(s.erased, hashes(w.erasures))
 	for _, id := range w.dropped {
 		s.users.remove(id)
 	}

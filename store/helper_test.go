@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/corastream/corastream"
+	"github.com/dgraph-io/badger/v4"
 )
 
 const (
@@ -119,4 +120,11 @@ func mustCommit(t testing.TB, s *Store, b corastream.Batch) corastream.Commit {
 		t.Fatal(err)
 	}
 	return done
+}
+
+// scanValues calls f for every key and value.
+func scanValues(sn *snap, f func(key, value []byte)) error {
+	return scan(sn.txn, nil, nil, func(key []byte, it *badger.Item) (bool, error) {
+		return true, it.Value(func(v []byte) error { f(key, v); return nil })
+	})
 }

@@ -16,31 +16,33 @@ type Kind byte
 
 // The kinds of journal lines.
 const (
-	Events  Kind = 1 // a batch: the spans it covered
-	Content Kind = 2 // a Join: the items and their content
-	Erasure Kind = 3 // a user was erased; the line names nobody
+	KindEvents  Kind = 1 // a batch: the spans it covered
+	KindContent Kind = 2 // a Join: the items and their content
+	KindErasure Kind = 3 // users were erased: their hashes
 )
 
 func (k Kind) String() string {
 	switch k {
-	case Events:
+	case KindEvents:
 		return "events"
-	case Content:
+	case KindContent:
 		return "content"
-	case Erasure:
+	case KindErasure:
 		return "erasure"
 	}
 	return fmt.Sprintf("kind %d", byte(k))
 }
 
 // Line is one transaction of the journal. Applying the lines in the order of Seq to an empty store, each line's spans
-// as one batch (its catalogue records first, then its events), gives an equal Digest.
+// as one batch (its catalogue records first, then its events), Rejoin and EraseAll for the others, gives an equal Digest.
 type Line struct {
 	Seq   uint64
 	Kind  Kind
 	At    time.Time         // wall clock of the commit; no state depends on it
-	Spans []corastream.Span // of Events
-	Items []corastream.Item // of Content: ID and Content alone
+	Spans []corastream.Span // of KindEvents
+	Items []corastream.Item // of KindContent: ID and Content alone
+	// Erasures of KindErasure.
+	Erasures []Erasure
 }
 
 func (l *Line) encode(b []byte) ([]byte, error) {
@@ -57,6 +59,10 @@ func (l *Line) encode(b []byte) ([]byte, error) {
 		if b, err = appendContent(appendString(b, it.ID), it.Content); err != nil {
 			return nil, fmt.Errorf("item %q: %w", it.ID, err)
 		}
+	}
+	b = appendUvarint(b, uint64(len(l.Erasures)))
+	for _, e := range l.Erasures {
+		b = appendVarint(append(b, e.User[:]...), nanos(e.At))
 	}
 	return b, nil
 }
@@ -89,6 +95,13 @@ func decodeLine(key, value []byte) (l Line, err error) {
 		for i := range l.Items {
 			l.Items[i].ID = r.string()
 			l.Items[i].Content = r.content()
+		}
+	}
+	if n := r.count(33); n > 0 {
+		l.Erasures = make([]Erasure, n)
+		for i := range l.Erasures {
+			copy(l.Erasures[i].User[:], r.take(32))
+			l.Erasures[i].At = timeOf(r.varint())
 		}
 	}
 	return l, r.done(key)

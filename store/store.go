@@ -32,10 +32,11 @@ type Store struct {
 	db    *badger.DB
 	guard guard
 
-	writer  sync.Mutex // Commit, Join, Settle, ...: one transaction at a time
-	failed  error      // under writer
-	arena   arena      // under writer
-	sweep   sweeper    // under writer
+	writer  sync.Mutex         // Commit, Join, Settle, ...: one transaction at a time
+	failed  error              // under writer
+	arena   arena              // under writer
+	sweep   sweeper            // under writer
+	erased  map[[32]byte]int64 // under writer
 	pending atomic.Uint64
 
 	snapMu  sync.Mutex
@@ -116,6 +117,9 @@ func (s *Store) load() error {
 	}
 	if err == nil {
 		err = s.queue.load(txn)
+	}
+	if err == nil {
+		err = s.loadErased(txn)
 	}
 	if err != nil {
 		txn.Discard()

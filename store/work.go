@@ -37,6 +37,7 @@ type work struct {
 	changes    changes // of the queues
 
 	dropped      []string // users that are gone
+	erasures     []Erasure
 	writtenUsers []*userWork
 	writtenItems []*itemWork
 }
@@ -51,6 +52,7 @@ type userWork struct {
 	owedAt int64    // the time in the debt key that the disk will hold before this part
 	owed   bool     // whether there is such a key
 	pends  bool     // rec.debt.pend is our own copy
+	erased int64    // events appended until then are not to be learnt
 	paid   bool     // the debt changed though nothing was learnt, in this part
 	listed bool     // in out.Users
 
@@ -127,7 +129,7 @@ func (w *work) user(id string) (*userWork, error) {
 		if err != nil {
 			return nil, err
 		}
-		u = &userWork{base: base}
+		u = &userWork{base: base, erased: w.s.erasedAt(id)}
 		if base != nil {
 			c := *base
 			c.Embedding = cloneEmbedding(&base.Embedding)
@@ -229,7 +231,8 @@ func (w *work) settle() {
 	w.recent, w.floats = w.recent[:0], 0
 }
 
-// event applies one event that is new by its offset. It is dropped (false) when its user has sent its id before.
+// event applies one event that is new by its offset. It is dropped (false) when its user has sent
+// its id before, or was erased after it.
 func (w *work) event(ev corastream.Event, learn func(corastream.State, corastream.Event) error) (bool, error) {
 	at := nanos(ev.Appended)
 	if at == noTime {
@@ -238,6 +241,9 @@ func (w *work) event(ev corastream.Event, learn func(corastream.State, corastrea
 	u, err := w.user(ev.User)
 	if err != nil {
 		return false, err
+	}
+	if u.erased != noTime && at <= u.erased {
+		return false, nil
 	}
 	var hash uint64
 	if w.s.cfg.DedupeHorizon > 0 && ev.ID != "" {

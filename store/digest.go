@@ -1,0 +1,69 @@
+package store
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"slices"
+
+	"github.com/corastream/corastream"
+)
+
+// Digest is the SHA-256 of the state in a form that depends on nothing but the state: the shared vector, every user with
+// history and ids, every item with content, the next offsets; each in key order. What is owed, the journal, the metadata
+// and the way records lie on the disk are left out. Equal events in equal order give equal digests, however they were
+// batched and however often the process was killed.
+func (s *Store) Digest() (string, error) {
+	sn, err := s.acquire()
+	if err != nil {
+		return "", err
+	}
+	defer sn.release()
+	h := sha256.New()
+	b := append([]byte("corastream state 1\n"), pShared)
+	b = appendEmbedding(b, &sn.shared.Embedding)
+	b = appendUvarint(appendVarint(b, sn.shared.clock), uint64(sn.shared.items))
+	h.Write(b)
+	if err := s.eachUser(sn, func(u *userRec) bool { b = u.canonical(b[:0]); h.Write(b); return true }); err != nil {
+		return "", err
+	}
+	err = eachItem(sn, func(it *itemRec) bool {
+		b = appendString(append(b[:0], pItem), it.ID)
+		b, _ = it.encode(b) // can not fail: the content comes from the disk
+		h.Write(b)
+		return true
+	})
+	if err != nil {
+		return "", err
+	}
+	for _, p := range sortedPartitions(sn.offsets) {
+		b = appendUvarint(appendString(append(b[:0], pOffset), p.Topic), uint64(uint32(p.ID)))
+		h.Write(appendVarint(b, sn.offsets[p]))
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// canonical appends the user in one piece, without the debt.
+func (u *userRec) canonical(b []byte) []byte {
+	b = appendString(append(b, pUser), u.ID)
+	b = appendEmbedding(b, &u.Embedding)
+	b = appendUvarints(b, u.total, uint64(len(u.History)))
+	b = appendInteractions(b, u.History)
+	b = appendVarint(b, u.last)
+	b = appendUvarint(b, uint64(len(u.ids)))
+	for _, id := range u.ids {
+		b = appendVarint(appendU64(b, id.hash), id.at)
+	}
+	return b
+}
+
+func sortedPartitions(m map[corastream.Partition]int64) []corastream.Partition {
+	out := make([]corastream.Partition, 0, len(m))
+	for p := range m {
+		out = append(out, p)
+	}
+	slices.SortFunc(out, func(a, b corastream.Partition) int {
+		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.ID, b.ID))
+	})
+	return out
+}
