@@ -101,6 +101,7 @@ type feed struct {
 	end    int64 // of the partition, as last seen; -1 before
 	read   int64 // the offset after the last block queued
 	caught bool  // read to the end, and the connection is well
+	lost   bool  // the last read failed
 }
 
 // run reads until its context ends or the partition can not be read.
@@ -114,8 +115,10 @@ func (f *feed) run(ctx context.Context) {
 			return
 		}
 		c, err := f.tail.read(ctx, pollWait)
-		if err == nil && (c.to > c.from || fails > 0) {
-			f.s.recovered(f, fails)
+		if err == nil {
+			if fails > 0 {
+				f.s.recovered(f)
+			}
 			fails, corrupt = 0, 0
 		}
 		if err == nil && c.to > c.from {
@@ -138,7 +141,7 @@ func (f *feed) run(ctx context.Context) {
 			return
 		}
 		fails++
-		f.s.trouble(f, fails, err)
+		f.s.trouble(f, err)
 		if pause(ctx, fails) != nil {
 			return
 		}

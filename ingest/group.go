@@ -16,7 +16,7 @@ import (
 
 const (
 	heartbeat      = 500 * time.Millisecond
-	sessionTimeout = 10 * time.Second
+	sessionTimeout = 6 * time.Second  // the least that brokers allow: so long a killed member holds the next one up
 	refreshEvery   = 10 * time.Second // how soon a partition that was added is found
 )
 

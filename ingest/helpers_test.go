@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -284,4 +286,13 @@ func until(t *testing.T, what string, ok func() bool) {
 			t.Fatalf("gave up waiting: %s", what)
 		}
 	}
+}
+
+func portOf(t *testing.T, addr string) int {
+	t.Helper()
+	_, port, err := net.SplitHostPort(addr)
+	must(t, err)
+	n, err := strconv.Atoi(port)
+	must(t, err)
+	return n
 }

@@ -188,18 +188,7 @@ func (s *Sink) buryLarge(ctx context.Context, m kafka.Message) error {
 
 func tooLargeToWrite(err error) bool {
 	var m kafka.MessageTooLargeError
-	if errors.Is(err, kafka.MessageSizeTooLarge) || errors.As(err, &m) {
-		return true
-	}
-	var each kafka.WriteErrors
-	if errors.As(err, &each) {
-		for _, e := range each {
-			if errors.Is(e, kafka.MessageSizeTooLarge) {
-				return true
-			}
-		}
-	}
-	return false
+	return errors.Is(err, kafka.MessageSizeTooLarge) || errors.As(err, &m)
 }
 
 // DecodeLetter reads a record of the dead-letters topic.

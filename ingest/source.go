@@ -170,20 +170,26 @@ func (s *Source) idle(f *feed, end int64) {
 	}
 }
 
-// trouble notes a failed read and logs the first of a row.
-func (s *Source) trouble(f *feed, fails int, err error) {
+// trouble notes a failed read. An outage shows on every partition; it is logged for the first one.
+func (s *Source) trouble(f *feed, err error) {
 	s.mu.Lock()
-	f.caught, f.end = false, -1
+	first := !slices.ContainsFunc(s.feeds, func(f *feed) bool { return f.lost })
+	f.lost, f.caught, f.end = true, false, -1
 	s.mu.Unlock()
-	if fails == 1 {
+	if first {
 		s.hooks.Log.Warn().Err(err).Str("topic", f.part.Topic).Int32("partition", f.part.ID).Msg("reading stopped; trying again")
 	}
 }
 
-func (s *Source) recovered(f *feed, fails int) {
-	if fails > 0 {
-		s.reconnects.Add(1)
-		s.hooks.Log.Info().Str("topic", f.part.Topic).Int32("partition", f.part.ID).Int("attempts", fails).Msg("reading again")
+// recovered notes a read that went well after failed ones; the last partition to come back is logged.
+func (s *Source) recovered(f *feed) {
+	s.reconnects.Add(1)
+	s.mu.Lock()
+	f.lost = false
+	last := !slices.ContainsFunc(s.feeds, func(f *feed) bool { return f.lost })
+	s.mu.Unlock()
+	if last {
+		s.hooks.Log.Info().Str("topic", f.part.Topic).Int32("partition", f.part.ID).Msg("reading again")
 	}
 }
 

@@ -65,16 +65,29 @@ func (w *writer) chunk(ctx context.Context, msgs []kafka.Message) error {
 			return context.Cause(ctx)
 		}
 		if !retryable(err) {
-			return fmt.Errorf("write to %s: %w", msgs[0].Topic, err)
+			return fmt.Errorf("write to %s: %w", msgs[0].Topic, oneOf(err))
 		}
 		msgs = unwritten(msgs, err)
 		if fails++; fails == 1 {
-			w.log.Warn().Err(err).Str("topic", msgs[0].Topic).Int("records", len(msgs)).Msg("writing stopped; trying again")
+			w.log.Warn().Err(oneOf(err)).Str("topic", msgs[0].Topic).Int("records", len(msgs)).Msg("writing stopped; trying again")
 		}
 		if err := pause(ctx, fails); err != nil {
 			return err
 		}
 	}
+}
+
+// oneOf is the first error of many: kafka-go lists one per record.
+func oneOf(err error) error {
+	var each kafka.WriteErrors
+	if errors.As(err, &each) {
+		for _, e := range each {
+			if e != nil {
+				return e
+			}
+		}
+	}
+	return err
 }
 
 // unwritten is what must be sent again.

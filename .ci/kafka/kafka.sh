@@ -96,7 +96,8 @@ start() {
   echo $! > "$pidfile"
   for _ in $(seq 1 300); do
     if grep -q 'Kafka Server started' "$log"; then say "started on $address, pid $(cat "$pidfile")"; echo "$address"; return; fi
-    running || { tail -n 20 "$log" >&2; rm -f "$pidfile"; die "the broker ended; see $log"; }
+    # Not running(): between fork and exec the process does not look like a broker yet.
+    kill -0 "$(cat "$pidfile")" 2>/dev/null || { tail -n 20 "$log" >&2; rm -f "$pidfile"; die "the broker ended; see $log"; }
     sleep 0.2
   done
   tail -n 20 "$log" >&2
