@@ -63,7 +63,7 @@ func (r *runner) snapshots(ctx context.Context) (*snapshots, error) {
 		}
 	}
 	s := &snapshots{}
-	walk := func(events []corastream.Event, to *[]row) error {
+	walk := func(events []corastream.Event, to *[]row, limit int) error {
 		for i, ev := range events {
 			it, err := mem.Item(ev.Item)
 			if err != nil {
@@ -76,7 +76,9 @@ func (r *runner) snapshots(ctx context.Context) (*snapshots, error) {
 				if err != nil {
 					return fmt.Errorf("cf: event %d of user %q: %w", i, ev.User, err)
 				}
-				*to = append(*to, x)
+				if *to = append(*to, x); len(*to) >= 2*limit { // a long log shall not be held in memory
+					*to = newest(*to, limit)
+				}
 			}
 			if err := mem.Apply(cf, ev); err != nil {
 				return fmt.Errorf("cf: event %d of user %q: %w", i, ev.User, err)
@@ -85,16 +87,16 @@ func (r *runner) snapshots(ctx context.Context) (*snapshots, error) {
 				return err
 			}
 		}
-		*to = newest(*to, r.cfg.Rows)
+		*to = newest(*to, limit)
 		return nil
 	}
-	if err := walk(log[warm:held], &s.train); err != nil {
+	if err := walk(log[warm:held], &s.train, r.cfg.Rows); err != nil {
 		return nil, err
 	}
-	if err := walk(log[held:], &s.holdout); err != nil {
+	if err := walk(log[held:], &s.holdout, r.cfg.Judges); err != nil {
 		return nil, err
 	}
-	return s, walk(r.data.Valid, &s.valid)
+	return s, walk(r.data.Valid, &s.valid, r.cfg.Rows)
 }
 
 // newest keeps the last n rows, without holding on to the others' memory.

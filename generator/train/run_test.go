@@ -18,7 +18,7 @@ import (
 func TestTrainingReadsContentThroughTheLLM(t *testing.T) {
 	for _, kind := range []string{generator.KindMLP, generator.KindQFormer} {
 		t.Run(kind, func(t *testing.T) {
-			data, llm := world(1, 60, 80, 6000)
+			data, llm := world(1, 60, 80, 4500)
 			cfg := testConfig()
 			cfg.Spec.Kind = kind
 			ckpt, report, err := Run(t.Context(), cfg, data, depsFor(llm), nil)
