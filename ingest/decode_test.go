@@ -1,0 +1,359 @@
+package ingest
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/corastream/corastream"
+)
+
+var recordTime = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+
+func decodeOne(cfg Config, topic, key, value string, headers ...Header) corastream.Batch {
+	var b corastream.Batch
+	r := Record{Pos: corastream.Position{Topic: topic, Partition: 1, Offset: 5}, Headers: headers, Time: recordTime, Covers: 1}
+	if key != "" {
+		r.Key = []byte(key)
+	}
+	if value != "" {
+		r.Value = []byte(value)
+	}
+	NewDecoder(cfg).Decode(&b, r, r.Time)
+	return b
+}
+
+// ev is an event as decodeOne makes it from a record without a time of its own.
+func ev(change func(*corastream.Event)) corastream.Event {
+	e := corastream.Event{Pos: corastream.Position{Topic: "corastream.interactions", Partition: 1, Offset: 5}, User: "u", Item: "i",
+		Kind: "click", Label: 1, Weight: 1, Implicit: true, Time: recordTime, Appended: recordTime}
+	if change != nil {
+		change(&e)
+	}
+	return e
+}
+
+func TestDialectsOfEvents(t *testing.T) {
+	at := time.Date(1997, 12, 4, 15, 55, 49, 0, time.UTC)
+	rating := func(label float32) func(*corastream.Event) {
+		return func(e *corastream.Event) { e.Kind, e.Label, e.Implicit = "rating", label, false }
+	}
+	when := func(e *corastream.Event) { e.Time = at }
+	ce := []Header{{"ce_specversion", []byte("1.0")}, {"ce_id", []byte("7")}, {"ce_source", []byte("/web")},
+		{"ce_type", []byte("com.example.like")}, {"ce_time", []byte("1997-12-04T15:55:49Z")}, {"content-type", []byte("application/json")}}
+	like := func(e *corastream.Event) {
+		e.Kind, e.Implicit, e.ID, e.Time = "like", false, "/web#7", at
+	}
+	shown := func(item string, click bool, id string) corastream.Event {
+		return ev(func(e *corastream.Event) {
+			e.Item, e.ID, e.Implicit, e.Kind, e.Label = item, id, false, "impression", 0
+			if click {
+				e.Kind, e.Label = "click", 1
+			}
+		})
+	}
+	for name, c := range map[string]struct {
+		value   string
+		headers []Header
+		want    []corastream.Event
+	}{
+		"snake":            {`{"user_id":"u","item_id":"i"}`, nil, []corastream.Event{ev(nil)}},
+		"camel":            {`{"userId":"u","itemId":"i","eventType":"click"}`, nil, []corastream.Event{ev(nil)}},
+		"pascal":           {`{"UserId":"u","ItemId":"i"}`, nil, []corastream.Event{ev(nil)}},
+		"kebab":            {`{"user-id":"u","item-id":"i"}`, nil, []corastream.Event{ev(nil)}},
+		"spaces":           {" \n{ \"user_id\" : \"u\" ,\t\"item_id\" :\r\n\"i\" , \"x\" : { \"user_id\" : \"no\" } } ", nil, []corastream.Event{ev(nil)}},
+		"escapes":          {`{"user_\u0069d":"\u0075","item_id":"i","z":"}\"]"}`, nil, []corastream.Event{ev(nil)}},
+		"integer ids":      {`{"user_id":12345678901234567890,"item_id":-7}`, nil, []corastream.Event{ev(func(e *corastream.Event) { e.User, e.Item = "12345678901234567890", "-7" })}},
+		"other alphabets":  {`{"user_id":"ユーザー","item_id":"фильм 😀"}`, nil, []corastream.Event{ev(func(e *corastream.Event) { e.User, e.Item = "ユーザー", "фильм 😀" })}},
+		"same field twice": {`{"user_id":"u","user":"u","item_id":"i"}`, nil, []corastream.Event{ev(nil)}},
+		"gorse": {`{"FeedbackType":"star","UserId":"u","ItemId":"i","Value":0,"Timestamp":"1997-12-04T15:55:49Z","Labels":null,"Comment":""}`, nil,
+			[]corastream.Event{ev(func(e *corastream.Event) { e.Kind, e.Time = "star", at })}},
+		"gorse rating":      {`{"FeedbackType":"rating","UserId":"u","ItemId":"i","Value":4.5,"Timestamp":"0001-01-01T00:00:00Z"}`, nil, []corastream.Event{ev(rating(1))}},
+		"rating below":      {`{"user_id":"u","item_id":"i","rating":3.9}`, nil, []corastream.Event{ev(rating(0))}},
+		"rating at":         {`{"user_id":"u","item_id":"i","rating":"4"}`, nil, []corastream.Event{ev(rating(1))}},
+		"label":             {`{"user_id":"u","item_id":"i","label":0.25}`, nil, []corastream.Event{ev(func(e *corastream.Event) { e.Kind, e.Label, e.Implicit = "label", .25, false })}},
+		"label true":        {`{"user_id":"u","item_id":"i","label":true,"type":"viewed"}`, nil, []corastream.Event{ev(func(e *corastream.Event) { e.Kind, e.Implicit = "viewed", false })}},
+		"label over rating": {`{"user_id":"u","item_id":"i","label":0,"rating":5,"type":"rating"}`, nil, []corastream.Event{ev(rating(0))}},
+		"unix seconds":      {`{"user_id":"u","item_id":"i","timestamp":881250949}`, nil, []corastream.Event{ev(when)}},
+		"unix ms":           {`{"user_id":"u","item_id":"i","ts":881250949000}`, nil, []corastream.Event{ev(when)}},
+		"unix text":         {`{"user_id":"u","item_id":"i","timestamp":"881250949"}`, nil, []corastream.Event{ev(when)}},
+		"unix float":        {`{"user_id":"u","item_id":"i","timestamp":881250949.25}`, nil, []corastream.Event{ev(func(e *corastream.Event) { e.Time = at.Add(250 * time.Millisecond) })}},
+		"rfc 3339":          {`{"user_id":"u","item_id":"i","timestamp":"1997-12-04T17:55:49+02:00"}`, nil, []corastream.Event{ev(when)}},
+		"plain date":        {`{"user_id":"u","item_id":"i","timestamp":"1997-12-04 15:55:49"}`, nil, []corastream.Event{ev(when)}},
+		"null time":         {`{"user_id":"u","item_id":"i","timestamp":null,"type":null}`, nil, []corastream.Event{ev(nil)}},
+		"array": {`[{"user_id":"u","item_id":"i"},{"user_id":"u","item_id":"i","rating":5}]`, nil,
+			[]corastream.Event{ev(nil), ev(rating(1))}},
+		"cloudevents binary":          {`{"user_id":"u","item_id":"i"}`, ce, []corastream.Event{ev(like)}},
+		"cloudevents structured":      {`{"specversion":"1.0","id":"7","source":"/web","type":"like","time":"1997-12-04T15:55:49Z","data":{"userId":"u","itemId":"i"}}`, nil, []corastream.Event{ev(like)}},
+		"cloudevents base64":          {`{"specversion":"1.0","id":"7","source":"/web","type":"like","time":"1997-12-04T15:55:49Z","data_base64":"eyJ1c2VyIjoidSIsIml0ZW0iOiJpIn0="}`, nil, []corastream.Event{ev(like)}},
+		"the data's type goes first":  {`{"user_id":"u","item_id":"i","type":"click"}`, ce, []corastream.Event{ev(func(e *corastream.Event) { e.ID, e.Time = "/web#7", at })}},
+		"headers without specversion": {`{"user_id":"u","item_id":"i"}`, ce[1:], []corastream.Event{ev(nil)}},
+		"impression":                  {`{"user_id":"u","type":"impression","items":["a","b",3],"clicked":["b"]}`, nil, []corastream.Event{shown("a", false, ""), shown("b", true, ""), shown("3", false, "")}},
+		"impression of objects":       {`{"user_id":"u","items":[{"item_id":"a","clicked":true},{"id":"b"}],"id":"x"}`, nil, []corastream.Event{shown("a", true, "x#a"), shown("b", false, "x#b")}},
+		"clicked outside":             {`{"user_id":"u","items":["a","a"],"clicked":"z"}`, nil, []corastream.Event{shown("a", false, ""), shown("z", true, "")}},
+		"all kinds of other members":  {`{"user_id":"u","a":[1,[2,{"b":"]"}]],"item_id":"i","c":-1.5e3,"d":true}`, nil, []corastream.Event{ev(nil)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := decodeOne(Default(), "corastream.interactions", "ignored", c.value, c.headers...)
+			if len(b.Bad) > 0 {
+				t.Fatalf("dead letters: %+v", b.Bad)
+			}
+			if !reflect.DeepEqual(b.Events, c.want) {
+				t.Errorf("\n got %+v\nwant %+v", b.Events, c.want)
+			}
+		})
+	}
+}
+
+func TestBadRecordsBecomeDeadLetters(t *testing.T) {
+	long := strings.Repeat("x", 300)
+	for name, c := range map[string]struct{ topic, key, value, reason, detail string }{
+		"not json":            {"interactions", "", `{"user_id":"u"`, ReasonJSON, "unexpected end"},
+		"text":                {"interactions", "", `hello`, ReasonJSON, ""},
+		"number":              {"interactions", "", `42`, ReasonJSON, "object or array"},
+		"nested array":        {"interactions", "", `[[]]`, ReasonJSON, "objects only"},
+		"two documents":       {"interactions", "", `{} {}`, ReasonJSON, ""},
+		"empty":               {"interactions", "k", ``, ReasonEmpty, ""},
+		"empty array":         {"interactions", "", `[]`, ReasonEmpty, ""},
+		"confluent":           {"interactions", "", "\x00\x00\x00\x00\x07{}", ReasonSchemaRegistry, "schema registry"},
+		"no user":             {"interactions", "u", `{"item_id":"i"}`, ReasonNoUser, ""},
+		"null user":           {"interactions", "", `{"user_id":null,"item_id":"i"}`, ReasonNoUser, ""},
+		"blank user":          {"interactions", "", `{"user_id":"","item_id":"i"}`, ReasonNoUser, ""},
+		"no item":             {"interactions", "", `{"user_id":"u"}`, ReasonNoItem, ""},
+		"object as user":      {"interactions", "", `{"user_id":{"id":1},"item_id":"i"}`, ReasonType, "user_id"},
+		"float as user":       {"interactions", "", `{"user_id":1.5,"item_id":"i"}`, ReasonType, "user_id"},
+		"bool as item":        {"interactions", "", `{"user_id":"u","item_id":true}`, ReasonType, "item_id"},
+		"long id":             {"interactions", "", `{"user_id":"` + long + `","item_id":"i"}`, ReasonID, "max_id_bytes=256"},
+		"long number":         {"interactions", "", `{"user_id":1` + strings.Repeat("0", 300) + `,"item_id":"i"}`, ReasonID, "max_id_bytes"},
+		"control character":   {"interactions", "", `{"user_id":"a\u0000b","item_id":"i"}`, ReasonID, "control"},
+		"escape sequence":     {"interactions", "", `{"user_id":"u","item_id":"\u001b[31m"}`, ReasonID, "control"},
+		"lone surrogate":      {"interactions", "", `{"user_id":"\ud800","item_id":"i"}`, ReasonID, ""},
+		"not utf-8":           {"interactions", "", "{\"user_id\":\"\xff\xfe\",\"item_id\":\"i\"}", ReasonID, "UTF-8"},
+		"two users":           {"interactions", "", `{"user_id":"u","userId":"v","item_id":"i"}`, ReasonAmbiguous, "user_id"},
+		"unknown kind":        {"interactions", "", `{"user_id":"u","item_id":"i","type":"hover"}`, ReasonKind, "hover"},
+		"kind is a number":    {"interactions", "", `{"user_id":"u","item_id":"i","type":1}`, ReasonType, "type"},
+		"nan":                 {"interactions", "", `{"user_id":"u","item_id":"i","rating":NaN}`, ReasonNaN, ""},
+		"infinity":            {"interactions", "", `{"user_id":"u","item_id":"i","rating":-Infinity}`, ReasonNaN, ""},
+		"nan as text":         {"interactions", "", `{"user_id":"u","item_id":"i","rating":"NaN"}`, ReasonNaN, ""},
+		"overflow":            {"interactions", "", `{"user_id":"u","item_id":"i","label":1e999}`, ReasonNaN, ""},
+		"the word nan":        {"interactions", "", `{"user_id":"NaN","item_id":}`, ReasonJSON, ""},
+		"label too high":      {"interactions", "", `{"user_id":"u","item_id":"i","label":1.01}`, ReasonLabel, "1.01"},
+		"rating missing":      {"interactions", "", `{"user_id":"u","item_id":"i","type":"rating"}`, ReasonLabel, ""},
+		"rating is text":      {"interactions", "", `{"user_id":"u","item_id":"i","rating":"good"}`, ReasonType, "good"},
+		"bad time":            {"interactions", "", `{"user_id":"u","item_id":"i","timestamp":"yesterday"}`, ReasonTime, "yesterday"},
+		"microseconds":        {"interactions", "", `{"user_id":"u","item_id":"i","timestamp":1763895600000000}`, ReasonTime, ""},
+		"future":              {"interactions", "", `{"user_id":"u","item_id":"i","timestamp":"2026-11-23T12:05:01Z"}`, ReasonFuture, "max_ahead=5m"},
+		"far future":          {"interactions", "", `{"user_id":"u","item_id":"i","timestamp":"9999-12-31T23:59:59Z"}`, ReasonFuture, ""},
+		"impression of none":  {"interactions", "", `{"user_id":"u","items":[]}`, ReasonNoItem, ""},
+		"impression, no list": {"interactions", "", `{"user_id":"u","items":"a"}`, ReasonType, "items"},
+		"impression, bad id":  {"interactions", "", `{"user_id":"u","items":["a",{}]}`, ReasonNoItem, ""},
+		"impression, clicked": {"interactions", "", `{"user_id":"u","items":[{"id":"a","clicked":"maybe"}]}`, ReasonType, "maybe"},
+		"ce without data":     {"interactions", "", `{"specversion":"1.0","id":"1","source":"s","type":"click"}`, ReasonJSON, "data"},
+		"ce bad base64":       {"interactions", "", `{"specversion":"1.0","id":"1","source":"s","data_base64":"!"}`, ReasonJSON, "base64"},
+		"item without id":     {"items", "", `{"title":"x"}`, ReasonNoItem, ""},
+		"item without title":  {"items", "", `{"item_id":"i"}`, ReasonTitle, "missing"},
+		"item, blank title":   {"items", "", `{"item_id":"i","title":" "}`, ReasonTitle, "blank"},
+		"item, long title":    {"items", "", `{"item_id":"i","title":"` + strings.Repeat("x", 5000) + `"}`, ReasonTitle, "max_text_bytes"},
+		"item, long field":    {"items", "", `{"item_id":"i","title":"t","plot":"` + strings.Repeat("x", 5000) + `"}`, ReasonFields, "plot"},
+		"item, title type":    {"items", "", `{"item_id":"i","title":["t"]}`, ReasonType, "title"},
+		"item, available":     {"items", "", `{"item_id":"i","title":"t","available":"yes"}`, ReasonType, "available"},
+		"tombstone of none":   {"items", "", ``, ReasonNoItem, "key"},
+		"tombstone, bad key":  {"items", "a\nb", ``, ReasonID, "key"},
+		"request, no user":    {"requests", "u", `{"n":3}`, ReasonNoUser, ""},
+		"request, n":          {"requests", "", `{"user_id":"u","n":-1}`, ReasonType, "n is not"},
+		"request, n text":     {"requests", "", `{"user_id":"u","n":"many"}`, ReasonType, "n is not"},
+		"request, n huge":     {"requests", "", `{"user_id":"u","n":1e300}`, ReasonType, "n is not"},
+		"request, list":       {"requests", "", `{"user_id":"u","exclude":"a"}`, ReasonType, "exclude"},
+		"request, empty id":   {"requests", "", `{"user_id":"u","candidates":["a",""]}`, ReasonNoItem, "candidates"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := decodeOne(Default(), "corastream."+c.topic, c.key, c.value)
+			if len(b.Bad) != 1 || len(b.Events)+len(b.Items)+len(b.Requests) != 0 {
+				t.Fatalf("got %+v", b)
+			}
+			l := b.Bad[0]
+			if l.Reason != c.reason || !strings.Contains(l.Detail, c.detail) {
+				t.Errorf("reason %q, detail %q", l.Reason, l.Detail)
+			}
+			if string(l.Value) != strings.TrimSpace(c.value) && !strings.Contains(c.value, string(l.Value)) || string(l.Key) != c.key ||
+				l.Pos != (corastream.Position{Topic: "corastream." + c.topic, Partition: 1, Offset: 5}) {
+				t.Errorf("letter %+v", l)
+			}
+		})
+	}
+}
+
+func TestOneBadElementLeavesTheOthers(t *testing.T) {
+	b := decodeOne(Default(), "corastream.interactions", "k", `[{"user_id":"u","item_id":"i"}, {"user_id":"v"} ,7,{"user_id":"u","item_id":"i","rating":1}]`)
+	if len(b.Events) != 2 || len(b.Bad) != 2 {
+		t.Fatalf("got %+v", b)
+	}
+	if string(b.Bad[0].Value) != `{"user_id":"v"}` || b.Bad[0].Reason != ReasonNoItem || string(b.Bad[1].Value) != "7" {
+		t.Errorf("letters %+v", b.Bad)
+	}
+}
+
+func TestLimitsAreKept(t *testing.T) {
+	cfg := Default()
+	cfg.MaxArray = 3
+	four := `[` + strings.Repeat(`{"user_id":"u","item_id":"i"},`, 3) + `{"user_id":"u","item_id":"last"}]`
+	b := decodeOne(cfg, cfg.Topics.Interactions, "", four)
+	if len(b.Events) != 3 || len(b.Bad) != 1 || b.Bad[0].Reason != ReasonTooMany {
+		t.Errorf("array: %d events, letters %+v", len(b.Events), b.Bad)
+	}
+	for _, v := range []string{`{"user_id":"u","items":["a","b","c","d"]}`, `{"user_id":"u","items":["a"],"clicked":["a","b","c","d"]}`} {
+		b = decodeOne(cfg, cfg.Topics.Interactions, "", v)
+		if len(b.Events) != 0 || len(b.Bad) != 1 || b.Bad[0].Reason != ReasonTooMany {
+			t.Errorf("%s: %+v", v, b)
+		}
+	}
+	var many strings.Builder
+	for i := range 65 {
+		fmt.Fprintf(&many, `,"f%d":1`, i)
+	}
+	b = decodeOne(cfg, cfg.Topics.Items, "", `{"item_id":"i","title":"t"`+many.String()+`}`)
+	if len(b.Bad) != 1 || b.Bad[0].Reason != ReasonFields {
+		t.Errorf("fields: %+v", b)
+	}
+	cfg.MaxAge = 24 * time.Hour
+	b = decodeOne(cfg, cfg.Topics.Interactions, "", `{"user_id":"u","item_id":"i","timestamp":"2026-11-22T11:59:59Z"}`)
+	if len(b.Bad) != 1 || b.Bad[0].Reason != ReasonOld {
+		t.Errorf("age: %+v", b)
+	}
+	cfg.DefaultKind = ""
+	b = decodeOne(cfg, cfg.Topics.Interactions, "", `{"user_id":"u","item_id":"i"}`)
+	if len(b.Bad) != 1 || b.Bad[0].Reason != ReasonKind {
+		t.Errorf("kind: %+v", b)
+	}
+}
+
+func TestCatalogueRecords(t *testing.T) {
+	for name, c := range map[string]struct {
+		key, value string
+		want       corastream.Item
+	}{
+		"plain": {"", `{"item_id":"i","title":"Heat","year":1995,"genres":["Crime","Drama"],"hd":true,"deep":{"x":1},"none":null}`,
+			corastream.Item{ID: "i", Title: "Heat", Fields: map[string]string{"year": "1995", "genres": "Crime, Drama", "hd": "true"}}},
+		"nested fields": {"", `{"itemId":"i","name":"Heat","fields":{"year":"1995"}}`, corastream.Item{ID: "i", Title: "Heat", Fields: map[string]string{"year": "1995"}}},
+		"key as id":     {"i9", `{"title":"Heat"}`, corastream.Item{ID: "i9", Title: "Heat"}},
+		"withdrawn":     {"", `{"id":7,"withdrawn":true}`, corastream.Item{ID: "7", Withdrawn: true}},
+		"unavailable":   {"", `{"item_id":"i","title":"t","available":false}`, corastream.Item{ID: "i", Title: "t", Withdrawn: true}},
+		"available":     {"", `{"item_id":"i","title":"t","available":true,"withdrawn":false}`, corastream.Item{ID: "i", Title: "t"}},
+		"gorse":         {"", `{"ItemId":"i","IsHidden":true,"Categories":["film"],"Comment":"Heat"}`, corastream.Item{ID: "i", Title: "Heat", Withdrawn: true, Fields: map[string]string{"Categories": "film"}}},
+		"tombstone":     {"i", "", corastream.Item{ID: "i", Withdrawn: true, Removed: true}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := decodeOne(Default(), "corastream.items", c.key, c.value)
+			if len(b.Items) != 1 || !reflect.DeepEqual(b.Items[0], c.want) {
+				t.Errorf("got %+v", b)
+			}
+		})
+	}
+}
+
+func TestCountersTellDialectsAndReasonsApart(t *testing.T) {
+	d := NewDecoder(Default())
+	var b corastream.Batch
+	for _, v := range []string{`{"user_id":"u","item_id":"i"}`, `{"user_id":"u","item_id":"i","timestamp":881250949}`,
+		`{"FeedbackType":"star","UserId":"u","ItemId":"i"}`, `{"specversion":"1.0","data":{"user_id":"u","item_id":"i"}}`, `{}`, `x`} {
+		d.Decode(&b, Record{Pos: corastream.Position{Topic: "corastream.interactions"}, Value: []byte(v), Time: recordTime}, recordTime)
+	}
+	if got := d.Counts.Dialects(); got[DialectFlat] != 2 || got[DialectGorse] != 1 || got[DialectCEStructured] != 1 || got[DialectCEBinary] != 0 || len(got) != 4 {
+		t.Errorf("dialects %v", got)
+	}
+	if got := d.Counts.Letters(); got[ReasonNoUser] != 1 || got[ReasonJSON] != 1 || len(got) != len(reasons) {
+		t.Errorf("letters %v", got)
+	}
+	if n := d.Counts.NoTime(); n != 3 {
+		t.Errorf("%d events without a time", n)
+	}
+}
+
+// FuzzDecode holds decoding to what a batch promises: everything comes to something, ids are clean, numbers finite, and
+// the same record gives the same again.
+func FuzzDecode(f *testing.F) {
+	for _, v := range []string{`{"user_id":"u","item_id":"i","rating":4}`, `[{"user_id":"u","items":["a",{"id":"b","clicked":true}],"clicked":["c"]}]`,
+		`{"FeedbackType":"star","UserId":"u","ItemId":"i","Timestamp":"2020-01-01T00:00:00Z"}`, `{"specversion":"1.0","id":"7","source":"s","type":"like","data":{"user":"u","item":"i"}}`,
+		`{"item_id":"i","title":"t","year":1995,"fields":{"a":[1,"b",[2]]},"available":false}`, `{"user_id":"u","n":3,"exclude":["a"],"candidates":[1]}`,
+		"\x00\x00\x00\x00\x01", `{"a":"\`, `{"rating":NaN}`, `[[[[`, `{"user_id":"\ud800","item_id":"i","label":1e999,"timestamp":-1e20}`, `{"\u0075ser":"x"}`, ``} {
+		for role := range byte(3) {
+			f.Add([]byte(v), []byte("key"), "like", role)
+		}
+	}
+	cfg := Default()
+	topics := []string{cfg.Topics.Interactions, cfg.Topics.Items, cfg.Topics.Requests}
+	clean := func(t *testing.T, s string, empty bool) {
+		if s == "" && !empty || NewDecoder(cfg).checkID("id", s) != nil && !strings.Contains(s, "#") {
+			t.Fatalf("id %q", s)
+		}
+	}
+	f.Fuzz(func(t *testing.T, value, key []byte, kind string, role byte) {
+		r := Record{Pos: corastream.Position{Topic: topics[role%3], Offset: 1}, Key: key, Value: value, Time: recordTime, Covers: 1}
+		if role >= 3 {
+			r.Headers = []Header{{"ce_specversion", []byte("1.0")}, {"ce_id", key}, {"ce_type", []byte(kind)}}
+		}
+		var b, again corastream.Batch
+		NewDecoder(cfg).Decode(&b, r, r.Time)
+		NewDecoder(cfg).Decode(&again, r, r.Time)
+		if !reflect.DeepEqual(b, again) {
+			t.Fatalf("not a function: %+v, then %+v", b, again)
+		}
+		if len(b.Events)+len(b.Items)+len(b.Requests)+len(b.Bad) == 0 {
+			t.Fatal("the record vanished")
+		}
+		if !json.Valid(value) && len(value) > 0 && len(b.Bad) != 1 {
+			t.Fatalf("bad JSON gave %+v", b)
+		}
+		for _, e := range b.Events {
+			clean(t, e.User, false)
+			clean(t, e.Item, false)
+			clean(t, e.ID, true)
+			if !(e.Label >= 0 && e.Label <= 1) || !(e.Weight > 0) || e.Time.Sub(recordTime) > cfg.MaxAhead {
+				t.Fatalf("event %+v", e)
+			}
+		}
+		for _, it := range b.Items {
+			clean(t, it.ID, false)
+			if it.Title == "" && !it.Withdrawn || len(it.Fields) > maxFields {
+				t.Fatalf("item %+v", it)
+			}
+		}
+		for _, q := range b.Requests {
+			clean(t, q.User, false)
+			if q.N < 0 || q.N > cfg.MaxArray || len(q.Candidates) > cfg.MaxArray {
+				t.Fatalf("request %+v", q)
+			}
+		}
+	})
+}
+
+func BenchmarkDecode(b *testing.B) {
+	cfg := Default()
+	for name, v := range map[string]string{
+		"flat":       `{"user_id":"u196","item_id":"i242","type":"rating","rating":3,"timestamp":881250949,"id":"e-0000012345"}`,
+		"rfc3339":    `{"user_id":"u196","item_id":"i242","type":"rating","label":1,"timestamp":"1997-12-04T15:55:49Z","id":"e12345"}`,
+		"gorse":      `{"FeedbackType":"star","UserId":"u196","ItemId":"i242","Value":1,"Timestamp":"1997-12-04T15:55:49Z","Labels":null,"Comment":""}`,
+		"structured": `{"specversion":"1.0","id":"7","source":"/web","type":"like","time":"1997-12-04T15:55:49Z","data":{"userId":"u","itemId":"i"}}`,
+		"impression": `{"user_id":"u196","items":["a1","a2","a3","a4","a5","a6","a7","a8","a9","a10"],"clicked":["a3"],"timestamp":881250949}`,
+	} {
+		b.Run(name, func(b *testing.B) {
+			d := NewDecoder(cfg)
+			r := Record{Pos: corastream.Position{Topic: cfg.Topics.Interactions}, Value: []byte(v), Time: recordTime, Covers: 1}
+			batch := corastream.Batch{}
+			n := 0
+			b.ReportAllocs()
+			for b.Loop() {
+				batch.Events = batch.Events[:0]
+				d.Decode(&batch, r, recordTime)
+				n += len(batch.Events)
+			}
+			if len(batch.Bad) > 0 {
+				b.Fatal(batch.Bad[0])
+			}
+			b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "events/s")
+		})
+	}
+}
