@@ -168,10 +168,14 @@ func TestEqualEventsGiveEqualBytesOnEveryCPU(t *testing.T) {
 		w.events[i].Weight = 0.5 + float32(i%4)
 	}
 	for kind, want := range map[string]string{
-		cfstream.Bias: "0894a3f1ccfdfdda", cfstream.MF: "e0695f9e23d79426", cfstream.Hybrid: "f2ac2d7aaff9aee0",
+		cfstream.Bias: "b8c6cec3316c3e12", cfstream.MF: "6b4872fc77466752", cfstream.Hybrid: "bde66e9a8c79f99b",
 	} {
 		s := w.state()
 		m := model(t, kind, func(s *cfstream.Spec) {
+			s.MuRate, s.BiasRate, s.ItemBiasRate, s.BiasDecay = 0.01, 0.1, 0.15, 0.02 // the defaults may change
+			s.ContentRate, s.ContentDecay, s.TasteRate, s.TasteDecay = 0.1, 0.001, 0.01, 0.5
+			s.FactorRate, s.FactorDecay, s.FactorInit, s.Damp, s.Clip = 0.05, 0.05, 0.05, 1, 4
+			s.Negatives, s.NegativeWeight = 4, 1
 			if s.Kind == cfstream.Hybrid {
 				s.Factors = 5
 			}

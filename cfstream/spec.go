@@ -29,7 +29,7 @@ type Spec struct {
 
 	// MuRate is the step of mu. Default 0.01, range 0..1.
 	MuRate float64 `yaml:"mu_rate"`
-	// BiasRate is the constant step of b_u. Default 0.15, range 0..1.
+	// BiasRate is the constant step of b_u. Default 0.1, range 0..1.
 	BiasRate float64 `yaml:"bias_rate"`
 	// ItemBiasRate is the constant step of b_i. Default 0.15, range 0..1.
 	ItemBiasRate float64 `yaml:"item_bias_rate"`
@@ -37,11 +37,11 @@ type Spec struct {
 	BiasDecay float64 `yaml:"bias_decay"`
 	// ContentRate is the Adagrad step of w. Default 0.1, range 0..1.
 	ContentRate float64 `yaml:"content_rate"`
-	// ContentDecay pulls w to zero. Default 0.0001, range 0..1.
+	// ContentDecay pulls w to zero. Default 0.001, range 0..1.
 	ContentDecay float64 `yaml:"content_decay"`
-	// TasteRate is the Adagrad step of t_u. Default 0.03, range 0..1; 0 leaves every taste at the common one.
+	// TasteRate is the Adagrad step of t_u. Default 0.01, range 0..1; 0 leaves every taste at the common one.
 	TasteRate float64 `yaml:"taste_rate"`
-	// TasteDecay pulls t_u to zero. Default 0.05, range 0..1.
+	// TasteDecay pulls t_u to zero. Default 0.5, range 0..1.
 	TasteDecay float64 `yaml:"taste_decay"`
 	// FactorRate is the Adagrad step of p_u and q_i. Default 0.05, range 0..1.
 	FactorRate float64 `yaml:"factor_rate"`
@@ -64,8 +64,8 @@ type Spec struct {
 func Default() Spec {
 	return Spec{
 		Kind: Hybrid, Factors: 0, Content: 64,
-		MuRate: 0.01, BiasRate: 0.15, ItemBiasRate: 0.15, BiasDecay: 0.02,
-		ContentRate: 0.1, ContentDecay: 1e-4, TasteRate: 0.03, TasteDecay: 0.05,
+		MuRate: 0.01, BiasRate: 0.1, ItemBiasRate: 0.15, BiasDecay: 0.02,
+		ContentRate: 0.1, ContentDecay: 1e-3, TasteRate: 0.01, TasteDecay: 0.5,
 		FactorRate: 0.05, FactorDecay: 0.05, FactorInit: 0.05,
 		Damp: 1, Clip: 4, Negatives: 4, NegativeWeight: 1,
 	}
