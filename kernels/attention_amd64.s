@@ -76,7 +76,7 @@ end4:
 
 // func attendSumAVX512(dst, p, values *float32, stride uintptr, n, d int)
 TEXT ·attendSumAVX512(SB), NOSPLIT, $0-48
-	// dst = sum over t of p[t] v_t
+	// dst += p[t] v_t for t in order
 	MOVQ dst+0(FP), DI
 	MOVQ p+8(FP), SI
 	MOVQ values+16(FP), BX
@@ -86,10 +86,10 @@ TEXT ·attendSumAVX512(SB), NOSPLIT, $0-48
 pass6:
 	CMPQ R9, $64
 	JLT next5
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
+	VMOVUPS (DI), Z0
+	VMOVUPS 64(DI), Z1
+	VMOVUPS 128(DI), Z2
+	VMOVUPS 192(DI), Z3
 	MOVQ SI, R10
 	MOVQ BX, R11
 	MOVQ CX, R12
@@ -115,7 +115,7 @@ next5:
 pass9:
 	CMPQ R9, $16
 	JLT next8
-	VPXORD Z0, Z0, Z0
+	VMOVUPS (DI), Z0
 	MOVQ SI, R10
 	MOVQ BX, R11
 	MOVQ CX, R12
@@ -135,6 +135,72 @@ next8:
 	VZEROUPPER
 	RET
 
+// func attendOuterAVX512(dst, c, x *float32, stride uintptr, n, d int)
+TEXT ·attendOuterAVX512(SB), NOSPLIT, $0-48
+	// row t of dst += c[t] x
+	MOVQ dst+0(FP), DI
+	MOVQ c+8(FP), SI
+	MOVQ x+16(FP), BX
+	MOVQ stride+24(FP), DX
+	MOVQ n+32(FP), CX
+	MOVQ d+40(FP), R9
+pass12:
+	CMPQ R9, $64
+	JLT next11
+	VMOVUPS (BX), Z0
+	VMOVUPS 64(BX), Z1
+	VMOVUPS 128(BX), Z2
+	VMOVUPS 192(BX), Z3
+	MOVQ SI, R10
+	MOVQ DI, R11
+	MOVQ CX, R12
+loop13:
+	VBROADCASTSS (R10), Z9
+	VMOVUPS (R11), Z10
+	VFMADD231PS Z0, Z9, Z10
+	VMOVUPS Z10, (R11)
+	VMOVUPS 64(R11), Z10
+	VFMADD231PS Z1, Z9, Z10
+	VMOVUPS Z10, 64(R11)
+	VMOVUPS 128(R11), Z10
+	VFMADD231PS Z2, Z9, Z10
+	VMOVUPS Z10, 128(R11)
+	VMOVUPS 192(R11), Z10
+	VFMADD231PS Z3, Z9, Z10
+	VMOVUPS Z10, 192(R11)
+	ADDQ $4, R10
+	ADDQ DX, R11
+	DECQ R12
+	JNE loop13
+	ADDQ $256, DI
+	ADDQ $256, BX
+	SUBQ $64, R9
+	JMP pass12
+next11:
+pass15:
+	CMPQ R9, $16
+	JLT next14
+	VMOVUPS (BX), Z0
+	MOVQ SI, R10
+	MOVQ DI, R11
+	MOVQ CX, R12
+loop16:
+	VBROADCASTSS (R10), Z9
+	VMOVUPS (R11), Z10
+	VFMADD231PS Z0, Z9, Z10
+	VMOVUPS Z10, (R11)
+	ADDQ $4, R10
+	ADDQ DX, R11
+	DECQ R12
+	JNE loop16
+	ADDQ $64, DI
+	ADDQ $64, BX
+	SUBQ $16, R9
+	JMP pass15
+next14:
+	VZEROUPPER
+	RET
+
 // func attendScoresAVX2(scores, q, keys *float32, stride uintptr, n, d int, scale float32)
 TEXT ·attendScoresAVX2(SB), NOSPLIT, $0-52
 	// scores[t] = scale * q.k_t
@@ -146,8 +212,8 @@ TEXT ·attendScoresAVX2(SB), NOSPLIT, $0-52
 	MOVQ d+40(FP), R9
 	VBROADCASTSS scale+48(FP), X7
 	TESTQ CX, CX
-	JLE end14
-group11:
+	JLE end20
+group17:
 	LEAQ (R10)(DX*1), R11
 	CMPQ CX, $2
 	CMOVQLT R10, R11
@@ -162,7 +228,7 @@ group11:
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
 	XORQ AX, AX
-chunk12:
+chunk18:
 	VMOVUPS (SI)(AX*4), Y4
 	VFMADD231PS (R10)(AX*4), Y4, Y0
 	VFMADD231PS (R11)(AX*4), Y4, Y1
@@ -175,7 +241,7 @@ chunk12:
 	VFMADD231PS 32(R13)(AX*4), Y4, Y3
 	ADDQ $16, AX
 	CMPQ AX, R9
-	JLT chunk12
+	JLT chunk18
 	VHADDPS Y1, Y0, Y0
 	VHADDPS Y3, Y2, Y2
 	VHADDPS Y2, Y0, Y0
@@ -183,47 +249,47 @@ chunk12:
 	VADDPS X1, X0, X0
 	VMULPS X7, X0, X0
 	CMPQ CX, $4
-	JLT single13
+	JLT single19
 	VMOVUPS X0, (DI)
 	ADDQ $16, DI
 	LEAQ (R13)(DX*1), R10
 	SUBQ $4, CX
-	JNE group11
-	JMP end14
-single13:
+	JNE group17
+	JMP end20
+single19:
 	VMOVSS X0, (DI)
 	VPSRLDQ $4, X0, X0
 	ADDQ $4, DI
 	DECQ CX
-	JNE single13
-end14:
+	JNE single19
+end20:
 	VZEROUPPER
 	RET
 
 // func attendSumAVX2(dst, p, values *float32, stride uintptr, n, d int)
 TEXT ·attendSumAVX2(SB), NOSPLIT, $0-48
-	// dst = sum over t of p[t] v_t
+	// dst += p[t] v_t for t in order
 	MOVQ dst+0(FP), DI
 	MOVQ p+8(FP), SI
 	MOVQ values+16(FP), BX
 	MOVQ stride+24(FP), DX
 	MOVQ n+32(FP), CX
 	MOVQ d+40(FP), R9
-pass16:
+pass22:
 	CMPQ R9, $64
-	JLT next15
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
-	VXORPS Y4, Y4, Y4
-	VXORPS Y5, Y5, Y5
-	VXORPS Y6, Y6, Y6
-	VXORPS Y7, Y7, Y7
+	JLT next21
+	VMOVUPS (DI), Y0
+	VMOVUPS 32(DI), Y1
+	VMOVUPS 64(DI), Y2
+	VMOVUPS 96(DI), Y3
+	VMOVUPS 128(DI), Y4
+	VMOVUPS 160(DI), Y5
+	VMOVUPS 192(DI), Y6
+	VMOVUPS 224(DI), Y7
 	MOVQ SI, R10
 	MOVQ BX, R11
 	MOVQ CX, R12
-loop17:
+loop23:
 	VBROADCASTSS (R10), Y9
 	VFMADD231PS (R11), Y9, Y0
 	VFMADD231PS 32(R11), Y9, Y1
@@ -236,7 +302,7 @@ loop17:
 	ADDQ $4, R10
 	ADDQ DX, R11
 	DECQ R12
-	JNE loop17
+	JNE loop23
 	VMOVUPS Y0, (DI)
 	VMOVUPS Y1, 32(DI)
 	VMOVUPS Y2, 64(DI)
@@ -248,30 +314,116 @@ loop17:
 	ADDQ $256, DI
 	ADDQ $256, BX
 	SUBQ $64, R9
-	JMP pass16
-next15:
-pass19:
+	JMP pass22
+next21:
+pass25:
 	CMPQ R9, $16
-	JLT next18
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
+	JLT next24
+	VMOVUPS (DI), Y0
+	VMOVUPS 32(DI), Y1
 	MOVQ SI, R10
 	MOVQ BX, R11
 	MOVQ CX, R12
-loop20:
+loop26:
 	VBROADCASTSS (R10), Y9
 	VFMADD231PS (R11), Y9, Y0
 	VFMADD231PS 32(R11), Y9, Y1
 	ADDQ $4, R10
 	ADDQ DX, R11
 	DECQ R12
-	JNE loop20
+	JNE loop26
 	VMOVUPS Y0, (DI)
 	VMOVUPS Y1, 32(DI)
 	ADDQ $64, DI
 	ADDQ $64, BX
 	SUBQ $16, R9
-	JMP pass19
-next18:
+	JMP pass25
+next24:
+	VZEROUPPER
+	RET
+
+// func attendOuterAVX2(dst, c, x *float32, stride uintptr, n, d int)
+TEXT ·attendOuterAVX2(SB), NOSPLIT, $0-48
+	// row t of dst += c[t] x
+	MOVQ dst+0(FP), DI
+	MOVQ c+8(FP), SI
+	MOVQ x+16(FP), BX
+	MOVQ stride+24(FP), DX
+	MOVQ n+32(FP), CX
+	MOVQ d+40(FP), R9
+pass28:
+	CMPQ R9, $64
+	JLT next27
+	VMOVUPS (BX), Y0
+	VMOVUPS 32(BX), Y1
+	VMOVUPS 64(BX), Y2
+	VMOVUPS 96(BX), Y3
+	VMOVUPS 128(BX), Y4
+	VMOVUPS 160(BX), Y5
+	VMOVUPS 192(BX), Y6
+	VMOVUPS 224(BX), Y7
+	MOVQ SI, R10
+	MOVQ DI, R11
+	MOVQ CX, R12
+loop29:
+	VBROADCASTSS (R10), Y9
+	VMOVUPS (R11), Y10
+	VFMADD231PS Y0, Y9, Y10
+	VMOVUPS Y10, (R11)
+	VMOVUPS 32(R11), Y10
+	VFMADD231PS Y1, Y9, Y10
+	VMOVUPS Y10, 32(R11)
+	VMOVUPS 64(R11), Y10
+	VFMADD231PS Y2, Y9, Y10
+	VMOVUPS Y10, 64(R11)
+	VMOVUPS 96(R11), Y10
+	VFMADD231PS Y3, Y9, Y10
+	VMOVUPS Y10, 96(R11)
+	VMOVUPS 128(R11), Y10
+	VFMADD231PS Y4, Y9, Y10
+	VMOVUPS Y10, 128(R11)
+	VMOVUPS 160(R11), Y10
+	VFMADD231PS Y5, Y9, Y10
+	VMOVUPS Y10, 160(R11)
+	VMOVUPS 192(R11), Y10
+	VFMADD231PS Y6, Y9, Y10
+	VMOVUPS Y10, 192(R11)
+	VMOVUPS 224(R11), Y10
+	VFMADD231PS Y7, Y9, Y10
+	VMOVUPS Y10, 224(R11)
+	ADDQ $4, R10
+	ADDQ DX, R11
+	DECQ R12
+	JNE loop29
+	ADDQ $256, DI
+	ADDQ $256, BX
+	SUBQ $64, R9
+	JMP pass28
+next27:
+pass31:
+	CMPQ R9, $16
+	JLT next30
+	VMOVUPS (BX), Y0
+	VMOVUPS 32(BX), Y1
+	MOVQ SI, R10
+	MOVQ DI, R11
+	MOVQ CX, R12
+loop32:
+	VBROADCASTSS (R10), Y9
+	VMOVUPS (R11), Y10
+	VFMADD231PS Y0, Y9, Y10
+	VMOVUPS Y10, (R11)
+	VMOVUPS 32(R11), Y10
+	VFMADD231PS Y1, Y9, Y10
+	VMOVUPS Y10, 32(R11)
+	ADDQ $4, R10
+	ADDQ DX, R11
+	DECQ R12
+	JNE loop32
+	ADDQ $64, DI
+	ADDQ $64, BX
+	SUBQ $16, R9
+	JMP pass31
+next30:
 	VZEROUPPER
 	RET

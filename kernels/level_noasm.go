@@ -48,6 +48,14 @@ func rotateHalves(a, b, cos, sin []float32) { rotateHalvesGeneric(a, b, cos, sin
 
 func rotatePairs(v, cos, sin []float32) { rotatePairsGeneric(v, cos, sin) }
 
-func attendHead(dst, q, keys, values []float32, stride int, scale float32, scores []float32) {
-	attendHeadGeneric(dst, q, keys, values, stride, scale, scores)
+func attendScores(scores, q, keys []float32, n, d, stride int, scale float32) {
+	attendScoresGeneric(scores, q, keys, n, d, stride, scale)
+}
+
+func attendSum(dst, p, values []float32, n, d, stride int) {
+	attendSumGeneric(dst, p, values, n, d, stride)
+}
+
+func attendOuter(dst, c, x []float32, n, d, stride int) {
+	attendOuterGeneric(dst, c, x, n, d, stride)
 }

@@ -108,10 +108,16 @@ func attendScoresAVX512(scores, q, keys *float32, stride uintptr, n, d int, scal
 func attendSumAVX512(dst, p, values *float32, stride uintptr, n, d int)
 
 //go:noescape
+func attendOuterAVX512(dst, c, x *float32, stride uintptr, n, d int)
+
+//go:noescape
 func attendScoresAVX2(scores, q, keys *float32, stride uintptr, n, d int, scale float32)
 
 //go:noescape
 func attendSumAVX2(dst, p, values *float32, stride uintptr, n, d int)
+
+//go:noescape
+func attendOuterAVX2(dst, c, x *float32, stride uintptr, n, d int)
 
 // In gemm_bf16_amd64.s.
 

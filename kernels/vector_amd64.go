@@ -141,19 +141,37 @@ func rotatePairs(v, cos, sin []float32) {
 	rotatePairsGeneric(v[whole:], cos[whole/2:], sin[whole/2:])
 }
 
-// attendHead has assembly for head dimensions that are a multiple of 16; len(scores) > 0.
-func attendHead(dst, q, keys, values []float32, stride int, scale float32, scores []float32) {
-	n, d, step := len(scores), len(q), 4*uintptr(stride)
+// Attention has assembly for heads of a multiple of 16; n > 0.
+
+func attendScores(scores, q, keys []float32, n, d, stride int, scale float32) {
 	switch {
 	case current == generic || d%16 != 0:
-		attendHeadGeneric(dst, q, keys, values, stride, scale, scores)
+		attendScoresGeneric(scores, q, keys, n, d, stride, scale)
 	case current >= avx512:
-		attendScoresAVX512(&scores[0], &q[0], &keys[0], step, n, d, scale)
-		Softmax(scores)
-		attendSumAVX512(&dst[0], &scores[0], &values[0], step, n, d)
+		attendScoresAVX512(&scores[0], &q[0], &keys[0], 4*uintptr(stride), n, d, scale)
 	default:
-		attendScoresAVX2(&scores[0], &q[0], &keys[0], step, n, d, scale)
-		Softmax(scores)
-		attendSumAVX2(&dst[0], &scores[0], &values[0], step, n, d)
+		attendScoresAVX2(&scores[0], &q[0], &keys[0], 4*uintptr(stride), n, d, scale)
+	}
+}
+
+func attendSum(dst, p, values []float32, n, d, stride int) {
+	switch {
+	case current == generic || d%16 != 0:
+		attendSumGeneric(dst, p, values, n, d, stride)
+	case current >= avx512:
+		attendSumAVX512(&dst[0], &p[0], &values[0], 4*uintptr(stride), n, d)
+	default:
+		attendSumAVX2(&dst[0], &p[0], &values[0], 4*uintptr(stride), n, d)
+	}
+}
+
+func attendOuter(dst, c, x []float32, n, d, stride int) {
+	switch {
+	case current == generic || d%16 != 0:
+		attendOuterGeneric(dst, c, x, n, d, stride)
+	case current >= avx512:
+		attendOuterAVX512(&dst[0], &c[0], &x[0], 4*uintptr(stride), n, d)
+	default:
+		attendOuterAVX2(&dst[0], &c[0], &x[0], 4*uintptr(stride), n, d)
 	}
 }

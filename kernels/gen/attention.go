@@ -6,6 +6,7 @@ func attention() *file {
 	for _, v := range isas(f) {
 		v.attendScores()
 		v.attendSum()
+		v.attendOuter()
 	}
 	return f
 }
@@ -74,7 +75,7 @@ func (v isa) attendScores() {
 // attendSum keeps 64 columns of the result in registers, then 16.
 func (v isa) attendSum() {
 	v.text("attendSum"+v.suffix(), "(dst, p, values *float32, stride uintptr, n, d int)", 48)
-	v.note("dst = sum over t of p[t] v_t")
+	v.note("dst += p[t] v_t for t in order")
 	v.args([]string{"dst", "p", "values", "stride", "n", "d"}, []string{"DI", "SI", "BX", "DX", "CX", "R9"})
 	for _, cols := range []int{64, 16} {
 		count := cols / v.lanes()
@@ -83,7 +84,7 @@ func (v isa) attendSum() {
 		v.i("CMPQ", "R9", cols)
 		v.i("JLT", next)
 		for n := 0; n < count; n++ {
-			v.zero(v.r(n))
+			v.i("VMOVUPS", mem("DI", 4*v.lanes()*n), v.r(n))
 		}
 		v.i("MOVQ", "SI", "R10")
 		v.i("MOVQ", "BX", "R11")
@@ -100,6 +101,43 @@ func (v isa) attendSum() {
 		for n := 0; n < count; n++ {
 			v.i("VMOVUPS", v.r(n), mem("DI", 4*v.lanes()*n))
 		}
+		v.i("ADDQ", 4*cols, "DI")
+		v.i("ADDQ", 4*cols, "BX")
+		v.i("SUBQ", cols, "R9")
+		v.i("JMP", pass)
+		v.at(next)
+	}
+	v.ret()
+}
+
+// attendOuter adds multiples of one row, 64 columns of it in registers, then 16.
+func (v isa) attendOuter() {
+	v.text("attendOuter"+v.suffix(), "(dst, c, x *float32, stride uintptr, n, d int)", 48)
+	v.note("row t of dst += c[t] x")
+	v.args([]string{"dst", "c", "x", "stride", "n", "d"}, []string{"DI", "SI", "BX", "DX", "CX", "R9"})
+	for _, cols := range []int{64, 16} {
+		count := cols / v.lanes()
+		next, pass, loop := v.label("next"), v.label("pass"), v.label("loop")
+		v.at(pass)
+		v.i("CMPQ", "R9", cols)
+		v.i("JLT", next)
+		for n := 0; n < count; n++ {
+			v.i("VMOVUPS", mem("BX", 4*v.lanes()*n), v.r(n))
+		}
+		v.i("MOVQ", "SI", "R10")
+		v.i("MOVQ", "DI", "R11")
+		v.i("MOVQ", "CX", "R12")
+		v.at(loop)
+		v.i("VBROADCASTSS", "(R10)", v.r(9))
+		for n := 0; n < count; n++ {
+			v.i("VMOVUPS", mem("R11", 4*v.lanes()*n), v.r(10))
+			v.i("VFMADD231PS", v.r(n), v.r(9), v.r(10))
+			v.i("VMOVUPS", v.r(10), mem("R11", 4*v.lanes()*n))
+		}
+		v.i("ADDQ", 4, "R10")
+		v.i("ADDQ", "DX", "R11")
+		v.i("DECQ", "R12")
+		v.i("JNE", loop)
 		v.i("ADDQ", 4*cols, "DI")
 		v.i("ADDQ", 4*cols, "BX")
 		v.i("SUBQ", cols, "R9")
