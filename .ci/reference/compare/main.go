@@ -1,8 +1,10 @@
-// Command compare holds our tokenizer against the ids that tokenise.py wrote.
+// Command compare holds our tokenizer and forward pass against what tokenise.py and logits.py wrote.
 //
 //	go run ./.ci/reference/compare -model M.gguf -tokens FILE.jsonl
+//	go run ./.ci/reference/compare -model M.gguf -logits logits-f32.bin
 //
-// It prints the first differences and ends with exit code 1 when there are any.
+// It prints the first differing texts, or the largest difference of the logits in standard deviations of their row, and
+// ends with exit code 1 when a text differs or a difference is above -tolerance.
 package main
 
 import (
@@ -21,9 +23,21 @@ import (
 func main() {
 	model := flag.String("model", "", "the GGUF file whose vocabulary is used")
 	tokens := flag.String("tokens", "", "JSON lines with text and ids")
+	logits := flag.String("logits", "", "the binary file of logits.py")
+	tolerance := flag.Float64("tolerance", 1e-3, "largest difference of logits, in standard deviations of the row")
 	show := flag.Int("show", 10, "differences to print")
 	flag.Parse()
-	same, differ, err := compare(*model, *tokens, *show)
+	if *logits != "" {
+		worst, err := compareLogits(*model, *logits)
+		if err != nil {
+			log.Fatal(err)
+		}
+		if !(worst <= *tolerance) {
+			os.Exit(1)
+		}
+		return
+	}
+	same, differ, err := compareTokens(*model, *tokens, *show)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -33,7 +47,7 @@ func main() {
 	}
 }
 
-func compare(model, tokens string, show int) (same, differ int, err error) {
+func compareTokens(model, tokens string, show int) (same, differ int, err error) {
 	f, err := gguf.Open(model)
 	if err != nil {
 		return 0, 0, err
