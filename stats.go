@@ -48,10 +48,18 @@ func (h *Histogram) Count() (n int64) {
 	return n
 }
 
+// Reset forgets all observations: a demo measures its live part alone.
+func (h *Histogram) Reset() {
+	for i := range h.buckets {
+		h.buckets[i].Store(0)
+	}
+	h.sumUS.Store(0)
+}
+
 // Sum of all observations.
 func (h *Histogram) Sum() time.Duration { return time.Duration(h.sumUS.Load()) * time.Microsecond }
 
-// Upper is the upper bound of bucket i.
+// upper is the upper bound of bucket i.
 func (h *Histogram) upper(i int) time.Duration {
 	return time.Duration(float64(histogramMin) * math.Exp2(float64(i)/8))
 }

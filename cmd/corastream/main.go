@@ -68,7 +68,7 @@ low-rank weights from the moved embeddings (CoRA), and lets a frozen language mo
 	root.AddCommand(
 		upCommand(), demoCommand(), produceCommand(), consumeCommand(), requestsCommand(),
 		replayCommand(), trainCommand(), scoreCommand(), recommendCommand(), benchCommand(),
-		configCommand(), doctorCommand(), storeCommand(), versionCommand(),
+		configCommand(), doctorCommand(), storeCommand(), eraseCommand(), versionCommand(),
 	)
 	usageArgs(root)
 	return root

@@ -1,0 +1,276 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+
+	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/configs"
+	"github.com/corastream/corastream/replay"
+)
+
+func demoCommand() *cobra.Command {
+	var f common
+	var cache string
+	var events int
+	var rate float64
+	c := &cobra.Command{
+		Use:   "demo",
+		Short: "Stream MovieLens-100K's real ratings through everything (what `make run` does)",
+		Long: `The demo starts all stages on the embedded broker. The first 80 % of the ratings, in time order, are a fast backfill; the rest
+is the live stream, on which alone the running prequential AUC is counted. Recommendations appear while it flows.`,
+		Example: "  corastream demo --events 2000",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, log, err := f.loadDemo(cache)
+			if err != nil {
+				return err
+			}
+			d := demo{cfg: cfg, log: log, out: cmd.OutOrStdout(), rate: rate, limit: events}
+			if err := d.read(filepath.Join(cache, "ml-100k")); err != nil {
+				return err
+			}
+			result, err := d.run(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return summary(cmd.OutOrStdout(), result)
+		},
+	}
+	f.add(c, "data", "llm", "checkpoint")
+	fl := c.Flags()
+	fl.StringVar(&cache, "cache", ".cache", "folder that `make fetch` filled")
+	fl.IntVar(&events, "events", 0, "end after so many live events; 0: all 20,000")
+	fl.Float64Var(&rate, "rate", 250, "live events per second")
+	return c
+}
+
+// loadDemo lays the flags over the demo's embedded configuration; its checkpoint is embedded too.
+func (f *common) loadDemo(cache string) (Config, zerolog.Logger, error) {
+	if f.config == "" {
+		dir := filepath.Join(cache, "demo")
+		if err := configs.Extract(dir); err != nil {
+			return Config{}, zerolog.Nop(), fmt.Errorf("unpack the demo's configuration: %w", err)
+		}
+		f.config = filepath.Join(dir, configs.Demo)
+		if f.checkpoint == "" {
+			f.checkpoint = filepath.Join(dir, configs.Checkpoint)
+		}
+	}
+	if f.llm == "" {
+		f.llm = filepath.Join(cache, filepath.Base(defaultLLM))
+	}
+	if f.data == "" {
+		f.data = filepath.Join(cache, "demo", "data")
+	}
+	cfg, log, err := f.load()
+	cfg.LLM.CacheDir = filepath.Join(cache, "llm")
+	return cfg, log, err
+}
+
+// demo is one run: fresh state each time, but what the LLM read of the catalogue is kept.
+type demo struct {
+	cfg   Config
+	log   zerolog.Logger
+	out   io.Writer
+	rate  float64
+	limit int
+
+	items          []corastream.Item
+	backfill, live []corastream.Event
+	titles         map[string]string
+	shown          time.Time
+	first          time.Duration
+}
+
+func (d *demo) read(dir string) (err error) {
+	if d.items, err = replay.ReadItems(filepath.Join(dir, "items.csv")); err != nil {
+		return err
+	}
+	if d.backfill, err = replay.ReadEvents(filepath.Join(dir, "train.csv"), "train", d.cfg.Kafka.RatingThreshold); err != nil {
+		return err
+	}
+	if d.live, err = replay.ReadEvents(filepath.Join(dir, "live.csv"), "live", d.cfg.Kafka.RatingThreshold); err != nil {
+		return err
+	}
+	if d.limit > 0 {
+		d.live = d.live[:min(d.limit, len(d.live))]
+	}
+	d.titles = map[string]string{}
+	for _, it := range d.items {
+		d.titles[it.ID] = it.Title
+	}
+	return nil
+}
+
+func (d *demo) run(ctx context.Context) (runSummary, error) {
+	for _, part := range []string{"store", "broker"} {
+		if err := os.RemoveAll(filepath.Join(d.cfg.Data, part)); err != nil {
+			return runSummary{}, err
+		}
+	}
+	began := time.Now()
+	e, err := openEngine(ctx, d.cfg, d.log)
+	if err != nil {
+		return runSummary{}, err
+	}
+	e.pipeline.Sink = shown{e.pipeline.Sink, d, began}
+	var result runSummary
+	err = e.run(ctx, func(ctx context.Context) error {
+		if err := d.stream(ctx, e); err != nil {
+			return err
+		}
+		result = e.summary(time.Since(began))
+		return nil
+	})
+	if ctx.Err() != nil { // Ctrl-C: what was done so far is the result
+		result = e.summary(time.Since(began))
+	}
+	if result.FreshnessMS == nil && err == nil {
+		err = errors.New("the demo ended before its stream")
+	}
+	return result, errors.Join(err, e.close())
+}
+
+// stream is the demo's own part: it only produces to Kafka and watches.
+func (d *demo) stream(ctx context.Context, e *engine) error {
+	st := &e.pipeline.Stats
+	if err := e.producer.Items(ctx, d.items); err != nil {
+		return err
+	}
+	if e.gate != nil {
+		if err := d.await(ctx, "read catalogue", len(d.items), func() int { return int(st.ItemsRead.Load()) }); err != nil {
+			return err
+		}
+	}
+	began := time.Now()
+	if err := e.producer.Events(ctx, d.backfill); err != nil {
+		return err
+	}
+	if err := d.await(ctx, "backfill", len(d.backfill), func() int { return int(st.Events.Load()) }); err != nil {
+		return err
+	}
+	d.log.Info().Int("events", len(d.backfill)).Float64("events_per_s", float64(len(d.backfill))/time.Since(began).Seconds()).Msg("backfill learnt")
+	if err := d.settled(ctx, e); err != nil {
+		return err
+	}
+	// From here on it is live: freshness and AUC count from now.
+	st.Freshness.Reset()
+	e.monitor.Start()
+	d.log.Info().Int("events", len(d.live)).Float64("per_s", d.rate).Str("dashboard", e.http.URL()).Msg("live stream")
+	status := time.NewTicker(2 * time.Second)
+	defer status.Stop()
+	done := make(chan error, 1)
+	go func() {
+		_, err := paced(ctx, d.live, d.rate, e.producer.Events, func(int) {})
+		done <- err
+	}()
+	for sent := false; !sent; {
+		select {
+		case err := <-done:
+			if err != nil {
+				return err
+			}
+			sent = true
+		case <-status.C:
+			d.status(e)
+		}
+	}
+	total := len(d.backfill) + len(d.live)
+	if err := d.await(ctx, "live", total, func() int { return int(st.Events.Load()) }); err != nil {
+		return err
+	}
+	if err := d.settled(ctx, e); err != nil {
+		return err
+	}
+	return d.await(ctx, "judge", 1, func() int {
+		if e.monitor.Figures().Waiting == 0 {
+			return 1
+		}
+		return 0
+	})
+}
+
+// await shows progress until at reaches total.
+func (d *demo) await(ctx context.Context, what string, total int, at func() int) error {
+	bar := newProgress(d.log, what)
+	for tick := time.NewTicker(50 * time.Millisecond); ; {
+		n := at()
+		bar.Set(min(n, total), total)
+		if n >= total {
+			tick.Stop()
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick.C:
+		}
+	}
+}
+
+// settled waits until nobody is owed a recommendation.
+func (d *demo) settled(ctx context.Context, e *engine) error {
+	return d.await(ctx, "recommend to everyone", 1, func() int {
+		owed, err := e.store.Owed(1)
+		if err != nil || len(owed) > 0 {
+			return 0
+		}
+		return 1
+	})
+}
+
+func (d *demo) status(e *engine) {
+	st, f := &e.pipeline.Stats, e.monitor.Figures()
+	d.log.Info().Int64("events", st.Events.Load()).Int64("recommendations", st.Recommendations.Load()).
+		Dur("fresh_p50", st.Freshness.Quantile(.5)).Dur("fresh_p99", st.Freshness.Quantile(.99)).
+		Float64("auc_bias", float64(f.Bias)).Float64("auc_cf", float64(f.CF)).Float64("auc_cora", float64(f.Cora)).
+		Int64("rows", f.Rows).Msg("live")
+}
+
+// shown prints a recommendation now and then on its way to the broker.
+type shown struct {
+	corastream.Sink
+	d     *demo
+	began time.Time
+}
+
+// Publish implements corastream.Sink.
+func (s shown) Publish(ctx context.Context, recs []corastream.Recommendation) error {
+	if err := s.Sink.Publish(ctx, recs); err != nil {
+		return err
+	}
+	d := s.d
+	if len(recs) == 0 || time.Since(d.shown) < time.Second {
+		return nil
+	}
+	if d.first == 0 {
+		d.first = time.Since(s.began)
+		d.log.Info().Dur("after", d.first).Msg("first recommendation")
+	}
+	d.shown = time.Now()
+	r := recs[0]
+	var titles []string
+	for _, it := range r.Items[:min(3, len(r.Items))] {
+		titles = append(titles, fmt.Sprintf("%s (%.2f)", it.Title, it.Score))
+	}
+	how := "cora"
+	if r.Degraded != "" {
+		how = "degraded: " + r.Degraded
+	}
+	w := io.Writer(os.Stderr)
+	if terminal(d.out) {
+		w = d.out
+	}
+	fmt.Fprintf(w, "user %-5s %s  [%s, %s after the click]\n", r.User, strings.Join(titles, " | "), how, r.Freshness().Round(time.Millisecond))
+	return nil
+}

@@ -1,0 +1,330 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cfstream"
+	"github.com/corastream/corastream/generator"
+	"github.com/corastream/corastream/ingest"
+	"github.com/corastream/corastream/ingest/devbroker"
+	"github.com/corastream/corastream/replay"
+	"github.com/corastream/corastream/serve"
+	"github.com/corastream/corastream/serve/llm"
+	"github.com/corastream/corastream/store"
+)
+
+// engine is all stages of one process, wired. open makes it, run drives it, close ends it.
+type engine struct {
+	cfg Config
+	log zerolog.Logger
+
+	broker    *devbroker.Broker // nil with a real Kafka
+	store     *store.Store
+	cf        cfstream.Model
+	llm       *llm.Model // nil: off
+	stage     *generator.Stage
+	gate      *gate // nil without a checkpoint
+	catalogue *catalogue
+	sink      *ingest.Sink
+	producer  *ingest.Producer
+	source    *ingest.Source
+	monitor   *replay.Monitor
+	http      *serve.Server
+	pipeline  *corastream.Pipeline
+
+	closers []func() error
+	began   time.Time
+}
+
+// embed starts the embedded broker where the configuration names no brokers.
+func embed(cfg *Config, log zerolog.Logger) (*devbroker.Broker, error) {
+	if len(cfg.Kafka.Brokers) > 0 {
+		return nil, nil
+	}
+	_, port, err := net.SplitHostPort(cfg.Broker.Listen)
+	if err != nil {
+		return nil, corastream.Usagef("broker.listen", "write 127.0.0.1:PORT", "%v", err)
+	}
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		return nil, corastream.Usagef("broker.listen", "write 127.0.0.1:PORT", "%q is not a port", port)
+	}
+	b, err := devbroker.Start(devbroker.Options{
+		Dir: filepath.Join(cfg.Data, "broker"), Port: n, SyncWrites: cfg.Broker.SyncWrites, Partitions: cfg.Kafka.Create.Partitions,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("embedded broker: %w", err)
+	}
+	cfg.Kafka.Brokers = []string{b.Addr()}
+	log.Info().Str("address", b.Addr()).Msg("embedded broker")
+	return b, nil
+}
+
+// openEngine opens every stage. What it opened is closed again when a later stage fails.
+func openEngine(ctx context.Context, cfg Config, log zerolog.Logger) (e *engine, err error) {
+	e = &engine{cfg: cfg, log: log, began: time.Now()}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, e.close())
+			e = nil
+		}
+	}()
+	if e.broker, err = embed(&e.cfg, log); err != nil {
+		return e, err
+	}
+	if e.broker != nil {
+		e.onClose(e.broker.Close)
+	}
+	if err = ingest.EnsureTopics(ctx, e.cfg.Kafka); err != nil {
+		return e, fmt.Errorf("topics: %w", err)
+	}
+	if err = e.openState(ctx); err != nil {
+		return e, err
+	}
+	if err = e.openModels(); err != nil {
+		return e, err
+	}
+	if e.sink, err = ingest.NewSink(e.cfg.Kafka, log); err != nil {
+		return e, err
+	}
+	e.onClose(e.sink.Close)
+	if e.producer, err = ingest.NewProducer(e.cfg.Kafka, log); err != nil {
+		return e, err
+	}
+	e.onClose(e.producer.Close)
+	if err = e.wire(ctx); err != nil {
+		return e, err
+	}
+	e.source, err = ingest.NewSource(ctx, e.cfg.Kafka, ingest.Hooks{
+		Next: e.store.Next, Meta: e.store.Meta, Log: log,
+		SetMeta: func(k, v string) error { return e.store.SetMeta(ctx, k, v) },
+	})
+	if err != nil {
+		return e, err
+	}
+	e.onClose(e.source.Close)
+	e.pipeline.Source = e.source
+	return e, nil
+}
+
+func (e *engine) onClose(f func() error) { e.closers = append(e.closers, f) }
+
+// close ends the stages in the reverse order of opening.
+func (e *engine) close() error {
+	var errs []error
+	for i := len(e.closers) - 1; i >= 0; i-- {
+		errs = append(errs, e.closers[i]())
+	}
+	e.closers = nil
+	return errors.Join(errs...)
+}
+
+// openState opens the store and the CF model, and ties one to the other.
+func (e *engine) openState(ctx context.Context) (err error) {
+	if e.store, err = openStore(e.cfg, e.log); err != nil {
+		return err
+	}
+	e.onClose(e.store.Close)
+	if e.cf, err = cfstream.New(e.cfg.CF); err != nil {
+		return err
+	}
+	if err := e.store.Bind(ctx, "cf", e.cfg.CF.String(), "set cf in the configuration back, or start with another --data folder"); err != nil {
+		return corastream.Usagef(e.cfg.Data, "", "%v", err)
+	}
+	e.catalogue = &catalogue{Retriever: serve.NewRetriever(e.cfg.Retriever, e.cf)}
+	return nil
+}
+
+func openStore(cfg Config, log zerolog.Logger) (*store.Store, error) {
+	return store.Open(filepath.Join(cfg.Data, "store"), cfg.Store, store.WithLogger(log))
+}
+
+// openModels opens the LLM and the checkpoint. The store is tied to the checkpoint's basis: contents of two bases must
+// not meet in one state.
+func (e *engine) openModels() (err error) {
+	if e.llm, err = openLLM(e.cfg.LLM, e.log); err != nil || e.llm == nil {
+		return err
+	}
+	e.onClose(e.llm.Close)
+	ck, err := openCheckpoint(e.cfg, e.llm)
+	if err != nil || ck == nil {
+		return err
+	}
+	if err := e.store.Bind(context.Background(), "basis", ck.Basis.Digest(), "use the checkpoint this store was made with, or another --data folder"); err != nil {
+		return corastream.Usagef(e.cfg.Checkpoint, "", "%v", err)
+	}
+	if e.stage, err = generator.NewStage(ck, e.cfg.Generator); err != nil {
+		return err
+	}
+	e.gate = &gate{stage: e.stage}
+	return nil
+}
+
+// wire builds the pipeline, the monitor and the HTTP server around the opened stages.
+func (e *engine) wire(ctx context.Context) (err error) {
+	p := &corastream.Pipeline{
+		Config: e.cfg.Pipeline, Store: e.store, Learner: e.cf, Predictor: e.cf, Retriever: e.catalogue,
+		Warn: func(what string, err error) { e.log.Warn().Err(err).Msg(what) },
+	}
+	e.pipeline = p
+	if e.gate != nil {
+		p.Encoder, p.Basis, p.Generator, p.Scorer = e.llm, e.gate, e.gate, e.llm
+		p.Versions = corastream.Versions{Generator: e.stage.Version(), LLM: e.llm.Digest()}
+	}
+	if err := e.store.View(ctx, func(s corastream.State) error {
+		if err := e.catalogue.fill(s); err != nil {
+			return err
+		}
+		if e.gate != nil {
+			return e.gate.fill(s)
+		}
+		return nil
+	}); err != nil {
+		return fmt.Errorf("index the catalogue: %w", err)
+	}
+	bias, err := newCF(e.cfg, replay.Bias)
+	if err != nil {
+		return err
+	}
+	mc := replay.DefaultMonitor()
+	mc.Queue = 1 << 16
+	if e.monitor, err = replay.NewMonitor(mc, replay.MonitorDeps{
+		Bias: bias, Generator: p.Generator, Scorer: p.Scorer, Prompt: e.catalogue.prompt, Warn: p.Warn,
+	}); err != nil {
+		return err
+	}
+	e.onClose(func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		return e.monitor.Close(ctx)
+	})
+	p.Monitor = e.monitor
+	if e.http, err = serve.New(e.cfg.HTTP, e.httpDeps()); err != nil {
+		return err
+	}
+	p.Sink = teeSink{e.sink, e.http}
+	p.DeadLetters = teeLetters{e.sink, e.http}
+	return nil
+}
+
+// run drives the pipeline and the HTTP server until the source ends or ctx is cancelled. after, when not nil, runs
+// beside them; when it returns, all ends.
+func (e *engine) run(ctx context.Context, after func(context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		if err := e.http.Run(ctx); err != nil {
+			cancel(fmt.Errorf("http: %w", err))
+		}
+	}()
+	e.http.SetReady(true)
+	if after != nil {
+		wg.Go(func() {
+			if err := after(ctx); err != nil && ctx.Err() == nil {
+				cancel(err)
+			} else {
+				cancel(nil)
+			}
+		})
+	}
+	err := e.pipeline.Run(ctx)
+	if err == nil && after == nil {
+		cancel(nil)
+	} else if err != nil {
+		cancel(err)
+	}
+	wg.Wait()
+	cancel(nil)
+	<-served
+	if err == nil {
+		if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+			err = cause
+		}
+	}
+	return err
+}
+
+// catalogue is the retriever, with the prompt of every titled item at hand for the monitor.
+type catalogue struct {
+	*serve.Retriever
+	prompts sync.Map // item id -> corastream.Prompt
+}
+
+// Moved implements corastream.Retriever.
+func (c *catalogue) Moved(s corastream.State, items []string) error {
+	for _, id := range items {
+		it, err := s.Item(id)
+		if err != nil {
+			return err
+		}
+		c.note(it)
+	}
+	return c.Retriever.Moved(s, items)
+}
+
+func (c *catalogue) note(it *corastream.ItemState) {
+	if it.Title == "" {
+		c.prompts.Delete(it.Item.ID)
+		return
+	}
+	c.prompts.Store(it.Item.ID, corastream.Prompt{ItemID: it.Item.ID, Title: it.Title, Fields: it.Fields})
+}
+
+func (c *catalogue) fill(s corastream.State) error {
+	for i := range s.Items() {
+		it, err := s.ItemAt(uint32(i))
+		if err != nil {
+			return err
+		}
+		c.note(it)
+	}
+	return c.Rebuild(s)
+}
+
+func (c *catalogue) prompt(item string) (corastream.Prompt, bool) {
+	p, ok := c.prompts.Load(item)
+	if !ok {
+		return corastream.Prompt{}, false
+	}
+	return p.(corastream.Prompt), true
+}
+
+// teeSink shows on the dashboard what was published; the broker decides whether it was.
+type teeSink struct {
+	corastream.Sink
+	page *serve.Server
+}
+
+// Publish implements corastream.Sink.
+func (t teeSink) Publish(ctx context.Context, recs []corastream.Recommendation) error {
+	if err := t.Sink.Publish(ctx, recs); err != nil {
+		return err
+	}
+	return t.page.Publish(ctx, recs)
+}
+
+type teeLetters struct {
+	corastream.DeadLetters
+	page *serve.Server
+}
+
+// Bury implements corastream.DeadLetters.
+func (t teeLetters) Bury(ctx context.Context, letters []corastream.DeadLetter) error {
+	if err := t.DeadLetters.Bury(ctx, letters); err != nil {
+		return err
+	}
+	return t.page.Bury(ctx, letters)
+}

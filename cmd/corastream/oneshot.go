@@ -1,0 +1,175 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+
+	"github.com/corastream/corastream"
+)
+
+func jsonLine(w io.Writer, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(w, "%s\n", b)
+	return err
+}
+
+// openOffline wires the stages over a data folder that nobody holds, without any broker.
+func openOffline(cfg Config, log zerolog.Logger) (*engine, error) {
+	e := &engine{cfg: cfg, log: log, began: time.Now()}
+	err := e.openState(context.Background())
+	if err == nil {
+		err = e.openModels()
+	}
+	if err == nil {
+		err = e.wire(context.Background())
+	}
+	if err != nil {
+		_ = e.close()
+		return nil, err
+	}
+	return e, nil
+}
+
+// ask sends a request to the running `up`; ok is false when none answers.
+func ask(ctx context.Context, cfg Config, path string, body any) (answer json.RawMessage, ok bool, err error) {
+	b, err := json.Marshal(body)
+	if err != nil {
+		return nil, false, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+cfg.HTTP.Listen+path, bytes.NewReader(b))
+	if err != nil {
+		return nil, false, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	if token := cfg.HTTP.Token.Reveal(); token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, false, nil
+	}
+	defer resp.Body.Close()
+	answer, err = io.ReadAll(io.LimitReader(resp.Body, 16<<20))
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s%s answered %s: %s", cfg.HTTP.Listen, path, resp.Status, bytes.TrimSpace(answer))
+	}
+	return answer, true, err
+}
+
+func recommendCommand() *cobra.Command {
+	var f common
+	var user string
+	var n int
+	c := &cobra.Command{
+		Use:   "recommend",
+		Short: "Recommend to one user, from the running `up` or from a data folder that nobody holds",
+		Example: `  corastream recommend --user 42 -n 5
+  corastream recommend --user 42 --data /var/lib/corastream --checkpoint cora.safetensors`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, log, err := f.load()
+			if err != nil {
+				return err
+			}
+			if err := required(map[string]string{"user": user}); err != nil {
+				return err
+			}
+			body := map[string]any{"user_id": user}
+			if n > 0 {
+				body["n"] = n
+			}
+			if f.data == "" {
+				if answer, ok, err := ask(cmd.Context(), cfg, "/v1/recommend", body); ok || err != nil {
+					return printAnswer(cmd.OutOrStdout(), answer, err)
+				}
+			}
+			e, err := openOffline(cfg, log)
+			if err != nil {
+				return err
+			}
+			defer e.close()
+			recs, err := e.pipeline.Recommend(cmd.Context(), []corastream.Owed{{User: user, Request: &corastream.Request{User: user, N: n}}})
+			if err != nil {
+				return err
+			}
+			r := recs[0]
+			return jsonLine(cmd.OutOrStdout(), map[string]any{
+				"user_id": r.User, "items": r.Items, "candidates": r.Candidates, "degraded": r.Degraded, "cold": r.Cold, "versions": r.Versions,
+			})
+		},
+	}
+	f.add(c, "data", "llm", "checkpoint")
+	c.Flags().StringVar(&user, "user", "", "who")
+	c.Flags().IntVarP(&n, "items", "n", 0, "how many items (0: as configured)")
+	return c
+}
+
+func printAnswer(w io.Writer, answer json.RawMessage, err error) error {
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(w, "%s\n", bytes.TrimSpace(answer))
+	return err
+}
+
+func scoreCommand() *cobra.Command {
+	var f common
+	var user string
+	var items []string
+	c := &cobra.Command{
+		Use:     "score",
+		Short:   "Score items for one user: P(Yes) by the LLM with the user's weights, and the CF probability",
+		Example: "  corastream score --user 42 --item 50,172,181",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, log, err := f.load()
+			if err != nil {
+				return err
+			}
+			first := ""
+			if len(items) > 0 {
+				first = items[0]
+			}
+			if err := required(map[string]string{"user": user, "item": first}); err != nil {
+				return err
+			}
+			if f.data == "" {
+				if answer, ok, err := ask(cmd.Context(), cfg, "/v1/score", map[string]any{"user_id": user, "items": items}); ok || err != nil {
+					return printAnswer(cmd.OutOrStdout(), answer, err)
+				}
+			}
+			e, err := openOffline(cfg, log)
+			if err != nil {
+				return err
+			}
+			defer e.close()
+			recs, err := e.pipeline.Recommend(cmd.Context(), []corastream.Owed{{User: user, Request: &corastream.Request{User: user, N: len(items), Candidates: items}}})
+			if err != nil {
+				return err
+			}
+			for _, it := range recs[0].Items {
+				if err := jsonLine(cmd.OutOrStdout(), map[string]any{
+					"user_id": user, "item_id": it.Item, "title": it.Title, "score": it.Score, "cf": it.CF, "degraded": recs[0].Degraded,
+				}); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+	f.add(c, "data", "llm", "checkpoint")
+	c.Flags().StringVar(&user, "user", "", "who")
+	c.Flags().StringSliceVar(&items, "item", nil, "items, comma-separated")
+	return c
+}

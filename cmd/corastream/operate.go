@@ -1,0 +1,297 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+
+	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cfstream"
+	"github.com/corastream/corastream/ingest"
+	"github.com/corastream/corastream/store"
+)
+
+func storeCommand() *cobra.Command {
+	c := &cobra.Command{Use: "store", Short: "Check, digest, snapshot or re-run the state in a data folder that nobody holds", Example: "  corastream store digest --data data"}
+	c.AddCommand(
+		storeVerb("digest", "Print the SHA-256 of the state (vectors, histories, items, offsets), equal for equal logs",
+			func(_ context.Context, s *store.Store, w io.Writer) error {
+				d, err := s.Digest()
+				if err != nil {
+					return err
+				}
+				return jsonLine(w, map[string]any{"digest": d})
+			}),
+		storeVerb("check", "Read every record and verify its checksum", func(ctx context.Context, s *store.Store, w io.Writer) error {
+			r, err := s.Check(ctx)
+			if err != nil {
+				return err
+			}
+			for _, p := range r.Problems {
+				fmt.Fprintln(os.Stderr, p)
+			}
+			if err := jsonLine(w, map[string]any{"records": r.Records, "bytes": r.Bytes, "problems": r.Found}); err != nil {
+				return err
+			}
+			if r.Found > 0 {
+				return fmt.Errorf("%w: %d records (fix: restore a snapshot, or replay the log into another --data folder)", corastream.ErrCorrupt, r.Found)
+			}
+			return nil
+		}),
+		snapshotCommand(), rerunCommand(),
+	)
+	return c
+}
+
+func storeVerb(name, short string, do func(context.Context, *store.Store, io.Writer) error) *cobra.Command {
+	var f common
+	c := &cobra.Command{
+		Use: name, Short: short, Args: cobra.NoArgs, Example: "  corastream store " + name + " --data data",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, log, err := f.load()
+			if err != nil {
+				return err
+			}
+			s, err := openExisting(cfg, log)
+			if err != nil {
+				return err
+			}
+			return errors.Join(do(cmd.Context(), s, cmd.OutOrStdout()), s.Close())
+		},
+	}
+	f.add(c, "data")
+	return c
+}
+
+// openExisting refuses to make a store where there is none.
+func openExisting(cfg Config, log zerolog.Logger) (*store.Store, error) {
+	if _, err := os.Stat(filepath.Join(cfg.Data, "store")); err != nil {
+		return nil, corastream.Usagef(cfg.Data, "name a folder that `corastream up` used, with --data", "no store: %v", err)
+	}
+	return openStore(cfg, log.Level(zerolog.WarnLevel))
+}
+
+func snapshotCommand() *cobra.Command {
+	var f common
+	var restore bool
+	c := &cobra.Command{
+		Use: "snapshot FILE", Short: "Write the state to one file, or restore it into an empty data folder",
+		Example: "  corastream store snapshot backup.snap --data data\n  corastream store snapshot backup.snap --restore --data new",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, log, err := f.load()
+			if err != nil {
+				return err
+			}
+			if restore {
+				info, err := store.Restore(cmd.Context(), args[0], filepath.Join(cfg.Data, "store"), cfg.Store, store.WithLogger(log))
+				if err != nil {
+					return err
+				}
+				return summary(cmd.OutOrStdout(), info)
+			}
+			s, err := openExisting(cfg, log)
+			if err != nil {
+				return err
+			}
+			info, err := s.Snapshot(cmd.Context(), args[0])
+			if err = errors.Join(err, s.Close()); err != nil {
+				return err
+			}
+			return summary(cmd.OutOrStdout(), info)
+		},
+	}
+	f.add(c, "data")
+	c.Flags().BoolVar(&restore, "restore", false, "read FILE into the data folder, which must hold no store")
+	return c
+}
+
+// rerunCommand is the proof of exactly-once effect: the log, applied in the journal's order to an empty store, must give
+// the same bytes.
+func rerunCommand() *cobra.Command {
+	var f common
+	c := &cobra.Command{
+		Use: "rerun", Short: "Apply the log again in journal order to an empty store and compare digests",
+		Example: "  corastream store rerun --data data --bootstrap-server 127.0.0.1:9092", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, log, err := f.load()
+			if err != nil {
+				return err
+			}
+			done, err := dial(&cfg, true, log)
+			if err != nil {
+				return err
+			}
+			have, again, lines, err := rerun(cmd.Context(), cfg, log)
+			if err = errors.Join(err, done()); err != nil {
+				return err
+			}
+			if err := jsonLine(cmd.OutOrStdout(), map[string]any{"digest": have, "rerun": again, "equal": have == again, "journal_lines": lines}); err != nil {
+				return err
+			}
+			if have != again {
+				return fmt.Errorf("%w: the state differs from its log", corastream.ErrCorrupt)
+			}
+			return nil
+		},
+	}
+	f.add(c, "data", "bootstrap")
+	return c
+}
+
+func rerun(ctx context.Context, cfg Config, log zerolog.Logger) (have, again string, lines int, err error) {
+	original, err := openExisting(cfg, log)
+	if err != nil {
+		return "", "", 0, err
+	}
+	defer original.Close()
+	if have, err = original.Digest(); err != nil {
+		return "", "", 0, err
+	}
+	dir, err := os.MkdirTemp("", "corastream-rerun")
+	if err != nil {
+		return "", "", 0, err
+	}
+	defer os.RemoveAll(dir)
+	sc := cfg.Store
+	sc.SyncWrites = false
+	fresh, err := store.Open(filepath.Join(dir, "store"), sc)
+	if err != nil {
+		return "", "", 0, err
+	}
+	defer fresh.Close()
+	cf, err := cfstream.New(cfg.CF)
+	if err != nil {
+		return "", "", 0, err
+	}
+	spans, err := ingest.NewSpans(cfg.Kafka)
+	if err != nil {
+		return "", "", 0, err
+	}
+	defer spans.Close()
+	for line, err := range original.Journal(0) {
+		if err != nil {
+			return "", "", lines, err
+		}
+		lines++
+		switch line.Kind {
+		case store.KindContent:
+			err = fresh.Join(ctx, line.Items)
+		case store.KindEvents:
+			var b corastream.Batch
+			if b, err = spans.ReadSpans(ctx, line.Spans); err == nil {
+				_, err = fresh.Commit(ctx, b, cf.Learn)
+			}
+		case store.KindErasure:
+			err = fresh.EraseAll(ctx, line.Erasures...)
+		default:
+			err = fmt.Errorf("a journal line of kind %s can not be applied again", line.Kind)
+		}
+		if err != nil {
+			return "", "", lines, fmt.Errorf("journal line %d: %w", line.Seq, err)
+		}
+	}
+	again, err = fresh.Digest()
+	return have, again, lines, err
+}
+
+func doctorCommand() *cobra.Command {
+	var f common
+	c := &cobra.Command{
+		Use: "doctor", Short: "Check everything that `up` needs, and name the cause and the fix of what is wrong",
+		Example: "  corastream doctor -c configs/default.yaml --bootstrap-server kafka:9092", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, log, err := f.load()
+			if err != nil {
+				return err
+			}
+			return examine(cmd.Context(), cfg, log.Level(zerolog.WarnLevel), cmd.OutOrStdout())
+		},
+	}
+	f.add(c, "data", "llm", "checkpoint", "bootstrap")
+	return c
+}
+
+// reachable opens every topic that `up` reads or writes.
+func reachable(ctx context.Context, cfg ingest.Config) error {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	var errs []error
+	for _, t := range cfg.Specs() {
+		r, err := ingest.NewConsumer(ctx, cfg, t.Name, ingest.FromEnd(), false, zerolog.Nop())
+		if err != nil {
+			errs = append(errs, fmt.Errorf("topic %s: %w", t.Name, err))
+			continue
+		}
+		errs = append(errs, r.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func eraseCommand() *cobra.Command {
+	var f common
+	c := &cobra.Command{
+		Use: "erase USER", Short: "Forget a user: vectors, history, ids and debts; the erasure survives a replay of the log",
+		Example: "  corastream erase 42 --data data", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, log, err := f.load()
+			if err != nil {
+				return err
+			}
+			s, err := openExisting(cfg, log)
+			if err != nil {
+				return err
+			}
+			if err := errors.Join(s.Erase(cmd.Context(), args[0]), s.Close()); err != nil {
+				return err
+			}
+			return jsonLine(cmd.OutOrStdout(), map[string]any{"erased": true})
+		},
+	}
+	f.add(c, "data")
+	return c
+}
+
+// examine runs the checks in order and reports each; one that fails does not hide the next.
+func examine(ctx context.Context, cfg Config, log zerolog.Logger, w io.Writer) error {
+	bad := 0
+	say := func(name string, err error, good string) {
+		if err != nil {
+			bad++
+			fmt.Fprintf(w, "BAD  %-11s %v\n", name, err)
+			return
+		}
+		fmt.Fprintf(w, "ok   %-11s %s\n", name, good)
+	}
+	fmt.Fprintf(w, "ok   %-11s %s\n", "build", buildInfo())
+	model, err := openLLM(cfg.LLM, log)
+	if model == nil && err == nil {
+		say("llm", nil, "off: ranking by CF alone")
+	} else if say("llm", err, cfg.LLM.File); err == nil {
+		defer model.Close()
+		ck, err := openCheckpoint(cfg, model)
+		good := "none: degraded, ranking by CF alone (fix: `corastream train`, then --checkpoint FILE)"
+		if ck != nil {
+			good = cfg.Checkpoint
+		}
+		say("checkpoint", err, good)
+	}
+	err = os.MkdirAll(cfg.Data, 0o755)
+	say("data", err, cfg.Data)
+	if len(cfg.Kafka.Brokers) == 0 {
+		say("kafka", nil, "the embedded broker (fix: --bootstrap-server HOST:PORT for a real one)")
+	} else {
+		say("kafka", reachable(ctx, cfg.Kafka), fmt.Sprint(cfg.Kafka.Brokers))
+	}
+	if bad > 0 {
+		return fmt.Errorf("%d checks failed", bad)
+	}
+	return nil
+}

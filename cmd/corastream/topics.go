@@ -1,0 +1,348 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+
+	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/ingest"
+	"github.com/corastream/corastream/ingest/devbroker"
+	"github.com/corastream/corastream/replay"
+)
+
+// dial finds the brokers: the configured ones, the embedded broker of a running `up` on the data folder, or, where a
+// one-shot producer may own the folder, an embedded broker of its own. done closes what was opened.
+func dial(cfg *Config, own bool, log zerolog.Logger) (done func() error, err error) {
+	none := func() error { return nil }
+	if len(cfg.Kafka.Brokers) > 0 {
+		return none, nil
+	}
+	addr, err := devbroker.Find(filepath.Join(cfg.Data, "broker"))
+	if err == nil {
+		cfg.Kafka.Brokers = []string{addr}
+		return none, nil
+	}
+	if !errors.Is(err, devbroker.ErrNone) {
+		return nil, err
+	}
+	if !own {
+		return nil, corastream.Usagef("", "start `corastream up` on the same --data folder, or name brokers with --bootstrap-server", "no broker: %v", err)
+	}
+	b, err := embed(cfg, log)
+	if err != nil {
+		return nil, err
+	}
+	return b.Close, nil
+}
+
+func produceCommand() *cobra.Command {
+	var f common
+	var topic string
+	var rate float64
+	c := &cobra.Command{
+		Use:   "produce FILE",
+		Short: "Put events or a catalogue from a file into Kafka",
+		Long: `Produce reads CSV (user_id,item_id,label or rating,timestamp: events; item_id,title: a catalogue) or JSON lines (sent as
+they are, in any dialect the topic takes; "-" is standard input). Beside a running ` + "`up`" + ` it uses that process's broker.`,
+		Example: `  corastream produce items.csv
+  corastream produce clicks.csv --rate 500
+  tail -f clicks.jsonl | corastream produce - --bootstrap-server kafka:9092`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, log, err := f.load()
+			if err != nil {
+				return err
+			}
+			done, err := dial(&cfg, true, log)
+			if err != nil {
+				return err
+			}
+			n, err := produceFile(cmd.Context(), cfg, log, args[0], topic, rate, cmd.InOrStdin())
+			if err = errors.Join(err, done()); err != nil {
+				return err
+			}
+			return summary(cmd.OutOrStdout(), map[string]any{"produced": n, "file": args[0]})
+		},
+	}
+	f.add(c, "data", "bootstrap")
+	c.Flags().StringVar(&topic, "topic", "", "topic for JSON lines: interactions (default), items or requests")
+	c.Flags().Float64Var(&rate, "rate", 0, "events per second; 0: as fast as they go")
+	return c
+}
+
+func produceFile(ctx context.Context, cfg Config, log zerolog.Logger, path, topic string, rate float64, stdin io.Reader) (int, error) {
+	if err := ingest.EnsureTopics(ctx, cfg.Kafka); err != nil {
+		return 0, fmt.Errorf("topics: %w", err)
+	}
+	p, err := ingest.NewProducer(cfg.Kafka, log)
+	if err != nil {
+		return 0, err
+	}
+	defer p.Close()
+	if path == "-" || strings.HasSuffix(path, ".jsonl") || strings.HasSuffix(path, ".json") {
+		return produceLines(ctx, cfg, p, path, topic, rate, stdin)
+	}
+	catalogue, err := isCatalogue(path)
+	if err != nil {
+		return 0, err
+	}
+	if catalogue {
+		items, err := replay.ReadItems(path)
+		if err != nil {
+			return 0, err
+		}
+		return len(items), p.Items(ctx, items)
+	}
+	events, err := replay.ReadEvents(path, "file", cfg.Kafka.RatingThreshold)
+	if err != nil {
+		return 0, err
+	}
+	bar := newProgress(log, "produce")
+	return paced(ctx, events, rate, p.Events, func(n int) { bar.Set(n, len(events)) })
+}
+
+// isCatalogue looks at the header: a title column and no user column.
+func isCatalogue(path string) (bool, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return false, corastream.Usagef(path, "check the file's name", "%v", err)
+	}
+	defer f.Close()
+	head, err := bufio.NewReaderSize(io.LimitReader(f, 64<<10), 64<<10).ReadString('\n')
+	if err != nil && err != io.EOF {
+		return false, err
+	}
+	return strings.Contains(head, "title") && !strings.Contains(head, "user_id"), nil
+}
+
+// paced sends records in slices, at the given rate if one is set.
+func paced[T any](ctx context.Context, all []T, rate float64, send func(context.Context, []T) error, tell func(int)) (int, error) {
+	const slice = 5000
+	began := time.Now()
+	for sent := 0; sent < len(all); {
+		n := min(slice, len(all)-sent)
+		if rate > 0 {
+			n = min(n, max(1, int(time.Since(began).Seconds()*rate)-sent))
+			if wait := time.Duration(float64(sent+n)/rate*float64(time.Second)) - time.Since(began); wait > 0 {
+				select {
+				case <-ctx.Done():
+					return sent, ctx.Err()
+				case <-time.After(wait):
+				}
+			}
+		}
+		if err := send(ctx, all[sent:sent+n]); err != nil {
+			return sent, err
+		}
+		sent += n
+		tell(sent)
+	}
+	return len(all), nil
+}
+
+func produceLines(ctx context.Context, cfg Config, p *ingest.Producer, path, topic string, rate float64, stdin io.Reader) (int, error) {
+	name := cfg.Kafka.Topics.Interactions
+	switch topic {
+	case "", "interactions":
+	case "items":
+		name = cfg.Kafka.Topics.Items
+	case "requests":
+		name = cfg.Kafka.Topics.Requests
+	default:
+		return 0, corastream.Usagef("--topic", "choose interactions, items or requests", "%q is not a topic to write to", topic)
+	}
+	in := stdin
+	if path != "-" {
+		f, err := os.Open(path)
+		if err != nil {
+			return 0, corastream.Usagef(path, "check the file's name", "%v", err)
+		}
+		defer f.Close()
+		in = f
+	}
+	lines := bufio.NewScanner(in)
+	lines.Buffer(nil, 16<<20)
+	var records []ingest.Record
+	total := 0
+	flush := func() error {
+		_, err := paced(ctx, records, rate, func(ctx context.Context, r []ingest.Record) error { return p.Raw(ctx, name, r) }, func(int) {})
+		total += len(records)
+		records = records[:0]
+		return err
+	}
+	decoder := ingest.NewDecoder(cfg.Kafka)
+	for lines.Scan() {
+		value := bytes.TrimSpace(lines.Bytes())
+		if len(value) == 0 {
+			continue
+		}
+		r := ingest.Record{Pos: corastream.Position{Topic: name}, Value: bytes.Clone(value), Time: time.Now()}
+		r.Key = keyOf(decoder, r)
+		if records = append(records, r); len(records) == 1000 || path == "-" && rate == 0 {
+			if err := flush(); err != nil {
+				return total, err
+			}
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return total, corastream.Usagef(path, "one JSON object a line, at most 16 MiB", "%v", err)
+	}
+	return total, flush()
+}
+
+// keyOf finds the record's key (user or item), so that one user's events stay in order; a bad record gets none.
+func keyOf(d *ingest.Decoder, r ingest.Record) []byte {
+	var b corastream.Batch
+	d.Decode(&b, r, time.Now())
+	switch {
+	case len(b.Events) > 0:
+		return []byte(b.Events[0].User)
+	case len(b.Items) > 0:
+		return []byte(b.Items[0].ID)
+	case len(b.Requests) > 0:
+		return []byte(b.Requests[0].User)
+	}
+	return nil
+}
+
+func consumeCommand() *cobra.Command {
+	var f common
+	var follow, letters, latest bool
+	var from string
+	var limit int
+	c := &cobra.Command{
+		Use:   "consume",
+		Short: "Print recommendations (or dead letters) as JSON lines",
+		Example: `  corastream consume --follow
+  corastream consume --dead-letters --from earliest`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, log, err := f.load()
+			if err != nil {
+				return err
+			}
+			if _, err := dial(&cfg, false, log); err != nil {
+				return err
+			}
+			bound, err := ingest.ParseBound("--from", from)
+			if err != nil {
+				return err
+			}
+			if latest = from == "latest"; latest {
+				bound = ingest.FromEnd()
+			}
+			topic := cfg.Kafka.Topics.Recommendations
+			if letters {
+				topic = cfg.Kafka.Topics.DeadLetters
+			}
+			r, err := ingest.NewConsumer(cmd.Context(), cfg.Kafka, topic, bound, follow, log)
+			if err != nil {
+				return err
+			}
+			defer r.Close()
+			for n := 0; limit == 0 || n < limit; n++ {
+				rec, err := r.Next(cmd.Context())
+				if errors.Is(err, corastream.ErrEnd) || cmd.Context().Err() != nil {
+					return nil
+				}
+				if err != nil {
+					return err
+				}
+				if err := printRecord(cmd.OutOrStdout(), rec, letters); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+	f.add(c, "data", "bootstrap")
+	fl := c.Flags()
+	fl.BoolVar(&follow, "follow", false, "wait for more")
+	fl.BoolVar(&letters, "dead-letters", false, "the dead-letter topic")
+	fl.StringVar(&from, "from", "earliest", "earliest, latest, an offset or a time (RFC 3339)")
+	fl.IntVar(&limit, "limit", 0, "end after so many; 0: no limit")
+	return c
+}
+
+func printRecord(w io.Writer, r ingest.Record, letters bool) error {
+	if !letters {
+		_, err := fmt.Fprintf(w, "%s\n", bytes.TrimSpace(r.Value))
+		return err
+	}
+	l := ingest.DecodeLetter(r)
+	return jsonLine(w, map[string]any{
+		"reason": l.Reason, "detail": l.Detail, "topic": l.Pos.Topic, "partition": l.Pos.Partition, "offset": l.Pos.Offset,
+		"key": string(l.Key), "value": string(l.Value),
+	})
+}
+
+func requestsCommand() *cobra.Command {
+	var f common
+	var q corastream.Request
+	var wait time.Duration
+	c := &cobra.Command{
+		Use:     "requests",
+		Short:   "Ask for a recommendation over Kafka and print the answer",
+		Example: "  corastream requests --user 42 -n 5",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, log, err := f.load()
+			if err != nil {
+				return err
+			}
+			if err := required(map[string]string{"user": q.User}); err != nil {
+				return err
+			}
+			if _, err := dial(&cfg, false, log); err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), wait)
+			defer cancel()
+			if q.ID == "" {
+				q.ID = fmt.Sprintf("cli-%d", time.Now().UnixNano())
+			}
+			r, err := ingest.NewConsumer(ctx, cfg.Kafka, cfg.Kafka.Topics.Recommendations, ingest.AtTime(time.Now().Add(-time.Second)), true, log)
+			if err != nil {
+				return err
+			}
+			defer r.Close()
+			p, err := ingest.NewProducer(cfg.Kafka, log)
+			if err != nil {
+				return err
+			}
+			defer p.Close()
+			if err := p.Requests(ctx, []corastream.Request{q}); err != nil {
+				return err
+			}
+			for {
+				rec, err := r.Next(ctx)
+				if err != nil {
+					return fmt.Errorf("no answer within %s: %w", wait, err)
+				}
+				if got, err := ingest.DecodeRecommendation(rec); err == nil && got.RequestID == q.ID {
+					return printRecord(cmd.OutOrStdout(), rec, false)
+				}
+			}
+		},
+	}
+	f.add(c, "data", "bootstrap")
+	fl := c.Flags()
+	fl.StringVar(&q.User, "user", "", "who")
+	fl.IntVarP(&q.N, "items", "n", 0, "how many items (0: as configured)")
+	fl.StringVar(&q.ID, "request-id", "", "comes back in the answer (default: made up)")
+	fl.StringSliceVar(&q.Exclude, "exclude", nil, "items never to return")
+	fl.StringSliceVar(&q.Candidates, "candidates", nil, "rank these alone")
+	fl.DurationVar(&wait, "wait", 30*time.Second, "how long to wait for the answer")
+	return c
+}

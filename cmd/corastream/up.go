@@ -1,0 +1,59 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+func upCommand() *cobra.Command {
+	var f common
+	var exitWhenIdle bool
+	var listen string
+	c := &cobra.Command{
+		Use:   "up",
+		Short: "Run all stages in one process: learn from the log, recommend to moved users and to requests, serve HTTP",
+		Long: `Up reads the interactions, items and requests topics, learns every event once, and publishes fresh recommendations. Without
+--bootstrap-server it starts an embedded broker in the data folder. Ctrl-C drains, commits and exits 0.`,
+		Example: `  corastream up -c configs/default.yaml
+  corastream up --bootstrap-server kafka-1:9092,kafka-2:9092 --data /var/lib/corastream --checkpoint cora.safetensors
+  corastream up --exit-when-idle        # ends when the log is used up`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, log, err := f.load()
+			if err != nil {
+				return err
+			}
+			if exitWhenIdle && cfg.Kafka.ExitWhenIdle == 0 {
+				cfg.Kafka.ExitWhenIdle = time.Second
+			}
+			if listen != "" {
+				cfg.HTTP.Listen = listen
+			}
+			ctx := cmd.Context()
+			e, err := openEngine(ctx, cfg, log)
+			if err != nil {
+				return err
+			}
+			began := time.Now()
+			e.monitor.Start()
+			err = e.run(ctx, nil)
+			drained, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+			defer cancel()
+			_ = e.monitor.Close(drained)
+			result := e.summary(time.Since(began))
+			if closeErr := e.close(); err == nil {
+				err = closeErr
+			}
+			if err != nil {
+				return err
+			}
+			return summary(cmd.OutOrStdout(), result)
+		},
+	}
+	f.add(c, "data", "llm", "checkpoint", "bootstrap")
+	c.Flags().BoolVar(&exitWhenIdle, "exit-when-idle", false, "end once the log is used up and every recommendation is out")
+	c.Flags().StringVar(&listen, "listen", "", "HTTP address (default 127.0.0.1:8642)")
+	return c
+}

@@ -1,0 +1,186 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math"
+	"time"
+
+	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/ingest"
+	"github.com/corastream/corastream/serve"
+)
+
+// httpDeps hands the stages to the HTTP server.
+func (e *engine) httpDeps() serve.Deps {
+	p := e.pipeline
+	d := serve.Deps{
+		Recommender: p, View: e.store, Predictor: e.cf, Neighbours: e.catalogue, History: e.cfg.Pipeline.History,
+		Events:   eventSink{e.producer, ingest.NewDecoder(e.cfg.Kafka), e.cfg.Kafka.Topics.Interactions},
+		Versions: func() corastream.Versions { return p.Versions },
+		Stats:    &p.Stats, Status: e.checks, AUC: e.auc, Gauges: e.gauges, Facts: e.facts, Models: e.models,
+		Version: version, Log: e.log,
+	}
+	if e.gate != nil {
+		d.Generator = e.gate
+	}
+	if e.llm != nil {
+		d.Scorer = e.llm
+	}
+	return d
+}
+
+// eventSink puts events of POST /v1/events on the interactions topic, after the checks that ingest would make.
+type eventSink struct {
+	producer *ingest.Producer
+	decoder  *ingest.Decoder
+	topic    string
+}
+
+// Produce implements serve.EventSink.
+func (s eventSink) Produce(ctx context.Context, events [][]byte, headers map[string]string) error {
+	now := time.Now()
+	records := make([]ingest.Record, len(events))
+	for i, body := range events {
+		r := ingest.Record{Pos: corastream.Position{Topic: s.topic}, Value: body, Time: now}
+		for k, v := range headers {
+			r.Headers = append(r.Headers, ingest.Header{Key: k, Value: []byte(v)})
+		}
+		var b corastream.Batch
+		s.decoder.Decode(&b, r, now)
+		if len(b.Bad) > 0 {
+			return corastream.Usagef(fmt.Sprintf("[%d]", i), "send user_id, item_id and what happened", "%s: %s", b.Bad[0].Reason, b.Bad[0].Detail)
+		}
+		if len(b.Events) > 0 {
+			r.Key = []byte(b.Events[0].User)
+		}
+		records[i] = r
+	}
+	return s.producer.Raw(ctx, s.topic, records)
+}
+
+// checks are the conditions of readiness.
+func (e *engine) checks() []serve.Check {
+	var lag int64
+	connected := e.source != nil && e.source.Connected()
+	if e.source != nil {
+		for _, n := range e.source.Lag() {
+			lag += n
+		}
+	}
+	broker := serve.Check{Name: "broker", OK: connected, Why: fmt.Sprintf("lag %d", lag)}
+	if !connected {
+		broker.Why = "a partition can not be read, or none is assigned yet"
+	}
+	ranking := serve.Check{Name: "ranking", OK: true}
+	switch {
+	case e.llm == nil:
+		ranking.Why = "degraded: cf (llm.file is off)"
+	case e.gate == nil:
+		ranking.Why = "degraded: cf (no checkpoint)"
+	default:
+		if closed, why := e.gate.state(); closed {
+			ranking.Why = "degraded: cf (" + why + ")"
+		}
+	}
+	return []serve.Check{{Name: "state", OK: true}, broker, ranking}
+}
+
+func (e *engine) auc() map[string]float64 {
+	f, out := e.monitor.Figures(), map[string]float64{}
+	for name, v := range map[string]float64{"bias": float64(f.Bias), "cf": float64(f.CF), "cora": float64(f.Cora)} {
+		if !math.IsNaN(v) {
+			out[name] = v
+		}
+	}
+	return out
+}
+
+func (e *engine) gauges() []serve.Gauge {
+	var g []serve.Gauge
+	if e.source != nil {
+		for part, n := range e.source.Lag() {
+			g = append(g, serve.Gauge{
+				Name: "lag_events", Help: "Offsets not yet handed out, by partition.", Value: float64(n),
+				Labels: map[string]string{"topic": part.Topic, "partition": fmt.Sprint(part.ID)},
+			})
+		}
+		g = append(g, serve.Gauge{Name: "reconnects", Help: "How often a partition was lost and found again.", Value: float64(e.source.Reconnects())})
+	}
+	if e.stage != nil {
+		st := e.stage.Stats()
+		g = append(g,
+			serve.Gauge{Name: "weights_cache_hits", Help: "Users whose weights were fresh.", Value: float64(st.Hits)},
+			serve.Gauge{Name: "weights_cache_misses", Help: "Users whose weights were made.", Value: float64(st.Misses)})
+	}
+	return g
+}
+
+func (e *engine) facts() []serve.Fact {
+	out := []serve.Fact{{Name: "cf", Value: e.cfg.CF.String()}}
+	if e.llm != nil {
+		i := e.llm.Info()
+		out = append(out, serve.Fact{Name: "llm", Value: fmt.Sprintf("%s, %d layers, width %d, %s", i.Arch, i.Layers, i.Hidden, e.llm.Digest()[:12])})
+	}
+	if e.stage != nil {
+		st := e.stage.Stats()
+		out = append(out, serve.Fact{Name: "generator", Value: fmt.Sprintf("%s, %d weights made, %d reused", e.stage.Version()[:12], st.Misses, st.Hits)})
+	}
+	return out
+}
+
+func (e *engine) models() []serve.Model {
+	if e.llm == nil {
+		return nil
+	}
+	base := serve.Model{ID: "base", Digest: e.llm.Digest(), Created: e.began}
+	if e.stage == nil {
+		return []serve.Model{base}
+	}
+	return []serve.Model{base, {ID: "corastream", Parent: "base", Digest: e.stage.Version(), Created: e.began}}
+}
+
+// runSummary is the last line of `up` and `make run`.
+type runSummary struct {
+	Events          int64              `json:"events"`
+	EventsPerS      float64            `json:"events_per_s"`
+	Recommendations int64              `json:"recommendations"`
+	DeadLetters     int64              `json:"dead_letters"`
+	Duplicates      int64              `json:"duplicates"`
+	FreshnessMS     map[string]float64 `json:"freshness_ms"`
+	AUC             map[string]any     `json:"auc"`
+	AUCRows         int64              `json:"auc_rows"`
+	Degraded        string             `json:"degraded,omitempty"`
+	Seconds         float64            `json:"seconds"`
+}
+
+func (e *engine) summary(took time.Duration) runSummary {
+	st, figures := &e.pipeline.Stats, e.monitor.Figures()
+	s := runSummary{
+		Events: st.Events.Load(), Recommendations: st.Recommendations.Load(), DeadLetters: st.DeadLetters.Load(),
+		Duplicates: st.Duplicates.Load(), AUCRows: figures.Rows, Seconds: took.Seconds(),
+		FreshnessMS: map[string]float64{
+			"p50": ms(st.Freshness.Quantile(.5)), "p99": ms(st.Freshness.Quantile(.99)),
+		},
+		AUC: map[string]any{"bias": nil, "cf": nil, "cora": nil},
+	}
+	s.EventsPerS = float64(s.Events) / took.Seconds()
+	maps.Copy(s.AUC, anyValues(e.auc()))
+	if e.gate == nil {
+		s.Degraded = "cf"
+	} else if closed, _ := e.gate.state(); closed {
+		s.Degraded = "cf"
+	}
+	return s
+}
+
+func anyValues(m map[string]float64) map[string]any {
+	out := map[string]any{}
+	for k, v := range m {
+		out[k] = math.Round(v*1e4) / 1e4
+	}
+	return out
+}
+
+func ms(d time.Duration) float64 { return math.Round(float64(d)/1e4) / 100 }
