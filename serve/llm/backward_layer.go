@@ -178,27 +178,30 @@ func (p *pass) attendRunBack(l int, r *run, priv, g int, qkv []float32, w *worke
 	d, q, o := a.headDim, a.qkvWidth(), a.qWidth()
 	group := a.heads / a.kvHeads
 	koff, voff := o+g*d, o+a.kvWidth()+g*d
+	keys, values, n := p.gather(l, r, g, qkv, w)
+	owners := r.owners(n, w)
+	both := grow(&w.scores, 2*n)
+	n -= int(r.hi - r.lo)
 	for row := r.lo; row < r.hi; row++ {
-		keys, rows := p.sources(l, r, row, g, qkv, w)
-		s, ds := grow(&w.scores, 2*len(keys)), []float32(nil)
-		s, ds = s[:len(keys)], s[len(keys):]
+		n++
+		s, ds := both[:n], both[n:2*n]
 		for h := g * group; h < (g+1)*group; h++ {
 			query := qkv[int(row)*q+h*d:][:d]
 			dq := t.dqkv[int(row)*q+h*d:][:d]
 			dout := t.datt[int(r.out+row-r.lo)*o+h*d:][:d]
-			for i, k := range keys {
-				s[i] = p.m.scale * kernels.Dot(query, k.key)
+			for i := range s {
+				s[i] = p.m.scale * kernels.Dot(query, keys[i*d:(i+1)*d])
 			}
 			kernels.Softmax(s)
 			var mean float32
-			for i, k := range keys {
-				ds[i] = kernels.Dot(dout, k.value)
+			for i := range s {
+				ds[i] = kernels.Dot(dout, values[i*d:(i+1)*d])
 				mean += s[i] * ds[i]
 			}
-			for i, k := range keys {
+			for i := range s {
 				e := s[i] * (ds[i] - mean) * p.m.scale
-				kernels.Axpy(e, k.key, dq)
-				if c := int(rows[i]); c >= priv {
+				kernels.Axpy(e, keys[i*d:(i+1)*d], dq)
+				if c := int(owners[i]); c >= priv {
 					kernels.Axpy(e, query, t.dqkv[c*q+koff:][:d])
 					kernels.Axpy(s[i], dout, t.dqkv[c*q+voff:][:d])
 				}
@@ -207,31 +210,19 @@ func (p *pass) attendRunBack(l int, r *run, priv, g int, qkv []float32, w *worke
 	}
 }
 
-// keyValue is one earlier token's key and value of a head.
-type keyValue struct{ key, value []float32 }
-
-// sources lists what a row attends to, in order; rows gives the stage's row of each, -1 for the item cache's.
-func (p *pass) sources(l int, r *run, row int32, g int, qkv []float32, w *worker) ([]keyValue, []int32) {
-	a := p.m.arch
-	d, q, kv := a.headDim, a.qkvWidth(), a.kvWidth()
-	koff, voff := a.qWidth()+g*d, a.qWidth()+kv+g*d
-	keys, rows := w.sources[:0], w.rows[:0]
+// owners lists the stage's row of each key of a run in the order of gather, -1 for the item cache's.
+func (r *run) owners(n int, w *worker) []int32 {
+	rows := w.owners[:0]
 	if r.ext != nil {
-		k, v := r.ext.keys(l), r.ext.values(l)
-		for t := range r.ext.n {
-			keys, rows = append(keys, keyValue{k[t*kv+g*d:][:d], v[t*kv+g*d:][:d]}), append(rows, -1)
+		for range r.ext.n {
+			rows = append(rows, -1)
 		}
 	}
-	add := func(lo, hi int32) {
-		for t := lo; t < hi; t++ {
-			keys = append(keys, keyValue{qkv[int(t)*q+koff:][:d], qkv[int(t)*q+voff:][:d]})
+	for _, c := range append(r.ctx[:len(r.ctx):len(r.ctx)], span{r.lo, r.hi}) {
+		for t := c.lo; t < c.hi; t++ {
 			rows = append(rows, t)
 		}
 	}
-	for _, c := range r.ctx {
-		add(c.lo, c.hi)
-	}
-	add(r.lo, row+1)
-	w.sources, w.rows = keys, rows
-	return keys, rows
+	w.owners = rows
+	return rows
 }

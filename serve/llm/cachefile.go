@@ -25,7 +25,7 @@ import (
 //	header, 80 bytes
 //	   0  "CORAITEM"
 //	   8  uint32    version, 1
-//	  12  uint32    type of the values: 0 float32
+//	  12  uint32    type of keys and values: 0 float32, 1 bfloat16
 //	  16  [32]byte  SHA-256 of the model file
 //	  48  uint32    layers, top layers kept, ReadLayer, hidden, width of the o-projection's input, width of the keys
 //	  72  uint32    0
@@ -36,7 +36,7 @@ import (
 //	   8  uint32    n, tokens before the answer token
 //	  12  uint32    0
 //	  16  [32]byte  key: SHA-256 of uint32 title, uint32 titleEnd, then each token id as uint32
-//	  48  values    as in entry.data
+//	  48  values    as entry.data, then kv or kv16
 //
 // Records are only added. The first record whose header fails its checksum, or that reaches past the end of the file, is where
 // a write was cut short: the file is cut there.
@@ -58,9 +58,10 @@ type place struct {
 }
 
 const (
-	cacheHeaderBytes  = 80
-	cacheRecordBytes  = 48
-	cacheValueFloat32 = 0
+	cacheHeaderBytes = 80
+	cacheRecordBytes = 48
+	cacheFloat32     = 0
+	cacheBFloat16    = 1
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -71,7 +72,11 @@ func cacheHeader(digest string, readLayer int, d *entryDims) ([]byte, error) {
 		return nil, fmt.Errorf("llm: model digest %q is not a SHA-256", digest)
 	}
 	le := binary.LittleEndian
-	b := le.AppendUint32(le.AppendUint32([]byte("CORAITEM"), 1), cacheValueFloat32)
+	kind := uint32(cacheFloat32)
+	if d.bf16 {
+		kind = cacheBFloat16
+	}
+	b := le.AppendUint32(le.AppendUint32([]byte("CORAITEM"), 1), kind)
 	b = append(b, sum...)
 	for _, v := range []int{d.layers, d.top, readLayer, d.hidden, d.qWidth, d.kvWidth, 0} {
 		b = le.AppendUint32(b, uint32(v))
@@ -134,7 +139,7 @@ func (c *cacheFile) scan(header []byte) error {
 		if crc32.Checksum(head[4:], castagnoli) != le.Uint32(head) || tokens > 1<<20 {
 			break
 		}
-		next := c.end + cacheRecordBytes + 4*int64(c.dims.size(int(tokens)))
+		next := c.end + cacheRecordBytes + int64(c.dims.bytes(int(tokens)))
 		if next > info.Size() {
 			break
 		}
@@ -156,27 +161,22 @@ func (c *cacheFile) get(k entryKey) *entry {
 		return nil
 	}
 	e := c.dims.make(p.n)
-	b := make([]byte, 4*len(e.data))
+	b := make([]byte, c.dims.bytes(p.n))
 	if _, err := c.f.ReadAt(b, p.at); err != nil || crc32.Checksum(b, castagnoli) != p.crc {
 		c.mu.Lock()
 		delete(c.index, k)
 		c.mu.Unlock()
 		return nil
 	}
-	for i := range e.data {
-		e.data[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
-	}
+	e.decode(b)
 	return e
 }
 
 // put adds an entry, unless the file is full or not ours to write.
 func (c *cacheFile) put(k entryKey, e *entry) {
-	b := make([]byte, cacheRecordBytes+4*len(e.data))
-	le, values := binary.LittleEndian, b[cacheRecordBytes:]
-	for i, v := range e.data {
-		le.PutUint32(values[4*i:], math.Float32bits(v))
-	}
-	crc := crc32.Checksum(values, castagnoli)
+	b := e.encode(make([]byte, cacheRecordBytes, cacheRecordBytes+c.dims.bytes(e.n)))
+	le := binary.LittleEndian
+	crc := crc32.Checksum(b[cacheRecordBytes:], castagnoli)
 	le.PutUint32(b[4:], crc)
 	le.PutUint32(b[8:], uint32(e.n))
 	copy(b[16:], k[:])
@@ -193,6 +193,31 @@ func (c *cacheFile) put(k entryKey, e *entry) {
 	}
 	c.index[k] = place{c.end + cacheRecordBytes, e.n, crc}
 	c.end += int64(len(b))
+}
+
+// encode appends the values.
+func (e *entry) encode(b []byte) []byte {
+	for _, part := range [][]float32{e.data, e.kv} {
+		for _, v := range part {
+			b = binary.LittleEndian.AppendUint32(b, math.Float32bits(v))
+		}
+	}
+	for _, v := range e.kv16 {
+		b = binary.LittleEndian.AppendUint16(b, v)
+	}
+	return b
+}
+
+// decode is its inverse; b has the right length.
+func (e *entry) decode(b []byte) {
+	for _, part := range [][]float32{e.data, e.kv} {
+		for i := range part {
+			part[i], b = math.Float32frombits(binary.LittleEndian.Uint32(b)), b[4:]
+		}
+	}
+	for i := range e.kv16 {
+		e.kv16[i], b = binary.LittleEndian.Uint16(b), b[2:]
+	}
 }
 
 func (c *cacheFile) close() error { return c.f.Close() }

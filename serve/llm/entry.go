@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/kernels"
 )
 
 // entry is what the frozen model makes of one item prompt: all that scoring it for any user needs, and what Encode returns.
@@ -13,21 +14,42 @@ import (
 //	title   [2*hidden]              mean of the title tokens' states at ReadLayer, then the last token's
 //	answer  [top][qWidth]           the o-projection's inputs at the answer token of the top layers, lowest first
 //	state   [hidden]                the answer token's residual stream at the input of the lowest top layer
-//	kv      [top][2][n][kvWidth]    keys (turned) and values of the n tokens before the answer token
+//
+// kv [top][2][n][kvWidth] holds keys (turned) and values of the n tokens before the answer token; kv16 instead, as bfloat16,
+// when the model computes in it.
 type entry struct {
 	data []float32
+	kv   []float32
+	kv16 []uint16
 	n    int
 	dims *entryDims
 }
 
 // entryDims are the sizes that all entries of a model share.
-type entryDims struct{ layers, top, hidden, qWidth, kvWidth int }
+type entryDims struct {
+	layers, top, hidden, qWidth, kvWidth int
+	bf16                                 bool
+}
 
-func (d *entryDims) fixed() int     { return 3*d.hidden + d.top*d.qWidth }
-func (d *entryDims) size(n int) int { return d.fixed() + 2*d.top*n*d.kvWidth }
+func (d *entryDims) fixed() int      { return 3*d.hidden + d.top*d.qWidth }
+func (d *entryDims) pairs(n int) int { return 2 * d.top * n * d.kvWidth }
+
+// bytes is the size of an entry's values.
+func (d *entryDims) bytes(n int) int {
+	if d.bf16 {
+		return 4*d.fixed() + 2*d.pairs(n)
+	}
+	return 4 * (d.fixed() + d.pairs(n))
+}
 
 func (d *entryDims) make(n int) *entry {
-	return &entry{data: make([]float32, d.size(n)), n: n, dims: d}
+	e := &entry{data: make([]float32, d.fixed()), n: n, dims: d}
+	if d.bf16 {
+		e.kv16 = make([]uint16, d.pairs(n))
+	} else {
+		e.kv = make([]float32, d.pairs(n))
+	}
+	return e
 }
 
 func (e *entry) title() []float32 { return e.data[:2*e.dims.hidden] }
@@ -37,17 +59,40 @@ func (e *entry) answer(i int) []float32 {
 }
 func (e *entry) state() []float32 { return e.data[e.dims.fixed()-e.dims.hidden : e.dims.fixed()] }
 
-// keys and values of model layer l [n][kvWidth].
-func (e *entry) keys(l int) []float32   { return e.kv(2 * (l - e.dims.layers + e.dims.top)) }
-func (e *entry) values(l int) []float32 { return e.kv(2*(l-e.dims.layers+e.dims.top) + 1) }
-func (e *entry) kv(i int) []float32 {
-	w := e.n * e.dims.kvWidth
-	lo := e.dims.fixed() + i*w
-	return e.data[lo : lo+w]
+// row is where token t's key (0) or value (1) of model layer l lies.
+func (e *entry) row(l, which, t int) int {
+	return ((2*(l-e.dims.layers+e.dims.top)+which)*e.n + t) * e.dims.kvWidth
+}
+
+// keep copies key and value of token t in layer l.
+func (e *entry) keep(l, t int, key, value []float32) {
+	k, v, n := e.row(l, 0, t), e.row(l, 1, t), e.dims.kvWidth
+	if e.dims.bf16 {
+		kernels.BF16FromF32(e.kv16[k:k+n], key[:n])
+		kernels.BF16FromF32(e.kv16[v:v+n], value[:n])
+		return
+	}
+	copy(e.kv[k:k+n], key)
+	copy(e.kv[v:v+n], value)
+}
+
+// head copies keys and values of head g, d wide, in layer l to keys and values [n][d].
+func (e *entry) head(l, g, d int, keys, values []float32) {
+	k, v := e.row(l, 0, 0)+g*d, e.row(l, 1, 0)+g*d
+	for t := range e.n {
+		if e.dims.bf16 {
+			kernels.F32FromBF16(keys[t*d:(t+1)*d], e.kv16[k:k+d])
+			kernels.F32FromBF16(values[t*d:(t+1)*d], e.kv16[v:v+d])
+		} else {
+			copy(keys[t*d:(t+1)*d], e.kv[k:k+d])
+			copy(values[t*d:(t+1)*d], e.kv[v:v+d])
+		}
+		k, v = k+e.dims.kvWidth, v+e.dims.kvWidth
+	}
 }
 
 // bytes is what the entry takes up in memory, its place in the cache's index included.
-func (e *entry) bytes() int64 { return int64(4*len(e.data)) + 200 }
+func (e *entry) bytes() int64 { return int64(e.dims.bytes(e.n)) + 250 }
 
 // states copies what Encode returns.
 func (e *entry) states() corastream.States {

@@ -32,9 +32,10 @@ type worker struct {
 	gateUp  []float32 // [blockRows][2*ffn]
 	act     []float32 // [blockRows][ffn]
 	scores  []float32
+	keys    []float32
+	values  []float32
 	ranks   [3][]float32
-	sources []keyValue
-	rows    []int32
+	owners  []int32
 }
 
 func (w *worker) rank(i, n int) []float32 { return grow(&w.ranks[i], n) }
@@ -147,59 +148,53 @@ func (p *pass) attend(l int, s *stage, qkv, att []float32) {
 	})
 }
 
-// attendRun does the query heads that read key/value head g. Each row goes on its own and in position order, so its result
-// does not depend on what else is in the batch.
+// attendRun does the query heads that read key/value head g. Each row sums in position order over contiguous copies of its
+// keys and values, so its result does not depend on where they came from, nor on what else is in the batch.
 func (p *pass) attendRun(l int, r *run, g int, qkv, att []float32, w *worker) {
 	a := p.m.arch
 	d, q, o := a.headDim, a.qkvWidth(), a.qWidth()
 	group := a.heads / a.kvHeads
-	koff, voff := o+g*d, o+a.kvWidth()+g*d
+	keys, values, n := p.gather(l, r, g, qkv, w)
+	scores := grow(&w.scores, n)
+	n -= int(r.hi - r.lo)
 	for row := r.lo; row < r.hi; row++ {
-		for h := g * group; h < (g+1)*group; h++ {
-			query := qkv[int(row)*q+h*d:][:d]
-			out := att[int(r.out+row-r.lo)*o+h*d:][:d]
-			s := w.scores[:0]
-			if r.ext != nil {
-				keys, ld := r.ext.keys(l), a.kvWidth()
-				for t := range r.ext.n {
-					s = append(s, p.m.scale*kernels.Dot(query, keys[t*ld+g*d:t*ld+g*d+d]))
-				}
-			}
-			for _, c := range r.ctx {
-				s = dots(s, p.m.scale, query, qkv, c.lo, c.hi, q, koff)
-			}
-			s = dots(s, p.m.scale, query, qkv, r.lo, row+1, q, koff)
-			w.scores = s
-			kernels.Softmax(s)
-			clear(out)
-			if r.ext != nil {
-				values, ld := r.ext.values(l), a.kvWidth()
-				for t := range r.ext.n {
-					kernels.Axpy(s[t], values[t*ld+g*d:t*ld+g*d+d], out)
-				}
-				s = s[r.ext.n:]
-			}
-			for _, c := range r.ctx {
-				s = axpys(s, qkv, c.lo, c.hi, q, voff, out)
-			}
-			axpys(s, qkv, r.lo, row+1, q, voff, out)
+		n++
+		query := qkv[int(row)*q+g*group*d:][:group*d]
+		out := att[int(r.out+row-r.lo)*o+g*group*d:][:group*d]
+		kernels.Attention(out, query, keys, values, n, group, 1, d, d, p.m.scale, scores)
+	}
+}
+
+// gather copies the keys and values of head g that a run attends to, its own rows last, side by side [n][headDim].
+func (p *pass) gather(l int, r *run, g int, qkv []float32, w *worker) (keys, values []float32, n int) {
+	a := p.m.arch
+	d, q, kv := a.headDim, a.qkvWidth(), a.kvWidth()
+	n = int(r.hi - r.lo)
+	if r.ext != nil {
+		n += r.ext.n
+	}
+	for _, c := range r.ctx {
+		n += int(c.hi - c.lo)
+	}
+	keys, values = grow(&w.keys, n*d), grow(&w.values, n*d)
+	at := 0
+	if r.ext != nil {
+		r.ext.head(l, g, d, keys, values)
+		at = r.ext.n * d
+	}
+	rows := func(lo, hi int32) {
+		for t := int(lo); t < int(hi); t++ {
+			k := qkv[t*q+a.qWidth()+g*d:]
+			copy(keys[at:at+d], k)
+			copy(values[at:at+d], k[kv:])
+			at += d
 		}
 	}
-}
-
-func dots(s []float32, scale float32, query, qkv []float32, lo, hi int32, ld, off int) []float32 {
-	for t := int(lo); t < int(hi); t++ {
-		s = append(s, scale*kernels.Dot(query, qkv[t*ld+off:t*ld+off+len(query)]))
+	for _, c := range r.ctx {
+		rows(c.lo, c.hi)
 	}
-	return s
-}
-
-func axpys(s []float32, qkv []float32, lo, hi int32, ld, off int, out []float32) []float32 {
-	for t := int(lo); t < int(hi); t++ {
-		kernels.Axpy(s[0], qkv[t*ld+off:t*ld+off+len(out)], out)
-		s = s[1:]
-	}
-	return s
+	rows(r.lo, r.hi)
+	return keys, values, n
 }
 
 // finish takes the stage's rows from attention to the next layer: o, residual, norm, feed-forward, residual. next may be

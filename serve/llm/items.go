@@ -146,7 +146,10 @@ func (m *Model) read(ctx context.Context, ts []tokens) ([]*entry, error) {
 		p.project(l, s, nil, act)
 		if l >= top {
 			for i, e := range entries {
-				e.keep(l, act.qkv, int(s.runs[i].lo), a)
+				for t := range e.n {
+					key := act.qkv[(int(s.runs[i].lo)+t)*a.qkvWidth()+a.qWidth():]
+					e.keep(l, t, key, key[a.kvWidth():])
+				}
 			}
 		}
 		if l == a.layers-1 { // only the answers' attention is wanted of the last layer
@@ -167,17 +170,6 @@ func (m *Model) read(ctx context.Context, ts []tokens) ([]*entry, error) {
 	}
 	m.forward.Add(int64(s.rows))
 	return entries, nil
-}
-
-// keep copies keys and values of layer l; the item's first token is row lo.
-func (e *entry) keep(l int, qkv []float32, lo int, a arch) {
-	keys, values := e.keys(l), e.values(l)
-	q, o, kv := a.qkvWidth(), a.qWidth(), a.kvWidth()
-	for t := range e.n {
-		row := qkv[(lo+t)*q:]
-		copy(keys[t*kv:(t+1)*kv], row[o:])
-		copy(values[t*kv:(t+1)*kv], row[o+kv:])
-	}
 }
 
 // readTitle fills dst with the mean of the title tokens' states and the last token's.

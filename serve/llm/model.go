@@ -87,7 +87,7 @@ func newModel(f *gguf.File, o Options) (*Model, error) {
 	if err := m.readHead(tok); err != nil {
 		return nil, err
 	}
-	if m.weights, err = loadWeights(f, a); err != nil {
+	if m.weights, err = loadWeights(f, a, o.Numerics == "bf16"); err != nil {
 		return nil, err
 	}
 	half := a.headDim / 2

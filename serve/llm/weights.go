@@ -30,12 +30,16 @@ type weights struct {
 
 type packer func(w []float32, out, in int) kernels.Matrix
 
-func loadWeights(f *gguf.File, a arch) (*weights, error) {
+func loadWeights(f *gguf.File, a arch, bf16 bool) (*weights, error) {
+	pack, packT := kernels.PackF32, kernels.PackF32T
+	if bf16 {
+		pack, packT = kernels.PackBF16, kernels.PackBF16T
+	}
 	w := &weights{file: f, arch: a, layers: make([]layer, a.layers), back: make([]func() (transposed, error), a.layers)}
 	errs := make([]error, a.layers)
 	kernels.Parallel(2, a.layers, func(lo, hi, _ int) {
 		for l := lo; l < hi; l++ {
-			w.layers[l], errs[l] = w.load(l)
+			w.layers[l], errs[l] = w.load(l, pack)
 		}
 	})
 	for l := range w.layers {
@@ -43,14 +47,14 @@ func loadWeights(f *gguf.File, a arch) (*weights, error) {
 			return nil, errs[l]
 		}
 		w.back[l] = sync.OnceValues(func() (t transposed, err error) {
-			t.qkv, t.o, t.gateUp, t.down, err = w.pack(l, kernels.PackF32T)
+			t.qkv, t.o, t.gateUp, t.down, err = w.pack(l, packT)
 			return t, err
 		})
 	}
 	return w, nil
 }
 
-func (w *weights) load(l int) (out layer, err error) {
+func (w *weights) load(l int, p packer) (out layer, err error) {
 	a := w.arch
 	out.attnNorm, out.ffnNorm = make([]float32, a.hidden), make([]float32, a.hidden)
 	if err = readVector(w.file, name(l, "attn_norm.weight"), out.attnNorm); err != nil {
@@ -62,22 +66,22 @@ func (w *weights) load(l int) (out layer, err error) {
 	if a.bias {
 		out.bias = make([]float32, a.qkvWidth())
 		off := 0
-		for _, p := range []struct {
+		for _, b := range []struct {
 			name  string
 			heads int
 			turns bool
 		}{{"attn_q.bias", a.heads, true}, {"attn_k.bias", a.kvHeads, true}, {"attn_v.bias", a.kvHeads, false}} {
-			v := out.bias[off : off+p.heads*a.headDim]
-			if err = readVector(w.file, name(l, p.name), v); err != nil {
+			v := out.bias[off : off+b.heads*a.headDim]
+			if err = readVector(w.file, name(l, b.name), v); err != nil {
 				return out, err
 			}
-			if p.turns && a.permuted {
-				halves(v, p.heads, a.headDim, 1)
+			if b.turns && a.permuted {
+				halves(v, b.heads, a.headDim, 1)
 			}
 			off += len(v)
 		}
 	}
-	out.qkv, out.o, out.gateUp, out.down, err = w.pack(l, kernels.PackF32)
+	out.qkv, out.o, out.gateUp, out.down, err = w.pack(l, p)
 	return out, err
 }
 
