@@ -29,26 +29,23 @@ func FromF16(h uint16) float32 {
 // BF16FromF32 rounds len(src) values to bfloat16, ties to even.
 func BF16FromF32(dst []uint16, src []float32) {
 	need("BF16FromF32", "dst", len(dst), len(src))
-	dst = dst[:len(src)]
-	for i, v := range src {
-		dst[i] = ToBF16(v)
+	for i := bf16FromF32(dst, src); i < len(src); i++ {
+		dst[i] = ToBF16(src[i])
 	}
 }
 
 // F32FromBF16 widens len(src) values.
 func F32FromBF16(dst []float32, src []uint16) {
 	need("F32FromBF16", "dst", len(dst), len(src))
-	dst = dst[:len(src)]
-	for i, v := range src {
-		dst[i] = FromBF16(v)
+	for i := f32FromBF16(dst, src); i < len(src); i++ {
+		dst[i] = FromBF16(src[i])
 	}
 }
 
 // F32FromF16 widens len(src) IEEE 754 halves.
 func F32FromF16(dst []float32, src []uint16) {
 	need("F32FromF16", "dst", len(dst), len(src))
-	dst = dst[:len(src)]
-	for i, v := range src {
-		dst[i] = FromF16(v)
+	for i := f32FromF16(dst, src); i < len(src); i++ {
+		dst[i] = FromF16(src[i])
 	}
 }

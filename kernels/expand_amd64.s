@@ -203,6 +203,106 @@ end5:
 	VZEROUPPER
 	RET
 
+// func bf16FromF32AVX512(dst *uint16, src *float32, n int)
+TEXT ·bf16FromF32AVX512(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ n+16(FP), CX
+	SUBQ $16, CX
+	JLT end7
+loop6:
+	VMOVUPS (SI), Z0
+	VPSRLD $16, Z0, Z1
+	VPANDD.BCST constants<>+576(SB), Z1, Z1
+	VPADDD.BCST constants<>+608(SB), Z1, Z1
+	VPADDD Z0, Z1, Z1
+	VCMPPS $3, Z0, Z0, K2
+	VPORD.BCST constants<>+640(SB), Z0, K2, Z1
+	VPANDD.BCST constants<>+544(SB), Z1, Z0
+	VPSRLD $16, Z0, Z0
+	VPMOVDW Z0, (DI)
+	ADDQ $64, SI
+	ADDQ $32, DI
+	SUBQ $16, CX
+	JGE loop6
+end7:
+	VZEROUPPER
+	RET
+
+// func f32FromBF16AVX512(dst *float32, src *uint16, n int)
+TEXT ·f32FromBF16AVX512(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ n+16(FP), CX
+	SUBQ $16, CX
+	JLT end9
+loop8:
+	VPMOVZXWD (SI), Z0
+	VPSLLD $16, Z0, Z0
+	VMOVUPS Z0, (DI)
+	ADDQ $32, SI
+	ADDQ $64, DI
+	SUBQ $16, CX
+	JGE loop8
+end9:
+	VZEROUPPER
+	RET
+
+// func f32FromF16AVX512(dst *float32, src *uint16, n int)
+TEXT ·f32FromF16AVX512(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ n+16(FP), CX
+	SUBQ $16, CX
+	JLT end11
+loop10:
+	VCVTPH2PS (SI), Z0
+	VMOVUPS Z0, (DI)
+	ADDQ $32, SI
+	ADDQ $64, DI
+	SUBQ $16, CX
+	JGE loop10
+end11:
+	VZEROUPPER
+	RET
+
+// func pairBF16AVX512(dst *uint32, low, high *float32, n int)
+TEXT ·pairBF16AVX512(SB), NOSPLIT, $0-32
+	MOVQ dst+0(FP), DI
+	MOVQ low+8(FP), SI
+	MOVQ high+16(FP), DX
+	MOVQ n+24(FP), CX
+	SUBQ $16, CX
+	JLT end13
+loop12:
+	VMOVUPS (SI), Z0
+	VMOVUPS (DX), Z4
+	VPSRLD $16, Z0, Z1
+	VPANDD.BCST constants<>+576(SB), Z1, Z1
+	VPADDD.BCST constants<>+608(SB), Z1, Z1
+	VPADDD Z0, Z1, Z1
+	VCMPPS $3, Z0, Z0, K2
+	VPORD.BCST constants<>+640(SB), Z0, K2, Z1
+	VPANDD.BCST constants<>+544(SB), Z1, Z0
+	VPSRLD $16, Z4, Z1
+	VPANDD.BCST constants<>+576(SB), Z1, Z1
+	VPADDD.BCST constants<>+608(SB), Z1, Z1
+	VPADDD Z4, Z1, Z1
+	VCMPPS $3, Z4, Z4, K2
+	VPORD.BCST constants<>+640(SB), Z4, K2, Z1
+	VPANDD.BCST constants<>+544(SB), Z1, Z4
+	VPSRLD $16, Z0, Z0
+	VPORD Z0, Z4, Z0
+	VMOVUPS Z0, (DI)
+	ADDQ $64, SI
+	ADDQ $64, DX
+	ADDQ $64, DI
+	SUBQ $16, CX
+	JGE loop12
+end13:
+	VZEROUPPER
+	RET
+
 // func expandBF16AVX2(dst, src *float32, n int)
 TEXT ·expandBF16AVX2(SB), NOSPLIT, $0-24
 	// src holds n/32 rows of 32 pairs; dst gets a row of 32 first halves, then a row of 32 second halves
@@ -210,8 +310,8 @@ TEXT ·expandBF16AVX2(SB), NOSPLIT, $0-24
 	MOVQ src+8(FP), SI
 	MOVQ n+16(FP), CX
 	SUBQ $32, CX
-	JLT end7
-loop6:
+	JLT end15
+loop14:
 	VMOVUPS (SI), Y0
 	VPSLLD $16, Y0, Y1
 	VPAND constants<>+544(SB), Y0, Y0
@@ -235,8 +335,8 @@ loop6:
 	ADDQ $128, SI
 	ADDQ $256, DI
 	SUBQ $32, CX
-	JGE loop6
-end7:
+	JGE loop14
+end15:
 	VZEROUPPER
 	RET
 
@@ -247,9 +347,9 @@ TEXT ·roundBF16AVX2(SB), NOSPLIT, $0-24
 	MOVQ x+8(FP), SI
 	MOVQ n+16(FP), CX
 	SUBQ $8, CX
-	JLT tail9
+	JLT tail17
 	PCALIGN $32
-loop8:
+loop16:
 	VMOVUPS (SI), Y0
 	VPSRLD $16, Y0, Y1
 	VPAND constants<>+576(SB), Y1, Y1
@@ -263,10 +363,10 @@ loop8:
 	ADDQ $32, DI
 	ADDQ $32, SI
 	SUBQ $8, CX
-	JGE loop8
-tail9:
+	JGE loop16
+tail17:
 	ADDQ $8, CX
-	JEQ end10
+	JEQ end18
 	NEGQ CX
 	LEAQ tailMasks<>+32(SB), AX
 	VMOVUPS (AX)(CX*4), Y15
@@ -281,7 +381,148 @@ tail9:
 	VBLENDVPS Y2, Y0, Y1, Y1
 	VPAND constants<>+544(SB), Y1, Y0
 	VMASKMOVPS Y0, Y15, (DI)
-end10:
+end18:
+	VZEROUPPER
+	RET
+
+// func bf16FromF32AVX2(dst *uint16, src *float32, n int)
+TEXT ·bf16FromF32AVX2(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ n+16(FP), CX
+	SUBQ $16, CX
+	JLT end20
+loop19:
+	VMOVUPS (SI), Y0
+	VPSRLD $16, Y0, Y1
+	VPAND constants<>+576(SB), Y1, Y1
+	VPADDD constants<>+608(SB), Y1, Y1
+	VPADDD Y0, Y1, Y1
+	VCMPPS $3, Y0, Y0, Y2
+	VPOR constants<>+640(SB), Y0, Y0
+	VBLENDVPS Y2, Y0, Y1, Y1
+	VPAND constants<>+544(SB), Y1, Y0
+	VPSRLD $16, Y0, Y0
+	VMOVUPS 32(SI), Y4
+	VPSRLD $16, Y4, Y1
+	VPAND constants<>+576(SB), Y1, Y1
+	VPADDD constants<>+608(SB), Y1, Y1
+	VPADDD Y4, Y1, Y1
+	VCMPPS $3, Y4, Y4, Y2
+	VPOR constants<>+640(SB), Y4, Y4
+	VBLENDVPS Y2, Y4, Y1, Y1
+	VPAND constants<>+544(SB), Y1, Y4
+	VPSRLD $16, Y4, Y4
+	VPACKUSDW Y4, Y0, Y0
+	VPERMQ $216, Y0, Y0
+	VMOVUPS Y0, (DI)
+	ADDQ $64, SI
+	ADDQ $32, DI
+	SUBQ $16, CX
+	JGE loop19
+end20:
+	VZEROUPPER
+	RET
+
+// func f32FromBF16AVX2(dst *float32, src *uint16, n int)
+TEXT ·f32FromBF16AVX2(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ n+16(FP), CX
+	SUBQ $16, CX
+	JLT end22
+loop21:
+	VPMOVZXWD (SI), Y0
+	VPSLLD $16, Y0, Y0
+	VMOVUPS Y0, (DI)
+	VPMOVZXWD 16(SI), Y0
+	VPSLLD $16, Y0, Y0
+	VMOVUPS Y0, 32(DI)
+	ADDQ $32, SI
+	ADDQ $64, DI
+	SUBQ $16, CX
+	JGE loop21
+end22:
+	VZEROUPPER
+	RET
+
+// func f32FromF16AVX2(dst *float32, src *uint16, n int)
+TEXT ·f32FromF16AVX2(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ n+16(FP), CX
+	SUBQ $16, CX
+	JLT end24
+loop23:
+	VCVTPH2PS (SI), Y0
+	VMOVUPS Y0, (DI)
+	VCVTPH2PS 16(SI), Y0
+	VMOVUPS Y0, 32(DI)
+	ADDQ $32, SI
+	ADDQ $64, DI
+	SUBQ $16, CX
+	JGE loop23
+end24:
+	VZEROUPPER
+	RET
+
+// func pairBF16AVX2(dst *uint32, low, high *float32, n int)
+TEXT ·pairBF16AVX2(SB), NOSPLIT, $0-32
+	MOVQ dst+0(FP), DI
+	MOVQ low+8(FP), SI
+	MOVQ high+16(FP), DX
+	MOVQ n+24(FP), CX
+	SUBQ $16, CX
+	JLT end26
+loop25:
+	VMOVUPS (SI), Y0
+	VMOVUPS (DX), Y4
+	VPSRLD $16, Y0, Y1
+	VPAND constants<>+576(SB), Y1, Y1
+	VPADDD constants<>+608(SB), Y1, Y1
+	VPADDD Y0, Y1, Y1
+	VCMPPS $3, Y0, Y0, Y2
+	VPOR constants<>+640(SB), Y0, Y0
+	VBLENDVPS Y2, Y0, Y1, Y1
+	VPAND constants<>+544(SB), Y1, Y0
+	VPSRLD $16, Y4, Y1
+	VPAND constants<>+576(SB), Y1, Y1
+	VPADDD constants<>+608(SB), Y1, Y1
+	VPADDD Y4, Y1, Y1
+	VCMPPS $3, Y4, Y4, Y2
+	VPOR constants<>+640(SB), Y4, Y4
+	VBLENDVPS Y2, Y4, Y1, Y1
+	VPAND constants<>+544(SB), Y1, Y4
+	VPSRLD $16, Y0, Y0
+	VPOR Y0, Y4, Y0
+	VMOVUPS Y0, (DI)
+	VMOVUPS 32(SI), Y0
+	VMOVUPS 32(DX), Y4
+	VPSRLD $16, Y0, Y1
+	VPAND constants<>+576(SB), Y1, Y1
+	VPADDD constants<>+608(SB), Y1, Y1
+	VPADDD Y0, Y1, Y1
+	VCMPPS $3, Y0, Y0, Y2
+	VPOR constants<>+640(SB), Y0, Y0
+	VBLENDVPS Y2, Y0, Y1, Y1
+	VPAND constants<>+544(SB), Y1, Y0
+	VPSRLD $16, Y4, Y1
+	VPAND constants<>+576(SB), Y1, Y1
+	VPADDD constants<>+608(SB), Y1, Y1
+	VPADDD Y4, Y1, Y1
+	VCMPPS $3, Y4, Y4, Y2
+	VPOR constants<>+640(SB), Y4, Y4
+	VBLENDVPS Y2, Y4, Y1, Y1
+	VPAND constants<>+544(SB), Y1, Y4
+	VPSRLD $16, Y0, Y0
+	VPOR Y0, Y4, Y0
+	VMOVUPS Y0, 32(DI)
+	ADDQ $64, SI
+	ADDQ $64, DX
+	ADDQ $64, DI
+	SUBQ $16, CX
+	JGE loop25
+end26:
 	VZEROUPPER
 	RET
 
@@ -293,8 +534,8 @@ TEXT ·expandInt8AVX2(SB), NOSPLIT, $0-32
 	MOVQ scales+16(FP), DX
 	MOVQ n+24(FP), CX
 	SUBQ $32, CX
-	JLT end12
-loop11:
+	JLT end28
+loop27:
 	VMOVUPS (SI), Y0
 	VMOVUPS (DX), Y3
 	VPSRLD $0, Y0, Y1
@@ -402,8 +643,8 @@ loop11:
 	ADDQ $128, SI
 	ADDQ $512, DI
 	SUBQ $32, CX
-	JGE loop11
-end12:
+	JGE loop27
+end28:
 	VZEROUPPER
 	RET
 
@@ -413,7 +654,7 @@ TEXT ·expandQ4AVX2(SB), NOSPLIT, $0-24
 	MOVQ dst+0(FP), DI
 	MOVQ src+8(FP), SI
 	MOVQ groups+16(FP), CX
-loop13:
+loop29:
 	VMOVUPS (SI), Y0
 	VCVTPH2PS 512(SI), Y3
 	VCVTPH2PS 576(SI), Y4
@@ -1105,6 +1346,6 @@ loop13:
 	ADDQ $640, SI
 	ADDQ $4096, DI
 	DECQ CX
-	JNE loop13
+	JNE loop29
 	VZEROUPPER
 	RET

@@ -21,13 +21,22 @@ type matrixF32 struct {
 func PackF32(w []float32, out, in int) Matrix {
 	checkShape("PackF32", len(w), out, in)
 	m := newMatrixF32(out, in)
-	for o := 0; o < out; o++ {
-		p := m.data[o/panel*panel*in+o%panel:]
-		for k, v := range w[o*in : (o+1)*in] {
-			p[k*panel] = v
-		}
+	for o := 0; o < out; o += panel {
+		packPanel(m.data[o*in:(o+panel)*in], w[o*in:min(o+panel, out)*in], in)
 	}
 	return m
+}
+
+// packPanel writes dst[k][j] = w[j][k] for the rows of w, up to 32.
+func packPanel(dst, w []float32, in int) {
+	if turnPanel(dst, w, in, len(w)/in) {
+		return
+	}
+	for j := 0; j*in < len(w); j++ {
+		for k, v := range w[j*in : (j+1)*in] {
+			dst[k*panel+j] = v
+		}
+	}
 }
 
 // PackF32T packs the transpose of w, row-major [out][in], for the backward pass: Mul gives dX[m][in] = dY[m][out] W, so the
@@ -36,8 +45,8 @@ func PackF32T(w []float32, out, in int) Matrix {
 	checkShape("PackF32T", len(w), out, in)
 	m := newMatrixF32(in, out)
 	for k := 0; k < out; k++ {
-		for o, v := range w[k*in : (k+1)*in] {
-			m.data[o/panel*panel*out+k*panel+o%panel] = v
+		for o := 0; o < in; o += panel {
+			copy(m.data[o*out+k*panel:][:panel], w[k*in+o:k*in+min(o+panel, in)])
 		}
 	}
 	return m

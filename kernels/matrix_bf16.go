@@ -1,5 +1,10 @@
 package kernels
 
+import (
+	"math"
+	"unsafe"
+)
+
 // matrixBF16 keeps W rounded to bfloat16, in panels of 32 outputs with k in pairs: data[p][k/2][j] has W[32p+j][k] in its lower
 // half and W[32p+j][k+1] in its upper half, zero past the last output and input.
 type matrixBF16 struct {
@@ -12,10 +17,19 @@ type matrixBF16 struct {
 func PackBF16(w []float32, out, in int) Matrix {
 	checkShape("PackBF16", len(w), out, in)
 	m := newMatrixBF16(out, in)
-	for o := 0; o < out; o++ {
-		for k, v := range w[o*in : (o+1)*in] {
-			m.set(o, k, v)
+	pairs := m.pairs()
+	// Rows of pairs, seen as 32-bit words, are turned as float32 rows are.
+	halves, words := make([]uint16, 2*pairs), make([]float32, panel*pairs)
+	data := unsafe.Slice((*float32)(unsafe.Pointer(&m.data[0])), len(m.data))
+	for o := 0; o < out; o += panel {
+		n := min(panel, out-o)
+		for j := 0; j < n; j++ {
+			BF16FromF32(halves, w[(o+j)*in:(o+j+1)*in])
+			for k := 0; k < pairs; k++ {
+				words[j*pairs+k] = math.Float32frombits(uint32(halves[2*k]) | uint32(halves[2*k+1])<<16)
+			}
 		}
+		packPanel(data[o*pairs:(o+panel)*pairs], words[:n*pairs], pairs)
 	}
 	return m
 }
@@ -24,9 +38,18 @@ func PackBF16(w []float32, out, in int) Matrix {
 func PackBF16T(w []float32, out, in int) Matrix {
 	checkShape("PackBF16T", len(w), out, in)
 	m := newMatrixBF16(in, out)
-	for k := 0; k < out; k++ {
-		for o, v := range w[k*in : (k+1)*in] {
-			m.set(o, k, v)
+	pairs, none := m.pairs(), make([]float32, in)
+	for k := 0; k < pairs; k++ {
+		low, high := w[2*k*in:(2*k+1)*in], none
+		if 2*k+1 < out {
+			high = w[(2*k+1)*in : (2*k+2)*in]
+		}
+		for o := 0; o < in; o += panel {
+			n := min(panel, in-o)
+			to := m.data[(o*pairs + k*panel):][:n]
+			for j := pairBF16(to, low[o:], high[o:]); j < n; j++ {
+				to[j] = uint32(ToBF16(low[o+j])) | uint32(ToBF16(high[o+j]))<<16
+			}
 		}
 	}
 	return m
@@ -36,10 +59,6 @@ func newMatrixBF16(out, in int) *matrixBF16 {
 	m := &matrixBF16{out: out, in: in}
 	m.data = make([]uint32, panels(out)*panel*m.pairs())
 	return m
-}
-
-func (w *matrixBF16) set(o, k int, v float32) {
-	w.data[(o/panel*w.pairs()+k/2)*panel+o%panel] |= uint32(ToBF16(v)) << (k % 2 * 16)
 }
 
 // pairs is how many steps of two k there are.

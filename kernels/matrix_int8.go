@@ -1,6 +1,9 @@
 package kernels
 
-import "math"
+import (
+	"math"
+	"unsafe"
+)
 
 // group is how many values of k share an activation's scale, and in Q4_1 a weight's.
 const group = 32
@@ -31,14 +34,15 @@ type matrixInt8 struct {
 	out, in int
 	data    []uint32
 	scales  []float32 // of each output, zero past the last
+	all     []uint32  // the memory of both
 }
 
 // PackInt8 packs w, row-major [out][in], in 8 bits: W[o][k] is about scale[o]*q with q in -127..127. Mul brings A to 8 bits with
 // a scale for each 32 values of a row. Not a finite weight: panic.
 func PackInt8(w []float32, out, in int) Matrix {
 	checkShape("PackInt8", len(w), out, in)
-	m := &matrixInt8{out: out, in: in, scales: make([]float32, panels(out)*panel)}
-	m.data = make([]uint32, panels(out)*panel*m.groups()*group/4)
+	columns := panels(out) * panel
+	m := newMatrixInt8(make([]uint32, columns*((in+group-1)/group*group/4)+columns), out, in)
 	for i := range m.data {
 		m.data[i] = 0x80808080
 	}
@@ -54,8 +58,10 @@ func PackInt8(w []float32, out, in int) Matrix {
 		top = max(top, tinyMagnitude)
 		m.scales[o] = top / 127
 		to := m.data[o/panel*panel*m.groups()*group/4+o%panel:]
+		inverse := 127 / top
 		for k, v := range row {
-			q := uint32(math.RoundToEven(float64(v/top*127))) + 128
+			// In a float32 of this size the last bit is worth 1: adding rounds to even, and the lowest byte is q+128.
+			q := math.Float32bits(float32(v*inverse)+(3<<22+128)) & 0xff
 			word := &to[k/4*panel]
 			*word = *word&^(0xff<<(k%4*8)) | q<<(k%4*8)
 		}
@@ -63,11 +69,17 @@ func PackInt8(w []float32, out, in int) Matrix {
 	return m
 }
 
+// newMatrixInt8 finds weights and scales in one piece of memory.
+func newMatrixInt8(all []uint32, out, in int) *matrixInt8 {
+	n := len(all) - panels(out)*panel
+	return &matrixInt8{out: out, in: in, data: all[:n], scales: unsafe.Slice((*float32)(unsafe.Pointer(&all[n])), len(all)-n), all: all}
+}
+
 func (w *matrixInt8) groups() int { return (w.in + group - 1) / group }
 
 func (w *matrixInt8) Out() int   { return w.out }
 func (w *matrixInt8) In() int    { return w.in }
-func (w *matrixInt8) Bytes() int { return 4*len(w.data) + 4*len(w.scales) }
+func (w *matrixInt8) Bytes() int { return 4 * len(w.all) }
 
 func (w *matrixInt8) Mul(c []float32, ldc int, a []float32, lda int, m int, accumulate bool, s *Scratch) {
 	if checkMul("Mul", c, ldc, a, lda, m, w.out, w.in) {

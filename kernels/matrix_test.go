@@ -51,7 +51,7 @@ func roundInt8(w []float32, out, in int) {
 			top = max(top, v, -v)
 		}
 		for k, v := range row {
-			row[k] = top / 127 * float32(math.RoundToEven(float64(v/top*127)))
+			row[k] = top / 127 * float32(math.RoundToEven(float64(v*(127/top))))
 		}
 	}
 }

@@ -152,10 +152,34 @@ func expandBF16AVX512(dst, src *float32, n int)
 func roundBF16AVX512(dst, x *float32, n int)
 
 //go:noescape
+func bf16FromF32AVX512(dst *uint16, src *float32, n int)
+
+//go:noescape
+func f32FromBF16AVX512(dst *float32, src *uint16, n int)
+
+//go:noescape
+func f32FromF16AVX512(dst *float32, src *uint16, n int)
+
+//go:noescape
+func pairBF16AVX512(dst *uint32, low, high *float32, n int)
+
+//go:noescape
 func expandBF16AVX2(dst, src *float32, n int)
 
 //go:noescape
 func roundBF16AVX2(dst, x *float32, n int)
+
+//go:noescape
+func bf16FromF32AVX2(dst *uint16, src *float32, n int)
+
+//go:noescape
+func f32FromBF16AVX2(dst *float32, src *uint16, n int)
+
+//go:noescape
+func f32FromF16AVX2(dst *float32, src *uint16, n int)
+
+//go:noescape
+func pairBF16AVX2(dst *uint32, low, high *float32, n int)
 
 //go:noescape
 func expandInt8AVX2(dst, src, scales *float32, n int)

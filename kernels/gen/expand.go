@@ -37,6 +37,7 @@ func expand() *file {
 			v.store(v.r(0), "(DI)", tail)
 		}, "DI", "SI")
 		v.ret()
+		v.conversions()
 		if !v.wide {
 			v.expandWeights()
 		}
@@ -123,4 +124,72 @@ func (v isa) expandWeights() {
 	v.i("DECQ", "CX")
 	v.i("JNE", loop)
 	v.ret()
+}
+
+// conversions between float32 and 16 bits, n a multiple of 16; and pairBF16, which packs two rows of a transposed weight.
+func (v isa) conversions() {
+	each16 := func(body func(), step map[string]int, order ...string) {
+		loop, end := v.label("loop"), v.label("end")
+		v.i("SUBQ", 16, "CX")
+		v.i("JLT", end)
+		v.at(loop)
+		body()
+		for _, p := range order {
+			v.i("ADDQ", step[p], p)
+		}
+		v.i("SUBQ", 16, "CX")
+		v.i("JGE", loop)
+		v.at(end)
+		v.ret()
+	}
+	v.text("bf16FromF32"+v.suffix(), "(dst *uint16, src *float32, n int)", 24)
+	v.args([]string{"dst", "src", "n"}, []string{"DI", "SI", "CX"})
+	each16(func() {
+		v.i("VMOVUPS", "(SI)", v.r(0))
+		v.roundBF16(0, 1)
+		v.i("VPSRLD", 16, v.r(0), v.r(0))
+		if v.wide {
+			v.i("VPMOVDW", "Z0", "(DI)")
+			return
+		}
+		v.i("VMOVUPS", "32(SI)", "Y4")
+		v.roundBF16(4, 1)
+		v.i("VPSRLD", 16, "Y4", "Y4")
+		v.i("VPACKUSDW", "Y4", "Y0", "Y0")
+		v.i("VPERMQ", 0xd8, "Y0", "Y0")
+		v.i("VMOVUPS", "Y0", "(DI)")
+	}, map[string]int{"SI": 64, "DI": 32}, "SI", "DI")
+
+	v.text("f32FromBF16"+v.suffix(), "(dst *float32, src *uint16, n int)", 24)
+	v.args([]string{"dst", "src", "n"}, []string{"DI", "SI", "CX"})
+	each16(func() {
+		for part := 0; part < 16/v.lanes(); part++ {
+			v.i("VPMOVZXWD", mem("SI", 16*part), v.r(0))
+			v.i("VPSLLD", 16, v.r(0), v.r(0))
+			v.i("VMOVUPS", v.r(0), mem("DI", 32*part))
+		}
+	}, map[string]int{"SI": 32, "DI": 64}, "SI", "DI")
+
+	v.text("f32FromF16"+v.suffix(), "(dst *float32, src *uint16, n int)", 24)
+	v.args([]string{"dst", "src", "n"}, []string{"DI", "SI", "CX"})
+	each16(func() {
+		for part := 0; part < 16/v.lanes(); part++ {
+			v.i("VCVTPH2PS", mem("SI", 16*part), v.r(0))
+			v.i("VMOVUPS", v.r(0), mem("DI", 32*part))
+		}
+	}, map[string]int{"SI": 32, "DI": 64}, "SI", "DI")
+
+	v.text("pairBF16"+v.suffix(), "(dst *uint32, low, high *float32, n int)", 32)
+	v.args([]string{"dst", "low", "high", "n"}, []string{"DI", "SI", "DX", "CX"})
+	each16(func() {
+		for part := 0; part < 16/v.lanes(); part++ {
+			v.i("VMOVUPS", mem("SI", 32*part), v.r(0))
+			v.i("VMOVUPS", mem("DX", 32*part), v.r(4))
+			v.roundBF16(0, 1)
+			v.roundBF16(4, 1)
+			v.i("VPSRLD", 16, v.r(0), v.r(0))
+			v.i(v.logical("VPOR"), v.r(0), v.r(4), v.r(0))
+			v.i("VMOVUPS", v.r(0), mem("DI", 32*part))
+		}
+	}, map[string]int{"SI": 64, "DX": 64, "DI": 64}, "SI", "DX", "DI")
 }
