@@ -42,6 +42,7 @@ type engine struct {
 	http      *serve.Server
 	pipeline  *corastream.Pipeline
 
+	judged  func() error // ends the monitor once the rows in its queue are judged
 	closers []func() error
 	began   time.Time
 }
@@ -203,11 +204,12 @@ func (e *engine) wire(ctx context.Context) (err error) {
 	}); err != nil {
 		return err
 	}
-	e.onClose(func() error {
+	e.judged = sync.OnceValue(func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		return e.monitor.Close(ctx)
 	})
+	e.onClose(e.judged)
 	p.Monitor = e.monitor
 	if e.http, err = serve.New(e.cfg.HTTP, e.httpDeps()); err != nil {
 		return err

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -39,9 +38,9 @@ func upCommand() *cobra.Command {
 			began := time.Now()
 			e.monitor.Start()
 			err = e.run(ctx, nil)
-			drained, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-			defer cancel()
-			_ = e.monitor.Close(drained)
+			if judgeErr := e.judged(); judgeErr != nil {
+				log.Warn().Err(judgeErr).Msg("the last rows were not judged")
+			}
 			result := e.summary(time.Since(began))
 			if closeErr := e.close(); err == nil {
 				err = closeErr
