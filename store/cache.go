@@ -79,10 +79,11 @@ func (c *cache[R]) put(key string, rec *R, bytes int64, allowed func() bool) {
 		s = &slot[R]{key: key, place: len(sh.ring)}
 		sh.slots[key] = s
 		sh.ring = append(sh.ring, s)
+	} else {
+		s.touched.Store(true) // a new one has to earn it: a scan does not push out what is in use
 	}
 	sh.bytes += bytes - s.bytes
 	s.rec, s.bytes = rec, bytes
-	s.touched.Store(true)
 	if c.stored != nil {
 		c.stored(rec)
 	}
@@ -98,6 +99,7 @@ func (c *cache[R]) evict(sh *shard[R]) {
 		s := sh.ring[sh.hand]
 		if !s.touched.Swap(false) {
 			c.drop(sh, s)
+			sh.hand++ // past the record that took the place: the newest one
 			return
 		}
 		sh.hand++

@@ -323,8 +323,14 @@ func TestVectorsThatAreNotFiniteAreRefused(t *testing.T) {
 	mustCommit(t, s, run(0, 0, 10, 5, 5))
 	before := raw(t, s)
 	for name, spoil := range map[string]func(st corastream.State, ev corastream.Event){
-		"user":   func(st corastream.State, ev corastream.Event) { u, _ := st.User(ev.User); u.Vec[3] = float32(math.NaN()) },
-		"item":   func(st corastream.State, ev corastream.Event) { it, _ := st.Item(ev.Item); it.Bias = float32(math.Inf(1)) },
+		"user": func(st corastream.State, ev corastream.Event) {
+			u, _ := st.User(ev.User)
+			u.Vec[3] = float32(math.NaN())
+		},
+		"item": func(st corastream.State, ev corastream.Event) {
+			it, _ := st.Item(ev.Item)
+			it.Bias = float32(math.Inf(1))
+		},
 		"shared": func(st corastream.State, ev corastream.Event) { e, _ := st.Shared(); e.Acc[0] = float32(math.Inf(-1)) },
 	} {
 		_, err := s.Commit(context.Background(), run(0, 10, 20, 5, 5), func(st corastream.State, ev corastream.Event) error {
