@@ -8,12 +8,13 @@ import (
 )
 
 // byteRune is the alphabet in which byte-level BPE writes bytes: printable Latin-1 stands for itself, each other byte, in
-// order, for the next code point from U+0100. runeByte is its inverse.
+// order, for the next code point from U+0100. runeByte is its inverse, -1 where there is none.
 var byteRune, runeByte = alphabet()
 
-func alphabet() ([256]rune, map[rune]byte) {
-	var forth [256]rune
-	back := map[rune]byte{}
+func alphabet() (forth [256]rune, back [0x144]int16) {
+	for r := range back {
+		back[r] = -1
+	}
 	next := rune(0x100)
 	for b := range forth {
 		r := rune(b)
@@ -21,20 +22,19 @@ func alphabet() ([256]rune, map[rune]byte) {
 			r = next
 			next++
 		}
-		forth[b], back[r] = r, byte(b)
+		forth[b], back[r] = r, int16(b)
 	}
 	return forth, back
 }
 
 // bytesOf reads a token's text in that alphabet; false when it holds anything else.
 func bytesOf(text string) (string, bool) {
-	b := make([]byte, 0, len(text))
+	b := make([]byte, 0, 32)
 	for _, r := range text {
-		c, ok := runeByte[r]
-		if !ok {
+		if int(r) >= len(runeByte) || runeByte[r] < 0 {
 			return "", false
 		}
-		b = append(b, c)
+		b = append(b, byte(runeByte[r]))
 	}
 	return string(b), true
 }

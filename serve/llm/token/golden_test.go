@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"hash/crc32"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -129,16 +130,21 @@ func retokenized(t *testing.T, f *gguf.File, pre string) *Tokenizer {
 	return tok
 }
 
-// vocabularyFile is a model file in memory with these tokenizer keys.
-func vocabularyFile(t testing.TB, keys map[string]any) *gguf.File {
+// vocabularyBytes is a model file with these tokenizer keys.
+func vocabularyBytes(t testing.TB, keys map[string]any) []byte {
 	t.Helper()
 	w := &gguf.Writer{}
-	for key, v := range keys {
-		if err := w.Set("tokenizer.ggml."+key, v); err != nil {
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
+		if err := w.Set("tokenizer.ggml."+key, keys[key]); err != nil {
 			t.Fatal(err)
 		}
 	}
-	f, err := gguf.Parse("test.gguf", w.Bytes())
+	return w.Bytes()
+}
+
+func vocabularyFile(t testing.TB, keys map[string]any) *gguf.File {
+	t.Helper()
+	f, err := gguf.Parse("test.gguf", vocabularyBytes(t, keys))
 	if err != nil {
 		t.Fatal(err)
 	}

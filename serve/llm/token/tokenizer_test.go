@@ -6,10 +6,12 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"unicode/utf8"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/serve/llm/gguf"
 )
 
 // tinyKeys is a byte-level vocabulary: all 256 bytes, a few merges, three special tokens and one token of the user's.
@@ -315,6 +317,61 @@ func FuzzEncode(f *testing.F) {
 			t.Fatalf("SentencePiece: %q comes back as %q", text, got)
 		}
 	})
+}
+
+// FuzzNew: a hostile vocabulary is refused with an error, or gives a tokenizer that does not fail.
+func FuzzNew(f *testing.F) {
+	small := map[string]any{"model": "gpt2", "pre": "qwen2", "tokens": []string{"a", "b", "ab", "<s>"}, "merges": []string{"a b"},
+		"token_type": []int32{1, 1, 1, 3}, "bos_token_id": uint32(3), "add_bos_token": true}
+	f.Add(vocabularyBytes(f, small))
+	f.Add(vocabularyBytes(f, tinyKeys("llama-bpe")))
+	f.Add(vocabularyBytes(f, map[string]any{"model": "llama", "tokens": []string{"<unk>", "▁", "a", "▁a", "<0x0A>"},
+		"scores": []float32{0, -2, -1, float32(math.Inf(1)), 0}, "token_type": []int32{2, 1, 1, 1, 6}, "add_bos_token": false}))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		file, err := gguf.Parse("fuzz", data)
+		if err != nil {
+			return
+		}
+		tok, err := New(file)
+		if err != nil {
+			var usage *corastream.UsageError
+			if !errors.As(err, &usage) {
+				t.Fatalf("not a usage error: %v", err)
+			}
+			return
+		}
+		for _, text := range []string{"aab ab\n", "é<s>a\xff", strings.Repeat("ab", 100)} {
+			for _, ids := range [][]int32{tok.Encode(text), tok.EncodeNext(text), tok.EncodeSpecial(text)} {
+				for _, id := range ids {
+					if id < 0 || int(id) >= tok.Size() {
+						t.Fatalf("id %d of %d", id, tok.Size())
+					}
+				}
+				tok.Decode(ids)
+			}
+		}
+	})
+}
+
+// One Tokenizer serves many goroutines; each gets what one alone gets.
+func TestManyGoroutinesShareOneTokenizer(t *testing.T) {
+	tok := tiny(t, "qwen2")
+	texts := []string{"the man's 1999", strings.Repeat("aa the ", 500), "é\n\n", "inthe19"}
+	var want [][]int32
+	for _, text := range texts {
+		want = append(want, tok.Encode(text))
+	}
+	var wg sync.WaitGroup
+	for g := range 8 {
+		wg.Go(func() {
+			for i := range 200 {
+				if k := (g + i) % len(texts); !slices.Equal(tok.Encode(texts[k]), want[k]) {
+					t.Errorf("%q differs", texts[k])
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
 
 func BenchmarkEncodeTitle(b *testing.B) {
