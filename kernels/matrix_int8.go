@@ -48,25 +48,37 @@ func PackInt8(w []float32, out, in int) Matrix {
 	}
 	for o := 0; o < out; o++ {
 		row := w[o*in : (o+1)*in]
-		var top float32
+		top := tinyMagnitude
 		for _, v := range row {
 			if v-v != 0 {
 				panic("kernels.PackInt8: a weight is not finite")
 			}
-			top = max(top, v, -v)
+			if v = math.Float32frombits(math.Float32bits(v) &^ (1 << 31)); v > top {
+				top = v
+			}
 		}
-		top = max(top, tinyMagnitude)
 		m.scales[o] = top / 127
 		to := m.data[o/panel*panel*m.groups()*group/4+o%panel:]
 		inverse := 127 / top
-		for k, v := range row {
-			// In a float32 of this size the last bit is worth 1: adding rounds to even, and the lowest byte is q+128.
-			q := math.Float32bits(float32(v*inverse)+(3<<22+128)) & 0xff
-			word := &to[k/4*panel]
-			*word = *word&^(0xff<<(k%4*8)) | q<<(k%4*8)
+		for k := 0; len(row) > 0; k++ {
+			if len(row) >= 4 {
+				to[k*panel] = byteOf(row[0], inverse) | byteOf(row[1], inverse)<<8 | byteOf(row[2], inverse)<<16 | byteOf(row[3], inverse)<<24
+				row = row[4:]
+				continue
+			}
+			word := uint32(0x80808080)
+			for b, v := range row {
+				word += (byteOf(v, inverse) - 0x80) << (8 * b)
+			}
+			to[k*panel], row = word, nil
 		}
 	}
 	return m
+}
+
+// byteOf rounds v*inverse, ties to even, to the byte q+128: the last bit of a float32 as large as the constant is worth 1.
+func byteOf(v, inverse float32) uint32 {
+	return math.Float32bits(float32(v*inverse)+(3<<22+128)) & 0xff
 }
 
 // newMatrixInt8 finds weights and scales in one piece of memory.
