@@ -67,7 +67,7 @@ func TestMetricsAgreeWithScikitLearn(t *testing.T) {
 
 func TestReaderRegressionAgreesWithScikitLearn(t *testing.T) {
 	r := readReference(t).Ridge
-	l, err := fitRidge(r.X, bools(r.Y), r.Penalty)
+	l, err := fitRidge(r.X, make([]float64, len(r.X)), bools(r.Y), r.Penalty)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,9 +28,8 @@ for u in range(users):
 
 x = rng.normal(0, 1, (200, 5)) * [1, 3, 0.2, 5, 1] + [0, 1, 2, 3, 4]
 y = (rng.random(200) < 1 / (1 + np.exp(-(x[:, 0] - 0.3 * x[:, 3] + 1)))).astype(int)
-mean, spread = x.mean(0), x.std(0)
-penalty = 30.0
-m = LogisticRegression(C=1 / penalty, tol=1e-12, max_iter=10000).fit((x - mean) / spread, y)
+penalty = 3.0
+m = LogisticRegression(C=1 / penalty, tol=1e-12, max_iter=10000).fit(x, y)
 
 print(json.dumps({
     "score": score.tolist(), "label": label.tolist(), "user": user.tolist(),
