@@ -10,17 +10,14 @@ import (
 
 func u16(b []byte) uint16 { return binary.LittleEndian.Uint16(b) }
 
-// half widens an IEEE 754 binary16.
+// half widens an IEEE 754 binary16. Shifted into place its exponent is 112 too low; the product by 2^112 is exact and
+// makes subnormals right as well. Inf and NaN keep their bits.
 func half(h uint16) float32 {
-	sign, exp, frac := uint32(h&0x8000)<<16, uint32(h>>10)&31, uint32(h&0x3ff)
-	switch {
-	case exp == 31: // Inf and NaN
-		return math.Float32frombits(sign | 0xff<<23 | frac<<13)
-	case exp != 0:
-		return math.Float32frombits(sign | (exp+112)<<23 | frac<<13)
-	default: // zero and subnormals: frac * 2^-24 is exact
-		return math.Float32frombits(sign | math.Float32bits(float32(frac)*0x1p-24))
+	sign, mag := uint32(h&0x8000)<<16, uint32(h&0x7fff)<<13
+	if h&0x7c00 == 0x7c00 {
+		return math.Float32frombits(sign | 0xff<<23 | mag)
 	}
+	return math.Float32frombits(sign | math.Float32bits(math.Float32frombits(mag)*0x1p112))
 }
 
 func bfloat(b uint16) float32 { return math.Float32frombits(uint32(b) << 16) }

@@ -146,17 +146,19 @@ func TestLongTextsAreReadToTheLimit(t *testing.T) {
 		t.Fatal(err)
 	}
 	long := strings.Repeat("a", MaxTextBytes-2) + "éé"
-	for _, tok := range []*Tokenizer{tiny(t, "gpt-2"), tiny(t, "default"), sp} {
+	for _, tok := range []*Tokenizer{tiny(t, "gpt-2"), sp} {
 		if got := tok.Decode(tok.Encode(long)); got != long[:MaxTextBytes] {
 			t.Errorf("%d bytes come back of %d", len(got), len(long))
 		}
 		if got := tok.Decode(tok.Encode("a" + long)); got != "a"+long[:MaxTextBytes-2] {
 			t.Errorf("%d bytes come back: the limit is not at a character's start", len(got))
 		}
+	}
+	for _, tok := range []*Tokenizer{tiny(t, "qwen2"), tiny(t, "default"), sp} {
 		for _, unit := range []string{" ", "\n", "'", "1", "\n ", "<", "é", "'s", " a", "!\r"} {
-			text := strings.Repeat(unit, 50_000)
+			text := strings.Repeat(unit, 20_000)
 			if got := tok.Decode(tok.Encode(text)); got != text {
-				t.Errorf("%q x 50,000 changes", unit)
+				t.Errorf("%q x 20,000 changes", unit)
 			}
 		}
 	}
