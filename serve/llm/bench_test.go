@@ -36,12 +36,15 @@ func realPairs(m *Model, n, users, rank int) ([]corastream.Prompt, []corastream.
 
 var attention = []corastream.Target{corastream.TargetQ, corastream.TargetK, corastream.TargetV, corastream.TargetO}
 
+var numerics = []string{"f32", "bf16"}
+
 // One click: 20 candidates of one user from the item cache, top 4 layers.
 func BenchmarkCachedCandidates(b *testing.B) {
-	for _, threads := range []int{1, 2} {
-		for _, users := range []int{1, 16} {
-			b.Run(fmt.Sprintf("threads=%d/users=%d", threads, users), func(b *testing.B) {
-				m := realModel(b, func(o *Options) { o.Threads = threads })
+	for _, n := range numerics {
+		for _, c := range [][2]int{{1, 1}, {1, 16}, {2, 16}} {
+			threads, users := c[0], c[1]
+			b.Run(fmt.Sprintf("%s/threads=%d/users=%d", n, threads, users), func(b *testing.B) {
+				m := realModel(b, func(o *Options) { o.Threads, o.Numerics = threads, n })
 				ps, ws := realPairs(m, 20, users, 16)
 				p := project(m, 16, corastream.AdaptLast, 26, attention, 1)
 				scoreOnce(b, m, ps, ws, p)
@@ -64,9 +67,9 @@ func scoreOnce(b *testing.B, m *Model, ps []corastream.Prompt, ws []corastream.W
 
 // Whole prompts of about 110 tokens through all layers.
 func BenchmarkWholePrompt(b *testing.B) {
-	for _, threads := range []int{1, 2} {
-		b.Run(fmt.Sprintf("threads=%d", threads), func(b *testing.B) {
-			m := realModel(b, func(o *Options) { o.Threads = threads })
+	for _, n := range numerics {
+		b.Run(n, func(b *testing.B) {
+			m := realModel(b, func(o *Options) { o.Threads, o.Numerics = 1, n })
 			rng := rand.New(rand.NewPCG(1, 1))
 			ids := make([]int32, 110)
 			for i := range ids {
@@ -102,7 +105,13 @@ func BenchmarkEncode(b *testing.B) {
 
 // One training step of 32 rows from the item cache, top 4 layers.
 func BenchmarkBackward(b *testing.B) {
-	m := realModel(b)
+	for _, n := range numerics {
+		b.Run(n, func(b *testing.B) { benchBackward(b, n) })
+	}
+}
+
+func benchBackward(b *testing.B, n string) {
+	m := realModel(b, func(o *Options) { o.Threads, o.Numerics = 1, n })
 	ps, ws := realPairs(m, 1, 32, 16)
 	p := project(m, 16, corastream.AdaptLast, 26, attention, 1)
 	labels := make([]float32, len(ps))

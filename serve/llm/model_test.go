@@ -97,6 +97,36 @@ func TestCutBatchesScoreTheSame(t *testing.T) {
 	}
 }
 
+// The number of threads changes no bit of scores, readings or gradients.
+func TestThreadsChangeNothing(t *testing.T) {
+	for _, adapt := range []corastream.Adapt{corastream.AdaptAll, corastream.AdaptSuffix, corastream.AdaptLast} {
+		var want *corastream.Gradients
+		for _, n := range []int{1, 2, 3, 7} {
+			m := tinyQwen.open(t, func(o *Options) { o.Threads = n })
+			ps, ws := pairs(m, 9, 3, 3, adapt == corastream.AdaptAll, 4)
+			p := project(m, 3, adapt, 2, allTargets, 4)
+			g, err := m.Backward(context.Background(), ps, ws, p, []float32{1, 0, 1, 0, 1, 0, 1, 0, 1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			scores, err := m.Score(context.Background(), ps, ws, p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, s := range scores {
+				if s.Yes-s.No != g.Scores[i] {
+					t.Errorf("%s: row %d is scored %v and trained as %v", adapt, i, s.Yes-s.No, g.Scores[i])
+				}
+			}
+			if want == nil {
+				want = g
+			} else if !reflect.DeepEqual(g, want) {
+				t.Errorf("%s: %d threads give other gradients", adapt, n)
+			}
+		}
+	}
+}
+
 func TestYesOnlyScoresByYesAlone(t *testing.T) {
 	both, yes := tinyLlama.open(t), tinyLlama.open(t, func(o *Options) { o.Score = "yes" })
 	ps, ws := pairs(both, 5, 2, 2, false, 8)

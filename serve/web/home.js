@@ -1,0 +1,53 @@
+// The live page: what flows, how fresh it is, how good it is, what went wrong.
+import { h, ago, bar, card, count, duration, prob, table, titles, userLink } from "./lib.js";
+import { curve, histogram } from "./charts.js";
+
+export function home(s) {
+  return [tiles(s), card(6, ["Freshness ", h("small", {}, "from a click in the log to the recommendation that knows it")], histogram(s.freshness)),
+    card(6, ["Running AUC ", h("small", {}, "each event scored before it is learnt")], curve(s.curve, s.auc)),
+    card(8, "Recommendations going out", flow(s.recent)), side(s), letters(s)];
+}
+
+function tiles(s) {
+  const f = s.freshness, buried = Object.values(s.dead_letters).reduce((a, b) => a + b, 0);
+  const lag = s.gauges.filter((g) => g.name.startsWith("lag")).reduce((a, g) => a + g.value, 0);
+  const hasLag = s.gauges.some((g) => g.name.startsWith("lag"));
+  const auc = s.auc.cora ?? s.auc.cf ?? s.auc.bias;
+  const tile = (value, what) => h("div", { class: "card tile" }, h("b", {}, value), h("span", {}, what));
+  return h("section", { class: "tiles w12", "aria-label": "in short" },
+    tile(count(s.events), `events learnt · ${count(Math.round(s.events_per_s))}/s` + (hasLag ? ` · ${count(lag)} behind` : "")),
+    tile(f.count ? duration(f.p50_ms) : "–", "freshness p50" + (f.count ? ` · p99 ${duration(f.p99_ms)}` : "")),
+    tile(count(s.recommendations), "recommendations" + (s.degraded ? ` · ${count(s.degraded)} batches by CF alone` : "")),
+    tile(auc === undefined ? "–" : prob(auc), "AUC" + (s.auc.cora === undefined ? "" : " of cora") + (s.auc.cora !== undefined && s.auc.cf !== undefined ? ` · cf ${prob(s.auc.cf)}` : "")),
+    tile(count(buried), "dead letters" + (s.duplicates ? ` · ${count(s.duplicates)} duplicates` : "")));
+}
+
+export const tags = (m) => [m.cold && h("span", { class: "tag" }, "new user"), m.degraded && h("span", { class: "tag warn" }, "by CF alone")];
+
+function flow(recent) {
+  if (!recent.length) return h("p", { class: "soft" }, "Nothing has gone out yet.");
+  return h("ol", { class: "flow" }, recent.slice(0, 12).map((m) => h("li", {},
+    userLink(m.user_id), h("span", { class: "soft dot" }, ago(m.made)),
+    m.freshness_ms !== null && h("span", { class: "soft dot" }, duration(m.freshness_ms), " after the click"), tags(m),
+    h("p", {}, titles(m.items)))));
+}
+
+function side(s) {
+  const checks = s.checks.map((c) => [c.name, h("span", { class: "tag " + (c.ok ? "good" : "bad") }, c.ok ? "ok" : "no"), c.why && h("span", { class: "soft" }, " ", c.why)]);
+  const facts = s.facts.map((f) => [f.name, f.value]);
+  const gauges = s.gauges.map((g) => [g.name.replaceAll("_", " ") + Object.entries(g.labels || {}).map(([k, v]) => ` ${k} ${v}`).join(""), count(Math.round(g.value * 1000) / 1000)]);
+  return h("div", { class: "card w4" },
+    h("h2", {}, "The stages"), table(["", "", ""], checks, ""),
+    h("h2", {}, "What the generator and the LLM did last"), table(["", ""], facts, "Nothing yet."),
+    gauges.length > 0 && [h("h2", {}, "Gauges"), table(["", "#"], gauges, "")]);
+}
+
+function letters(s) {
+  const reasons = Object.entries(s.dead_letters).sort((a, b) => b[1] - a[1]);
+  const total = reasons.reduce((a, r) => a + r[1], 0);
+  if (!total) return card(12, "Dead letters", h("p", { class: "soft" }, "None: every record could be used."));
+  return card(12, ["Dead letters ", h("small", {}, "records that could not be used; their bytes are on the dead-letter topic")],
+    table(["reason", "#records", "share"], reasons.map(([r, n]) => [r, count(n), bar(n / total)]), ""),
+    h("details", {}, h("summary", {}, "the last ones"),
+      table(["when", "position", "reason", "detail", "starts with"], s.recent_dead_letters.map((l) => [ago(l.seen), `${l.topic}/${l.partition}@${l.offset}`, l.reason, l.detail || "", h("code", {}, l.preview || "")]), "None seen by this process.")));
+}

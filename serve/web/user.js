@@ -1,0 +1,62 @@
+// A user's page: what was clicked, where the taste points, what would be recommended now and why.
+import { h, ago, api, bar, card, count, duration, itemLink, prob, table, titles } from "./lib.js";
+import { tags } from "./home.js";
+
+let now, nowVersion = -1, nowAt = 0, refused;
+
+export async function user(_, id) {
+  const u = await api("GET", "/v1/users/" + encodeURIComponent(id));
+  await refresh(id, u.version);
+  return [
+    h("section", { class: "card w12" }, h("h1", {}, "User ", id),
+      h("p", { class: "soft" }, `${count(u.events)} events learnt`, h("span", { class: "dot" }), `${count(u.liked)} of the last ${count(u.total)} liked`,
+        h("span", { class: "dot" }), `embedding version ${count(u.version)}`, h("span", { class: "dot" }), `leaning ${prob(u.bias)} ${u.bias < 0 ? "(strict)" : "(generous)"}`)),
+    card(8, ["Recommended now ", now && h("small", {}, `from version ${count(now.versions.user)}, ${count(now.candidates)} candidates`)], recommended()),
+    card(4, ["Taste ", h("small", {}, "the titles that this user's vector points to")], taste(u.taste)),
+    card(8, ["History ", h("small", {}, "newest first")], table(["", "item", "when"],
+      u.history.map((e) => [e.label >= 0.5 ? h("span", { class: "tag good" }, "liked") : h("span", { class: "tag" }, "not"), itemLink(e), ago(e.time)]), "Empty.")),
+    card(4, "Sent lately", sent(u.recent)),
+  ];
+}
+
+// refresh asks again when the embedding has moved, at most every three seconds: an answer costs an LLM batch.
+async function refresh(id, version) {
+  if (version === nowVersion || Date.now() - nowAt < 3000) return;
+  nowAt = Date.now();
+  try {
+    now = await api("POST", "/v1/recommend", { user_id: id, n: 10, explain: true });
+    nowVersion = version;
+    refused = undefined;
+  } catch (err) {
+    refused = err.message;
+  }
+}
+
+function recommended() {
+  if (!now) return h("p", { class: "soft" }, refused || "Asking …");
+  return [
+    refused && h("p", { class: "soft" }, refused),
+    h("p", { class: "soft" }, tags(now), now.note),
+    table(["#", "item", "score", "#cf", "why"], now.items.map((it) => [it.rank, itemLink(it), [prob(it.score), bar(it.score)], prob(it.cf), why(it.why)]), "Nothing left to recommend."),
+  ];
+}
+
+const sign = (x) => (x < 0 ? "" : "+") + prob(x);
+
+function why(w) {
+  if (!w) return "";
+  return h("span", { class: "soft" }, `taste ${sign(w.match)}, popularity ${sign(w.item)}`,
+    w.because && [", near ", itemLink(w.because)]);
+}
+
+function taste(near) {
+  if (!near.length) return h("p", { class: "soft" }, "Nothing sets this user apart yet.");
+  return h("ul", { class: "plain" }, near.map((n) => h("li", {}, itemLink(n), bar(n.cosine))));
+}
+
+function sent(recent) {
+  if (!recent.length) return h("p", { class: "soft" }, "Nothing since this process started.");
+  return h("ol", { class: "flow" }, recent.map((m) => h("li", {}, h("span", { class: "soft" }, ago(m.made)),
+    m.freshness_ms !== null && h("span", { class: "soft dot" }, duration(m.freshness_ms), " after the click"), tags(m),
+    h("p", {}, titles(m.items)))));
+}
