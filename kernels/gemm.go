@@ -52,6 +52,8 @@ func gemmGeneric(c []float32, ldc int, a []float32, lda int, b []float32, ldb in
 		for j0 := 0; j0 < n; j0 += panel {
 			w := min(panel, n-j0)
 			var acc [panel]float32
+			to := c[i*ldc+j0:][:w]
+			start(&acc, to, accumulate)
 			for p := 0; p < k; p++ {
 				x := a[i*ai+p*ap]
 				q := p*bp + j0*bj
@@ -60,7 +62,7 @@ func gemmGeneric(c []float32, ldc int, a []float32, lda int, b []float32, ldb in
 					q += bj
 				}
 			}
-			store(c[i*ldc+j0:][:w], &acc, accumulate)
+			copy(to, acc[:])
 		}
 	}
 }

@@ -73,8 +73,10 @@ func (w *matrixF32) mulGeneric(c []float32, ldc int, a []float32, lda int, m int
 		n := min(panel, w.out-p*panel)
 		for i := 0; i < m; i++ {
 			var acc [panel]float32
+			to := c[i*ldc+p*panel:][:n]
+			start(&acc, to, accumulate)
 			rowPanel(&acc, a[i*lda:i*lda+w.in], b)
-			store(c[i*ldc+p*panel:][:n], &acc, accumulate)
+			copy(to, acc[:])
 		}
 	}
 }

@@ -127,16 +127,12 @@ func tileF32(c []float32, ldc int, a, b []float32, ldb, k, rows, cols int, accum
 		}
 		// A part of a tile goes by way of a whole one.
 		var t [rows256 * 16]float32
-		gemmF32AVX2(&t[0], 4*16, &a[0], &b[j], 4*uintptr(ldb), k, rows, false)
+		for r := 0; r < rows && accumulate; r++ {
+			copy(t[r*16:], c[r*ldc+j:r*ldc+cols])
+		}
+		gemmF32AVX2(&t[0], 4*16, &a[0], &b[j], 4*uintptr(ldb), k, rows, accumulate)
 		for r := 0; r < rows; r++ {
-			to, from := c[r*ldc+j:r*ldc+cols], t[r*16:]
-			for q := range to {
-				if accumulate {
-					to[q] += from[q]
-				} else {
-					to[q] = from[q]
-				}
-			}
+			copy(c[r*ldc+j:r*ldc+cols], t[r*16:])
 		}
 	}
 }

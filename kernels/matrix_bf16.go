@@ -87,8 +87,10 @@ func (w *matrixBF16) mulGeneric(c []float32, ldc int, a []float32, lda int, m in
 		n := min(panel, w.out-p*panel)
 		for i := 0; i < m; i++ {
 			var acc [panel]float32
+			to := c[i*ldc+p*panel:][:n]
+			start(&acc, to, accumulate)
 			rowPanel(&acc, rounded[i*w.in:(i+1)*w.in], b)
-			store(c[i*ldc+p*panel:][:n], &acc, accumulate)
+			copy(to, acc[:])
 		}
 	}
 }

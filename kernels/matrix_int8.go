@@ -130,8 +130,10 @@ func mulExpanded(c []float32, ldc int, a []float32, lda, m, out, in int, accumul
 		expand(b, p)
 		for i := 0; i < m; i++ {
 			var acc [panel]float32
+			to := c[i*ldc+p*panel:][:min(panel, out-p*panel)]
+			start(&acc, to, accumulate)
 			rowPanel(&acc, rounded[i*in:(i+1)*in], b)
-			store(c[i*ldc+p*panel:][:min(panel, out-p*panel)], &acc, accumulate)
+			copy(to, acc[:])
 		}
 	}
 }

@@ -53,12 +53,10 @@ func rowPanel(acc *[panel]float32, a, b []float32) {
 	}
 }
 
-func store(c []float32, acc *[panel]float32, accumulate bool) {
+// start begins a row's sums with zero or with what is in c: a product in several parts of k is then the same chain as one.
+func start(acc *[panel]float32, c []float32, accumulate bool) {
+	*acc = [panel]float32{}
 	if accumulate {
-		for j := range c {
-			c[j] += acc[j]
-		}
-		return
+		copy(acc[:], c)
 	}
-	copy(c, acc[:])
 }

@@ -4,8 +4,8 @@ import "fmt"
 
 // The products all have one shape: a tile of `rows` rows of C by some columns is kept in registers; for each k the columns of B
 // are loaded and every row adds B times one element of A. A is packed [k][rows], B has rows of columns ldb bytes apart. Each
-// element of C is one chain of fused multiply-adds over k in order, whatever the number of rows: that makes a row's result
-// independent of the batch.
+// element of C is one chain of fused multiply-adds over k in order, whatever the number of rows, begun from C to accumulate: that
+// makes a row's result independent of the batch, and of the parts in which k is taken.
 
 // gemmF32 is C (+)= A B in float32: AVX-512 with tiles of up to 14 x 32, AVX2 with up to 6 x 16.
 func gemmF32() *file {
@@ -18,7 +18,7 @@ func gemmF32() *file {
 		loadTileArgs(f)
 		loadMasks(f)
 		dispatch(f, 14, func(rows int) {
-			zeroTile(f, vectors*rows)
+			startTile512(f, rows, vectors)
 			loopK(f, "R9", unroll(rows), func(step int) {
 				for v := 0; v < vectors; v++ {
 					f.i("VMOVUPS.Z", mem("BX", 64*v), k(v+1), z(28+v))
@@ -37,9 +37,17 @@ func gemmF32() *file {
 	f.text("gemmF32AVX2", "(c *float32, ldc uintptr, a, b *float32, ldb uintptr, k, rows int, accumulate bool)", 57)
 	loadTileArgs(f)
 	dispatch(f, 6, func(rows int) {
-		for n := 0; n < 2*rows; n++ {
-			f.i("VXORPS", y(n), y(n), y(n))
-		}
+		start(f, "accumulate+56(FP)", func() {
+			for n := 0; n < 2*rows; n++ {
+				f.i("VXORPS", y(n), y(n), y(n))
+			}
+		}, func() {
+			for r := 0; r < rows; r++ {
+				f.i("VMOVUPS", "(R10)", y(2*r))
+				f.i("VMOVUPS", "32(R10)", y(2*r+1))
+				f.i("ADDQ", "DX", "R10")
+			}
+		})
 		loopK(f, "R9", unroll(rows), func(step int) {
 			f.i("VMOVUPS", "(BX)", "Y12")
 			f.i("VMOVUPS", "32(BX)", "Y13")
@@ -51,17 +59,6 @@ func gemmF32() *file {
 				f.i("VFMADD231PS", "Y13", t, y(2*r+1))
 			}
 		}, func(steps int) { f.i("ADDQ", 4*rows*steps, "SI") })
-		done := f.label("plain")
-		f.i("MOVBLZX", "accumulate+56(FP)", "AX")
-		f.i("TESTL", "AX", "AX")
-		f.i("JEQ", done)
-		f.i("MOVQ", "DI", "R10")
-		for r := 0; r < rows; r++ {
-			f.i("VADDPS", "(R10)", y(2*r), y(2*r))
-			f.i("VADDPS", "32(R10)", y(2*r+1), y(2*r+1))
-			f.i("ADDQ", "DX", "R10")
-		}
-		f.at(done)
 		for r := 0; r < rows; r++ {
 			f.i("VMOVUPS", y(2*r), "(DI)")
 			f.i("VMOVUPS", y(2*r+1), "32(DI)")
@@ -138,26 +135,39 @@ func loopK(f *file, reg string, turns int, step func(step int), advance func(ste
 	f.at(end)
 }
 
-func zeroTile(f *file, n int) {
-	for r := 0; r < n; r++ {
-		f.i("VPXORD", z(r), z(r), z(r))
-	}
-}
-
-// storeTile512 writes rows of one or two vectors under the masks, adding what is there first when accumulate is set.
-func storeTile512(f *file, rows, vectors int) {
-	plain := f.label("plain")
-	f.i("MOVBLZX", "accumulate+60(FP)", "AX")
+// start begins the sums with zero, or with what is in C (at R10) when accumulate is set: then a product in several parts of k
+// gives the same chain as one.
+func start(f *file, accumulate string, zero, load func()) {
+	plain, end := f.label("plain"), f.label("loaded")
+	f.i("MOVBLZX", accumulate, "AX")
 	f.i("TESTL", "AX", "AX")
 	f.i("JEQ", plain)
 	f.i("MOVQ", "DI", "R10")
-	for r := 0; r < rows; r++ {
-		for v := 0; v < vectors; v++ {
-			f.i("VADDPS", mem("R10", 64*v), z(vectors*r+v), k(v+1), z(vectors*r+v))
-		}
-		f.i("ADDQ", "DX", "R10")
-	}
+	load()
+	f.i("JMP", end)
 	f.at(plain)
+	zero()
+	f.at(end)
+}
+
+// startTile512 does so for rows of one or two vectors, under the masks.
+func startTile512(f *file, rows, vectors int) {
+	start(f, "accumulate+60(FP)", func() {
+		for n := 0; n < vectors*rows; n++ {
+			f.i("VPXORD", z(n), z(n), z(n))
+		}
+	}, func() {
+		for r := 0; r < rows; r++ {
+			for v := 0; v < vectors; v++ {
+				f.i("VMOVUPS.Z", mem("R10", 64*v), k(v+1), z(vectors*r+v))
+			}
+			f.i("ADDQ", "DX", "R10")
+		}
+	})
+}
+
+// storeTile512 writes rows of one or two vectors under the masks.
+func storeTile512(f *file, rows, vectors int) {
 	for r := 0; r < rows; r++ {
 		for v := 0; v < vectors; v++ {
 			f.i("VMOVUPS", z(vectors*r+v), k(v+1), mem("DI", 64*v))

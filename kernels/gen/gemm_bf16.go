@@ -8,7 +8,7 @@ func gemmBF16() *file {
 	loadTileArgs(f)
 	loadMasks(f)
 	dispatch(f, 14, func(rows int) {
-		zeroTile(f, 2*rows)
+		startTile512(f, rows, 2)
 		loopK(f, "R9", unroll(rows), func(step int) {
 			f.i("VMOVUPS", "(BX)", "Z28")
 			f.i("VMOVUPS", "64(BX)", "Z29")
