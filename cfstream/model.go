@@ -32,7 +32,7 @@ func New(spec Spec) (Model, error) {
 		contentRate: float32(spec.ContentRate), contentDecay: float32(spec.ContentDecay),
 		tasteRate: float32(spec.TasteRate), tasteDecay: float32(spec.TasteDecay),
 		factorRate: float32(spec.FactorRate), factorDecay: float32(spec.FactorDecay),
-		damp: float32(spec.Damp), clip: float32(spec.Clip), negativeWeight: float32(spec.NegativeWeight),
+		factorDamp: float32(spec.FactorDamp), damp: float32(spec.Damp), clip: float32(spec.Clip), negativeWeight: float32(spec.NegativeWeight),
 	}, nil
 }
 
@@ -42,7 +42,7 @@ type model struct {
 	zeros            []float32
 	muRate, biasRate, itemBiasRate, biasDecay,
 	contentRate, contentDecay, tasteRate, tasteDecay,
-	factorRate, factorDecay, damp, clip, negativeWeight float32
+	factorRate, factorDecay, factorDamp, damp, clip, negativeWeight float32
 }
 
 // Spec implements Model.
@@ -155,7 +155,7 @@ func (m *model) step(shared *corastream.Embedding, u *corastream.UserState, it *
 	u.Bias = m.moveBias(u.Bias, g, m.biasRate)
 	it.Bias = m.moveBias(it.Bias, g, m.itemBiasRate)
 	if k > 0 {
-		adagrad2(u.Vec[:k], u.Acc[:k], it.Vec, it.Acc, g, m.factorRate, m.factorDecay, m.damp)
+		adagrad2(u.Vec[:k], u.Acc[:k], it.Vec, it.Acc, g, m.factorRate, m.factorDecay, m.factorDamp)
 		capNorm(u.Vec[:k], maxNorm)
 		capNorm(it.Vec, maxNorm)
 	}

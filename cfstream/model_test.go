@@ -124,7 +124,7 @@ func TestHybridBeatsBiasWhereContentSpeaks(t *testing.T) {
 func TestFactorsLearnWhoLikesWhat(t *testing.T) {
 	w := makeWorld(2, 40, 40, 12000, 0, 1.5)
 	for _, kind := range []string{cfstream.MF, cfstream.Hybrid} {
-		m := model(t, kind, func(s *cfstream.Spec) { s.Factors, s.FactorDecay, s.FactorInit = 4, 0.01, 0.2 })
+		m := model(t, kind, func(s *cfstream.Spec) { s.Factors = 4 })
 		bias, mf := w.prequentialLoss(t, model(t, cfstream.Bias, nil), 6), w.prequentialLoss(t, m, 6)
 		if mf > bias-0.1 {
 			t.Errorf("log loss of %s with factors %.4f, of bias %.4f: want a gain of 0.1", kind, mf, bias)
@@ -174,7 +174,7 @@ func TestEqualEventsGiveEqualBytesOnEveryCPU(t *testing.T) {
 		m := model(t, kind, func(s *cfstream.Spec) {
 			s.MuRate, s.BiasRate, s.ItemBiasRate, s.BiasDecay = 0.01, 0.1, 0.15, 0.02 // the defaults may change
 			s.ContentRate, s.ContentDecay, s.TasteRate, s.TasteDecay = 0.1, 0.001, 0.01, 0.5
-			s.FactorRate, s.FactorDecay, s.FactorInit, s.Damp, s.Clip = 0.05, 0.05, 0.05, 1, 4
+			s.FactorRate, s.FactorDecay, s.FactorInit, s.FactorDamp, s.Damp, s.Clip = 0.05, 0.05, 0.05, 1, 1, 4
 			s.Negatives, s.NegativeWeight = 4, 1
 			if s.Kind == cfstream.Hybrid {
 				s.Factors = 5
@@ -196,7 +196,7 @@ func TestEqualEventsGiveEqualBytesOnEveryCPU(t *testing.T) {
 func TestStepFollowsTheGradientOfTheLogLoss(t *testing.T) {
 	const damp = 1e6 // sqrt(damp) = 1000, the sums of squares do not show beside it
 	w := makeWorld(4, 4, 4, 60, 1, 1)
-	m := model(t, cfstream.Hybrid, func(s *cfstream.Spec) { s.Factors, s.FactorInit, s.FactorRate, s.FactorDecay = 3, 0.5, 0.3, 0 })
+	m := model(t, cfstream.Hybrid, func(s *cfstream.Spec) { s.Factors, s.FactorInit, s.FactorRate, s.FactorDecay = 3, 0.5, 0.05, 0 })
 	s := w.state()
 	for _, ev := range w.events {
 		if err := s.Apply(m, ev); err != nil {
@@ -204,7 +204,7 @@ func TestStepFollowsTheGradientOfTheLogLoss(t *testing.T) {
 		}
 	}
 	plain := model(t, cfstream.Hybrid, func(s *cfstream.Spec) {
-		s.Factors, s.Damp, s.Clip = 3, damp, 100
+		s.Factors, s.FactorDamp, s.Damp, s.Clip = 3, damp, damp, 100
 		s.MuRate, s.BiasRate, s.ItemBiasRate, s.ContentRate, s.TasteRate, s.FactorRate = 1, 1, 1, 1, 1, 1
 		s.BiasDecay, s.ContentDecay, s.TasteDecay, s.FactorDecay = 0, 0, 0, 0
 	})
@@ -368,7 +368,7 @@ func TestNothingEverBecomesNaN(t *testing.T) {
 				s.Factors = 3
 			}
 			s.MuRate, s.BiasRate, s.ItemBiasRate, s.ContentRate, s.TasteRate, s.FactorRate = 1, 1, 1, 1, 1, 1
-			s.FactorInit, s.Damp, s.Clip = 1, 1e-6, 100
+			s.FactorInit, s.FactorDamp, s.Damp, s.Clip = 1, 1e-8, 1e-8, 100
 		})
 		s := corastream.NewMemory()
 		rng := rand.New(rand.NewPCG(5, 5))

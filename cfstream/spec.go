@@ -43,13 +43,15 @@ type Spec struct {
 	TasteRate float64 `yaml:"taste_rate"`
 	// TasteDecay pulls t_u to zero. Default 0.5, range 0..1.
 	TasteDecay float64 `yaml:"taste_decay"`
-	// FactorRate is the Adagrad step of p_u and q_i. Default 0.05, range 0..1.
+	// FactorRate is the Adagrad step of p_u and q_i. Default 0.02, range 0..1.
 	FactorRate float64 `yaml:"factor_rate"`
-	// FactorDecay pulls p_u and q_i to zero. Default 0.05, range 0..1.
+	// FactorDecay pulls p_u and q_i to zero. Default 0.02, range 0..1.
 	FactorDecay float64 `yaml:"factor_decay"`
-	// FactorInit is the spread of a new p_u and q_i, drawn from the id's hash. Default 0.05, range 0..1.
+	// FactorInit is the spread of a new p_u and q_i, drawn from the id's hash. Default 0.01, range 0..1.
 	FactorInit float64 `yaml:"factor_init"`
-	// Damp is added to every Adagrad sum: the larger, the slower the first steps. Default 1, range 1e-6..1e6.
+	// FactorDamp is Damp for the factors; they start near zero, and so do their gradients. Default 0.0001, range 1e-8..1e6.
+	FactorDamp float64 `yaml:"factor_damp"`
+	// Damp is added to the Adagrad sums of w and t_u: the larger, the slower the first steps. Default 1, range 1e-8..1e6.
 	Damp float64 `yaml:"damp"`
 	// Clip bounds an event's gradient of z after weighting. Default 4, range 0.01..100.
 	Clip float64 `yaml:"clip"`
@@ -66,7 +68,7 @@ func Default() Spec {
 		Kind: Hybrid, Factors: 0, Content: 64,
 		MuRate: 0.01, BiasRate: 0.1, ItemBiasRate: 0.15, BiasDecay: 0.02,
 		ContentRate: 0.1, ContentDecay: 1e-3, TasteRate: 0.01, TasteDecay: 0.5,
-		FactorRate: 0.05, FactorDecay: 0.05, FactorInit: 0.05,
+		FactorRate: 0.02, FactorDecay: 0.02, FactorInit: 0.01, FactorDamp: 1e-4,
 		Damp: 1, Clip: 4, Negatives: 4, NegativeWeight: 1,
 	}
 }
@@ -98,7 +100,8 @@ func (s Spec) Validate() error {
 		inRange("content_rate", s.ContentRate, 0, 1), inRange("content_decay", s.ContentDecay, 0, 1),
 		inRange("taste_rate", s.TasteRate, 0, 1), inRange("taste_decay", s.TasteDecay, 0, 1),
 		inRange("factor_rate", s.FactorRate, 0, 1), inRange("factor_decay", s.FactorDecay, 0, 1),
-		inRange("factor_init", s.FactorInit, 0, 1), inRange("damp", s.Damp, 1e-6, 1e6), inRange("clip", s.Clip, 0.01, 100),
+		inRange("factor_init", s.FactorInit, 0, 1), inRange("factor_damp", s.FactorDamp, 1e-8, 1e6),
+		inRange("damp", s.Damp, 1e-8, 1e6), inRange("clip", s.Clip, 0.01, 100),
 		inRange("negatives", float64(s.Negatives), 0, 100), inRange("negative_weight", s.NegativeWeight, 0, 100))
 	return errors.Join(errs...)
 }

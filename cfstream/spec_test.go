@@ -19,7 +19,7 @@ func TestDefaultsAreValidAndBadSpecsNameEveryKey(t *testing.T) {
 			t.Errorf("no complaint about %s: %v", key, err)
 		}
 	}
-	if _, err := New(Spec{Kind: MF, Content: 64, Damp: 1, Clip: 1}); err == nil || !strings.Contains(err.Error(), "factors") {
+	if _, err := New(Spec{Kind: MF, Content: 64, FactorDamp: 1, Damp: 1, Clip: 1}); err == nil || !strings.Contains(err.Error(), "factors") {
 		t.Errorf("mf without factors: %v", err)
 	}
 }
