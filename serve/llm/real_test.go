@@ -223,13 +223,16 @@ func mergedLayers(t *testing.T, m *Model, frozen []layer, w corastream.Weights, 
 		}
 		add := func(target corastream.Target, dst []float32, first, out int) {
 			v := p.P[corastream.Slot{Layer: l, Target: target}]
+			col := make([]float32, p.Rank)
 			for i := range out {
-				for k := range a.hidden {
-					var s float32
-					for r := range p.Rank {
-						s += v[r*out+i] * wa[k*p.Rank+r]
+				for r := range col {
+					col[r] = p.Scale() * v[r*out+i]
+				}
+				for k, row := range dst[(first+i)*a.hidden : (first+i+1)*a.hidden] {
+					for r, x := range wa[k*p.Rank : (k+1)*p.Rank] {
+						row += col[r] * x
 					}
-					dst[(first+i)*a.hidden+k] += p.Scale() * s
+					dst[(first+i)*a.hidden+k] = row
 				}
 			}
 		}
