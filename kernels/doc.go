@@ -9,7 +9,7 @@
 //   - [Dot], [Axpy], [Scale], [Add] and [AXPBY] give equal bytes on every level and every CPU: products and sums are rounded one
 //     by one, never fused, in one fixed order. The collaborative-filtering learner's state depends on it.
 //   - A row of a [Matrix] product does not depend on how many rows are multiplied with it: on one level, a prompt scored
-//     alone and in a batch of a hundred gives equal bytes.
+//     alone and in a batch of a hundred gives equal bytes. [Gemm] and [AttendBlock] likewise, and wherever a cache is cut.
 //   - No allocation once a [Scratch] is warm, and no access outside the slices given: a slice that is too short is a panic that
 //     names it, before any work.
 //

@@ -117,6 +117,9 @@ func TestNothingOutsideTheSlicesIsTouched(t *testing.T) {
 				for n := 1; n < 12; n++ {
 					try(fmt.Sprintf("attention over %d of %d", n, d), func() {
 						kv := span(n, 2*d, 2*d+1)
+						var scratch Scratch
+						k, v := e.floats(span(n+3, 2*d, 2*d+1)), e.floats(span(n+3, 2*d, 2*d+1))
+						AttendBlock(e.floats(n*4*d), 4*d, e.floats(n*4*d), 4*d, n, []Stretch{{k, v, n + 3, 2*d + 1}}, 4, 2, d, .1, &scratch)
 						AttendScores(e.floats(n), e.floats(d), e.floats(span(n, d, d+3)), n, d, d+3, 1)
 						AttendSum(e.floats(d), e.floats(n), e.floats(span(n, d, d+3)), n, d, d+3)
 						AttendOuter(e.floats(span(n, d, d+3)), e.floats(n), e.floats(d), n, d, d+3)

@@ -77,6 +77,24 @@ func TestGemmAgreesWithFloat64(t *testing.T) {
 	})
 }
 
+// TestGemmInPartsGivesTheSameBytes accumulates over k cut in two: each value is one chain, wherever it is cut.
+func TestGemmInPartsGivesTheSameBytes(t *testing.T) {
+	atLevels(t, func(t *testing.T) {
+		const m, n, k = 17, 37, 90
+		a, b := random(newRand(1), make([]float32, m*k)), random(newRand(2), make([]float32, k*n))
+		whole := make([]float32, m*n)
+		Gemm(whole, n, a, k, b, n, m, n, k, false, false, false)
+		for cut := 1; cut < k; cut++ {
+			c := make([]float32, m*n)
+			Gemm(c, n, a, k, b, n, m, n, cut, false, false, false)
+			Gemm(c, n, a[cut:], k, b[cut*n:], n, m, n, k-cut, false, false, true)
+			if err := sameBits(c, whole); err != nil {
+				t.Fatalf("cut at %d: %v", cut, err)
+			}
+		}
+	})
+}
+
 // gemmDepthOfTest is past one round of the assembly (gemmDepth, which purego lacks).
 const gemmDepthOfTest = 512
 

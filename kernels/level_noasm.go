@@ -65,3 +65,7 @@ func f32FromBF16([]float32, []uint16) int         { return 0 }
 func f32FromF16([]float32, []uint16) int          { return 0 }
 func pairBF16([]uint32, []float32, []float32) int { return 0 }
 func turnPanel(_, _ []float32, _, _ int) bool     { return false }
+
+func attendBlock([]float32, int, []float32, int, int, int, []Stretch, int, int, int, float32, *Scratch) bool {
+	return false
+}

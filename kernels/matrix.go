@@ -8,6 +8,7 @@ type Matrix interface {
 	Bytes() int // memory held
 	// Mul computes C = A W^T, or C += A W^T when accumulate: a has m rows of In values, lda apart; c has m rows of Out
 	// values, ldc apart. A row of C does not depend on m. NaN and infinity pass through. It panics when a slice is too short.
+	// Linears that read the same input are best packed as one matrix (q, k, v; gate, up): A is then packed and rounded once.
 	Mul(c []float32, ldc int, a []float32, lda int, m int, accumulate bool, s *Scratch)
 }
 
