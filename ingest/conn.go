@@ -131,6 +131,10 @@ func (c *conn) login(ctx context.Context, m sasl.Mechanism) error {
 	}
 	for done := false; !done; {
 		msg, err := c.call(ctx, 1, &saslauthenticate.Request{AuthBytes: say})
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			// Some brokers refuse so. It may also be one that shuts down, so this alone does not end a running stream.
+			return fmt.Errorf("SASL: the broker hung up: are user and password right? %w", err)
+		}
 		if err != nil {
 			return fmt.Errorf("SASL: %w", err)
 		}
