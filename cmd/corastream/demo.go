@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -119,6 +120,12 @@ func (d *demo) run(ctx context.Context) (runSummary, error) {
 		}
 	}
 	began := time.Now()
+	if l, err := net.Listen("tcp", d.cfg.HTTP.Listen); err == nil {
+		l.Close()
+	} else {
+		d.log.Warn().Str("listen", d.cfg.HTTP.Listen).Msg("taken: the dashboard gets another port")
+		d.cfg.HTTP.Listen = "127.0.0.1:0"
+	}
 	e, err := openEngine(ctx, d.cfg, d.log)
 	if err != nil {
 		return runSummary{}, err
