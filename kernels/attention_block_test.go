@@ -59,7 +59,7 @@ func TestAttendBlockAgreesWithFloat64(t *testing.T) {
 					}
 				}
 			}
-			for m := 1; m < c.m; m++ {
+			for m := 1; m < c.m; m += 4 {
 				if err := sameBits(run(m), got[(c.m-m)*c.heads*c.d:]); err != nil {
 					t.Fatalf("%+v, the last %d rows: %v", c, m, err)
 				}

@@ -93,8 +93,8 @@ func roundQ4(w []float32, _, _ int) {
 
 // mulShapes cover every height of tile, odd and even depths, part panels, and more rows than one round.
 var mulShapes = []struct{ m, out, in int }{{1, 1, 1}, {2, 33, 7}, {3, 31, 16}, {4, 8, 32}, {5, 64, 17}, {6, 16, 15}, {7, 40, 33},
-	{8, 33, 65}, {9, 20, 31}, {10, 32, 64}, {11, 5, 34}, {12, 48, 96}, {13, 65, 24}, {14, 32, 64}, {15, 96, 40}, {20, 17, 100},
-	{29, 70, 31}, {31, 100, 129}, {300, 33, 3}, {70, 16, 2600}}
+	{8, 33, 65}, {9, 20, 31}, {10, 32, 64}, {11, 5, 34}, {12, 48, 96}, {13, 65, 24}, {14, 32, 64}, {15, 64, 40}, {20, 17, 100},
+	{29, 40, 31}, {31, 34, 129}, {300, 33, 3}, {70, 3, 2600}}
 
 // TestMulAgreesWithFloat64 checks each packed form against sums in float64 at odd shapes, strides and offsets.
 func TestMulAgreesWithFloat64(t *testing.T) {
@@ -123,24 +123,32 @@ func TestMulAgreesWithFloat64(t *testing.T) {
 					p.Mul(c.x, ldc, a.x, lda, s.m, accumulate, &scratch)
 					a.check(t, name)
 					c.check(t, name)
-					if f.weight != nil {
-						f.weight(w, s.out, s.in)
-					}
-					for i := 0; i < s.m; i++ {
-						row := append([]float32(nil), a.x[i*lda:][:s.in]...)
-						if f.act != nil {
-							f.act(row)
+					want, size := reference(name, func() (want, size []float64) {
+						if f.weight != nil {
+							f.weight(w, s.out, s.in)
 						}
+						for i := 0; i < s.m; i++ {
+							row := append([]float32(nil), a.x[i*lda:][:s.in]...)
+							if f.act != nil {
+								f.act(row)
+							}
+							for o := 0; o < s.out; o++ {
+								x, y := 0.0, 1e-30
+								for k, v := range row {
+									v := float64(v) * float64(w[o*s.in+k])
+									x, y = x+v, y+math.Abs(v)
+								}
+								if accumulate {
+									x, y = x+float64(before[i*ldc+o]), y+math.Abs(float64(before[i*ldc+o]))
+								}
+								want, size = append(want, x), append(size, y)
+							}
+						}
+						return want, size
+					})
+					for i := 0; i < s.m; i++ {
 						for o := 0; o < s.out; o++ {
-							want, size := 0.0, 1e-30
-							for k, v := range row {
-								v := float64(v) * float64(w[o*s.in+k])
-								want, size = want+v, size+math.Abs(v)
-							}
-							if accumulate {
-								want, size = want+float64(before[i*ldc+o]), size+math.Abs(float64(before[i*ldc+o]))
-							}
-							if e := math.Abs(float64(c.x[i*ldc+o])-want) / size; !(e <= worst) {
+							if e := math.Abs(float64(c.x[i*ldc+o])-want[i*s.out+o]) / size[i*s.out+o]; !(e <= worst) {
 								worst = e
 							}
 						}
@@ -160,6 +168,18 @@ func TestMulAgreesWithFloat64(t *testing.T) {
 	})
 }
 
+var references = map[string][2][]float64{}
+
+// reference computes what is the same on every level once: under the race detector it takes longer than all else.
+func reference(name string, f func() (want, size []float64)) (want, size []float64) {
+	r, ok := references[name]
+	if !ok {
+		r[0], r[1] = f()
+		references[name] = r
+	}
+	return r[0], r[1]
+}
+
 // packed packs w [out][in], by way of its transpose where the form wants that.
 func packed(pack func(w []float32, out, in int) Matrix, flipped bool, w []float32, out, in int) Matrix {
 	if !flipped {
@@ -177,7 +197,7 @@ func packed(pack func(w []float32, out, in int) Matrix, flipped bool, w []float3
 // TestARowDoesNotDependOnItsBatch is what makes a score reproducible, however requests were batched.
 func TestARowDoesNotDependOnItsBatch(t *testing.T) {
 	atLevels(t, func(t *testing.T) {
-		const m, out, in = 43, 70, 352
+		const m, out, in = 29, 33, 96
 		for _, f := range forms {
 			w := packed(f.pack, f.flipped, random(newRand(1), make([]float32, out*in)), out, in)
 			a := random(newRand(2), make([]float32, m*in))
@@ -200,11 +220,11 @@ func TestARowDoesNotDependOnItsBatch(t *testing.T) {
 // TestMulPassesNaNAndInfOn puts one into each input in turn: its row, and no other, is not finite.
 func TestMulPassesNaNAndInfOn(t *testing.T) {
 	atLevels(t, func(t *testing.T) {
-		const m, out, in = 16, 35, 64
+		const m, out, in = 15, 33, 64
 		for _, f := range forms {
 			w := packed(f.pack, f.flipped, random(newRand(1), make([]float32, out*in)), out, in)
 			var s Scratch
-			for k := 0; k < in; k++ {
+			for k := 0; k < in; k += 3 {
 				for _, v := range []float32{nan, inf, -inf} {
 					a, c := random(newRand(2), make([]float32, m*in)), make([]float32, m*out)
 					bad := k % m
