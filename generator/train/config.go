@@ -22,11 +22,12 @@ type Config struct {
 	Holdout float64 `yaml:"holdout" json:"holdout"`
 	// Passes of CF over the warm part. Default 6, range 1..100.
 	Passes int `yaml:"passes" json:"passes"`
-	// Rows bounds the generator's rows (the newest are kept) and the validation rows of the report. Default 50000, range
-	// 64..10^7.
+	// Rows bounds the generator's rows (the newest are kept). Default 12000, range 64..10^7.
 	Rows int `yaml:"rows" json:"rows"`
 	// Judges bounds the held-out rows that are scored after each epoch (the newest are kept). Default 6000, range 64..10^7.
 	Judges int `yaml:"judges" json:"judges"`
+	// Report bounds the validation rows in the report (the newest are kept). Default 20000, range 64..10^7.
+	Report int `yaml:"report" json:"report"`
 	// Align is the number of distillation epochs, Labels that of label epochs after them. Defaults 4 and 1, range 0..100.
 	Align  int `yaml:"align" json:"align"`
 	Labels int `yaml:"labels" json:"labels"`
@@ -58,7 +59,7 @@ type Config struct {
 
 // Default returns the defaults above with generator.DefaultSpec.
 func Default() Config {
-	return Config{Spec: generator.DefaultSpec(), Seed: 1, Warm: 0.6, Holdout: 0.15, Passes: 6, Rows: 50000, Judges: 6000, Align: 4, Labels: 1,
+	return Config{Spec: generator.DefaultSpec(), Seed: 1, Warm: 0.6, Holdout: 0.15, Passes: 6, Rows: 12000, Judges: 6000, Report: 20000, Align: 4, Labels: 1,
 		Swapped: 0.5, Patience: 3, Batch: 32, Rate: 1.5e-3, LinearRate: 1e-4, Decay: 1e-3, WarmUp: 50, Clip: 1, Ridge: 1000,
 		StateEvery: 30 * time.Second}
 }
@@ -72,6 +73,7 @@ func (c Config) Validate() error {
 	errs := []error{
 		spec.Validate(), within("train.warm", c.Warm, 0, 0.9), within("train.holdout", c.Holdout, 0.01, 0.5),
 		within("train.passes", c.Passes, 1, 100), within("train.rows", c.Rows, 64, 10_000_000), within("train.judges", c.Judges, 64, 10_000_000),
+		within("train.report", c.Report, 64, 10_000_000),
 		within("train.align", c.Align, 0, 100), within("train.labels", c.Labels, 0, 100),
 		within("train.swapped", c.Swapped, 0, 1), within("train.patience", c.Patience, 1, 100),
 		within("train.batch", c.Batch, 2, 1024), within("train.rate", c.Rate, 1e-9, 1), within("train.linear_rate", c.LinearRate, 1e-9, 1),

@@ -96,7 +96,7 @@ func (r *runner) snapshots(ctx context.Context) (*snapshots, error) {
 	if err := walk(log[held:], &s.holdout, r.cfg.Judges); err != nil {
 		return nil, err
 	}
-	return s, walk(r.data.Valid, &s.valid, r.cfg.Rows)
+	return s, walk(r.data.Valid, &s.valid, r.cfg.Report)
 }
 
 // newest keeps the last n rows, without holding on to the others' memory.
