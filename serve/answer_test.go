@@ -150,7 +150,7 @@ func TestScoreText(t *testing.T) {
 		t.Errorf("item first %v, by hand %v", first.Scores, raw.Scores)
 	}
 	none := newFixture(t)
-	if code, fail := none.failure("POST", "/v1/score", `{"query":"q","items":["a"]}`); code != 501 || fail.Fix == "" {
+	if code, fail := none.failure("POST", "/v1/score", `{"query":"q","items":["a"]}`); code != 400 || fail.Field != "query" || fail.Fix == "" {
 		t.Errorf("without an LLM: %d %+v", code, fail)
 	}
 }

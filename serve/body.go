@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"mime"
 	"net/http"
+	"reflect"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -74,7 +77,7 @@ func decodeStrict(body []byte, v any) error {
 		if field == "" {
 			field = "body"
 		}
-		return badField(field, "send "+jsonKind(wrong.Type.Kind().String()), "a %s is not what belongs here", wrong.Value)
+		return badField(field, "send "+jsonKind(wrong.Type), "%s is not what belongs here", wrong.Value)
 	case errors.As(err, &syntax):
 		return &Failure{Status: http.StatusBadRequest, Code: "bad_json", Message: fmt.Sprintf("the body is not JSON: %v at byte %d", syntax, syntax.Offset), Fix: "send a JSON object"}
 	case strings.HasPrefix(err.Error(), "json: unknown field "):
@@ -84,20 +87,60 @@ func decodeStrict(body []byte, v any) error {
 	return &Failure{Status: http.StatusBadRequest, Code: "bad_json", Message: "the body is not JSON: " + strings.TrimPrefix(err.Error(), "json: "), Fix: "send a JSON object"}
 }
 
-func jsonKind(kind string) string {
-	switch kind {
-	case "struct", "map":
+func jsonKind(t reflect.Type) string {
+	switch t {
+	case reflect.TypeFor[document]():
+		return `"id", {"id": ...} or {"text": ...}`
+	case reflect.TypeFor[rerankUser]():
+		return `the user's id as a string, or {"user_id": ...}`
+	}
+	switch t.Kind() {
+	case reflect.Struct, reflect.Map:
 		return "an object"
-	case "slice", "array":
+	case reflect.Slice, reflect.Array:
 		return "an array"
-	case "string":
+	case reflect.String:
 		return "a string"
-	case "bool":
+	case reflect.Bool:
 		return "true or false"
-	case "float32", "float64":
-		return "a number"
 	}
 	return "a whole number that fits"
+}
+
+// wrongType is what encoding/json itself reports; it fills in the field's name.
+func wrongType[T any](raw []byte) error {
+	var kind string
+	switch raw[0] {
+	case '{':
+		kind = "object"
+	case '[':
+		kind = "array"
+	case '"':
+		kind = "string"
+	case 't', 'f':
+		kind = "bool"
+	case 'n':
+		kind = "null"
+	default:
+		kind = "number " + string(raw[:min(len(raw), 40)])
+	}
+	return &json.UnmarshalTypeError{Value: kind, Type: reflect.TypeFor[T]()}
+}
+
+// whole is an integer that may also come as 5.0 or 5e0: JSON knows no difference, and some clients send every number so.
+type whole int
+
+// UnmarshalJSON accepts integers up to 2^53, beyond which a float64 skips some; null is as left out.
+func (n *whole) UnmarshalJSON(raw []byte) error {
+	if string(raw) == "null" {
+		return nil
+	}
+	x, err := strconv.ParseFloat(string(raw), 64)
+	if err != nil || x != math.Trunc(x) || math.Abs(x) > 1<<53 {
+		return wrongType[whole](raw)
+	}
+	*n = whole(x)
+	return nil
 }
 
 // checkID refuses ids that no topic of ours can carry.

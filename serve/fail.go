@@ -37,6 +37,11 @@ func badField(field, fix, format string, args ...any) *Failure {
 	return &Failure{Status: http.StatusBadRequest, Code: "bad_field", Field: field, Fix: fix, Message: fmt.Sprintf(format, args...)}
 }
 
+// notHere refuses one form of a request that the route answers otherwise.
+func notHere(field, fix, what string) *Failure {
+	return &Failure{Status: http.StatusBadRequest, Code: "not_available", Field: field, Message: what, Fix: fix}
+}
+
 func missing(dependency, fix string) *Failure {
 	return &Failure{Status: http.StatusNotImplemented, Code: "not_available", Message: "this process runs without " + dependency, Fix: fix}
 }

@@ -14,7 +14,7 @@ import (
 // RecommendRequest is the body of POST /v1/recommend.
 type RecommendRequest struct {
 	UserID     string   `json:"user_id"`
-	N          int      `json:"n"`          // items wanted; 0: the configured number
+	N          whole    `json:"n"`          // items wanted; 0: the configured number
 	Exclude    []string `json:"exclude"`    // never return these
 	Candidates []string `json:"candidates"` // rank these and nothing else
 	RequestID  string   `json:"request_id"` // comes back in the answer, and goes into its id; default: a random one
@@ -73,7 +73,7 @@ func (s *Server) recommend(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	recs, err := s.deps.Recommender.Recommend(r.Context(), []corastream.Owed{{User: q.UserID, Request: &corastream.Request{
-		ID: q.RequestID, User: q.UserID, N: q.N, Exclude: q.Exclude, Candidates: q.Candidates, Appended: s.deps.Now(),
+		ID: q.RequestID, User: q.UserID, N: int(q.N), Exclude: q.Exclude, Candidates: q.Candidates, Appended: s.deps.Now(),
 	}}})
 	if err != nil {
 		return err
@@ -95,7 +95,7 @@ func (s *Server) checkRecommend(q *RecommendRequest) error {
 	if err := s.checkID("user_id", q.UserID); err != nil {
 		return err
 	}
-	if q.N < 0 || q.N > s.cfg.MaxCandidates {
+	if q.N < 0 || int(q.N) > s.cfg.MaxCandidates {
 		return badField("n", fmt.Sprintf("choose from 1 to %d, or 0 for the configured number", s.cfg.MaxCandidates), "%d items wanted", q.N)
 	}
 	if err := s.checkIDs("exclude", q.Exclude); err != nil {

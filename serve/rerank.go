@@ -15,17 +15,16 @@ type RerankRequest struct {
 	Model           string     `json:"model"`
 	Query           rerankUser `json:"query"`
 	Documents       []document `json:"documents"`
-	TopN            *int       `json:"top_n"` // default: all
+	TopN            *whole     `json:"top_n"` // default: all
 	ReturnDocuments *bool      `json:"return_documents"`
 
 	// These shape long texts for other models; they are accepted and change nothing here.
-	MaxTokensPerDoc *int     `json:"max_tokens_per_doc"`
-	MaxChunksPerDoc *int     `json:"max_chunks_per_doc"`
-	RankFields      []string `json:"rank_fields"`
-	Truncation      *bool    `json:"truncation"`
-	Truncate        any      `json:"truncate"`
-	Priority        *int     `json:"priority"`
-	User            string   `json:"user"` // instead of query
+	MaxTokensPerDoc any `json:"max_tokens_per_doc"`
+	MaxChunksPerDoc any `json:"max_chunks_per_doc"`
+	RankFields      any `json:"rank_fields"`
+	Truncation      any `json:"truncation"`
+	Truncate        any `json:"truncate"`
+	Priority        any `json:"priority"`
 }
 
 // RerankResponse is its answer, best first.
@@ -61,7 +60,7 @@ func (u *rerankUser) UnmarshalJSON(raw []byte) error {
 		User   string `json:"user"`
 	}
 	if len(raw) == 0 || raw[0] != '{' {
-		return badField("query", `send the user's id as a string, or {"user_id": ...}`, "%.40s names no user", raw)
+		return wrongType[rerankUser](raw)
 	}
 	err := decodeStrict(raw, &o)
 	u.id = cmp.Or(o.UserID, o.User)
@@ -76,10 +75,7 @@ func (s *Server) rerank(w http.ResponseWriter, r *http.Request) error {
 	if err := s.checkModel(q.Model); err != nil {
 		return err
 	}
-	if q.Query.id != "" && q.User != "" && q.Query.id != q.User {
-		return badField("user", "send query or user", "query and user name two users")
-	}
-	user := cmp.Or(q.Query.id, q.User)
+	user := q.Query.id
 	if err := s.checkID("query", user); err != nil {
 		return err
 	}
@@ -91,7 +87,7 @@ func (s *Server) rerank(w http.ResponseWriter, r *http.Request) error {
 		if *q.TopN < 1 {
 			return badField("top_n", "ask for at least 1, or leave it out for all", "%d documents wanted", *q.TopN)
 		}
-		n = min(n, *q.TopN)
+		n = min(n, int(*q.TopN))
 	}
 	slate, err := s.scoreSlate(r.Context(), user, q.Documents)
 	if err != nil {

@@ -180,18 +180,47 @@ func TestSlowConnectionsHoldNobodyUp(t *testing.T) {
 	}
 }
 
+// TestConnectionsAreBounded: with two places, held by two idle connections, a third waits until one of them goes.
 func TestConnectionsAreBounded(t *testing.T) {
 	f := newFixture(t, freePort, func(c *Config, _ *Deps) { c.MaxConnections = 2 })
 	f.run()
+	places := f.listeners[0].(*boundedListener).slots
+	alone := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	for range 20 { // each gives its place back
-		c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-		if code, _ := get(t, c, f.URL()+"healthz"); code != 200 {
+		if code, _ := get(t, alone, f.URL()+"healthz"); code != 200 {
 			t.Fatal(code)
 		}
 	}
-	bounded := f.listeners[0].(*boundedListener)
-	if cap(bounded.slots) != 2 {
-		t.Errorf("%d places", cap(bounded.slots))
+	var held []net.Conn
+	for range 2 {
+		c, err := net.Dial("tcp", f.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		held = append(held, c)
+	}
+	for len(places) < 2 {
+		time.Sleep(time.Millisecond)
+	}
+	answered := make(chan int, 1)
+	go func() {
+		resp, err := alone.Get(f.URL() + "healthz")
+		if err != nil {
+			answered <- 0
+			return
+		}
+		resp.Body.Close()
+		answered <- resp.StatusCode
+	}()
+	select {
+	case code := <-answered:
+		t.Errorf("a third connection was answered (%d) while two were held", code)
+	case <-time.After(50 * time.Millisecond): // a slow machine can only make this check weaker, never fail it
+	}
+	held[0].Close()
+	if code := <-answered; code != 200 {
+		t.Errorf("after one had gone: %d", code)
 	}
 }
 

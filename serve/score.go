@@ -27,7 +27,7 @@ type ScoreRequest struct {
 	Items            []document `json:"items"`
 	Query            *string    `json:"query"`
 	Labels           []string   `json:"labels"`             // text form: each one token; default ["Yes", "No"]
-	LabelTokenIDs    []int      `json:"label_token_ids"`    // text form: instead of labels
+	LabelTokenIDs    []whole    `json:"label_token_ids"`    // text form: instead of labels
 	ApplySoftmax     *bool      `json:"apply_softmax"`      // text form: over the labels; false gives raw logits. Default true
 	ItemFirst        bool       `json:"item_first"`         // text form: item+query
 	AddSpecialTokens *bool      `json:"add_special_tokens"` // accepted for vLLM's clients; the tokenizer decides
@@ -84,14 +84,14 @@ func (d *document) UnmarshalJSON(raw []byte) error {
 		Title  string `json:"title"`
 	}
 	if len(raw) == 0 || raw[0] != '{' {
-		return badField("items", `send "id", {"id": ...} or {"text": ...}`, "%.40s is not an item", raw)
+		return wrongType[document](raw)
 	}
 	if err := decodeStrict(raw, &o); err != nil {
 		return err
 	}
 	d.ID, d.Text = cmp.Or(o.ID, o.ItemID), cmp.Or(o.Text, o.Title)
 	if d.ID == "" && d.Text == "" {
-		return badField("items", `send "id", {"id": ...} or {"text": ...}`, "an item has neither an id nor a text")
+		return wrongType[document](raw)
 	}
 	return nil
 }
@@ -120,7 +120,7 @@ func (s *Server) score(w http.ResponseWriter, r *http.Request) error {
 		writeJSON(w, http.StatusOK, out)
 		return nil
 	}
-	if q.Labels != nil || q.LabelTokenIDs != nil || q.ApplySoftmax != nil || q.ItemFirst || q.AddSpecialTokens != nil {
+	if len(q.Labels)+len(q.LabelTokenIDs) > 0 || q.ApplySoftmax != nil || q.ItemFirst || q.AddSpecialTokens != nil {
 		return badField("query", "send query too, or leave labels, label_token_ids, apply_softmax, item_first and add_special_tokens out", "these fields belong to the text form, which has a query")
 	}
 	slate, err := s.scoreSlate(r.Context(), q.UserID, q.Items)

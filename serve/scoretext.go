@@ -14,7 +14,7 @@ const maxLabels = 64
 // scoreText scores query+item prompts over label tokens.
 func (s *Server) scoreText(ctx context.Context, q *ScoreRequest, out *ScoreResponse) error {
 	if s.deps.Text == nil {
-		return missing("an LLM that reads raw text", "start with --llm, or send user_id and items without query")
+		return notHere("query", "send user_id and items without query", "this process has no LLM that reads raw text")
 	}
 	labels, err := s.labels(q)
 	if err != nil {
@@ -61,12 +61,13 @@ func (s *Server) labels(q *ScoreRequest) ([]int, error) {
 		if len(q.LabelTokenIDs) > maxLabels {
 			return nil, badField("label_token_ids", fmt.Sprintf("send at most %d", maxLabels), "%d labels", len(q.LabelTokenIDs))
 		}
+		ids := make([]int, len(q.LabelTokenIDs))
 		for i, id := range q.LabelTokenIDs {
-			if id < 0 {
+			if ids[i] = int(id); id < 0 {
 				return nil, badField(fmt.Sprintf("label_token_ids[%d]", i), "take it from the model's tokenizer", "%d is no token", id)
 			}
 		}
-		return q.LabelTokenIDs, nil
+		return ids, nil
 	}
 	names := q.Labels
 	if len(names) == 0 {
@@ -92,7 +93,7 @@ func (s *Server) userWeights(ctx context.Context, user string, n int, out *Score
 		return nil, nil, nil
 	}
 	if s.deps.View == nil || s.deps.Predictor == nil || s.deps.Generator == nil {
-		return nil, nil, missing("personal weights", "train a checkpoint for this LLM, or leave user_id out")
+		return nil, nil, notHere("user_id", "leave user_id out, or train a checkpoint for this LLM", "this process has no personal weights")
 	}
 	var one corastream.Pair
 	if err := s.deps.View.View(ctx, func(st corastream.State) error {
