@@ -73,7 +73,7 @@ func (s *Store) lock() (*snap, func(), error) {
 		s.writer.Unlock()
 		return nil, nil, err
 	}
-	s.arena.reset()
+	s.arena.reset(s.cfg.arena())
 	return sn, func() { sn.release(); s.writer.Unlock() }, nil
 }
 
@@ -267,8 +267,9 @@ func (s *Store) write(sn *snap, w *work) error {
 			return fmt.Errorf("store: commit: %w", err)
 		}
 	}
+	shared := w.shared // a copy: a pointer into w would keep w alive, w its snapshot, and that all earlier ones
 	next := &snap{
-		epoch: sn.epoch + 1, txn: s.db.NewTransaction(false), shared: &w.shared, offsets: sn.withOffsets(offsets),
+		epoch: sn.epoch + 1, txn: s.db.NewTransaction(false), shared: &shared, offsets: sn.withOffsets(offsets),
 		seq: sn.seq + uint64(w.lines),
 	}
 	s.hold(next)

@@ -86,6 +86,12 @@ func (c Config) records() int64 { return c.MemoryLimit / 4 }
 
 const memTables = 2
 
+// window is how many keys of a to-do list are kept in memory, about 150 bytes each.
+func (c Config) window() int { return int(min(1<<16, c.MemoryLimit>>12)) }
+
+// arena is how much of a write's buffers is kept for the next.
+func (c Config) arena() int { return int(min(8<<20, c.MemoryLimit>>6)) }
+
 // badger returns Badger's options. The traps behind each: values stay in the tables (no value log to collect); tables are
 // verified when opened, never when a block is read (that reports damaged keys as absent); metrics cost CPU and serve
 // nobody; conflicts can not occur, as we have a single writer; vectors do not compress.
@@ -97,7 +103,7 @@ func (c Config) badger(dir string, log zerolog.Logger) badger.Options {
 		WithMemTableSize(c.memTable()).
 		WithNumMemtables(memTables).
 		WithNumCompactors(2).
-		WithBaseTableSize(max(2<<20, c.memTable()/8)).
+		WithBaseTableSize(min(2<<20, max(128<<10, c.MemoryLimit/512))). // a compaction builds up to 16 at once, in 6 times their size
 		WithValueThreshold(threshold).
 		WithValueLogFileSize(16 << 20).
 		WithCompression(options.None).

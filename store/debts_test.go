@@ -184,10 +184,10 @@ func TestOldestIsRightWhateverTheOrder(t *testing.T) {
 
 // TestManyDebtsAreReadInOrder: more debts than are kept in memory come out oldest first, each once.
 func TestManyDebtsAreReadInOrder(t *testing.T) {
-	w := window{prefix: pDebt, live: map[string]struct{}{}}
+	w := window{prefix: pDebt, live: map[string]struct{}{}, max: 8192}
 	s := mustOpen(t, t.TempDir(), testConfig())
 	ctx := context.Background()
-	const n = windowMax*2 + 5000
+	const n = 3*8192 + 500
 	r := rand.New(rand.NewPCG(1, 1))
 	order := r.Perm(n)
 	for from := 0; from < n; from += 5000 { // the keys alone, as Commit writes them
@@ -209,11 +209,11 @@ func TestManyDebtsAreReadInOrder(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if len(w.heap) > 2*windowMax+1 || w.count != n {
+	if len(w.heap) > 2*w.max+1 || w.count != n {
 		t.Fatalf("%d keys in memory, %d counted", len(w.heap), w.count)
 	}
 	var fresh window
-	if err := fresh.load(s.snap.txn, pDebt); err != nil {
+	if err := fresh.load(s.snap.txn, pDebt, 8192); err != nil {
 		t.Fatal(err)
 	}
 	for name, w := range map[string]*window{"filled": &w, "loaded": &fresh} {

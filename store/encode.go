@@ -187,16 +187,17 @@ type arena struct {
 	used   int
 }
 
-const (
-	arenaChunk = 1 << 20
-	arenaKeeps = 8 // chunks kept between writes
-)
+const arenaChunk = 256 << 10
 
-func (a *arena) reset() {
-	a.chunks, a.used = a.chunks[:min(len(a.chunks), arenaKeeps)], 0
-	for i := range a.chunks {
-		a.chunks[i] = a.chunks[i][:0]
+// reset keeps so many bytes for the next write.
+func (a *arena) reset(keep int) {
+	n := 0
+	for ; n < len(a.chunks) && keep > 0; n++ {
+		keep -= cap(a.chunks[n])
+		a.chunks[n] = a.chunks[n][:0]
 	}
+	clear(a.chunks[n:])
+	a.chunks, a.used = a.chunks[:n], 0
 }
 
 // buffer returns an empty slice with room for n bytes.

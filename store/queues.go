@@ -32,12 +32,12 @@ func (c *changes) add(key []byte)    { c.list = append(c.list, change{string(key
 func (c *changes) remove(key []byte) { c.list = append(c.list, change{string(key), false}) }
 
 // load reads the lists when the store is opened.
-func (q *queues) load(txn *badger.Txn) error {
+func (q *queues) load(txn *badger.Txn, most int) error {
 	q.handed = map[string]uint64{}
-	if err := q.debts.load(txn, pDebt); err != nil {
+	if err := q.debts.load(txn, pDebt, most); err != nil {
 		return err
 	}
-	if err := q.requests.load(txn, pRequest); err != nil {
+	if err := q.requests.load(txn, pRequest, most); err != nil {
 		return err
 	}
 	return scan(txn, []byte{pUnread}, nil, func(key []byte, _ *badger.Item) (bool, error) {
@@ -99,15 +99,13 @@ func (q *queues) handedTo(user string) uint64 {
 	return q.handed[user]
 }
 
-// windowMax is how many keys of a list are kept in memory, about 100 bytes each.
-const windowMax = 1 << 16
-
 // window is the oldest part of a list: all its keys below bound, or simply all when bound is "".
 type window struct {
 	prefix byte
 	heap   keyHeap // may hold keys that are gone; live tells
 	live   map[string]struct{}
 	bound  string
+	max    int // keys kept in memory; up to twice as many for moments
 	count  int // keys in the whole list
 }
 
@@ -125,12 +123,12 @@ func (h *keyHeap) Pop() any {
 	return x
 }
 
-func (w *window) load(txn *badger.Txn, prefix byte) error {
-	w.prefix, w.live = prefix, map[string]struct{}{}
+func (w *window) load(txn *badger.Txn, prefix byte, most int) error {
+	w.prefix, w.max, w.live = prefix, most, map[string]struct{}{}
 	return scan(txn, []byte{prefix}, nil, func(key []byte, _ *badger.Item) (bool, error) {
 		w.count++
 		switch {
-		case len(w.live) < windowMax:
+		case len(w.live) < w.max:
 			w.push(string(key))
 		case w.bound == "":
 			w.bound = string(key)
@@ -157,17 +155,17 @@ func (w *window) change(c change) {
 		return // on the disk, behind what is in memory
 	}
 	w.push(c.key)
-	if len(w.heap) > 2*windowMax {
+	if len(w.heap) > 2*w.max {
 		w.shrink()
 	}
 }
 
-// shrink keeps the oldest windowMax/2 keys.
+// shrink keeps the oldest half of max.
 func (w *window) shrink() {
 	w.heap = slices.DeleteFunc(w.heap, func(k string) bool { _, ok := w.live[k]; return !ok })
 	slices.Sort(w.heap) // a sorted slice is a heap
 	w.heap = slices.Compact(w.heap)
-	if keep := windowMax / 2; len(w.heap) > keep {
+	if keep := w.max / 2; len(w.heap) > keep {
 		w.bound = w.heap[keep]
 		for _, k := range w.heap[keep:] {
 			delete(w.live, k)
@@ -204,7 +202,7 @@ func (w *window) refill(txn *badger.Txn) error {
 	from := []byte(w.bound)
 	w.bound = ""
 	return scan(txn, []byte{w.prefix}, from, func(key []byte, _ *badger.Item) (bool, error) {
-		if len(w.live) >= windowMax/2 {
+		if len(w.live) >= w.max/2 {
 			w.bound = string(key)
 			return false, nil
 		}

@@ -4,10 +4,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/corastream/corastream"
@@ -67,7 +69,11 @@ func Open(dir string, c Config, opts ...Option) (*Store, error) {
 	if err := s.guard.room(c.memTable() * (memTables + 1)); err != nil {
 		return nil, err
 	}
-	db, err := openBadger(c.badger(dir, s.log))
+	err := checkManifest(dir)
+	var db *badger.DB
+	if err == nil {
+		db, err = openBadger(c.badger(dir, s.log))
+	}
 	if err != nil {
 		return nil, openError(dir, err)
 	}
@@ -89,19 +95,22 @@ func openBadger(o badger.Options) (db *badger.DB, err error) {
 	return badger.Open(o)
 }
 
+// openError tells apart what people can do about a folder that does not open: wait, make room or access, or restore.
 func openError(dir string, err error) error {
 	text := err.Error()
+	has := func(what string) bool { return strings.Contains(text, what) }
+	var path *fs.PathError
+	var errno syscall.Errno
 	switch {
-	case strings.Contains(text, "Cannot acquire directory lock"):
+	case has("Cannot acquire directory lock"):
 		return corastream.Usagef(dir, "stop the other process, or ask it through its admin socket", "the store is in use: %v", err)
-	case strings.Contains(text, "external magic"):
+	case has("external magic"), has("unsupported version"):
 		return fmt.Errorf("%w: %s: the folder holds another product's store: %w", corastream.ErrMismatch, dir, err)
-	case errors.Is(err, corastream.ErrCorrupt), strings.Contains(text, "checksum"), strings.Contains(text, "manifest"),
-		strings.Contains(text, "MANIFEST"), strings.Contains(text, "Opening table"), strings.Contains(text, "failed to"):
-		return fmt.Errorf("%w: %s: %w (fix: restore a snapshot, or remove the folder and learn again from the log)",
-			corastream.ErrCorrupt, dir, err)
+	case errors.As(err, &path), errors.As(err, &errno), has("too many open files"), has("no space left"), has("permission denied"):
+		return fmt.Errorf("store: open %s: %w", dir, err)
 	}
-	return fmt.Errorf("store: open %s: %w", dir, err)
+	return fmt.Errorf("%w: %s: %w (fix: restore a snapshot, or remove the folder and learn again from the log)",
+		corastream.ErrCorrupt, dir, err)
 }
 
 // load reads what is kept in memory: the shared record, offsets, the last journal line, the queues.
@@ -116,7 +125,7 @@ func (s *Store) load() error {
 		err = s.loadShared(sn)
 	}
 	if err == nil {
-		err = s.queue.load(txn)
+		err = s.queue.load(txn, s.cfg.window())
 	}
 	if err == nil {
 		err = s.loadErased(txn)
@@ -175,8 +184,10 @@ func (s *Store) loadShared(sn *snap) error {
 	if err != nil {
 		return err
 	}
-	sn.seq, err = lastSeq(sn.txn)
-	return err
+	if sn.seq, err = lastSeq(sn.txn); err != nil {
+		return err
+	}
+	return s.checkJournal(sn.txn, sn.seq)
 }
 
 func decodeOffset(key, value []byte) (p corastream.Partition, next int64, err error) {
