@@ -47,7 +47,8 @@ func (s *Source) assignByGroup() {
 			s.fail(fmt.Errorf("join group %s: %w", s.cfg.Group, err))
 			return
 		}
-		if fails++; fails == 1 {
+		// A cluster's first group finds no coordinator for a moment: that is no news.
+		if fails++; fails == 3 {
 			s.hooks.Log.Warn().Err(err).Str("group", s.cfg.Group).Msg("can not join; trying again")
 		}
 	}

@@ -48,13 +48,19 @@ var unique atomic.Int64
 // testConfig has topics and a group of its own, so that tests share a broker.
 func testConfig(t *testing.T, addr string) Config {
 	t.Helper()
+	return testConfigWith(t, addr, func(*Config) {})
+}
+
+func testConfigWith(t *testing.T, addr string, change func(*Config)) Config {
+	t.Helper()
 	c := Default()
+	change(&c)
 	c.Brokers = []string{addr}
 	id := fmt.Sprintf("%s-%d-%d", strings.Map(func(r rune) rune {
-		if r == '/' || r == '_' {
-			return '-'
+		if legalTopic(string(r)) {
+			return r
 		}
-		return r
+		return '-'
 	}, t.Name()), os.Getpid(), unique.Add(1))
 	for _, p := range []*string{&c.Topics.Interactions, &c.Topics.Items, &c.Topics.Requests, &c.Topics.Recommendations, &c.Topics.DeadLetters} {
 		*p = strings.TrimPrefix(*p, "corastream.") + "." + id

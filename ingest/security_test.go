@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/goccy/go-yaml"
 	kafka "github.com/segmentio/kafka-go"
 
 	"github.com/corastream/corastream"
@@ -55,23 +56,40 @@ func TestLoginWithAndWithoutTLS(t *testing.T) {
 				b, err := devbroker.Start(o)
 				must(t, err)
 				defer b.Close()
-				cfg := Default()
-				cfg.Brokers = []string{b.Addr()}
-				cfg.SASL = SASL{Mechanism: mechanism, User: "ann", Password: NewSecret("s3cret"), AllowPlainWithoutTLS: true}
+				sasl := SASL{Mechanism: mechanism, User: "ann", Password: NewSecret("s3cret"), AllowPlainWithoutTLS: true}
+				var secured TLS
 				if secure {
-					cfg.TLS = TLS{Enabled: true, CA: ca}
+					secured = TLS{Enabled: true, CA: ca}
 				}
-				must(t, EnsureTopics(t.Context(), cfg))
-				must(t, producer(t, cfg).Events(t.Context(), events(0, 20)))
-				s := newStore()
-				mustDrain(t, cfg, s)
-				sameIDs(t, s.events(), 20)
-				must(t, sink(t, cfg).Publish(t.Context(), []corastream.Recommendation{{ID: "x", User: "u"}}))
-				if n := len(consume(t, cfg, cfg.Topics.Recommendations)); n != 1 {
-					t.Errorf("%d recommendations", n)
-				}
+				wholeWay(t, testConfigWith(t, b.Addr(), func(c *Config) { c.SASL, c.TLS = sasl, secured }))
 			})
 		}
+	}
+	t.Run("kafka", func(t *testing.T) {
+		login, addr, ok := strings.Cut(os.Getenv("CORASTREAM_KAFKA_SASL"), "@")
+		user, password, ok2 := strings.Cut(login, ":")
+		if !ok || !ok2 {
+			t.Skip("set CORASTREAM_KAFKA_SASL to user:password@host:port to log in to Apache Kafka too (.ci/kafka/kafka.sh with KAFKA_USER and KAFKA_PASSWORD)")
+		}
+		sasl := SASL{Mechanism: "SCRAM-SHA-512", User: user, Password: NewSecret(password)}
+		wholeWay(t, testConfigWith(t, addr, func(c *Config) { c.SASL = sasl }))
+		c := Default()
+		c.Brokers, c.SASL = []string{addr}, sasl
+		c.SASL.Password = NewSecret("wrong")
+		if _, err := NewSource(t.Context(), c, newStore().hooks(t)); err == nil || retryable(err) {
+			t.Errorf("a wrong password: %v", err)
+		}
+	})
+}
+
+func wholeWay(t *testing.T, cfg Config) {
+	must(t, producer(t, cfg).Events(t.Context(), events(0, 20)))
+	s := newStore()
+	mustDrain(t, cfg, s)
+	sameIDs(t, s.events(), 20)
+	must(t, sink(t, cfg).Publish(t.Context(), []corastream.Recommendation{{ID: "x", User: "u"}}))
+	if n := len(consume(t, cfg, cfg.Topics.Recommendations)); n != 1 {
+		t.Errorf("%d recommendations", n)
 	}
 }
 
@@ -179,6 +197,37 @@ func TestConfigReportsAllProblemsAtOnce(t *testing.T) {
 	c.TLS = TLS{Enabled: true, CA: filepath.Join(t.TempDir(), "missing.pem")}
 	if _, err := newAccess(c); !errors.As(err, &usage) {
 		t.Errorf("a missing CA file: %v", err)
+	}
+}
+
+func TestConfigIsReadFromYAML(t *testing.T) {
+	c := Default()
+	must(t, yaml.UnmarshalWithOptions([]byte(`
+brokers: [a:9092, b:9092]
+topics: {interactions: clicks}
+group: g
+sasl: {mechanism: SCRAM-SHA-512, user: ann, password: canary}
+max_batch_wait: 20ms
+max_age: 43800h
+exit_when_idle: 3s
+kinds: {play: {label: 1, weight: 0.5, implicit: true}}
+default_kind: play
+create: {partitions: 8}
+`), &c, yaml.Strict()))
+	if err := c.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	if c.MaxBatchWait != 20*time.Millisecond || c.SASL.Password.Reveal() != "canary" || c.Topics.Interactions != "clicks" || c.Kinds["play"].Weight != .5 ||
+		len(c.Kinds) != 1+len(DefaultKinds()) || c.Topics.Items != "corastream.items" || c.Create.Partitions != 8 || c.Create.Retention != 168*time.Hour {
+		t.Errorf("%+v", c)
+	}
+	out, err := yaml.Marshal(c)
+	must(t, err)
+	if strings.Contains(string(out), "canary") || !strings.Contains(string(out), "max_batch_wait: 20ms") {
+		t.Errorf("printed as\n%s", out)
+	}
+	if err := yaml.UnmarshalWithOptions([]byte("max_batch_weight: 3"), &c, yaml.Strict()); err == nil {
+		t.Error("an unknown key is accepted")
 	}
 }
 

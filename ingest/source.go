@@ -17,7 +17,8 @@ import (
 // Hooks join a source to the store. Offsets live there, in the transaction that learnt from them; Kafka's own group
 // offsets are for lag tools.
 type Hooks struct {
-	// Next is the offset after the last one learnt from a partition; known is false when there is none yet.
+	// Next is the offset after the last one learnt from a partition; known is false when there is none yet. nil: no store,
+	// every partition begins at Config.Start.
 	Next func(corastream.Partition) (offset int64, known bool, err error)
 	// Meta and SetMeta keep short facts across restarts: the cluster's and the topics' ids, under keys that begin with
 	// "kafka.". Meta gives "" for an unknown key. Without them a recreated topic shows only when it is too short.
@@ -196,9 +197,13 @@ func (s *Source) recovered(f *feed) {
 // start begins to read a partition where the store says, or where this process has handed out to if that is further: the
 // rest is in the batch being learnt now.
 func (s *Source) start(ctx context.Context, p corastream.Partition) (*feed, error) {
-	next, known, err := s.hooks.Next(p)
-	if err != nil {
-		return nil, fmt.Errorf("offset of %s/%d: %w", p.Topic, p.ID, err)
+	var next int64
+	var known bool
+	if s.hooks.Next != nil {
+		var err error
+		if next, known, err = s.hooks.Next(p); err != nil {
+			return nil, fmt.Errorf("offset of %s/%d: %w", p.Topic, p.ID, err)
+		}
 	}
 	if !known {
 		next = fromFirst
