@@ -1,9 +1,12 @@
 package serve
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -77,6 +80,9 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) error {
 		for _, g := range s.deps.Gauges() {
 			out.Gauges = append(out.Gauges, GaugeStatus{g.Name, g.Labels, finite(g.Value)})
 		}
+		slices.SortFunc(out.Gauges, func(a, b GaugeStatus) int {
+			return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(fmt.Sprint(a.Labels), fmt.Sprint(b.Labels)))
+		})
 	}
 	if s.deps.Facts != nil {
 		out.Facts = append(out.Facts, s.deps.Facts()...)

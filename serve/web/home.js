@@ -35,11 +35,20 @@ function flow(recent) {
 function side(s) {
   const checks = s.checks.map((c) => [c.name, h("span", { class: "tag " + (c.ok ? "good" : "bad") }, c.ok ? "ok" : "no"), c.why && h("span", { class: "soft" }, " ", c.why)]);
   const facts = s.facts.map((f) => [f.name, f.value]);
-  const gauges = s.gauges.map((g) => [g.name.replaceAll("_", " ") + Object.entries(g.labels || {}).map(([k, v]) => ` ${k} ${v}`).join(""), count(Math.round(g.value * 1000) / 1000)]);
   return h("div", { class: "card w4" },
     h("h2", {}, "The stages"), table(["", "", ""], checks, ""),
     h("h2", {}, "What the generator and the LLM did last"), table(["", ""], facts, "Nothing yet."),
-    gauges.length > 0 && [h("h2", {}, "Gauges"), table(["", "#"], gauges, "")]);
+    s.gauges.length > 0 && [h("h2", {}, "Gauges"), gauges(s.gauges)]);
+}
+
+// gauges shows one line for each name: the sum, and what it is made of on demand.
+function gauges(all) {
+  const byName = Map.groupBy(all, (g) => g.name);
+  const figure = (x) => count(Math.round(x * 1000) / 1000);
+  return table(["", "#"], [...byName].map(([name, list]) => [
+    list.length === 1 ? name.replaceAll("_", " ") : h("details", {}, h("summary", {}, name.replaceAll("_", " ")),
+      list.map((g) => h("div", { class: "soft" }, Object.values(g.labels || {}).reverse().join(" "), ": ", figure(g.value)))),
+    figure(list.reduce((sum, g) => sum + g.value, 0))]), "");
 }
 
 function letters(s) {

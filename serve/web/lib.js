@@ -10,14 +10,21 @@ export function h(tag, attrs = {}, ...children) {
 }
 const svgTags = new Set(["svg", "g", "rect", "path", "line", "text", "polyline", "title"]);
 
-// put shows nodes when they differ from what is shown, so an unchanged part keeps its selection and open details.
+// put shows nodes when they differ from what is shown, so an unchanged part keeps its selection; what the reader has
+// unfolded stays so.
 const shown = new Map();
 export function put(where, key, nodes) {
   nodes = [nodes].flat();
-  const old = where.children;
+  const made = nodes.map((n) => n.outerHTML);
+  const old = [...where.children];
   if (old.length !== nodes.length || !shown.has(key)) where.replaceChildren(...nodes);
-  else nodes.forEach((n, i) => { if (n.outerHTML !== shown.get(key)[i]) old[i].replaceWith(n); });
-  shown.set(key, nodes.map((n) => n.outerHTML));
+  else nodes.forEach((n, i) => {
+    if (made[i] === shown.get(key)[i]) return;
+    const before = old[i].querySelectorAll("details");
+    n.querySelectorAll("details").forEach((d, k) => { d.open = Boolean(before[k]?.open); });
+    old[i].replaceWith(n);
+  });
+  shown.set(key, made);
 }
 
 export class Missing extends Error {}
