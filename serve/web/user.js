@@ -49,7 +49,8 @@ function why(w) {
     w.because && [", near ", itemLink(w.because)]);
 }
 
-function taste(near) {
+function taste(all) {
+  const near = all.filter((n) => n.cosine > 0);
   if (!near.length) return h("p", { class: "soft" }, "Nothing sets this user apart yet.");
   return h("ul", { class: "plain" }, near.map((n) => h("li", {}, itemLink(n), bar(n.cosine))));
 }
