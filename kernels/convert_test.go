@@ -35,7 +35,7 @@ func TestConversionsOfEveryValue(t *testing.T) {
 		}
 		F32FromF16(wide, half)
 		for i, v := range wide {
-			if want := float16(half[i]); float64(v) != want && !(v != v && want != want) || math.Signbit(float64(v)) != (half[i]>>15 == 1) {
+			if want := float16(half[i]); float64(v) != want && !(v != v && want != want) || v == v && math.Signbit(float64(v)) != (half[i]>>15 == 1) {
 				t.Fatalf("half %04x became %v, not %v", half[i], v, want)
 			}
 		}
