@@ -1,9 +1,13 @@
+//go:build linux || darwin || freebsd
+
 package store
 
 import (
 	"context"
 	"fmt"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/corastream/corastream"
 )
@@ -21,6 +25,7 @@ func BenchmarkCommit(b *testing.B) {
 			c := Default()
 			s := mustOpen(b, b.TempDir(), c)
 			b.ReportAllocs()
+			before := cpu()
 			b.ResetTimer()
 			parts := 0
 			for n := 0; n < b.N; n += size {
@@ -34,14 +39,26 @@ func BenchmarkCommit(b *testing.B) {
 				for i := range batch.Events {
 					batch.Events[i].Pos.Offset += round
 				}
-				before := s.snap.seq
+				seq := s.snap.seq
 				if _, err := s.Commit(context.Background(), batch, biasLearner); err != nil {
 					b.Fatal(err)
 				}
-				parts += int(s.snap.seq - before)
+				parts += int(s.snap.seq - seq)
 			}
+			b.StopTimer()
+			b.ReportMetric(float64((cpu()-before).Microseconds())/float64(b.N), "cpu-us/event")
+			b.ReportMetric(float64(b.N)/(cpu()-before).Seconds(), "events/cpu-s")
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
 			b.ReportMetric(float64(parts)*float64(size)/float64(b.N), "txn/batch")
 		})
 	}
+}
+
+// cpu is the time that all threads of the process have used: Badger's flushes and compactions and the collector included.
+func cpu() time.Duration {
+	var r syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
+		panic(err)
+	}
+	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
 }
