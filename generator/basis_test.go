@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"gonum.org/v1/gonum/mat"
@@ -68,6 +69,12 @@ func TestBasisIsThePrincipalComponents(t *testing.T) {
 			}
 		}
 	}
+	for k := range m {
+		row := b.Components[k*b.In : (k+1)*b.In]
+		if high, low := slices.Max(row), slices.Min(row); high < -low {
+			t.Errorf("component %d: entries from %v to %v, the one of largest size should be positive", k, low, high)
+		}
+	}
 	again, err := FitBasis(states, m)
 	if err != nil || again.Digest() != b.Digest() {
 		t.Errorf("the same states give another basis (%v)", err)
@@ -123,8 +130,8 @@ func TestNumbersThatNeverVaryAreLeftOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	c, err := b.Content(states[0])
-	if err != nil {
-		t.Fatal(err)
+	if err != nil || c[0] == 0 {
+		t.Fatalf("content %v (%v)", c, err)
 	}
 	states[0].Title[2] = 1e6
 	d, err := b.Content(states[0])

@@ -115,6 +115,33 @@ func TestAClickChangesTheWeights(t *testing.T) {
 	}
 }
 
+// TestAUserMayComeTwiceInOneCall: pairs taken before and after a click of one user get the weights of their own moment.
+func TestAUserMayComeTwiceInOneCall(t *testing.T) {
+	spec := smallSpec(KindMLP, InputsUser)
+	s := newStage(t, spec, DefaultStageConfig())
+	pairs := somePairs(rand.New(rand.NewPCG(2, 1)), spec, 1, 2)
+	pairs[1].User.Bias += 0.5
+	w, _, err := s.Weights(t.Context(), pairs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if equalBits(w[0].User, w[1].User) {
+		t.Error("two moments of a user, one matrix")
+	}
+}
+
+func TestTheLeastRecentlyUsedGoesFirst(t *testing.T) {
+	one := []float32{1}
+	c := newCache(2 * (&cached{key: "a", input: one, made: one}).size())
+	c.put("a", one, one)
+	c.put("b", one, one)
+	c.get("a", one)
+	c.put("c", one, one)
+	if c.get("a", one) == nil || c.get("b", one) != nil || c.get("c", one) == nil {
+		t.Error("after a, b, a, c in room for two, a and c should be kept")
+	}
+}
+
 func TestCacheStaysWithinItsBytes(t *testing.T) {
 	spec := smallSpec(KindMLP, InputsUser)
 	one := (&cached{key: "a", input: make([]float32, spec.inputs()+spec.linearInputs()), made: make([]float32, spec.Size())}).size()
