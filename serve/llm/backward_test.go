@@ -16,6 +16,7 @@ func bce(z float64, y float32) float64 { return math.Log1p(math.Exp(z)) - float6
 // Gradients of W_A and P are the slopes of the plain float64 forward pass, by central differences of 1e-5 (their own error is
 // about 1e-9). Measured: largest difference 1e-5 of the largest gradient (float32 noise).
 func TestGradientsEqualFiniteDifferences(t *testing.T) {
+	numbers(t)
 	for _, s := range []shape{tinyLlama, tinyQwen} {
 		for _, adapt := range []corastream.Adapt{corastream.AdaptAll, corastream.AdaptSuffix, corastream.AdaptLast} {
 			for _, history := range []bool{false, true} {

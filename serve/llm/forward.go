@@ -210,10 +210,13 @@ func (p *pass) finish(l int, s *stage, d *delta, a *activations, next []float32)
 			x = a.mid[lo*h : hi*h]
 		}
 		att := a.att[lo*o : hi*o]
-		ly.o.Mul(x, h, att, o, n, true, &w.scratch)
+		// Summed by itself first: products added one by one to a large residual would each lose its last bits.
+		sum := w.norm[:n*h]
+		ly.o.Mul(sum, h, att, o, n, false, &w.scratch)
 		if d != nil {
-			d.add(s, d.layers[l].o, lo, hi, att, o, x, h, d.kept(a.to, lo, hi, w), w)
+			d.add(s, d.layers[l].o, lo, hi, att, o, sum, h, d.kept(a.to, lo, hi, w), w)
 		}
+		kernels.Add(x, sum)
 		for i := range n {
 			kernels.RMSNorm(w.norm[i*h:(i+1)*h], x[i*h:(i+1)*h], ly.ffnNorm, m.arch.eps)
 		}
@@ -232,6 +235,7 @@ func (p *pass) finish(l int, s *stage, d *delta, a *activations, next []float32)
 		if a.tape {
 			copy(out, x)
 		}
-		ly.down.Mul(out, h, w.act, f, n, true, &w.scratch)
+		ly.down.Mul(sum, h, w.act, f, n, false, &w.scratch)
+		kernels.Add(out, sum)
 	})
 }

@@ -44,6 +44,7 @@ func realModel(t testing.TB, change ...func(*Options)) *Model {
 // The last-position logits are those of llama.cpp, from five prompts of our own (made by .ci/reference/logits.py --golden).
 // Measured: largest difference 2e-5 of the row's standard deviation.
 func TestLogitsEqualLlamaCpp(t *testing.T) {
+	numbers(t)
 	b, err := os.ReadFile(filepath.Join("testdata", "reference-logits.json"))
 	if err != nil {
 		t.Fatal(err)
@@ -99,6 +100,7 @@ func TestLogitsEqualLlamaCpp(t *testing.T) {
 
 // CORASTREAM_REFERENCE names a folder with logits-f32.bin, made by .ci/reference/logits.py from llama.cpp: 50 real prompts.
 func TestRealLogitsEqualLlamaCpp(t *testing.T) {
+	numbers(t)
 	dir := os.Getenv("CORASTREAM_REFERENCE")
 	if dir == "" {
 		t.Skip("set CORASTREAM_REFERENCE to the folder made by .ci/reference/logits.py")
@@ -140,6 +142,7 @@ func TestRealLogitsEqualLlamaCpp(t *testing.T) {
 // layers, for 20 pairs; and `adapt: last` from the item cache equals reading the whole prompt. Measured: largest difference
 // 3e-5 and 2e-5 on logits that the delta moves by units.
 func TestRealDeltaEqualsDenseMerge(t *testing.T) {
+	numbers(t)
 	m := realModel(t)
 	ps, ws := shortPairs(m, 4, 5, 16)
 	p := project(m, 16, corastream.AdaptAll, 28, allTargets, 1)
@@ -252,6 +255,7 @@ func mergedLayers(t *testing.T, m *Model, frozen []layer, w corastream.Weights, 
 // bf16 shifts and scatters the score of a real prompt by little. Measured: mean .003, standard deviation .012 on scores that
 // spread over 1.1.
 func TestBF16StaysNearF32(t *testing.T) {
+	numbers(t)
 	exact, fast := realModel(t), realModel(t, func(o *Options) { o.Numerics = "bf16" })
 	ps, ws := shortPairs(exact, 8, 5, 16)
 	p := project(exact, 16, corastream.AdaptLast, 26, attention, 1)

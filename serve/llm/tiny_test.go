@@ -18,6 +18,13 @@ type shape struct {
 	tied                               bool
 }
 
+// numbers marks a test of figures alone: what runs at the same time is tested elsewhere.
+func numbers(t *testing.T) {
+	if underRace {
+		t.Skip("a test of figures, too slow under the race detector")
+	}
+}
+
 var (
 	tinyLlama = shape{"llama", 5, 48, 6, 2, 8, 40, true}
 	tinyQwen  = shape{"qwen2", 4, 32, 4, 2, 8, 72, false}

@@ -1,0 +1,6 @@
+//go:build race
+
+package llm
+
+// underRace: the race detector makes plain arithmetic ten times slower.
+const underRace = true
