@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
@@ -166,7 +167,7 @@ func (d *demo) stream(ctx context.Context, e *engine) error {
 	if err := d.await(ctx, "backfill", len(d.backfill), func() int { return int(st.Events.Load()) }); err != nil {
 		return err
 	}
-	d.log.Info().Int("events", len(d.backfill)).Float64("events_per_s", float64(len(d.backfill))/time.Since(began).Seconds()).Msg("backfill learnt")
+	d.log.Info().Int("events", len(d.backfill)).Int("events_per_s", int(float64(len(d.backfill))/time.Since(began).Seconds())).Msg("backfill learnt")
 	if err := d.settled(ctx, e); err != nil {
 		return err
 	}
@@ -239,10 +240,12 @@ func (d *demo) settled(ctx context.Context, e *engine) error {
 func (d *demo) status(e *engine) {
 	st, f := &e.pipeline.Stats, e.monitor.Figures()
 	d.log.Info().Int64("events", st.Events.Load()).Int64("recommendations", st.Recommendations.Load()).
-		Dur("fresh_p50", st.Freshness.Quantile(.5)).Dur("fresh_p99", st.Freshness.Quantile(.99)).
-		Float64("auc_bias", float64(f.Bias)).Float64("auc_cf", float64(f.CF)).Float64("auc_cora", float64(f.Cora)).
+		Float64("fresh_p50_ms", ms(st.Freshness.Quantile(.5))).Float64("fresh_p99_ms", ms(st.Freshness.Quantile(.99))).
+		Float64("auc_bias", round4(f.Bias)).Float64("auc_cf", round4(f.CF)).Float64("auc_cora", round4(f.Cora)).
 		Int64("rows", f.Rows).Msg("live")
 }
+
+func round4(n replay.Number) float64 { return math.Round(float64(n)*1e4) / 1e4 }
 
 // shown prints a recommendation now and then on its way to the broker.
 type shown struct {
@@ -262,7 +265,7 @@ func (s shown) Publish(ctx context.Context, recs []corastream.Recommendation) er
 	}
 	if d.first == 0 {
 		d.first = time.Since(s.began)
-		d.log.Info().Dur("after", d.first).Msg("first recommendation")
+		d.log.Info().Stringer("after", d.first.Round(time.Millisecond)).Msg("first recommendation")
 	}
 	d.shown = time.Now()
 	r := recs[0]

@@ -252,7 +252,7 @@ goes on where it stopped after a kill (OUT.state).`,
 			if err != nil {
 				return err
 			}
-			log.Info().Str("checkpoint", out).Dur("took", time.Since(began)).Msg("trained")
+			log.Info().Str("checkpoint", out).Stringer("took", time.Since(began).Round(time.Second)).Msg("trained")
 			return summary(cmd.OutOrStdout(), report)
 		},
 	}

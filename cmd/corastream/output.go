@@ -84,7 +84,7 @@ func (p *progress) Set(done, total int) {
 	p.last = now
 	e := p.log.Info().Int("done", done).Int("total", total)
 	if done > p.base && done < total {
-		e = e.Dur("eta", time.Duration(float64(now.Sub(p.from))*float64(total-done)/float64(done-p.base)).Round(time.Second))
+		e = e.Stringer("eta", time.Duration(float64(now.Sub(p.from))*float64(total-done)/float64(done-p.base)).Round(time.Second))
 	}
 	if p.note != "" {
 		e = e.Str("state", p.note)

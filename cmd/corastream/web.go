@@ -9,6 +9,7 @@ import (
 
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/ingest"
+	"github.com/corastream/corastream/replay"
 	"github.com/corastream/corastream/serve"
 )
 
@@ -178,7 +179,7 @@ func (e *engine) summary(took time.Duration) runSummary {
 func anyValues(m map[string]float64) map[string]any {
 	out := map[string]any{}
 	for k, v := range m {
-		out[k] = math.Round(v*1e4) / 1e4
+		out[k] = round4(replay.Number(v))
 	}
 	return out
 }
