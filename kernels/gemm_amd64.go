@@ -2,15 +2,13 @@
 
 package kernels
 
-import "sync"
-
 // gemmDepth is how much of k one round takes: a packed panel of B is then 64 KiB, and of A 28 KiB.
 const gemmDepth = 512
 
 // gemmBuffers are what one Gemm at a time packs into.
 type gemmBuffers struct{ a, b []float32 }
 
-var gemmPool = sync.Pool{New: func() any { return &gemmBuffers{b: make([]float32, gemmDepth*panel)} }}
+var gemmPool pool[gemmBuffers]
 
 // gemm works as mul does, but packs B only where a tile can not read it in place: transposed, or on AVX2 a panel that ends
 // before a whole vector.
@@ -20,13 +18,10 @@ func gemm(c []float32, ldc int, a []float32, lda int, b []float32, ldb int, m, n
 		return
 	}
 	most := rowsF32()
-	buf := gemmPool.Get().(*gemmBuffers)
-	defer gemmPool.Put(buf)
+	buf := gemmPool.take()
+	defer gemmPool.put(buf)
 	group := packedBytes / (4 * gemmDepth * most) * most
-	if need := min(group, m)*min(gemmDepth, k) + lanes; cap(buf.a) < need {
-		buf.a = make([]float32, need)
-	}
-	pa := buf.a[:cap(buf.a)]
+	pa, packed := grow(&buf.a, min(group, m)*min(gemmDepth, k)+lanes), grow(&buf.b, gemmDepth*panel)
 	for k0 := 0; k0 < k; k0 += gemmDepth {
 		kc := min(gemmDepth, k-k0)
 		add := accumulate || k0 > 0
@@ -43,7 +38,7 @@ func gemm(c []float32, ldc int, a []float32, lda int, b []float32, ldb int, m, n
 			}
 			for j := 0; j < n; j += panel {
 				cols := min(panel, n-j)
-				pb, step := gemmPanel(buf.b, b, ldb, j, k0, cols, kc, transB)
+				pb, step := gemmPanel(packed, b, ldb, j, k0, cols, kc, transB)
 				for t := 0; t < blocks; t++ {
 					r0, r1 := t*rows/blocks, (t+1)*rows/blocks
 					tileF32(c[(lo+r0)*ldc+j:], ldc, pa[r0*kc:], pb, step, kc, r1-r0, cols, add)
@@ -74,9 +69,6 @@ func gemmPanel(buf, b []float32, ldb, j, k0, cols, kc int, transB bool) ([]float
 // copyRows writes dst[k][rows] from rows of a transposed A, which lie so already, lda apart.
 func copyRows(dst, a []float32, lda, k, rows int) {
 	for q := 0; q < k; q++ {
-		to, from := dst[q*rows:q*rows+rows], a[q*lda:q*lda+rows]
-		for i, v := range from {
-			to[i] = v
-		}
+		copy(dst[q*rows:q*rows+rows], a[q*lda:q*lda+rows])
 	}
 }

@@ -14,7 +14,7 @@ func Parallel(threads, n int, f func(lo, hi, worker int)) {
 		f(0, n, 0)
 		return
 	}
-	j := takeJob()
+	j := jobs.take()
 	for len(j.run) < threads {
 		w := len(j.run)
 		j.run = append(j.run, func() { j.work(w) })
@@ -28,7 +28,7 @@ func Parallel(threads, n int, f func(lo, hi, worker int)) {
 	j.wait.Wait()
 	p := j.panic
 	j.f, j.panic = nil, nil
-	putJob(j)
+	jobs.put(j)
 	if p != nil {
 		panic(p)
 	}
@@ -45,33 +45,7 @@ type job struct {
 	panic      any
 }
 
-// jobs that are not in use. Not a sync.Pool: that may drop one at any time, and each holds several functions.
-var jobs struct {
-	lock sync.Mutex
-	idle []*job
-}
-
-// maxIdleJobs bounds what is kept: calls at the same time, past which a job is made anew.
-const maxIdleJobs = 256
-
-func takeJob() *job {
-	jobs.lock.Lock()
-	defer jobs.lock.Unlock()
-	if n := len(jobs.idle); n > 0 {
-		j := jobs.idle[n-1]
-		jobs.idle = jobs.idle[:n-1]
-		return j
-	}
-	return new(job)
-}
-
-func putJob(j *job) {
-	jobs.lock.Lock()
-	defer jobs.lock.Unlock()
-	if len(jobs.idle) < maxIdleJobs {
-		jobs.idle = append(jobs.idle, j)
-	}
-}
+var jobs pool[job]
 
 func (j *job) work(w int) {
 	defer j.end()
