@@ -159,8 +159,9 @@ func FuzzGemm(f *testing.F) {
 
 func FuzzAttention(f *testing.F) {
 	f.Add(uint8(7), uint8(3), uint8(1), uint64(1))
+	f.Add(uint8(109), uint8(15), uint8(2), uint64(4013))
 	f.Fuzz(func(t *testing.T, n8, d8, group8 uint8, seed uint64) {
-		n, d, group := int(n8)+1, int(d8%32)*4+4, int(group8%3)+1
+		n, d, group := int(n8)+1, int(d8%24)*4+4, int(group8%3)+1
 		stride := 2*d + int(seed%3)
 		x := random(newRand(seed), make([]float32, 2*n*stride))
 		q := random(newRand(seed+1), make([]float32, 2*group*d))
@@ -168,6 +169,14 @@ func FuzzAttention(f *testing.F) {
 			dst, scores := make([]float32, len(q)), make([]float32, n)
 			Attention(dst, q, x[:n*stride], x[n*stride:], n, 2*group, 2, d, stride, float32(1/math.Sqrt(float64(d))), scores)
 			RoPE(dst, 2*group, d, int(n8), q, seed%2 == 0)
+			// The same cache in two stretches, under a block of queries.
+			m := min(n, int(seed%20)+1)
+			cut := int(seed>>8) % (n - m + 1)
+			var s Scratch
+			block, queries := make([]float32, m*len(q)), random(newRand(seed+2), make([]float32, m*len(q)))
+			AttendBlock(block, len(q), queries, len(q), m, []Stretch{{x[:n*stride], x[n*stride:], cut, stride},
+				{x[cut*stride : n*stride], x[(n+cut)*stride:], n - cut, stride}}, 2*group, 2, d, float32(1/math.Sqrt(float64(d))), &s)
+			dst = append(dst, block...)
 			return dst
 		}, near(1e-4, 1))
 	})
