@@ -45,7 +45,8 @@ type Config struct {
 	// MaxTextBytes bounds a title or a field of an item. Default 4096, range 16..65536.
 	MaxTextBytes int `yaml:"max_text_bytes"`
 
-	// Kinds say what an event that carries neither label nor rating means, by its type. Default: DefaultKinds.
+	// Kinds say what an event that carries neither label nor rating means, by its type. Default: DefaultKinds,
+	// which a list in a config file replaces as a whole.
 	Kinds map[string]Kind `yaml:"kinds"`
 	// DefaultKind is the kind of an event without a type. Default "click"; empty: such an event is a dead letter.
 	DefaultKind string `yaml:"default_kind"`

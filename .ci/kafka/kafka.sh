@@ -27,7 +27,8 @@ log=$dir/broker.log
 running() {
   [ -f "$pidfile" ] || return 1
   local pid; pid=$(cat "$pidfile")
-  [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null && grep -qa 'kafka\.Kafka' "/proc/$pid/cmdline" 2>/dev/null
+  [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null || return 1
+  if [ -r "/proc/$pid/cmdline" ]; then grep -qa 'kafka\.Kafka' "/proc/$pid/cmdline"; else ps -p "$pid" -o command= | grep -q 'kafka\.Kafka'; fi
 }
 
 fetch() {
@@ -91,7 +92,8 @@ start() {
   format
   : > "$log"
   # setsid: Ctrl-C in the terminal that started it must not kill the broker under a running test.
-  setsid java -Xms64m -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 $quiet=info -cp "$dir/libs/*" \
+  local own=; command -v setsid >/dev/null && own=setsid
+  $own java -Xms64m -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 $quiet=info -cp "$dir/libs/*" \
     kafka.Kafka "$dir/server.properties" >> "$log" 2>&1 < /dev/null &
   echo $! > "$pidfile"
   for _ in $(seq 1 300); do
