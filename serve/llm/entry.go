@@ -76,19 +76,18 @@ func (e *entry) keep(l, t int, key, value []float32) {
 	copy(e.kv[v:v+n], value)
 }
 
-// head copies keys and values of head g, d wide, in layer l to keys and values [n][d].
-func (e *entry) head(l, g, d int, keys, values []float32) {
-	k, v := e.row(l, 0, 0)+g*d, e.row(l, 1, 0)+g*d
-	for t := range e.n {
-		if e.dims.bf16 {
-			kernels.F32FromBF16(keys[t*d:(t+1)*d], e.kv16[k:k+d])
-			kernels.F32FromBF16(values[t*d:(t+1)*d], e.kv16[v:v+d])
-		} else {
-			copy(keys[t*d:(t+1)*d], e.kv[k:k+d])
-			copy(values[t*d:(t+1)*d], e.kv[v:v+d])
-		}
-		k, v = k+e.dims.kvWidth, v+e.dims.kvWidth
+// stretch is keys and values of layer l from head g on; bfloat16 ones are widened into w.
+func (e *entry) stretch(l, off int, w *worker) kernels.Stretch {
+	k, v, n := e.row(l, 0, 0), e.row(l, 1, 0), e.n*e.dims.kvWidth
+	if e.n == 0 {
+		return kernels.Stretch{Stride: e.dims.kvWidth}
 	}
+	if !e.dims.bf16 {
+		return kernels.Stretch{Keys: e.kv[k+off : k+n], Values: e.kv[v+off : v+n], N: e.n, Stride: e.dims.kvWidth}
+	}
+	both := grow(&w.kv, 2*n) // values lie behind the keys in kv16 too
+	kernels.F32FromBF16(both, e.kv16[k:k+2*n])
+	return kernels.Stretch{Keys: both[off:n], Values: both[n+off:], N: e.n, Stride: e.dims.kvWidth}
 }
 
 // bytes is what the entry takes up in memory, its place in the cache's index included.

@@ -28,14 +28,14 @@ type activations struct {
 type worker struct {
 	scratch kernels.Scratch
 	hidden  int
+	scale   float32   // of attention
 	norm    []float32 // [blockRows][hidden]
 	gateUp  []float32 // [blockRows][2*ffn]
 	act     []float32 // [blockRows][ffn]
 	scores  []float32
-	keys    []float32
-	values  []float32
 	ranks   [3][]float32
-	owners  []int32
+	cache   []kernels.Stretch
+	kv      []float32 // a cached item's keys and values, widened
 }
 
 func (w *worker) rank(i, n int) []float32 { return grow(&w.ranks[i], n) }
@@ -62,7 +62,7 @@ func newPass(m *Model) *pass {
 	p := &pass{m: m, workers: make([]worker, m.opts.Threads)}
 	for i := range p.workers {
 		w := &p.workers[i]
-		w.hidden = m.arch.hidden
+		w.hidden, w.scale = m.arch.hidden, m.scale
 		w.norm = make([]float32, blockRows*m.arch.hidden)
 		w.gateUp = make([]float32, blockRows*2*m.arch.ffn)
 		w.act = make([]float32, blockRows*m.arch.ffn)
@@ -130,71 +130,6 @@ func (d *delta) kept(tape []float32, lo, hi int, w *worker) []float32 {
 		return tape[lo*d.rank : hi*d.rank]
 	}
 	return w.rank(1, (hi-lo)*d.rank)
-}
-
-// attend fills att with the attention of every run of the stage, head group by head group.
-func (p *pass) attend(l int, s *stage, qkv, att []float32) {
-	kv := p.m.arch.kvHeads
-	units := int64(len(s.runs) * kv)
-	p.next.Store(0)
-	kernels.Parallel(p.m.opts.Threads, p.m.opts.Threads, func(_, _, worker int) {
-		for {
-			u := p.next.Add(1) - 1
-			if u >= units {
-				return
-			}
-			p.attendRun(l, &s.runs[int(u)/kv], int(u)%kv, qkv, att, &p.workers[worker])
-		}
-	})
-}
-
-// attendRun does the query heads that read key/value head g. Each row sums in position order over contiguous copies of its
-// keys and values, so its result does not depend on where they came from, nor on what else is in the batch.
-func (p *pass) attendRun(l int, r *run, g int, qkv, att []float32, w *worker) {
-	a := p.m.arch
-	d, q, o := a.headDim, a.qkvWidth(), a.qWidth()
-	group := a.heads / a.kvHeads
-	keys, values, n := p.gather(l, r, g, qkv, w)
-	scores := grow(&w.scores, n)
-	n -= int(r.hi - r.lo)
-	for row := r.lo; row < r.hi; row++ {
-		n++
-		query := qkv[int(row)*q+g*group*d:][:group*d]
-		out := att[int(r.out+row-r.lo)*o+g*group*d:][:group*d]
-		kernels.Attention(out, query, keys, values, n, group, 1, d, d, p.m.scale, scores)
-	}
-}
-
-// gather copies the keys and values of head g that a run attends to, its own rows last, side by side [n][headDim].
-func (p *pass) gather(l int, r *run, g int, qkv []float32, w *worker) (keys, values []float32, n int) {
-	a := p.m.arch
-	d, q, kv := a.headDim, a.qkvWidth(), a.kvWidth()
-	n = int(r.hi - r.lo)
-	if r.ext != nil {
-		n += r.ext.n
-	}
-	for _, c := range r.ctx {
-		n += int(c.hi - c.lo)
-	}
-	keys, values = grow(&w.keys, n*d), grow(&w.values, n*d)
-	at := 0
-	if r.ext != nil {
-		r.ext.head(l, g, d, keys, values)
-		at = r.ext.n * d
-	}
-	rows := func(lo, hi int32) {
-		for t := int(lo); t < int(hi); t++ {
-			k := qkv[t*q+a.qWidth()+g*d:]
-			copy(keys[at:at+d], k)
-			copy(values[at:at+d], k[kv:])
-			at += d
-		}
-	}
-	for _, c := range r.ctx {
-		rows(c.lo, c.hi)
-	}
-	rows(r.lo, r.hi)
-	return keys, values, n
 }
 
 // finish takes the stage's rows from attention to the next layer: o, residual, norm, feed-forward, residual. next may be

@@ -62,6 +62,10 @@ func TestBaseModelEqualsPlainForward(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			direct, err := m.ScoreTokens(context.Background(), [][]int32{ts.ids, ts.ids[:3]})
+			if err != nil || history && direct[0] != got[0] || compareOne(direct[0], want[0]) > 1e-4 {
+				t.Errorf("%s: %v by tokens, %v by prompt, %v", s.arch, direct, got[0], err)
+			}
 			row, err := m.Logits(context.Background(), ts.ids)
 			if err != nil {
 				t.Fatal(err)
@@ -74,6 +78,11 @@ func TestBaseModelEqualsPlainForward(t *testing.T) {
 			}
 		}
 	}
+}
+
+func compareOne(got corastream.Logits, want [2]float64) float64 {
+	worst, _ := compare([]corastream.Logits{got}, [][2]float64{want})
+	return worst
 }
 
 func newOracleLogit(t *testing.T, m *Model, tr *trace, id int) float64 {
@@ -198,7 +207,8 @@ func TestCancelledCallsEnd(t *testing.T) {
 	_, err3 := m.Encode(ctx, catalogue())
 	_, err4 := m.Backward(ctx, ps, ws, p, make([]float32, 3))
 	_, err5 := m.Logits(ctx, []int32{1, 2})
-	for i, err := range []error{err1, err2, err3, err4, err5} {
+	_, err6 := m.ScoreTokens(ctx, [][]int32{{1, 2}})
+	for i, err := range []error{err1, err2, err3, err4, err5, err6} {
 		if !errors.Is(err, cause) {
 			t.Errorf("call %d: %v", i+1, err)
 		}

@@ -225,30 +225,59 @@ func (p *pass) logits(x []float32, order []int, out []corastream.Logits) {
 	}
 }
 
+// ScoreTokens returns the frozen model's logits of " Yes" and " No" behind each token sequence; what they share at their
+// beginning is computed once.
+func (m *Model) ScoreTokens(ctx context.Context, ids [][]int32) ([]corastream.Logits, error) {
+	ts := make([]tokens, len(ids))
+	for i := range ids {
+		if err := m.checkTokens(ids[i]); err != nil {
+			return nil, err
+		}
+		ts[i].ids = ids[i]
+	}
+	out := make([]corastream.Logits, len(ids))
+	for _, c := range chunks(ascending(len(ids)), func(i int) int { return len(ids[i]) }, m.opts.BatchTokens) {
+		if err := m.scoreWhole(ctx, ts, c, nil, out); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
 // Logits returns the full row of the vocabulary behind the tokens [vocab]: the frozen model's next-token logits.
 func (m *Model) Logits(ctx context.Context, ids []int32) ([]float32, error) {
-	if len(ids) == 0 || len(ids) > m.opts.ContextTokens {
-		return nil, fmt.Errorf("llm: %d tokens; 1 to %d (llm.context_tokens) can be read", len(ids), m.opts.ContextTokens)
-	}
-	for i, id := range ids {
-		if id < 0 || int(id) >= m.arch.vocab {
-			return nil, fmt.Errorf("llm: token %d is %d; the vocabulary has %d", i, id, m.arch.vocab)
-		}
+	if err := m.checkTokens(ids); err != nil {
+		return nil, err
 	}
 	head, err := m.head()
 	if err != nil {
 		return nil, err
 	}
 	out := make([]float32, m.arch.vocab)
-	var rowErr error
+	errs := make([]error, m.opts.Threads)
 	err = m.whole(ctx, []tokens{{ids: ids}}, []int{0}, nil, func(p *pass, x []float32, _ []int) {
-		y, row := make([]float32, m.arch.hidden), make([]float32, m.arch.hidden)
+		y := make([]float32, m.arch.hidden)
 		kernels.RMSNorm(y, x[:len(y)], m.outNorm, m.arch.eps)
-		for i := 0; i < len(out) && rowErr == nil; i++ {
-			if rowErr = head.Row(row, i); rowErr == nil {
-				out[i] = kernels.Dot(y, row)
+		kernels.Parallel(m.opts.Threads, len(out), func(lo, hi, worker int) {
+			row := p.workers[worker].norm[:len(y)]
+			for i := lo; i < hi && errs[worker] == nil; i++ {
+				if errs[worker] = head.Row(row, i); errs[worker] == nil {
+					out[i] = kernels.Dot(y, row)
+				}
 			}
-		}
+		})
 	})
-	return out, errors.Join(err, rowErr)
+	return out, errors.Join(append(errs, err)...)
+}
+
+func (m *Model) checkTokens(ids []int32) error {
+	if len(ids) == 0 || len(ids) > m.opts.ContextTokens {
+		return fmt.Errorf("llm: %d tokens; 1 to %d (llm.context_tokens) can be read", len(ids), m.opts.ContextTokens)
+	}
+	for i, id := range ids {
+		if id < 0 || int(id) >= m.arch.vocab {
+			return fmt.Errorf("llm: token %d is %d; the vocabulary has %d", i, id, m.arch.vocab)
+		}
+	}
+	return nil
 }
