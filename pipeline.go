@@ -73,6 +73,7 @@ func (p *Pipeline) learn(ctx context.Context) error {
 		if err := p.LearnBatch(ctx, batch); err != nil {
 			return err
 		}
+		p.Source.Committed(batch.Spans)
 	}
 }
 
@@ -187,8 +188,7 @@ func (p *Pipeline) Recommend(ctx context.Context, owed []Owed) ([]Recommendation
 	}
 	recs := make([]Recommendation, len(owed))
 	for i, s := range slates {
-		n := len(s.pairs)
-		if err == nil {
+		if n := len(s.pairs); err == nil {
 			s.logits, logits = logits[:n], logits[n:]
 		}
 		recs[i] = p.answer(owed[i], s)

@@ -3,8 +3,10 @@ package corastream
 import "context"
 
 // Source reads micro-batches. It starts each partition at the store's watermark; ErrEnd says a bounded log is used up.
+// Committed tells it that a batch is applied, for lag tools alone.
 type Source interface {
 	Next(ctx context.Context) (Batch, error)
+	Committed(spans []Span)
 }
 
 // State is what learners and predictors see. Within Store.Commit every record handed out is a working copy that the

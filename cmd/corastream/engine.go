@@ -67,6 +67,7 @@ func embed(cfg *Config, log zerolog.Logger) (*devbroker.Broker, error) {
 		return nil, fmt.Errorf("embedded broker: %w", err)
 	}
 	cfg.Kafka.Brokers = []string{b.Addr()}
+	cfg.Kafka.Group = "" // one process owns the folder; a killed member would hold its partitions for seconds
 	log.Info().Str("address", b.Addr()).Msg("embedded broker")
 	return b, nil
 }
