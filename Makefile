@@ -45,7 +45,7 @@ fuzz: ## every fuzz target for T (20s) each
 	@bash .ci/fuzz.sh $(T)
 
 .PHONY: kafka kafka-stop
-kafka: ## start Apache Kafka (one node, from Maven jars) on 127.0.0.1:9092
+kafka: ## start Apache Kafka (one node, from Maven jars; needs java and mvn) and print its address
 	@bash .ci/kafka/kafka.sh start $(CACHE)/kafka
 kafka-stop: ## stop it
 	@bash .ci/kafka/kafka.sh stop $(CACHE)/kafka
