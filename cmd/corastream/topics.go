@@ -182,13 +182,18 @@ func produceLines(ctx context.Context, cfg Config, p *ingest.Producer, path, top
 		return err
 	}
 	decoder := ingest.NewDecoder(cfg.Kafka)
-	for lines.Scan() {
+	for line := 1; lines.Scan(); line++ {
 		value := bytes.TrimSpace(lines.Bytes())
 		if len(value) == 0 {
 			continue
 		}
 		r := ingest.Record{Pos: corastream.Position{Topic: name}, Value: bytes.Clone(value), Time: time.Now()}
-		r.Key = keyOf(decoder, r)
+		var bad *corastream.DeadLetter
+		if r.Key, bad = keyOf(decoder, r); bad != nil && name == cfg.Kafka.Topics.Items {
+			// Bad events go out as they are and become dead letters; but a compacted topic takes no record without a key.
+			return total, corastream.Usagef(fmt.Sprintf("%s:%d", path, line), "write one catalogue record a line: {\"item_id\": ..., \"title\": ...}",
+				"%s: %s", bad.Reason, bad.Detail)
+		}
 		if records = append(records, r); len(records) == 1000 || path == "-" && rate == 0 {
 			if err := flush(); err != nil {
 				return total, err
@@ -202,18 +207,20 @@ func produceLines(ctx context.Context, cfg Config, p *ingest.Producer, path, top
 }
 
 // keyOf finds the record's key (user or item), so that one user's events stay in order; a bad record gets none.
-func keyOf(d *ingest.Decoder, r ingest.Record) []byte {
+func keyOf(d *ingest.Decoder, r ingest.Record) ([]byte, *corastream.DeadLetter) {
 	var b corastream.Batch
 	d.Decode(&b, r, time.Now())
 	switch {
 	case len(b.Events) > 0:
-		return []byte(b.Events[0].User)
+		return []byte(b.Events[0].User), nil
 	case len(b.Items) > 0:
-		return []byte(b.Items[0].ID)
+		return []byte(b.Items[0].ID), nil
 	case len(b.Requests) > 0:
-		return []byte(b.Requests[0].User)
+		return []byte(b.Requests[0].User), nil
+	case len(b.Bad) > 0:
+		return nil, &b.Bad[0]
 	}
-	return nil
+	return nil, nil
 }
 
 func consumeCommand() *cobra.Command {
