@@ -100,8 +100,8 @@ func (m *Model) entries(ctx context.Context, ts []tokens) ([]*entry, error) {
 	return out, nil
 }
 
-// read takes item prompts through the frozen model once. No rows are shared between them, so an entry's bytes do not depend
-// on what it is read with.
+// read takes item prompts through the frozen model once. Prompts share the rows of their common beginning; a row's values depend
+// on its own tokens alone, so an entry's bytes do not depend on what it is read with.
 func (m *Model) read(ctx context.Context, ts []tokens) ([]*entry, error) {
 	p, err := m.borrow(ctx)
 	if err != nil {
@@ -110,23 +110,17 @@ func (m *Model) read(ctx context.Context, ts []tokens) ([]*entry, error) {
 	defer m.giveBack(p)
 	a, dims := m.arch, m.cache.dims
 	h, top := a.hidden, a.layers-dims.top
-	s := &stage{}
-	var ids []int32
-	var answers []int32
-	entries := make([]*entry, len(ts))
-	for i, t := range ts {
-		lo := int32(len(ids))
-		ids = append(ids, t.ids...)
-		for j := range t.ids {
-			s.pos = append(s.pos, int32(j))
-		}
-		s.runs = append(s.runs, run{lo: lo, hi: int32(len(ids)), out: lo})
-		answers = append(answers, int32(len(ids))-1)
-		entries[i] = dims.make(len(t.ids) - 1)
+	t := newTrie()
+	entries, answers := make([]*entry, len(ts)), make([]int32, len(ts))
+	for i := range ts {
+		t.add(ts[i].ids)
+		entries[i] = dims.make(len(ts[i].ids) - 1)
+		answers[i] = t.paths[i][len(ts[i].ids)-1]
 	}
-	s.rows, s.priv = len(ids), len(ids)
+	s := t.plain()
+	tail := s.tail(answers, ascending(len(answers)))
 	act := p.reserve(s.rows)
-	if err := p.embed(ids, act.x); err != nil {
+	if err := p.embed(t.tokens, act.x); err != nil {
 		return nil, err
 	}
 	for l := range a.layers {
@@ -134,8 +128,8 @@ func (m *Model) read(ctx context.Context, ts []tokens) ([]*entry, error) {
 			return nil, context.Cause(ctx)
 		}
 		if l == m.opts.ReadLayer {
-			for i, t := range ts {
-				readTitle(entries[i].title(), act.x[s.runs[i].lo*int32(h):], h, t)
+			for i := range ts {
+				readTitle(entries[i].title(), act.x, h, t.paths[i], ts[i])
 			}
 		}
 		if l == top {
@@ -146,15 +140,14 @@ func (m *Model) read(ctx context.Context, ts []tokens) ([]*entry, error) {
 		p.project(l, s, nil, act)
 		if l >= top {
 			for i, e := range entries {
-				for t := range e.n {
-					key := act.qkv[(int(s.runs[i].lo)+t)*a.qkvWidth()+a.qWidth():]
-					e.keep(l, t, key, key[a.kvWidth():])
+				for j, row := range t.paths[i][:e.n] {
+					key := act.qkv[int(row)*a.qkvWidth()+a.qWidth():]
+					e.keep(l, j, key, key[a.kvWidth():])
 				}
 			}
 		}
 		if l == a.layers-1 { // only the answers' attention is wanted of the last layer
-			t := s.tail(answers, ascending(len(answers)))
-			p.attend(l, t, act.qkv, act.att)
+			p.attend(l, tail, act.qkv, act.att)
 			for i, e := range entries {
 				copy(e.answer(l-top), act.att[i*a.qWidth():])
 			}
@@ -173,16 +166,16 @@ func (m *Model) read(ctx context.Context, ts []tokens) ([]*entry, error) {
 }
 
 // readTitle fills dst with the mean of the title tokens' states and the last token's.
-func readTitle(dst, x []float32, h int, t tokens) {
+func readTitle(dst, x []float32, h int, path []int32, t tokens) {
 	mean := dst[:h]
 	clear(mean)
-	for i := t.title; i < t.titleEnd; i++ {
-		kernels.Add(mean, x[i*h:(i+1)*h])
+	for _, r := range path[t.title:t.titleEnd] {
+		kernels.Add(mean, x[int(r)*h:int(r+1)*h])
 	}
 	if n := t.titleEnd - t.title; n > 0 {
 		kernels.Scale(1/float32(n), mean)
 	}
-	last := len(t.ids) - 1
+	last := int(path[len(path)-1])
 	copy(dst[h:], x[last*h:(last+1)*h])
 }
 

@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -280,5 +281,25 @@ func TestBF16StaysNearF32(t *testing.T) {
 	}
 	if f, g := exact.Info(), fast.Info(); g.WeightsMiB*2 > f.WeightsMiB+2 {
 		t.Errorf("bf16 weights take %d MiB, f32 %d", g.WeightsMiB, f.WeightsMiB)
+	}
+}
+
+// What is stored of an item must not depend on what it is read with, on the real model and on every kernel level as on tiny ones.
+func TestRealEncodeAloneEqualsEncodeTogether(t *testing.T) {
+	numbers(t)
+	together, alone := realModel(t), realModel(t, func(o *Options) { o.Threads = 1 })
+	var items []corastream.Item
+	for _, title := range []string{"The Rain", "The Rains of Winter", "The", "Silver", "The Rain"} {
+		items = append(items, corastream.Item{Title: title})
+	}
+	want := encode(t, together, items)
+	for i := range items {
+		if got := encode(t, alone, items[i:i+1])[0]; !reflect.DeepEqual(got, want[i]) {
+			t.Errorf("states of %q differ", items[i].Title)
+		}
+	}
+	a, b := together.CacheStats().ForwardTokens, alone.CacheStats().ForwardTokens
+	if a >= b {
+		t.Errorf("%d tokens together, %d alone: nothing was shared", a, b)
 	}
 }
