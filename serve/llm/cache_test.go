@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/corastream/corastream"
@@ -214,4 +215,54 @@ func TestUnwritableCacheFolderIsRefusedByName(t *testing.T) {
 	if !asUsage(err, &usage) || usage.Where != "llm.cache_dir" {
 		t.Errorf("%v", err)
 	}
+}
+
+// Whatever lies in a cache file, opening it does not fail, and what it gives is right or nothing.
+func FuzzCacheFile(f *testing.F) {
+	dims := &entryDims{layers: 3, top: 2, hidden: 4, qWidth: 4, kvWidth: 2}
+	digest := strings.Repeat("ab", 32)
+	key := entryKey{1, 2, 3}
+	e := dims.make(2)
+	for i := range e.data {
+		e.data[i] = float32(i)
+	}
+	dir := f.TempDir()
+	c, err := openCacheFile(dir, digest, 1, dims, 1<<20)
+	if err != nil {
+		f.Fatal(err)
+	}
+	path := c.f.Name()
+	c.put(key, e)
+	c.put(entryKey{9}, dims.make(0))
+	if err := c.close(); err != nil {
+		f.Fatal(err)
+	}
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(whole)
+	f.Add(whole[:100])
+	f.Add(append(whole[:len(whole):len(whole)], whole[cacheHeaderBytes:]...))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if err := os.WriteFile(path, b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		c, err := openCacheFile(dir, digest, 1, dims, 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.close()
+		for k := range c.index {
+			got := c.get(k)
+			if k == key && got != nil && !reflect.DeepEqual(got, e) {
+				t.Fatalf("a damaged entry is trusted: %+v", got)
+			}
+		}
+		c.put(key, e)
+		if got := c.get(key); c.write && got == nil {
+			t.Fatal("an entry can not be added again")
+		}
+	})
 }
