@@ -27,6 +27,11 @@ func upCommand() *cobra.Command {
 			if exitWhenIdle && cfg.Kafka.ExitWhenIdle == 0 {
 				cfg.Kafka.ExitWhenIdle = time.Second
 			}
+			if cfg.Kafka.ExitWhenIdle > 0 {
+				// A group may still count a killed process among its members and give us a part of the log: what we then
+				// read to its end is not the log's end.
+				cfg.Kafka.Group = ""
+			}
 			if listen != "" {
 				cfg.HTTP.Listen = listen
 			}
