@@ -47,18 +47,12 @@ func (w *work) owe(u *userWork, ev corastream.Event) {
 // Owed returns up to n debts: requests first, then users whose embedding moved, each oldest first. It takes nothing away:
 // Settle does.
 func (s *Store) Owed(n int) ([]corastream.Owed, error) {
-	s.queue.mu.Lock()
-	defer s.queue.mu.Unlock()
-	sn, err := s.acquire()
+	sn, requests, moved, err := s.heads(n)
 	if err != nil {
 		return nil, err
 	}
 	defer sn.release()
 	var out []corastream.Owed
-	requests, err := s.queue.requests.first(sn.txn, n)
-	if err != nil {
-		return nil, err
-	}
 	for _, key := range requests {
 		value, err := get(sn.txn, []byte(key))
 		if err != nil {
@@ -73,24 +67,43 @@ func (s *Store) Owed(n int) ([]corastream.Owed, error) {
 		}
 		out = append(out, corastream.Owed{User: r.User, Cause: r.Pos, Seq: seq, Request: r})
 	}
-	moved, err := s.queue.debts.first(sn.txn, n-len(out))
-	if err != nil {
-		return nil, err
-	}
 	for _, key := range moved {
-		u, err := s.owedUser(sn, key[9:])
+		u, err := s.owedUser(sn, debtUser(key))
 		if err != nil {
 			return nil, err
 		}
 		if u == nil || len(u.debt.pend) == 0 {
 			return nil, fmt.Errorf("%w: %s, but the user owes nothing", corastream.ErrCorrupt, keyName([]byte(key)))
 		}
-		o := corastream.Owed{User: u.ID, Cause: u.debt.cause, Oldest: timeOf(u.debt.oldest()), Seq: u.debt.seq()}
-		s.queue.hand(o.User, o.Seq)
-		out = append(out, o)
+		out = append(out, corastream.Owed{User: u.ID, Cause: u.debt.cause, Oldest: timeOf(u.debt.oldest()), Seq: u.debt.seq()})
 	}
 	return out, nil
 }
+
+// heads takes the first keys of the lists and the snapshot they belong to, and marks the debts as handed out: from then on
+// Commit keeps what is newer than the snapshot apart. The records are read later, with no lock held.
+func (s *Store) heads(n int) (sn *snap, requests, moved []string, err error) {
+	s.queue.mu.Lock()
+	defer s.queue.mu.Unlock()
+	if sn, err = s.acquire(); err != nil {
+		return nil, nil, nil, err
+	}
+	requests, err = s.queue.requests.first(sn.txn, n)
+	if err == nil {
+		moved, err = s.queue.debts.first(sn.txn, n-len(requests))
+	}
+	if err != nil {
+		sn.release()
+		return nil, nil, nil, err
+	}
+	for _, key := range moved {
+		s.queue.hand(debtUser(key), sn.seq)
+	}
+	return sn, requests, moved, nil
+}
+
+// debtUser is the user in a debt's key.
+func debtUser(key string) string { return key[9:] }
 
 // owedUser is the user's record though the TTL may have passed: the debt outlives it.
 func (s *Store) owedUser(sn *snap, id string) (*userRec, error) {

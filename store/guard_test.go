@@ -80,6 +80,32 @@ func TestFullDiskPausesWritesAndNotReads(t *testing.T) {
 	}
 }
 
+// TestFailedWriteStopsAllFurtherOnes: what is in memory may no longer be what is on the disk.
+func TestFailedWriteStopsAllFurtherOnes(t *testing.T) {
+	dir := t.TempDir()
+	s := mustOpen(t, dir, testConfig())
+	mustCommit(t, s, run(0, 0, 10, 5, 5))
+	want := digest(t, s)
+	if err := s.db.Close(); err != nil { // the disk is gone
+		t.Fatal(err)
+	}
+	onlyOffsets := corastream.Batch{Spans: []corastream.Span{{Partition: corastream.Partition{Topic: topic}, From: 10, To: 20}}}
+	_, first := s.Commit(context.Background(), onlyOffsets, biasLearner)
+	if first == nil || errors.Is(first, ErrFailed) {
+		t.Errorf("the failing write: %v", first)
+	}
+	if _, err := s.Commit(context.Background(), run(0, 10, 20, 5, 5), biasLearner); !errors.Is(err, ErrFailed) {
+		t.Errorf("a later write: %v", err)
+	}
+	if err := s.Settle(context.Background(), []corastream.Owed{{User: "u0-0", Seq: 1}}); !errors.Is(err, ErrFailed) {
+		t.Errorf("a settlement: %v", err)
+	}
+	again := mustOpen(t, dir, testConfig())
+	if digest(t, again) != want {
+		t.Error("the failed write left something")
+	}
+}
+
 // TestConfigNamesAllProblems at once.
 func TestConfigNamesAllProblems(t *testing.T) {
 	if err := Default().Validate(); err != nil {

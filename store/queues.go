@@ -17,7 +17,7 @@ type queues struct {
 	debts    window
 	requests window
 	unread   bitset
-	handed   map[string]uint64 // user -> the journal line up to which Owed last gave out its debt
+	handed   map[string]uint64 // user -> the newest journal line when Owed last gave out the debt
 }
 
 // changes of the queues by one write, in order.
@@ -87,7 +87,7 @@ func (q *queues) settled(paid []corastream.Owed) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for i := range paid {
-		if o := &paid[i]; o.Request == nil && q.handed[o.User] == o.Seq {
+		if o := &paid[i]; o.Request == nil && o.Seq <= q.handed[o.User] {
 			delete(q.handed, o.User)
 		}
 	}
