@@ -1,8 +1,11 @@
 package llm
 
 import (
+	"bytes"
 	"fmt"
+	"slices"
 	"sort"
+	"sync"
 	"unsafe"
 
 	"github.com/corastream/corastream"
@@ -12,23 +15,28 @@ import (
 // delta is the low-rank addition y += (alpha/r) P^T (W_A^T x) of a batch (method 3.3), never merged into the weights: W_A
 // differs from pair to pair, so it is two thin products over the batch.
 type delta struct {
+	*prepared
+	w []corastream.Weights
+}
+
+// prepared is a projection, packed.
+type prepared struct {
 	rank   int
 	scale  float32 // alpha/r
 	adapt  corastream.Adapt
 	lowest int // the lowest adapted layer
 	layers []layerDelta
-	w      []corastream.Weights
 }
 
 // layerDelta holds a layer's P by the linear that shares an input: q, k, v; o; gate, up. A nil one is not adapted.
 type layerDelta struct{ qkv, o, gateUp *projection }
 
-// projection is (alpha/r) P of one or more targets side by side [rank][out]; columns of absent targets are zero.
+// projection is P of one or more targets side by side [rank][out], times alpha/r once packed; columns of absent targets are zero.
 type projection struct {
 	out    int
 	apply  kernels.Matrix // T [m][rank] -> [m][out]
 	back   kernels.Matrix // dY [m][out] -> dT [m][rank]; nil unless for a backward pass
-	values []float32
+	values []float32      // P itself, unscaled
 	slots  []slotColumns
 }
 
@@ -56,25 +64,42 @@ func (m *Model) newDelta(n int, w []corastream.Weights, p *corastream.Projection
 				i, x.Hidden, x.Rank, len(x.User), len(x.Item), a.hidden, p.Rank, corastream.ErrMismatch)
 		}
 	}
+	d := delta{w: w}
+	if ready := m.ready.find(p); ready != nil && !backward {
+		d.prepared = ready
+		return &d, nil
+	}
+	var err error
+	if d.prepared, err = prepare(a, p, backward); err != nil {
+		return nil, err
+	}
+	if !backward {
+		m.ready.keep(d.prepared)
+	}
+	return &d, nil
+}
+
+// prepare packs a projection.
+func prepare(a arch, p *corastream.Projection, backward bool) (*prepared, error) {
 	switch p.Adapt {
 	case corastream.AdaptAll, corastream.AdaptSuffix, corastream.AdaptLast:
 	default:
 		return nil, fmt.Errorf("llm: projection adapts %q; known are all, suffix, last: %w", p.Adapt, corastream.ErrMismatch)
 	}
-	d := &delta{rank: p.Rank, scale: p.Scale(), adapt: p.Adapt, lowest: a.layers, layers: make([]layerDelta, a.layers), w: w}
+	d := &prepared{rank: p.Rank, scale: p.Scale(), adapt: p.Adapt, lowest: a.layers, layers: make([]layerDelta, a.layers)}
 	for slot, v := range p.P {
 		if err := d.place(a, slot, v); err != nil {
 			return nil, err
 		}
 	}
 	for i := range d.layers {
-		l := &d.layers[i]
-		for _, q := range []*projection{l.qkv, l.o, l.gateUp} {
+		for _, q := range d.layers[i].all() {
 			if q != nil {
-				kernels.Scale(d.scale, q.values)
-				q.apply = kernels.PackF32T(q.values, p.Rank, q.out)
+				scaled := make([]float32, len(q.values))
+				kernels.Axpy(d.scale, q.values, scaled)
+				q.apply = kernels.PackF32T(scaled, p.Rank, q.out)
 				if backward {
-					q.back = kernels.PackF32(q.values, p.Rank, q.out)
+					q.back = kernels.PackF32(scaled, p.Rank, q.out)
 				}
 			}
 		}
@@ -82,8 +107,66 @@ func (m *Model) newDelta(n int, w []corastream.Weights, p *corastream.Projection
 	return d, nil
 }
 
+// ready keeps the last few packed projections. They are found by content, never by address: a trainer changes P in place.
+type ready struct {
+	mu   sync.Mutex
+	list []*prepared
+}
+
+const readyLimit = 4
+
+func (r *ready) find(p *corastream.Projection) *prepared {
+	r.mu.Lock()
+	list := slices.Clone(r.list)
+	r.mu.Unlock()
+	for _, d := range list {
+		if d.same(p) {
+			return d
+		}
+	}
+	return nil
+}
+
+func (r *ready) keep(d *prepared) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.list = append([]*prepared{d}, r.list[:min(len(r.list), readyLimit-1)]...)
+}
+
+// same compares bit by bit.
+func (d *prepared) same(p *corastream.Projection) bool {
+	if d.rank != p.Rank || d.scale != p.Scale() || d.adapt != p.Adapt {
+		return false
+	}
+	slots := 0
+	for l := range d.layers {
+		for _, q := range d.layers[l].all() {
+			if q == nil {
+				continue
+			}
+			for _, c := range q.slots {
+				v, n := p.P[c.slot], c.hi-c.lo
+				if len(v) != d.rank*n {
+					return false
+				}
+				for r := range d.rank {
+					if !bytes.Equal(raw(v[r*n:(r+1)*n]), raw(q.values[r*q.out+c.lo:r*q.out+c.hi])) {
+						return false
+					}
+				}
+				slots++
+			}
+		}
+	}
+	return slots == len(p.P)
+}
+
+func raw(v []float32) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(v))), 4*len(v))
+}
+
 // place puts one P beside those that share its input.
-func (d *delta) place(a arch, slot corastream.Slot, v []float32) error {
+func (d *prepared) place(a arch, slot corastream.Slot, v []float32) error {
 	if slot.Layer < 0 || slot.Layer >= a.layers {
 		return fmt.Errorf("llm: projection adapts layer %d of a model of %d layers: %w", slot.Layer, a.layers, corastream.ErrMismatch)
 	}

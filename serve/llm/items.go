@@ -40,7 +40,7 @@ func (m *Model) entries(ctx context.Context, ts []tokens) ([]*entry, error) {
 	out, keys := make([]*entry, len(ts)), make([]entryKey, len(ts))
 	missing := 0
 	for i, t := range ts {
-		keys[i] = keyOf(t)
+		keys[i] = t.key
 		if out[i] = m.cache.get(keys[i]); out[i] == nil {
 			missing++
 		}

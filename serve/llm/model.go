@@ -29,6 +29,7 @@ type Model struct {
 	digest    string
 	cache     *cache
 	passes    chan *pass
+	ready     ready
 	reading   sync.Mutex // one pass reads items: callers that miss the same ones wait instead of reading them twice
 
 	closed  atomic.Bool

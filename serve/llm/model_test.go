@@ -136,6 +136,40 @@ func TestThreadsChangeNothing(t *testing.T) {
 	}
 }
 
+// A trainer changes P in place: a score must see it.
+func TestChangedProjectionIsSeen(t *testing.T) {
+	m := tinyLlama.open(t)
+	ps, ws := pairs(m, 4, 2, 3, false, 4)
+	p := project(m, 3, corastream.AdaptLast, 3, allTargets, 4)
+	score := func() []corastream.Logits {
+		s, err := m.Score(context.Background(), ps, ws, p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	first := score()
+	if again := score(); !reflect.DeepEqual(again, first) {
+		t.Error("a prepared projection scores otherwise")
+	}
+	for slot, v := range p.P {
+		old := v[len(v)-1]
+		v[len(v)-1]++
+		if changed := score(); reflect.DeepEqual(changed, first) {
+			t.Errorf("a change of %v is not seen", slot)
+		}
+		v[len(v)-1] = old
+	}
+	p.Alpha *= 2
+	if reflect.DeepEqual(score(), first) {
+		t.Error("a change of alpha is not seen")
+	}
+	p.Alpha /= 2
+	if again := score(); !reflect.DeepEqual(again, first) {
+		t.Error("going back scores otherwise")
+	}
+}
+
 func TestYesOnlyScoresByYesAlone(t *testing.T) {
 	both, yes := tinyLlama.open(t), tinyLlama.open(t, func(o *Options) { o.Score = "yes" })
 	ps, ws := pairs(both, 5, 2, 2, false, 8)

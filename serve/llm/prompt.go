@@ -1,7 +1,10 @@
 package llm
 
 import (
+	"encoding/binary"
+	"slices"
 	"strings"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 
@@ -14,6 +17,7 @@ import (
 type tokens struct {
 	ids             []int32
 	title, titleEnd int
+	key             entryKey // of an item prompt
 }
 
 // prompter turns prompts into tokens. Each piece of text is tokenised by itself, so that a title can not change how the
@@ -23,16 +27,30 @@ type prompter struct {
 	item, history form
 	cap, context  int
 	fixed         map[string][]int32 // the template's own texts after the first
+	fields        []string           // that the item form names
+
+	mu   sync.RWMutex
+	made map[string]tokens // item prompts, by title and fields
 }
 
+// maxMade bounds how many item prompts are kept as tokens; then all are forgotten.
+const maxMade = 1 << 15
+
 func newPrompter(o Options, tok *token.Tokenizer) (*prompter, error) {
-	p := &prompter{tok: tok, cap: o.TitleTokens, context: o.ContextTokens, fixed: map[string][]int32{}}
+	p := &prompter{tok: tok, cap: o.TitleTokens, context: o.ContextTokens, fixed: map[string][]int32{}, made: map[string]tokens{}}
 	var err error
 	if p.item, err = parseForm("llm.template.item", o.Template.Item, false); err != nil {
 		return nil, err
 	}
 	if p.history, err = parseForm("llm.template.history", o.Template.History, true); err != nil {
 		return nil, err
+	}
+	for _, q := range p.item.parts {
+		for _, q := range slices.Concat(q.group, []part{q}) {
+			if q.name != "" && q.name != "title" {
+				p.fields = append(p.fields, q.name)
+			}
+		}
 	}
 	for _, f := range []form{p.item, p.history} {
 		for _, q := range f.parts {
@@ -44,15 +62,47 @@ func newPrompter(o Options, tok *token.Tokenizer) (*prompter, error) {
 	return p, nil
 }
 
-// render makes a prompt's tokens; the oldest history titles are left out until it fits the context.
+// render makes a prompt's tokens; those of item prompts are remembered.
 func (p *prompter) render(q corastream.Prompt) (tokens, error) {
-	f, history := p.item, q.History
-	if len(history) > 0 {
-		f = p.history
+	if len(q.History) > 0 {
+		return p.make(p.history, q)
 	}
+	var buf [256]byte
+	b := appendText(buf[:0], q.Title)
+	for _, f := range p.fields {
+		b = appendText(b, q.Fields[f])
+	}
+	p.mu.RLock()
+	t, ok := p.made[string(b)]
+	p.mu.RUnlock()
+	if ok {
+		return t, nil
+	}
+	t, err := p.make(p.item, q)
+	if err != nil || len(b) > 1<<12 {
+		return t, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.made) >= maxMade {
+		clear(p.made)
+	}
+	p.made[string(b)] = t
+	return t, nil
+}
+
+// appendText appends a text behind its length, so that no two lists of texts give the same bytes.
+func appendText(b []byte, s string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+// make fills a form; the oldest history titles are left out until it fits the context.
+func (p *prompter) make(f form, q corastream.Prompt) (tokens, error) {
+	history := q.History
 	for {
 		t := p.fill(f, q, history)
 		if len(t.ids) <= p.context {
+			t.key = keyOf(t)
 			return t, nil
 		}
 		if len(history) <= 1 {

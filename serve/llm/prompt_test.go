@@ -45,6 +45,24 @@ func TestPromptForms(t *testing.T) {
 	}
 }
 
+// Prompts are remembered by title and fields; no two of them may be taken for each other.
+func TestRememberedPromptsAreTheirOwn(t *testing.T) {
+	m := tinyLlama.open(t, films)
+	ps := []corastream.Prompt{
+		{Title: "A\x00B"}, {Title: "A", Fields: map[string]string{"year": "B\x00"}}, {Title: "A", Fields: map[string]string{"year": "B"}},
+		{Title: "A", Fields: map[string]string{"other": "B"}}, {Title: ""}, {Title: "A\x01B"},
+	}
+	want := []string{"Movie: A B\n#Answer:", "Movie: A (B)\n#Answer:", "Movie: A (B)\n#Answer:", "Movie: A\n#Answer:", "Movie:\n#Answer:", "Movie: A B\n#Answer:"}
+	for range 2 {
+		for i, p := range ps {
+			ts, err := m.prompts.render(p)
+			if err != nil || text(m, ts) != want[i] {
+				t.Errorf("%+v: %q, %v", p, text(m, ts), err)
+			}
+		}
+	}
+}
+
 func TestHostileTitlesStayTitles(t *testing.T) {
 	m := tinyLlama.open(t, films)
 	for title, want := range map[string]string{
