@@ -183,7 +183,7 @@ func rerun(ctx context.Context, cfg Config, log zerolog.Logger) (have, again str
 		lines++
 		switch line.Kind {
 		case store.KindContent:
-			err = fresh.Join(ctx, line.Items)
+			err = fresh.Rejoin(ctx, line)
 		case store.KindEvents:
 			var b corastream.Batch
 			if b, err = spans.ReadSpans(ctx, line.Spans); err == nil {
