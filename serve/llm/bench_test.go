@@ -87,6 +87,33 @@ func BenchmarkWholePrompt(b *testing.B) {
 	}
 }
 
+// 32 candidates of 30 tokens behind a shared beginning of 80.
+func BenchmarkSharedPrefix(b *testing.B) {
+	for _, n := range numerics {
+		b.Run(n, func(b *testing.B) {
+			m := realModel(b, func(o *Options) { o.Threads, o.Numerics, o.BatchTokens = 1, n, 4096 })
+			rng := rand.New(rand.NewPCG(1, 1))
+			ids := make([][]int32, 32)
+			for i := range ids {
+				for j := range 110 {
+					if i > 0 && j < 80 {
+						ids[i] = append(ids[i], ids[0][j])
+					} else {
+						ids[i] = append(ids[i], int32(rng.IntN(40000)))
+					}
+				}
+			}
+			b.ResetTimer()
+			for range b.N {
+				if _, err := m.ScoreTokens(context.Background(), ids); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.N*len(ids))/b.Elapsed().Seconds(), "prompts/s")
+		})
+	}
+}
+
 // Items read from nothing.
 func BenchmarkEncode(b *testing.B) {
 	m := realModel(b)

@@ -158,6 +158,10 @@ func (m *Model) borrow(ctx context.Context) (*pass, error) {
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	case p := <-m.passes:
+		if m.closed.Load() { // while waiting
+			m.passes <- p
+			return nil, errors.New("llm: the model is closed")
+		}
 		if p == nil {
 			p = newPass(m)
 		}
