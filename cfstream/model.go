@@ -131,7 +131,7 @@ func (m *model) scatter(v []float32, kind, id string) {
 	if len(v) == 0 {
 		return
 	}
-	h := hash64(id, hash64(kind, 0))
+	h := hash64(id, hash64(kind, m.spec.Seed))
 	for i := range v {
 		x := hash64("", h+uint64(i)) >> 40 // 24 bits
 		v[i] = float32((float64(x)/(1<<23) - 1) * float64(m.spec.FactorInit*1.7320508))

@@ -49,6 +49,9 @@ type Spec struct {
 	FactorDecay float64 `yaml:"factor_decay"`
 	// FactorInit is the spread of a new p_u and q_i, drawn from the id's hash. Default 0.01, range 0..1.
 	FactorInit float64 `yaml:"factor_init"`
+	// Seed draws the start of whatever starts at random; the records of a store belong to the seed they were made with.
+	// Default 0.
+	Seed uint64 `yaml:"seed"`
 	// FactorDamp is Damp for the factors; they start near zero, and so do their gradients. Default 0.0001, range 1e-8..1e6.
 	FactorDamp float64 `yaml:"factor_damp"`
 	// Damp is added to the Adagrad sums of w and t_u: the larger, the slower the first steps. Default 1, range 1e-8..1e6.

@@ -11,15 +11,68 @@ import (
 // judged is one model's scores over a split, prepared so that one bootstrap draw costs a pass over its rows.
 type judged struct {
 	ranking ranking
-	auc     []float64 // per user; NaN without both labels
+	auc     []float64         // per user; NaN without both labels
+	plain   []float64         // the same without the user's own part of the score; nil when it has none
+	gain    sums              // of the ranked rows' NDCG
+	slices  map[string]sliced // of intervalSlices
 }
 
-func judge(scores []float64, positive []bool, user []int32) judged {
-	return judged{ranking: newRanking(scores, positive), auc: perUser(scores, positive, user, AUC)}
+// sliced is a judged slice: its rows have users of their own numbering in the split.
+type sliced struct {
+	ranking ranking
+	user    []int32
+	auc     []float64
 }
 
-// drawn holds AUC and UAUC of one model in each draw; NaN where a draw lacks a label.
-type drawn struct{ auc, uauc []float64 }
+// sums holds the sum and number of a figure's rows for each user.
+type sums struct{ sum, n []float64 }
+
+func judge(o outcome, p part) judged {
+	j := judged{ranking: newRanking(o.score, p.positive), auc: perUser(o.score, p.positive, p.user, AUC), slices: map[string]sliced{}}
+	if o.alone != nil {
+		own := make([]float64, len(o.score))
+		for i := range own {
+			own[i] = o.score[i] - o.alone[i]
+		}
+		j.plain = perUser(own, p.positive, p.user, AUC)
+	}
+	if o.gain != nil {
+		j.gain = sums{make([]float64, p.users), make([]float64, p.users)}
+		for i, g := range o.gain {
+			if !math.IsNaN(g) {
+				j.gain.sum[p.user[i]] += g
+				j.gain.n[p.user[i]]++
+			}
+		}
+	}
+	for _, name := range intervalSlices {
+		members := p.slices[name]
+		if len(members) == 0 {
+			continue
+		}
+		scores, positive, user := make([]float64, len(members)), make([]bool, len(members)), make([]int32, len(members))
+		for i, at := range members {
+			scores[i], positive[i], user[i] = o.score[at], p.positive[at], p.user[at]
+		}
+		auc := make([]float64, p.users)
+		for u := range auc {
+			auc[u] = math.NaN()
+		}
+		copy(auc, perUser(scores, positive, user, AUC))
+		j.slices[name] = sliced{newRanking(scores, positive), user, auc}
+	}
+	return j
+}
+
+// drawn holds a model's figures in each draw; NaN where a draw lacks a label.
+type drawn struct {
+	auc, uauc, plain, ndcg []float64
+	slices                 map[string]*drawn
+}
+
+func newDrawn(draws int) *drawn {
+	return &drawn{auc: make([]float64, draws), uauc: make([]float64, draws), plain: make([]float64, draws), ndcg: make([]float64, draws)}
+}
 
 // bootstrap draws users with replacement, all rows of a user together (rows of one user are not independent), and judges
 // every model on the same draws, so that differences are paired. Draw d depends on the seed and d alone: any number of
@@ -31,7 +84,11 @@ func bootstrap(models []judged, user []int32, draws int, seed uint64) []drawn {
 	}
 	out := make([]drawn, len(models))
 	for m := range out {
-		out[m] = drawn{auc: make([]float64, draws), uauc: make([]float64, draws)}
+		out[m] = *newDrawn(draws)
+		out[m].slices = map[string]*drawn{}
+		for name := range models[m].slices {
+			out[m].slices[name] = newDrawn(draws)
+		}
 	}
 	if users == 0 {
 		return out
@@ -48,14 +105,37 @@ func bootstrap(models []judged, user []int32, draws int, seed uint64) []drawn {
 					weight[rng.IntN(users)]++
 				}
 				for m := range models {
-					out[m].auc[d] = models[m].ranking.auc(user, weight)
-					out[m].uauc[d] = weightedMean(models[m].auc, weight)
+					models[m].draw(&out[m], d, user, weight)
 				}
 			}
 		})
 	}
 	wg.Wait()
 	return out
+}
+
+func (j judged) draw(out *drawn, d int, user, weight []int32) {
+	out.auc[d] = j.ranking.auc(user, weight)
+	out.uauc[d] = weightedMean(j.auc, weight)
+	out.plain[d] = weightedMean(j.plain, weight)
+	out.ndcg[d] = j.gain.mean(weight)
+	for name, s := range j.slices {
+		out.slices[name].auc[d] = s.ranking.auc(s.user, weight)
+		out.slices[name].uauc[d] = weightedMean(s.auc, weight)
+	}
+}
+
+// mean over rows, each user's counting weight times.
+func (s sums) mean(weight []int32) float64 {
+	var sum, n float64
+	for u := range s.sum {
+		w := float64(weight[u])
+		sum, n = sum+w*s.sum[u], n+w*s.n[u]
+	}
+	if n == 0 {
+		return math.NaN()
+	}
+	return sum / n
 }
 
 func weightedMean(v []float64, weight []int32) float64 {

@@ -22,15 +22,46 @@ const (
 const (
 	Bias         = "bias"
 	CF           = "cf"
+	MF           = "mf"
+	LightGCN     = "lightgcn"
+	SASRec       = "sasrec"
+	Popularity   = "popularity"
+	Recent       = "recent"
+	ItemKNN      = "itemknn"
+	EASE         = "ease"
 	Reader       = "reader"
 	LLM          = "llm"
+	Stack        = "stack"
 	Cora         = "cora"
 	CoraShuffled = "cora-shuffled"
 	CoraBlank    = "cora-blank"
 )
 
-// Models lists all models in the order of the report.
-var Models = []string{Bias, CF, Reader, LLM, Cora, CoraShuffled, CoraBlank}
+// Models lists all models. Beside them, cf@CONTENT is the CF model on another content of Contents.
+var Models = []string{
+	Bias, CF, MF, LightGCN, SASRec, Popularity, Recent, ItemKNN, EASE, Reader, LLM, Stack, Cora, CoraShuffled, CoraBlank,
+}
+
+// learners are the models that Deps.NewModel makes, counters those that are replay's own.
+var (
+	learners = []string{Bias, CF, MF, LightGCN, SASRec}
+	counters = []string{Popularity, Recent, ItemKNN, EASE}
+)
+
+// contentOf is the content that a model learns on: X of cf@X, else "" (that of the run).
+func contentOf(model string) string {
+	name, content, _ := strings.Cut(model, "@")
+	if name != CF {
+		return ""
+	}
+	return content
+}
+
+func isLearner(model string) bool { return slices.Contains(learners, model) || contentOf(model) != "" }
+
+func isModel(name string) bool {
+	return slices.Contains(Models, name) || slices.Contains(Contents, contentOf(name))
+}
 
 // Config says what is evaluated, and how.
 type Config struct {
@@ -38,26 +69,51 @@ type Config struct {
 	Mode string `yaml:"mode"`
 	// Models to evaluate. Default bias, cf.
 	Models []string `yaml:"models"`
+	// Content is what a hybrid knows of an item before any click: one of Contents. Default llm.
+	Content string `yaml:"content"`
 	// LabelDelay is how long after its row a label is learnt, in prequential mode. Default 0, range 0..8760h.
 	LabelDelay time.Duration `yaml:"label_delay"`
+	// Freshness lists label delays: every model is also replayed prequentially with each of them, and once with nothing
+	// learnt after train, and the differences are reported. Default none, at most 8 delays of 0..8760h.
+	Freshness []time.Duration `yaml:"freshness"`
 	// Epochs over train before the evaluation starts. Default 6, range 1..1000.
 	Epochs int `yaml:"epochs"`
-	// Bootstraps is how many times users are drawn for the intervals. Default 1000, range 0..100000; 0 gives none.
+	// Dev, when not 0, holds valid back: the models learn the first 1-dev of train and are scored on the rest, reported
+	// as valid. Choices belong here; valid and test are then not read. Default 0, range 0..0.9.
+	Dev float64 `yaml:"dev"`
+	// Bootstraps is how many times users are drawn for the intervals: at 2000 the ends of a 95 % interval rest on 50 draws
+	// each, and move by less than a tenth of its width between seeds. Default 2000, range 0..100000; 0 gives none.
 	Bootstraps int `yaml:"bootstraps"`
 	// Seed of bootstrap and shuffling. Default 1.
 	Seed uint64 `yaml:"seed"`
+	// Seeds is how many starts of each CF model are replayed, for the spread of its figures. What draws nothing has none;
+	// the models of a checkpoint have the checkpoint's. Default 1, range 1..20.
+	Seeds int `yaml:"seeds"`
+	// RankRows is the most positive rows of each split that are ranked among all items the user has not met (ndcg10_all,
+	// hr10_all), evenly spaced; 0 ranks none. Default 20000, range 0..1000000.
+	RankRows int `yaml:"rank_rows"`
+	// RankLLM is how many of CF's best candidates `llm` and `cora` rank for each of these rows, each of them one run of
+	// the LLM; an item outside counts as missed. 0 ranks none. Default 0, range 0..200.
+	RankLLM int `yaml:"rank_llm"`
 	// BatchRows is how many rows one call of generator and LLM scores. Default 256, range 1..65536.
 	BatchRows int `yaml:"batch_rows"`
 	// History is how many liked titles go into a `history` prompt; 0 makes `item` prompts. Default 0, range 0..50.
 	History int `yaml:"history"`
-	// ReaderShare is the last part of train on which the reader is fitted. Default 0.3, range 0.01..0.9.
+	// ReaderShare is the last part of train on which the reader and the stack are fitted. Default 0.3, range 0.01..0.9.
 	ReaderShare float64 `yaml:"reader_share"`
+	// HalfLife is after how long a click counts half in `recent`. Default 720h, range 1m..87600h.
+	HalfLife time.Duration `yaml:"half_life"`
+	// KNNShrink is added to the norm of an item's neighbours in `itemknn`. Default 10, range 0..1e6.
+	KNNShrink float64 `yaml:"knn_shrink"`
+	// EASEPenalty is the ridge of `ease`. Default 250, range 1e-3..1e9.
+	EASEPenalty float64 `yaml:"ease_penalty"`
 }
 
 // Default returns the defaults above.
 func Default() Config {
 	return Config{
-		Mode: Static, Models: []string{Bias, CF}, Epochs: 6, Bootstraps: 1000, Seed: 1, BatchRows: 256, ReaderShare: 0.3,
+		Mode: Static, Models: []string{Bias, CF}, Content: ContentLLM, Epochs: 6, Bootstraps: 2000, Seed: 1, Seeds: 1, RankRows: 20000,
+		BatchRows: 256, ReaderShare: 0.3, HalfLife: 720 * time.Hour, KNNShrink: 10, EASEPenalty: 250,
 	}
 }
 
@@ -67,23 +123,39 @@ func (c Config) Validate() error {
 	if c.Mode != Static && c.Mode != Prequential {
 		errs = append(errs, corastream.Usagef("mode", "choose static or prequential", "%q is not a mode", c.Mode))
 	}
+	choose := "choose from " + strings.Join(Models, ",") + ",cf@CONTENT"
 	if len(c.Models) == 0 {
-		errs = append(errs, corastream.Usagef("models", "choose from "+strings.Join(Models, ","), "no model to evaluate"))
+		errs = append(errs, corastream.Usagef("models", choose, "no model to evaluate"))
 	}
 	for i, m := range c.Models {
-		if !slices.Contains(Models, m) {
-			errs = append(errs, corastream.Usagef("models", "choose from "+strings.Join(Models, ","), "%q is not a model", m))
+		if !isModel(m) {
+			errs = append(errs, corastream.Usagef("models", choose, "%q is not a model", m))
 		} else if slices.Contains(c.Models[:i], m) {
 			errs = append(errs, corastream.Usagef("models", "name each once", "%q is named twice", m))
 		}
 	}
+	if !slices.Contains(Contents, c.Content) {
+		errs = append(errs, corastream.Usagef("content", "choose from "+strings.Join(Contents, ","), "%q is not a content", c.Content))
+	}
 	if c.LabelDelay != 0 && c.Mode == Static {
 		errs = append(errs, corastream.Usagef("label_delay", "drop it, or choose mode prequential", "static mode learns no labels"))
 	}
+	for i, d := range c.Freshness {
+		errs = append(errs, inRange("freshness (hours)", d.Hours(), 0, 8760))
+		if slices.Contains(c.Freshness[:i], d) {
+			errs = append(errs, corastream.Usagef("freshness", "name each delay once", "%v is named twice", d))
+		}
+	}
 	errs = append(errs,
+		inRange("freshness (delays)", float64(len(c.Freshness)), 0, 8),
 		inRange("label_delay (hours)", c.LabelDelay.Hours(), 0, 8760), inRange("epochs", float64(c.Epochs), 1, 1000),
-		inRange("bootstraps", float64(c.Bootstraps), 0, 100000), inRange("batch_rows", float64(c.BatchRows), 1, 65536),
-		inRange("history", float64(c.History), 0, 50), inRange("reader_share", c.ReaderShare, 0.01, 0.9))
+		inRange("dev", c.Dev, 0, 0.9),
+		inRange("bootstraps", float64(c.Bootstraps), 0, 100000), inRange("seeds", float64(c.Seeds), 1, 20),
+		inRange("rank_rows", float64(c.RankRows), 0, 1e6), inRange("rank_llm", float64(c.RankLLM), 0, 200),
+		inRange("batch_rows", float64(c.BatchRows), 1, 65536),
+		inRange("history", float64(c.History), 0, 50), inRange("reader_share", c.ReaderShare, 0.01, 0.9),
+		inRange("half_life (hours)", c.HalfLife.Hours(), 1./60, 87600), inRange("knn_shrink", c.KNNShrink, 0, 1e6),
+		inRange("ease_penalty", c.EASEPenalty, 1e-3, 1e9))
 	return errors.Join(errs...)
 }
 
@@ -108,8 +180,11 @@ type Model interface {
 
 // Deps are the other stages, handed in through the root's interfaces.
 type Deps struct {
-	// NewModel makes a CF model: kind is Bias or CF.
-	NewModel func(kind string) (Model, error)
+	// NewModel makes a CF model: kind is Bias, CF, MF, LightGCN or SASRec. Seed 0 is the configured start; others draw anew.
+	NewModel func(kind string, seed uint64) (Model, error)
+	// Content gives the content vectors of Data.Items, in their order, nil for an item without; nil: the items' own Content
+	// is the only one there is.
+	Content func(ctx context.Context, name string) ([][]float32, error)
 	// Generator and Scorer belong to a checkpoint and its LLM; nil where there is none. `llm` needs the Scorer alone.
 	Generator corastream.Generator
 	Scorer    corastream.Scorer
@@ -125,8 +200,10 @@ type Deps struct {
 func (d Deps) check(models []string) error {
 	for _, m := range models {
 		switch {
-		case m == LLM && d.Scorer == nil:
-			return corastream.Usagef("models", "give --llm FILE, or leave llm out", "llm needs the LLM")
+		case (m == LLM || m == Stack) && d.Scorer == nil:
+			return corastream.Usagef("models", "give --llm FILE, or leave "+m+" out", "%s needs the LLM", m)
+		case contentOf(m) != "" && d.Content == nil:
+			return corastream.Usagef("models", "leave "+m+" out", "no other content is on offer here")
 		case strings.HasPrefix(m, Cora) && (d.Scorer == nil || d.Generator == nil):
 			return corastream.Usagef("models", "give --checkpoint CKPT and its LLM, or leave "+m+" out", "%s needs a checkpoint and its LLM", m)
 		case m == CoraBlank && d.Blank == nil:

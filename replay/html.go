@@ -22,7 +22,7 @@ func (r *Report) HTML() ([]byte, error) {
 		if s.Name == "valid" && len(r.Test) == 0 {
 			s.Paired = r.Paired
 		}
-		for _, m := range Models {
+		for _, m := range r.models() {
 			if _, ok := s.Figures[m]; ok {
 				s.Models = append(s.Models, m)
 			}
@@ -50,7 +50,7 @@ type splitView struct {
 	Curve   template.HTML
 }
 
-var curveColours = []string{"#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#9c6b4e", "#97bbf5"}
+var curveColours = []string{"#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#97bbf5", "#9c6b4e", "#9498a0"}
 
 // curve draws AUC over time, one line for each model. All text in it is ours or a number, so it needs no escaping.
 func curve(s splitView) template.HTML {
@@ -132,24 +132,38 @@ small,.ci{color:#667}svg{width:100%;max-width:45rem}svg text{font:11px system-ui
 </style></head><body>
 <h1>corastream replay</h1>
 <p>Mode <b>{{.Mode}}</b>. {{if eq .Mode "static"}}Every model learnt train alone.{{else}}Every row was scored, then learnt once its label's
-delay ({{index .Manifest "label_delay"}}) was over.{{end}} UAUC is the mean of per-user AUC over users with both labels; NDCG@10
-ranks each user's evaluated rows. Intervals: 95 %, {{index .Manifest "bootstraps"}} draws of users. Figures of the two modes do not compare.</p>
+delay ({{index .Manifest "label_delay"}}) was over.{{end}} UAUC is the mean of per-user AUC over users with both labels, "without b_u" the same
+without the user's own bias in the score; NDCG@10 and HR@10 place each liked item among all items the user had not met by then. Intervals: 95 %,
+{{index .Manifest "bootstraps"}} draws of users. Configurations scored on these rows: {{.Configurations}}. Figures of the two modes do not compare.</p>
 {{range $s := .Splits}}<h2>{{.Name}} rows</h2>
-<table><tr><th>model</th><th>rows</th><th>users</th><th>AUC</th><th></th><th>UAUC</th><th></th><th>log loss</th><th>NDCG@10</th></tr>
+<table><tr><th>model</th><th>rows</th><th>users</th><th>AUC</th><th></th><th>UAUC</th><th></th><th>without b_u</th><th>log loss</th><th>NDCG@10</th><th></th><th>HR@10</th></tr>
 {{range .Models}}{{with figures $s .}}<tr><td>{{end}}{{.}}{{with figures $s .}}</td><td>{{.Rows}}</td><td>{{.Users}}</td><td>{{num .AUC}}</td>
 <td class="ci">{{num (index .AUCCI 0)}} to {{num (index .AUCCI 1)}}</td><td>{{num .UAUC}}</td><td class="ci">{{num (index .UAUCCI 0)}} to
-{{num (index .UAUCCI 1)}}</td><td>{{num .LogLoss}}</td><td>{{num .NDCG10}}</td></tr>{{end}}
+{{num (index .UAUCCI 1)}}</td><td>{{num .UAUCNoUserBias}}</td><td>{{num .LogLoss}}</td><td>{{num .NDCG10All}}</td>
+<td class="ci">{{num (index .NDCG10AllCI 0)}} to {{num (index .NDCG10AllCI 1)}}</td><td>{{num .HR10All}}</td></tr>{{end}}
 {{end}}</table>
-{{if .Paired}}<h3>Paired differences</h3><table><tr><th>models</th><th>AUC</th><th></th><th>UAUC</th><th></th></tr>
+{{if .Paired}}<h3>Paired differences</h3><table><tr><th>models</th><th>AUC</th><th></th><th>UAUC</th><th></th><th>NDCG@10</th><th></th><th>AUC of cold items</th><th></th></tr>
 {{range $name, $d := .Paired}}<tr><td>{{$name}}</td><td>{{signed .AUC}}</td><td class="ci">{{signed (index .AUCCI 0)}} to {{signed (index .AUCCI 1)}}</td>
-<td>{{signed .UAUC}}</td><td class="ci">{{signed (index .UAUCCI 0)}} to {{signed (index .UAUCCI 1)}}</td></tr>
+<td>{{signed .UAUC}}</td><td class="ci">{{signed (index .UAUCCI 0)}} to {{signed (index .UAUCCI 1)}}</td><td>{{signed .NDCG10All}}</td><td class="ci">{{signed (index .NDCG10AllCI 0)}} to {{signed (index .NDCG10AllCI 1)}}</td>
+{{with index .Slices "item_cold"}}{{if .AUC}}<td>{{signed .AUC}}</td><td class="ci">{{signed (index .AUCCI 0)}} to {{signed (index .AUCCI 1)}}</td>{{end}}{{end}}</tr>
 {{end}}</table>{{end}}
 <h3>AUC over time (eighths of the rows)</h3>{{.Curve}}
 <h3>Slices: AUC / UAUC</h3><table><tr><th>slice</th><th>rows</th><th>users</th>{{range .Models}}<th>{{.}}</th>{{end}}</tr>
 {{range $name := .Slices}}<tr><td>{{$name}}</td>{{with slice $s (index $s.Models 0) $name}}<td>{{.Rows}}</td><td>{{.Users}}</td>{{end}}
 {{range $m := $s.Models}}{{with slice $s $m $name}}<td>{{num .AUC}} / {{num .UAUC}}</td>{{end}}{{end}}</tr>
 {{end}}</table>
-{{end}}<h2>Made from</h2><table>{{range $k, $v := .Manifest}}<tr><td>{{$k}}</td><td>{{$v}}</td></tr>{{end}}</table>
+{{end}}{{if .Freshness}}<h2>Freshness</h2><p>Every label learnt a delay after its row; the differences are against the same model with nothing learnt after train.</p>
+<table><tr><th>model</th><th>rows</th><th>delay</th><th>AUC</th><th>UAUC</th><th>without b_u</th><th>NDCG@10</th><th>AUC less frozen</th><th></th><th>without b_u</th><th></th><th>NDCG@10</th><th></th></tr>
+{{range .Freshness}}<tr><td>{{.Model}}</td><td>{{if .Test}}test{{else}}valid{{end}}</td><td>{{.Delay}}</td>{{with .Figures}}<td>{{num .AUC}}</td><td>{{num .UAUC}}</td><td>{{num .UAUCNoUserBias}}</td>
+<td>{{num .NDCG10All}}</td>{{end}}{{with .LessFrost}}<td>{{signed .AUC}}</td><td class="ci">{{signed (index .AUCCI 0)}} to {{signed (index .AUCCI 1)}}</td>
+<td>{{signed .UAUCNoUserBias}}</td><td class="ci">{{signed (index .UAUCNoUserBiasCI 0)}} to {{signed (index .UAUCNoUserBiasCI 1)}}</td>
+<td>{{signed .NDCG10All}}</td><td class="ci">{{signed (index .NDCG10AllCI 0)}} to {{signed (index .NDCG10AllCI 1)}}</td>{{end}}</tr>
+{{end}}</table>{{end}}
+{{if .Seeds}}<h2>Spread over starts</h2><table><tr><th>model</th><th>rows</th><th>starts</th><th>AUC</th><th>sd</th><th>UAUC</th><th>sd</th><th>NDCG@10</th><th>sd</th></tr>
+{{range .Seeds}}<tr><td>{{.Model}}</td><td>{{if .Test}}test{{else}}valid{{end}}</td><td>{{.Seeds}}</td><td>{{num .AUC.Mean}}</td><td>{{num .AUC.SD}}</td><td>{{num .UAUC.Mean}}</td><td>{{num .UAUC.SD}}</td>
+<td>{{num .NDCG10All.Mean}}</td><td>{{num .NDCG10All.SD}}</td></tr>
+{{end}}</table>{{end}}
+<h2>Made from</h2><table>{{range $k, $v := .Manifest}}<tr><td>{{$k}}</td><td>{{$v}}</td></tr>{{end}}</table>
 <p><small>{{range $k, $v := .Timing}}{{$k}} {{num $v}}; {{end}}</small></p>
 </body></html>
 `))

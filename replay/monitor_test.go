@@ -45,10 +45,10 @@ func monitorOf(t *testing.T, c replay.MonitorConfig, change func(*replay.Monitor
 		title[it.ID] = it.Title
 	}
 	var err error
-	if m.cf, err = newModel(replay.CF); err != nil {
+	if m.cf, err = newModel(replay.CF, 0); err != nil {
 		t.Fatal(err)
 	}
-	bias, err := newModel(replay.Bias)
+	bias, err := newModel(replay.Bias, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +88,7 @@ func TestMonitorJudgesTheLiveRowsOnWhatWasKnownBeforeThem(t *testing.T) {
 
 	scores, labels := map[string][]float64{}, []bool{}
 	for kind := range map[string]bool{replay.Bias: true, replay.CF: true} {
-		model, err := newModel(kind)
+		model, err := newModel(kind, 0)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -43,7 +43,7 @@ func TestBiasesOnMovieLens(t *testing.T) {
 	}
 	slices.SortStableFunc(events, func(a, b corastream.Event) int { return a.Time.Compare(b.Time) })
 	data := replay.Data{Items: items, Train: events[:80000], Valid: events[80000:]}
-	d := replay.Deps{NewModel: func(string) (replay.Model, error) { return cfstream.New(cfstream.DefaultFor(cfstream.Bias)) }}
+	d := replay.Deps{NewModel: func(string, uint64) (replay.Model, error) { return cfstream.New(cfstream.DefaultFor(cfstream.Bias)) }}
 	c := quick(replay.Prequential, replay.Bias)
 	c.Epochs = 3
 	r := run(t, c, data, d)

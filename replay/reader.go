@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"slices"
 
 	"github.com/corastream/corastream"
 	"gonum.org/v1/gonum/mat"
@@ -26,48 +25,63 @@ var readerPenalties = []float64{10, 100, 1000, 10000, 100000}
 
 const readerMinRows = 30
 
-func (c Config) readerScores(ctx context.Context, data Data, d Deps, seen []sight) ([]float64, error) {
-	train := slices.Clone(data.Train)
-	slices.SortStableFunc(train, func(a, b corastream.Event) int { return a.Time.Compare(b.Time) })
-	cut := int(float64(len(train)) * (1 - c.ReaderShare))
-	if len(train)-cut < readerMinRows || cut == 0 {
-		return nil, corastream.Usagef("models", "use a longer train file, or leave reader out",
-			"reader needs %d rows in the last %g of train, and there are %d", readerMinRows, c.ReaderShare, len(train)-cut)
-	}
-	model, err := d.NewModel(CF)
+// reader fits it on the last part of train, then scores the rows.
+func (e *evaluation) reader(ctx context.Context, seen []sight) (outcome, error) {
+	before, y, err := e.lastOfTrain(ctx, Reader)
 	if err != nil {
-		return nil, err
+		return outcome{}, err
 	}
-	state := newState(data.Items)
-	if err := fit(ctx, state, model, train[:cut], c.Epochs); err != nil {
-		return nil, err
-	}
-	before, err := walk(ctx, state, model, train[cut:], true, 0, 0)
-	if err != nil {
-		return nil, err
-	}
-	x, z, y := make([][]float64, len(before)), make([]float64, len(before)), make([]bool, len(before))
+	x, z := make([][]float64, len(before)), make([]float64, len(before))
 	for i := range before {
-		x[i], z[i] = readerInputs(before[i].pair), float64(before[i].pair.Logit())
-		y[i] = train[cut+i].Positive()
+		x[i], z[i] = readerInputs(before[i].pair), before[i].score
 	}
-	d.progress("fit reader", 0, len(x))
+	e.deps.progress("fit reader", 0, len(x))
 	scale := groupScale(x)
 	for i := range x {
 		divide(x[i], scale)
 	}
 	l, err := fitReader(x, z, y)
 	if err != nil {
-		return nil, err
+		return outcome{}, err
 	}
-	d.progress("fit reader", len(x), len(x))
-	out := make([]float64, len(seen))
+	e.deps.progress("fit reader", len(x), len(x))
+	o := outcome{logit: true, score: make([]float64, len(seen)), alone: make([]float64, len(seen))}
 	for i := range seen {
 		in := readerInputs(seen[i].pair)
 		divide(in, scale)
-		out[i] = l.logit(in, float64(seen[i].pair.Logit()))
+		o.score[i] = l.logit(in, seen[i].score)
+		// b_u is in three places: in z, in mu+b_u+b_i and alone.
+		n, b := len(in), float64(seen[i].pair.User.Bias)
+		o.alone[i] = b * (1 + l.weight[n-3]/scale[n-3] + l.weight[n-2]/scale[n-2])
 	}
-	return out, nil
+	return o, nil
+}
+
+// lastOfTrain are the rows that models on top of CF are fitted on: what a CF model that has learnt the first part of train
+// sees on its way through the last one, learning each row after it was seen.
+func (e *evaluation) lastOfTrain(ctx context.Context, model string) ([]sight, []bool, error) {
+	train := e.data.Train
+	cut := int(float64(len(train)) * (1 - e.ReaderShare))
+	if len(train)-cut < readerMinRows || cut == 0 {
+		return nil, nil, corastream.Usagef("models", "use a longer train file, or leave "+model+" out",
+			"%s needs %d rows in the last %g of train, and there are %d", model, readerMinRows, e.ReaderShare, len(train)-cut)
+	}
+	k, err := e.contender(ctx, CF, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := k.fit(ctx, train[:cut]); err != nil {
+		return nil, nil, err
+	}
+	before, err := walk(ctx, k, train[cut:], true, 0, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	y := make([]bool, len(before))
+	for i := range y {
+		y[i] = train[cut+i].Positive()
+	}
+	return before, y, nil
 }
 
 // readerInputs are [e_u, e_i, e_u*e_i, the three biases].

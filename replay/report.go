@@ -53,118 +53,225 @@ type Report struct {
 	// valid rows when there are both: the first less the second, on the same bootstrap draws.
 	Paired      map[string]Difference `json:"paired"`
 	PairedValid map[string]Difference `json:"paired_valid,omitempty"`
-	Manifest    map[string]string     `json:"manifest"`
-	Timing      map[string]Number     `json:"timing"`
+	// Freshness is the ablation over label delays, Seeds the spread over starts; both only when asked for.
+	Freshness []Fresh  `json:"freshness,omitempty"`
+	Seeds     []Spread `json:"seeds,omitempty"`
+	// Configurations is how many (model, mode, delay, seed) were scored on these rows: what a reader must know to judge the best.
+	Configurations int               `json:"configurations"`
+	Manifest       map[string]string `json:"manifest"`
+	Timing         map[string]Number `json:"timing"`
 }
 
 // Figures are one model's on one split.
 type Figures struct {
-	Rows      int              `json:"rows"`
-	Users     int              `json:"users"`
-	AUC       Number           `json:"auc"`
-	AUCCI     Range            `json:"auc_ci"`
-	UAUC      Number           `json:"uauc"`
-	UAUCCI    Range            `json:"uauc_ci"`
-	UAUCUsers int              `json:"uauc_users"` // users with both labels
-	LogLoss   Number           `json:"logloss"`
-	NDCG10    Number           `json:"ndcg10"`
-	Slices    map[string]Slice `json:"slices"`
+	Rows      int    `json:"rows"`
+	Users     int    `json:"users"`
+	AUC       Number `json:"auc"`
+	AUCCI     Range  `json:"auc_ci"`
+	UAUC      Number `json:"uauc"`
+	UAUCCI    Range  `json:"uauc_ci"`
+	UAUCUsers int    `json:"uauc_users"` // users with both labels
+	// UAUCNoUserBias is UAUC of the score less its part that is the user's alone (b_u). That part can not order a user's items,
+	// but where labels stream in it moves between that user's rows and so moves UAUC; null for models without one.
+	UAUCNoUserBias   Number `json:"uauc_no_user_bias"`
+	UAUCNoUserBiasCI Range  `json:"uauc_no_user_bias_ci"`
+	LogLoss          Number `json:"logloss"` // null for scores that are no logits
+	NDCG10           Number `json:"ndcg10"`  // of the user's evaluated rows among themselves
+	// NDCG10All and HR10All rank each positive row's item among all items that the user had not met by then, over Ranked rows:
+	// 1/log2(place+1) and 1 within the first ten, else 0. For llm and cora, among CF's best rank_llm of them.
+	NDCG10All   Number           `json:"ndcg10_all"`
+	NDCG10AllCI Range            `json:"ndcg10_all_ci"`
+	HR10All     Number           `json:"hr10_all"`
+	Ranked      int              `json:"ranked"`
+	Slices      map[string]Slice `json:"slices"`
 }
 
-// Slice is a part of a split.
+// Slice is a part of a split. Intervals are made for those of intervalSlices.
 type Slice struct {
-	Rows    int    `json:"rows"`
-	Users   int    `json:"users"`
-	AUC     Number `json:"auc"`
-	UAUC    Number `json:"uauc"`
-	LogLoss Number `json:"logloss"`
+	Rows      int    `json:"rows"`
+	Users     int    `json:"users"`
+	AUC       Number `json:"auc"`
+	AUCCI     *Range `json:"auc_ci,omitempty"`
+	UAUC      Number `json:"uauc"`
+	UAUCCI    *Range `json:"uauc_ci,omitempty"`
+	LogLoss   Number `json:"logloss"`
+	NDCG10All Number `json:"ndcg10_all"`
 }
 
 // Difference is the first model less the second.
 type Difference struct {
+	AUC              Number `json:"auc"`
+	AUCCI            Range  `json:"auc_ci"`
+	UAUC             Number `json:"uauc"`
+	UAUCCI           Range  `json:"uauc_ci"`
+	UAUCNoUserBias   Number `json:"uauc_no_user_bias"`
+	UAUCNoUserBiasCI Range  `json:"uauc_no_user_bias_ci"`
+	NDCG10All        Number `json:"ndcg10_all"`
+	NDCG10AllCI      Range  `json:"ndcg10_all_ci"`
+	// Slices are the differences within parts of the split.
+	Slices map[string]SliceDifference `json:"slices,omitempty"`
+}
+
+// SliceDifference is a Difference within a slice.
+type SliceDifference struct {
 	AUC    Number `json:"auc"`
 	AUCCI  Range  `json:"auc_ci"`
 	UAUC   Number `json:"uauc"`
 	UAUCCI Range  `json:"uauc_ci"`
 }
 
-// comparisons worth an interval, where both models were run.
-var comparisons = [][2]string{
-	{CF, Bias}, {Reader, CF}, {Reader, Bias}, {LLM, CF},
-	{Cora, CF}, {Cora, Bias}, {Cora, Reader}, {Cora, LLM}, {Cora, CoraShuffled}, {Cora, CoraBlank},
+// worthComparing says which pairs get a difference: every model against the yardsticks, cora against every model, and the CF
+// model on one content against the same on another.
+func worthComparing(a, b string, order func(string) int) bool {
+	switch {
+	case a == b || strings.HasPrefix(a, Cora) && a != Cora:
+		return false
+	case a == Cora:
+		return true
+	case b == Cora || b == LLM:
+		return a == Stack && b == LLM
+	case contentOf(a) != "" && contentOf(b) != "":
+		return order(a) < order(b)
+	case a == Bias || a == CF && contentOf(b) == "":
+		return a == CF && b == Bias
+	}
+	return b == Bias || b == CF
 }
 
 // report judges all scores, split by split.
-func (c Config) report(data Data, d Deps, rows []row, scores map[string][]float64) *Report {
+func (c Config) report(data Data, d Deps, rows []row, outcomes map[string]outcome) *Report {
 	r := &Report{Mode: c.Mode, Manifest: c.manifest(data, d)}
 	var paired map[string]Difference
 	if len(data.Valid) > 0 {
 		d.progress("judge valid", 0, c.Bootstraps)
-		r.Valid, paired = c.judgeSplit(rows, scores, false)
+		r.Valid, paired = c.judgeSplit(rows, outcomes, false)
 		r.Paired = paired
 	}
 	if len(data.Test) > 0 {
 		d.progress("judge test", 0, c.Bootstraps)
 		r.PairedValid = paired
-		r.Test, r.Paired = c.judgeSplit(rows, scores, true)
+		r.Test, r.Paired = c.judgeSplit(rows, outcomes, true)
 	}
 	return r
 }
 
-func (c Config) judgeSplit(all []row, allScores map[string][]float64, test bool) (map[string]Figures, map[string]Difference) {
-	var rows []row
-	var picked []int
+// part is the rows of one split.
+type part struct {
+	rows     []row
+	at       []int // their places among all rows
+	user     []int32
+	users    int
+	positive []bool
+	slices   map[string][]int
+}
+
+func partOf(all []row, test bool) part {
+	var p part
 	for i := range all {
 		if all[i].test == test {
-			rows, picked = append(rows, all[i]), append(picked, i)
+			p.rows, p.at = append(p.rows, all[i]), append(p.at, i)
 		}
 	}
-	user, users := numbered(rows)
-	positive := make([]bool, len(rows))
-	for i := range rows {
-		positive[i] = rows[i].Positive()
+	p.user, p.users = numbered(p.rows)
+	p.positive = make([]bool, len(p.rows))
+	for i := range p.rows {
+		p.positive[i] = p.rows[i].Positive()
 	}
-	parts := slicesOf(rows)
+	p.slices = slicesOf(p.rows)
+	return p
+}
+
+// of cuts an outcome down to the part's rows.
+func (p part) of(o outcome) outcome {
+	cut := func(v []float64) []float64 {
+		if v == nil {
+			return nil
+		}
+		out := make([]float64, len(p.at))
+		for i, from := range p.at {
+			out[i] = v[from]
+		}
+		return out
+	}
+	return outcome{score: cut(o.score), alone: cut(o.alone), gain: cut(o.gain), hit: cut(o.hit), logit: o.logit}
+}
+
+// figures of one model, intervals aside.
+func (p part) figures(o outcome, j judged) Figures {
+	f := Figures{
+		Rows: len(p.rows), Users: p.users, AUC: Number(AUC(o.score, p.positive)), LogLoss: nan, NDCG10: Number(NDCG(o.score, p.positive, p.user, 10)),
+		UAUCNoUserBias: nan, Slices: map[string]Slice{},
+	}
+	uauc, n := meanOf(j.auc)
+	f.UAUC, f.UAUCUsers = Number(uauc), n
+	if j.plain != nil {
+		uauc, _ = meanOf(j.plain)
+		f.UAUCNoUserBias = Number(uauc)
+	}
+	if o.logit {
+		f.LogLoss = Number(LogLoss(o.score, p.positive))
+	}
+	ndcg, ranked := meanOf(o.gain)
+	hr, _ := meanOf(o.hit)
+	f.NDCG10All, f.HR10All, f.Ranked = Number(ndcg), Number(hr), ranked
+	for name, members := range p.slices {
+		f.Slices[name] = p.slice(o, members)
+	}
+	return f
+}
+
+func (c Config) judgeSplit(all []row, outcomes map[string]outcome, test bool) (map[string]Figures, map[string]Difference) {
+	p := partOf(all, test)
 	figures := map[string]Figures{}
-	var models []string
-	var judgements []judged
-	for _, m := range Models {
-		if !slices.Contains(c.Models, m) {
-			continue
-		}
-		s := make([]float64, len(rows))
-		for i, from := range picked {
-			s[i] = allScores[m][from]
-		}
-		f := Figures{Rows: len(rows), Users: users, LogLoss: Number(LogLoss(s, positive)), Slices: map[string]Slice{}}
-		uauc, n := UAUC(s, positive, user)
-		f.AUC, f.UAUC, f.UAUCUsers = Number(AUC(s, positive)), Number(uauc), n
-		f.NDCG10 = Number(NDCG(s, positive, user, 10))
-		for name, members := range parts {
-			f.Slices[name] = sliceFigures(s, positive, user, members)
-		}
-		figures[m] = f
-		models, judgements = append(models, m), append(judgements, judge(s, positive, user))
+	judgements := make([]judged, len(c.Models))
+	for i, m := range c.Models {
+		o := p.of(outcomes[m])
+		judgements[i] = judge(o, p)
+		figures[m] = p.figures(o, judgements[i])
 	}
-	draws := bootstrap(judgements, user, c.Bootstraps, c.Seed)
-	for i, m := range models {
+	draws := bootstrap(judgements, p.user, c.Bootstraps, c.Seed)
+	for i, m := range c.Models {
 		f := figures[m]
-		f.AUCCI, f.UAUCCI = interval(draws[i].auc), interval(draws[i].uauc)
+		d := draws[i]
+		f.AUCCI, f.UAUCCI, f.UAUCNoUserBiasCI, f.NDCG10AllCI = interval(d.auc), interval(d.uauc), interval(d.plain), interval(d.ndcg)
+		for name, s := range d.slices {
+			v := f.Slices[name]
+			auc, uauc := interval(s.auc), interval(s.uauc)
+			v.AUCCI, v.UAUCCI = &auc, &uauc
+			f.Slices[name] = v
+		}
 		figures[m] = f
 	}
+	order := func(m string) int { return slices.Index(c.Models, m) }
 	paired := map[string]Difference{}
-	for _, pair := range comparisons {
-		a, b := slices.Index(models, pair[0]), slices.Index(models, pair[1])
-		if a < 0 || b < 0 {
-			continue
-		}
-		fa, fb := figures[pair[0]], figures[pair[1]]
-		paired[pair[0]+"-"+pair[1]] = Difference{
-			AUC: fa.AUC - fb.AUC, AUCCI: interval(minus(draws[a].auc, draws[b].auc)),
-			UAUC: fa.UAUC - fb.UAUC, UAUCCI: interval(minus(draws[a].uauc, draws[b].uauc)),
+	for a, first := range c.Models {
+		for b, second := range c.Models {
+			if worthComparing(first, second, order) {
+				paired[first+"-"+second] = difference(figures[first], figures[second], draws[a], draws[b])
+			}
 		}
 	}
 	return figures, paired
+}
+
+func difference(a, b Figures, da, db drawn) Difference {
+	d := Difference{
+		AUC: a.AUC - b.AUC, AUCCI: interval(minus(da.auc, db.auc)),
+		UAUC: a.UAUC - b.UAUC, UAUCCI: interval(minus(da.uauc, db.uauc)),
+		UAUCNoUserBias: a.UAUCNoUserBias - b.UAUCNoUserBias, UAUCNoUserBiasCI: interval(minus(da.plain, db.plain)),
+		NDCG10All: a.NDCG10All - b.NDCG10All, NDCG10AllCI: interval(minus(da.ndcg, db.ndcg)),
+	}
+	for name, s := range da.slices {
+		if d.Slices == nil {
+			d.Slices = map[string]SliceDifference{}
+		}
+		x, y := a.Slices[name], b.Slices[name]
+		d.Slices[name] = SliceDifference{
+			AUC: x.AUC - y.AUC, AUCCI: interval(minus(s.auc, db.slices[name].auc)),
+			UAUC: x.UAUC - y.UAUC, UAUCCI: interval(minus(s.uauc, db.slices[name].uauc)),
+		}
+	}
+	return d
 }
 
 // numbered gives each user a dense number, in order of appearance.
@@ -185,8 +292,9 @@ func numbered(rows []row) ([]int32, int) {
 // manifest says from what the report was made; the caller's entries come on top.
 func (c Config) manifest(data Data, d Deps) map[string]string {
 	m := map[string]string{
-		"models": strings.Join(c.Models, ","), "label_delay": c.LabelDelay.String(), "epochs": strconv.Itoa(c.Epochs),
+		"models": strings.Join(c.Models, ","), "content": c.Content, "dev": strconv.FormatFloat(c.Dev, 'g', -1, 64), "label_delay": c.LabelDelay.String(), "epochs": strconv.Itoa(c.Epochs),
 		"bootstraps": strconv.Itoa(c.Bootstraps), "seed": strconv.FormatUint(c.Seed, 10),
+		"rank_rows": strconv.Itoa(c.RankRows), "rank_llm": strconv.Itoa(c.RankLLM),
 		"history": strconv.Itoa(c.History), "reader_share": strconv.FormatFloat(c.ReaderShare, 'g', -1, 64),
 		"paired_rows":  map[bool]string{true: "test", false: "valid"}[len(data.Test) > 0],
 		"train_digest": eventsDigest(data.Train), "items_digest": itemsDigest(data.Items),
@@ -252,26 +360,40 @@ func (r *Report) Write(dir string) error {
 	return nil
 }
 
-// Table is the report for a terminal: a line for each split and model.
+// models in the order they were asked for.
+func (r *Report) models() []string { return strings.Split(r.Manifest["models"], ",") }
+
+// Table is the report for a terminal: a line for each split and model, then the ablations, then how much was tried.
 func (r *Report) Table() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%-6s %-14s %7s %6s  %-24s %-24s %8s %8s\n", r.Mode[:min(6, len(r.Mode))], "model", "rows", "users",
-		"AUC [95%]", "UAUC [95%]", "logloss", "NDCG@10")
+	fmt.Fprintf(&b, "%-6s %-15s %6s %5s  %-24s %-24s %8s %8s %8s %8s\n", r.Mode[:min(6, len(r.Mode))], "model", "rows", "users",
+		"AUC [95%]", "UAUC [95%]", "no b_u", "logloss", "NDCG@10", "HR@10")
 	for _, split := range []struct {
 		name    string
 		figures map[string]Figures
 	}{{"valid", r.Valid}, {"test", r.Test}} {
-		for _, m := range Models {
+		for _, m := range r.models() {
 			if f, ok := split.figures[m]; ok {
-				fmt.Fprintf(&b, "%-6s %-14s %7d %6d  %-24s %-24s %8.4f %8.4f\n", split.name, m, f.Rows, f.Users,
-					withRange(f.AUC, f.AUCCI), withRange(f.UAUC, f.UAUCCI), f.LogLoss, f.NDCG10)
+				fmt.Fprintf(&b, "%-6s %-15s %6d %5d  %-24s %-24s %8s %8s %8s %8s\n", split.name, m, f.Rows, f.Users,
+					withRange(f.AUC, f.AUCCI), withRange(f.UAUC, f.UAUCCI), f.UAUCNoUserBias, f.LogLoss, f.NDCG10All, f.HR10All)
 			}
 		}
 	}
+	r.freshTable(&b)
+	r.seedTable(&b)
+	fmt.Fprintf(&b, "NDCG@10, HR@10: over all items not met before. Configurations scored on these rows: %d\n", r.Configurations)
 	return b.String()
 }
 
-func withRange(n Number, ci Range) string { return fmt.Sprintf("%.4f [%.4f, %.4f]", n, ci[0], ci[1]) }
+// String has four decimals, a dash when the figure is not defined.
+func (n Number) String() string {
+	if math.IsNaN(float64(n)) {
+		return "-"
+	}
+	return strconv.FormatFloat(float64(n), 'f', 4, 64)
+}
+
+func withRange(n Number, ci Range) string { return fmt.Sprintf("%v [%v, %v]", n, ci[0], ci[1]) }
 
 // timing collects what may differ between equal runs.
 type timing struct {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/corastream/corastream"
@@ -19,46 +20,51 @@ func Run(ctx context.Context, c Config, data Data, d Deps) (*Report, error) {
 	if err := d.check(c.Models); err != nil {
 		return nil, err
 	}
+	data, err := c.split(data)
+	if err != nil {
+		return nil, err
+	}
 	rows, err := rowsOf(data)
 	if err != nil {
 		return nil, err
 	}
-	t := timing{}
-	scores := map[string][]float64{}
-	if slices.Contains(c.Models, Bias) {
-		seen, err := c.cfPass(ctx, data, d, Bias, rows, &t)
-		if err != nil {
-			return nil, err
-		}
-		scores[Bias] = cfScores(seen)
+	e := &evaluation{
+		Config: c, deps: d, data: data, rows: rows, universe: universeOf(data), timing: &timing{}, contents: map[string][]corastream.Item{},
+		done: map[pass]map[string]outcome{},
 	}
-	if slices.ContainsFunc(c.Models, func(m string) bool { return m != Bias }) {
-		seen, err := c.cfPass(ctx, data, d, CF, rows, &t)
-		if err != nil {
-			return nil, err
-		}
-		scores[CF] = cfScores(seen)
-		for _, m := range c.Models {
-			if m == Bias || m == CF {
-				continue
-			}
-			began := time.Now()
-			if m == Reader {
-				scores[m], err = c.readerScores(ctx, data, d, seen)
-			} else {
-				scores[m], err = c.llmScores(ctx, d, m, rows, seen)
-			}
-			if err != nil {
-				return nil, fmt.Errorf("score by %s: %w", m, err)
-			}
-			t.add(m+"_rows_per_s", float64(len(rows))/time.Since(began).Seconds())
-		}
+	e.data.Train = inOrder(data.Train)
+	outcomes, err := e.run(ctx, e.pass(c.Mode, c.LabelDelay, 0), c.Models)
+	if err != nil {
+		return nil, err
 	}
-	r := c.report(data, d, rows, scores)
-	t.add("events_per_s", t.eventsPerS())
-	t.add("seconds", time.Since(start).Seconds())
-	r.Timing = t.figures
+	r := c.report(data, d, rows, outcomes)
+	if r.Freshness, err = e.freshness(ctx); err != nil {
+		return nil, err
+	}
+	if r.Seeds, err = e.seeds(ctx); err != nil {
+		return nil, err
+	}
+	for _, models := range e.done {
+		r.Configurations += len(models)
+	}
+	e.timing.add("events_per_s", e.timing.eventsPerS())
+	e.timing.add("seconds", time.Since(start).Seconds())
+	r.Timing = e.timing.figures
 	return r, nil
+}
+
+// split holds out the last part of train when the choice is being made there.
+func (c Config) split(data Data) (Data, error) {
+	if c.Dev == 0 {
+		return data, nil
+	}
+	if len(data.Test) > 0 || len(data.Valid) > 0 {
+		return data, corastream.Usagef("dev", "give train alone", "with dev, the rows scored are train's own last ones")
+	}
+	train := inOrder(data.Train)
+	cut := int(float64(len(train)) * (1 - c.Dev))
+	data.Train, data.Valid = train[:cut], train[cut:]
+	return data, nil
 }
 
 // row is one evaluated line.
@@ -98,142 +104,182 @@ func rowsOf(data Data) ([]row, error) {
 	return rows, nil
 }
 
-// sight is what CF knew of a row before its label, and the prompt it gives.
-type sight struct {
-	pair   corastream.Pair
-	prompt corastream.Prompt
+// pass is one way through the log.
+type pass struct {
+	learn bool
+	delay time.Duration
+	seed  uint64
 }
 
-func cfScores(seen []sight) []float64 {
-	out := make([]float64, len(seen))
-	for i := range seen {
-		out[i] = float64(seen[i].pair.Logit())
+// outcome is what one model gave over all rows of a pass.
+type outcome struct {
+	score, alone []float64
+	gain, hit    []float64 // nil where the model ranks nothing
+	logit        bool      // score is a logit, so it has a log loss
+}
+
+// evaluation is one Run. Passes are kept, so that none is made twice.
+type evaluation struct {
+	Config
+	deps     Deps
+	data     Data // train in time order
+	rows     []row
+	universe *universe
+	timing   *timing
+	contents map[string][]corastream.Item
+	done     map[pass]map[string]outcome
+}
+
+func (e *evaluation) pass(mode string, delay time.Duration, seed uint64) pass {
+	return pass{learn: mode == Prequential, delay: delay, seed: seed}
+}
+
+// run makes one pass with each of the models.
+func (e *evaluation) run(ctx context.Context, p pass, models []string) (map[string]outcome, error) {
+	if e.done[p] == nil {
+		e.done[p] = map[string]outcome{}
 	}
-	return out
+	done := e.done[p]
+	var seen []sight // CF's, which all models on top of it share
+	for _, m := range models {
+		if _, ok := done[m]; ok {
+			continue
+		}
+		began := time.Now()
+		var o outcome
+		var err error
+		switch {
+		case isLearner(m), slices.Contains(counters, m):
+			var own []sight
+			if o, own, err = e.contend(ctx, p, m); m == CF {
+				seen = own
+			}
+		default:
+			if seen == nil {
+				var below outcome
+				if below, seen, err = e.contend(ctx, p, CF); err != nil {
+					break
+				}
+				if slices.Contains(models, CF) {
+					done[CF] = below
+				}
+			}
+			o, err = e.onTop(ctx, m, seen)
+			e.timing.add(m+"_rows_per_s", float64(len(e.rows))/time.Since(began).Seconds())
+		}
+		if err != nil {
+			return nil, fmt.Errorf("score by %s: %w", m, err)
+		}
+		done[m] = o
+	}
+	return done, nil
 }
 
-// cfPass learns train and then walks the rows.
-func (c Config) cfPass(ctx context.Context, data Data, d Deps, kind string, rows []row, t *timing) ([]sight, error) {
+// contend has a model learn train and walk the rows.
+func (e *evaluation) contend(ctx context.Context, p pass, name string) (outcome, []sight, error) {
 	began := time.Now()
-	model, err := d.NewModel(kind)
+	k, err := e.contender(ctx, name, p.seed)
+	if err != nil {
+		return outcome{}, nil, err
+	}
+	e.deps.progress("learn "+name, 0, len(e.data.Train))
+	if err := k.fit(ctx, e.data.Train); err != nil {
+		return outcome{}, nil, fmt.Errorf("learn train: %w", err)
+	}
+	e.deps.progress("learn "+name, len(e.data.Train), len(e.data.Train))
+	top := 0
+	if name == CF {
+		top = e.RankLLM
+	}
+	rk := newRanker(e.universe, e.data.Train, e.rows, e.RankRows, top)
+	events := make([]corastream.Event, len(e.rows))
+	for i := range e.rows {
+		events[i] = e.rows[i].Event
+	}
+	seen, err := walk(ctx, k, events, p.learn, p.delay, rk)
+	if err != nil {
+		return outcome{}, nil, fmt.Errorf("replay: %w", err)
+	}
+	e.timing.learnt += len(e.data.Train)
+	if p.learn {
+		e.timing.learnt += len(e.rows)
+	}
+	e.timing.learning += time.Since(began)
+	o := outcome{gain: rk.gain, hit: rk.hit, logit: !slices.Contains(counters, name)}
+	o.score, o.alone = make([]float64, len(seen)), make([]float64, len(seen))
+	for i := range seen {
+		o.score[i], o.alone[i] = seen[i].score, seen[i].alone
+	}
+	if e.RankRows == 0 {
+		o.gain, o.hit = nil, nil
+	}
+	return o, seen, nil
+}
+
+func (e *evaluation) contender(ctx context.Context, name string, seed uint64) (contender, error) {
+	switch name {
+	case Popularity, Recent:
+		return newPopularity(e.universe, name, e.HalfLife), nil
+	case ItemKNN:
+		return newItemKNN(e.universe, e.KNNShrink)
+	case EASE:
+		return newEASE(e.universe, e.EASEPenalty)
+	}
+	content, kind := contentOf(name), name
+	if content == "" {
+		content = e.Content
+	} else {
+		kind = CF
+	}
+	items, err := e.items(ctx, content)
+	if err != nil {
+		return nil, err
+	}
+	model, err := e.deps.NewModel(kind, seed)
 	if err != nil {
 		return nil, fmt.Errorf("make model %s: %w", kind, err)
 	}
-	state := newState(data.Items)
-	d.progress("learn "+kind, 0, len(data.Train)*c.Epochs)
-	if err := fit(ctx, state, model, data.Train, c.Epochs); err != nil {
-		return nil, fmt.Errorf("learn %s: %w", kind, err)
+	return newCF(model, items, e.universe, e.Epochs, e.History)
+}
+
+// items is the catalogue with one of the contents.
+func (e *evaluation) items(ctx context.Context, content string) ([]corastream.Item, error) {
+	if e.deps.Content == nil {
+		return e.data.Items, nil
 	}
-	d.progress("learn "+kind, len(data.Train)*c.Epochs, len(data.Train)*c.Epochs)
-	events := make([]corastream.Event, len(rows))
-	for i := range rows {
-		events[i] = rows[i].Event
+	if items, ok := e.contents[content]; ok {
+		return items, nil
 	}
-	seen, err := walk(ctx, state, model, events, c.Mode == Prequential, c.LabelDelay, c.History)
+	vectors, err := e.deps.Content(ctx, content)
 	if err != nil {
-		return nil, fmt.Errorf("replay %s: %w", kind, err)
+		return nil, fmt.Errorf("content %s: %w", content, err)
 	}
-	t.learnt += len(data.Train) * c.Epochs
-	if c.Mode == Prequential {
-		t.learnt += len(rows)
+	if len(vectors) != len(e.data.Items) {
+		return nil, fmt.Errorf("content %s: %d vectors for %d items", content, len(vectors), len(e.data.Items))
 	}
-	t.learning += time.Since(began)
-	return seen, nil
+	items := slices.Clone(e.data.Items)
+	for i := range items {
+		items[i].Content = vectors[i]
+	}
+	e.contents[content] = items
+	return items, nil
 }
 
-func newState(items []corastream.Item) *corastream.Memory {
-	m := corastream.NewMemory()
-	for _, it := range items {
-		m.Put(it)
+// onTop scores by a model that reads what CF saw.
+func (e *evaluation) onTop(ctx context.Context, m string, seen []sight) (outcome, error) {
+	switch m {
+	case Reader:
+		return e.reader(ctx, seen)
+	case Stack:
+		return e.stack(ctx, seen)
 	}
-	return m
-}
-
-// fit makes the passes over train, in time order; the first one writes the histories.
-func fit(ctx context.Context, s *corastream.Memory, l corastream.Learner, train []corastream.Event, epochs int) error {
-	train = slices.Clone(train)
-	slices.SortStableFunc(train, func(a, b corastream.Event) int { return a.Time.Compare(b.Time) })
-	for epoch := range epochs {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		for _, ev := range train {
-			var err error
-			if epoch == 0 {
-				err = s.Apply(l, ev)
-			} else {
-				err = l.Learn(s, ev)
-			}
-			if err != nil {
-				return err
-			}
+	o, err := e.llm(ctx, m, seen)
+	if strings.HasPrefix(m, Cora) {
+		// Its score is distilled from z and lives on the same scale, so CF's b_u is what a user's own level is in it.
+		o.alone = make([]float64, len(seen))
+		for i := range seen {
+			o.alone[i] = float64(seen[i].pair.User.Bias)
 		}
 	}
-	return nil
-}
-
-// walk goes through rows in time order and notes what was known before each. A label of time t is known to rows later
-// than t+delay, never to rows of that very time: rows of equal times are all seen before any of them is learnt. Without
-// learning, labels still reach the histories (prompts hold them), and nothing else.
-func walk(ctx context.Context, s *corastream.Memory, m Model, rows []corastream.Event, learn bool, delay time.Duration,
-	history int,
-) ([]sight, error) {
-	seen := make([]sight, len(rows))
-	known := 0 // rows[:known] have given their labels
-	for i, ev := range rows {
-		if i%1024 == 0 && ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
-		for ; rows[known].Time.Add(delay).Before(ev.Time); known++ {
-			if err := tell(s, m, rows[known], learn); err != nil {
-				return nil, err
-			}
-		}
-		pair, err := corastream.PairOf(s, m, ev.User, ev.Item)
-		if err != nil {
-			return nil, err
-		}
-		if seen[i].prompt, err = promptOf(s, ev.User, ev.Item, history); err != nil {
-			return nil, err
-		}
-		seen[i].pair = pair
-	}
-	return seen, nil
-}
-
-func tell(s *corastream.Memory, m Model, ev corastream.Event, learn bool) error {
-	if learn {
-		return s.Apply(m, ev)
-	}
-	u, err := s.User(ev.User)
-	if err != nil {
-		return err
-	}
-	u.Remember(ev, s.HistoryLimit)
-	return nil
-}
-
-func promptOf(s corastream.State, user, item string, history int) (corastream.Prompt, error) {
-	it, err := s.Item(item)
-	if err != nil {
-		return corastream.Prompt{}, err
-	}
-	p := corastream.Prompt{ItemID: item, Title: it.Title, Fields: it.Fields}
-	if history == 0 {
-		return p, nil
-	}
-	u, err := s.User(user)
-	if err != nil {
-		return p, err
-	}
-	for _, id := range u.Liked(history) {
-		liked, err := s.Item(id)
-		if err != nil {
-			return p, err
-		}
-		if liked.Title != "" {
-			p.History = append(p.History, liked.Title)
-		}
-	}
-	return p, nil
+	return o, err
 }

@@ -3,46 +3,95 @@ package replay
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 
 	"github.com/corastream/corastream"
 )
 
-// llmScores runs the frozen LLM over all rows, in batches: logit(Yes) - logit(No).
-func (c Config) llmScores(ctx context.Context, d Deps, model string, rows []row, seen []sight) ([]float64, error) {
-	prompts := make([]corastream.Prompt, len(seen))
+// llm runs the frozen LLM over all rows: logit(Yes) - logit(No).
+func (e *evaluation) llm(ctx context.Context, model string, seen []sight) (outcome, error) {
+	pairs, prompts := make([]corastream.Pair, len(seen)), make([]corastream.Prompt, len(seen))
 	for i := range seen {
-		prompts[i] = seen[i].prompt
+		pairs[i], prompts[i] = seen[i].pair, seen[i].prompt
 	}
-	generator := d.Generator
+	generator := e.deps.Generator
 	switch model {
 	case LLM:
 		generator = nil
 	case CoraShuffled:
-		shuffle(prompts, rows, c.Seed)
+		shuffle(prompts, e.rows, e.Seed)
 	case CoraBlank:
-		blank, constant, err := d.Blank(ctx)
+		blank, constant, err := e.deps.Blank(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("refit with one prompt: %w", err)
+			return outcome{}, fmt.Errorf("refit with one prompt: %w", err)
 		}
 		generator = blank
 		for i := range prompts {
 			prompts[i] = constant
 		}
 	}
-	out := make([]float64, 0, len(seen))
-	for from := 0; from < len(seen); from += c.BatchRows {
-		to := min(from+c.BatchRows, len(seen))
-		pairs := make([]corastream.Pair, 0, to-from)
-		for _, s := range seen[from:to] {
-			pairs = append(pairs, s.pair)
+	o := outcome{logit: true}
+	var err error
+	if o.score, err = e.scoreAll(ctx, "score "+model, generator, pairs, prompts); err != nil {
+		return o, err
+	}
+	if e.RankLLM > 0 && (model == LLM || model == Cora) {
+		err = e.rankChoices(ctx, model, generator, seen, &o)
+	}
+	return o, err
+}
+
+// rankChoices places each ranked row's item among CF's best candidates; outside them it is missed.
+func (e *evaluation) rankChoices(ctx context.Context, model string, generator corastream.Generator, seen []sight, o *outcome) error {
+	var pairs []corastream.Pair
+	var prompts []corastream.Prompt
+	for i := range seen {
+		for _, k := range seen[i].choice {
+			pairs, prompts = append(pairs, k.pair), append(prompts, k.prompt)
 		}
-		logits, err := scoreBatch(ctx, generator, d.Scorer, pairs, prompts[from:to])
+	}
+	scores, err := e.scoreAll(ctx, "rank by "+model, generator, pairs, prompts)
+	if err != nil {
+		return err
+	}
+	o.gain, o.hit = make([]float64, len(seen)), make([]float64, len(seen))
+	for i := range seen {
+		n := len(seen[i].choice)
+		if n == 0 {
+			o.gain[i], o.hit[i] = math.NaN(), math.NaN()
+			continue
+		}
+		own := scores[:n]
+		scores = scores[n:]
+		for t, k := range seen[i].choice {
+			if !k.target {
+				continue
+			}
+			above, level := 0, -1
+			for _, s := range own {
+				if s > own[t] {
+					above++
+				} else if s == own[t] {
+					level++
+				}
+			}
+			o.gain[i], o.hit[i] = placed(above, level)
+		}
+	}
+	return nil
+}
+
+func (e *evaluation) scoreAll(ctx context.Context, step string, g corastream.Generator, pairs []corastream.Pair, prompts []corastream.Prompt) ([]float64, error) {
+	out := make([]float64, 0, len(prompts))
+	for from := 0; from < len(prompts); from += e.BatchRows {
+		to := min(from+e.BatchRows, len(prompts))
+		logits, err := scoreBatch(ctx, g, e.deps.Scorer, pairs[from:to], prompts[from:to])
 		if err != nil {
 			return nil, fmt.Errorf("rows %d to %d: %w", from+1, to, err)
 		}
 		out = append(out, logits...)
-		d.progress("score "+model, to, len(seen))
+		e.deps.progress(step, to, len(prompts))
 	}
 	return out, nil
 }

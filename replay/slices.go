@@ -45,15 +45,33 @@ func historyBucket(n int) string {
 	return "history_50_up"
 }
 
-func sliceFigures(scores []float64, positive []bool, user []int32, members []int) Slice {
-	s, p, u := make([]float64, len(members)), make([]bool, len(members)), make([]int32, len(members))
+// intervalSlices get intervals, and differences with intervals: those a claim is made about.
+var intervalSlices = []string{"cold", "item_cold", "user_unseen"}
+
+func (p part) slice(o outcome, members []int) Slice {
+	pick := func(v []float64) []float64 {
+		out := make([]float64, 0, len(members))
+		for _, at := range members {
+			if v != nil {
+				out = append(out, v[at])
+			}
+		}
+		return out
+	}
+	s, gains := pick(o.score), pick(o.gain)
+	positive, user := make([]bool, len(members)), make([]int32, len(members))
 	users := map[int32]bool{}
 	for i, at := range members {
-		s[i], p[i], u[i] = scores[at], positive[at], user[at]
-		users[u[i]] = true
+		positive[i], user[i] = p.positive[at], p.user[at]
+		users[user[i]] = true
 	}
-	uauc, _ := UAUC(s, p, u)
-	return Slice{
-		Rows: len(members), Users: len(users), AUC: Number(AUC(s, p)), UAUC: Number(uauc), LogLoss: Number(LogLoss(s, p)),
+	uauc, _ := UAUC(s, positive, user)
+	ndcg, _ := meanOf(gains)
+	out := Slice{
+		Rows: len(members), Users: len(users), AUC: Number(AUC(s, positive)), UAUC: Number(uauc), LogLoss: nan, NDCG10All: Number(ndcg),
 	}
+	if o.logit {
+		out.LogLoss = Number(LogLoss(s, positive))
+	}
+	return out
 }

@@ -63,15 +63,14 @@ func replayCommand() *cobra.Command {
 	var f common
 	var files logFiles
 	var out, mode, models string
-	var delay time.Duration
-	var seed uint64
-	var bootstraps, epochs int
+	var opt replayOptions
 	c := &cobra.Command{
 		Use:   "replay",
 		Short: "Evaluate offline: score each row of a log before it is learnt; writes report.json and report.html",
 		Long: `Replay runs the stages over CSV files (user_id,item_id,label,timestamp; items: item_id,title; more columns are
 allowed). --mode static learns from train alone. --mode prequential scores each valid and test row with what was known
-before it, then learns it once its label delay is over. Two equal runs write equal bytes, but for "timing".`,
+before it, then learns it once its label delay is over. Two equal runs write equal bytes, but for "timing".
+` + replayModels,
 		Example: `  corastream replay --train train.csv --valid valid.csv --items items.csv --out report
   corastream replay --mode prequential --label-delay 1h --models bias,cf,cora,cora-shuffled \
       --checkpoint configs/demo.safetensors --train train.csv --test test.csv --items items.csv --out report`,
@@ -84,9 +83,6 @@ before it, then learns it once its label delay is over. Two equal runs write equ
 			if err := required(map[string]string{"train": files.train, "items": files.items, "out": out}); err != nil {
 				return err
 			}
-			if files.valid == "" && files.test == "" {
-				return corastream.Usagef("", "give --valid FILE, --test FILE or both", "no rows to score")
-			}
 			rc := cfg.Replay
 			if mode != "" {
 				rc.Mode = mode
@@ -96,21 +92,14 @@ before it, then learns it once its label delay is over. Two equal runs write equ
 			} else if cfg.Checkpoint != "" {
 				rc.Models = []string{replay.Bias, replay.CF, replay.Cora}
 			}
-			flags := cmd.Flags()
-			if flags.Changed("label-delay") {
-				rc.LabelDelay = delay
-			}
-			if flags.Changed("seed") {
-				rc.Seed = seed
-			}
-			if flags.Changed("bootstraps") {
-				rc.Bootstraps = bootstraps
-			}
-			if flags.Changed("epochs") {
-				rc.Epochs = epochs
+			if err := opt.apply(cmd, &rc); err != nil {
+				return err
 			}
 			if err := rc.Validate(); err != nil {
 				return err
+			}
+			if files.valid == "" && files.test == "" && rc.Dev == 0 {
+				return corastream.Usagef("", "give --valid FILE, --test FILE or both, or --dev 0.15", "no rows to score")
 			}
 			data, err := files.read(cfg)
 			if err != nil {
@@ -122,7 +111,7 @@ before it, then learns it once its label delay is over. Two equal runs write equ
 			}
 			var ck *generator.Checkpoint
 			deps := replay.Deps{
-				NewModel: func(kind string) (replay.Model, error) { return newCF(cfg, kind) },
+				NewModel: func(kind string, seed uint64) (replay.Model, error) { return newSeededCF(cfg, kind, seed) },
 				Manifest: map[string]string{"build": version, "cf": fmt.Sprintf("%+v", cfg.CF)},
 			}
 			if model != nil {
@@ -149,6 +138,7 @@ before it, then learns it once its label delay is over. Two equal runs write equ
 					}
 				}
 			}
+			deps.Content = contentMaker(cfg.CF.Content, rc.Seed, data.Items)
 			for name, path := range map[string]string{"train": files.train, "valid": files.valid, "test": files.test, "items": files.items} {
 				if path != "" {
 					if deps.Manifest[name], err = fileDigest(path); err != nil {
@@ -188,21 +178,9 @@ before it, then learns it once its label delay is over. Two equal runs write equ
 	fl.StringVar(&files.items, "items", "", "the catalogue (CSV: item_id,title)")
 	fl.StringVar(&out, "out", "", "folder for report.json and report.html")
 	fl.StringVar(&mode, "mode", "", "static or prequential")
-	fl.StringVar(&models, "models", "", "comma-separated: "+strings.Join(replay.Models, ","))
-	fl.DurationVar(&delay, "label-delay", 0, "how long after its row a label is learnt")
-	fl.Uint64Var(&seed, "seed", 1, "seed of bootstrap and shuffling")
-	fl.IntVar(&bootstraps, "bootstraps", 1000, "user-clustered bootstrap draws; 0: no intervals")
-	fl.IntVar(&epochs, "epochs", 6, "passes over train")
+	fl.StringVar(&models, "models", "", "comma-separated: "+strings.Join(replay.Models, ",")+",cf@CONTENT")
+	opt.add(c)
 	return c
-}
-
-// newCF makes the CF model in use, or the bias baseline with the same rates.
-func newCF(c Config, kind string) (cfstream.Model, error) {
-	spec := c.CF
-	if kind == replay.Bias {
-		spec.Kind = cfstream.Bias
-	}
-	return cfstream.New(spec)
 }
 
 func trainCommand() *cobra.Command {

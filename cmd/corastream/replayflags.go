@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cfstream"
+	"github.com/corastream/corastream/replay"
+)
+
+// replayModels is the part of replay's help that says what can be evaluated.
+const replayModels = `
+Models (--models): bias is mu + b_u + b_i, the yardstick; cf the CF model of the configuration, and cf@CONTENT the same on another
+content; mf, lightgcn and sasrec the other CF kinds; popularity, recent (half_life), itemknn and ease count likes and rank, so they
+have no log loss; reader is a logistic regression on the generator's inputs, without an LLM; llm is cora's prompt with no weights;
+stack a logistic regression on cf and llm; cora the frozen LLM with each pair's weights, cora-shuffled with another row's prompt.
+
+Contents (--content, cf@CONTENT): what a hybrid knows of an item before any click: llm is the LLM's reading of its title, year its
+release year, tfidf its title's letters, year+tfidf and year+llm both, permuted the LLM's dealt out anew between items, none nothing.
+
+Besides AUC and UAUC, each positive row's item is placed among all items its user had not met by then (NDCG@10, HR@10): by a full
+scan for CF models and counters, for llm and cora among CF's best --rank-llm candidates, which costs one LLM run each.
+
+--freshness 0s,1m,1h,1d replays every model with each of these label delays and once with nothing learnt after train, and reports
+fresh less frozen with intervals. --seeds 5 replays the CF models from five starts. --dev 0.15 holds valid back: choices are
+made on the last 15 % of train, by time. How many configurations were scored on the rows is printed and reported.`
+
+// replayOptions are replay's flags over the configuration's section.
+type replayOptions struct {
+	delay                                        time.Duration
+	freshness, content                           string
+	seed                                         uint64
+	bootstraps, epochs, seeds, rankRows, rankLLM int
+	dev                                          float64
+}
+
+func (o *replayOptions) add(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	d := replay.Default()
+	fl.DurationVar(&o.delay, "label-delay", 0, "how long after its row a label is learnt")
+	fl.StringVar(&o.freshness, "freshness", "", "label delays to compare with learning nothing: 0s,1m,1h,1d")
+	fl.StringVar(&o.content, "content", d.Content, "what a hybrid knows of an item before any click")
+	fl.Uint64Var(&o.seed, "seed", d.Seed, "seed of bootstrap and shuffling")
+	fl.IntVar(&o.seeds, "seeds", d.Seeds, "starts of each CF model to replay, for the spread")
+	fl.IntVar(&o.bootstraps, "bootstraps", d.Bootstraps, "user-clustered bootstrap draws; 0: no intervals")
+	fl.IntVar(&o.epochs, "epochs", d.Epochs, "passes over train")
+	fl.IntVar(&o.rankRows, "rank-rows", d.RankRows, "positive rows of each split to rank among all items; 0: none")
+	fl.IntVar(&o.rankLLM, "rank-llm", d.RankLLM, "CF candidates that llm and cora rank for each of them; 0: none")
+	fl.Float64Var(&o.dev, "dev", 0, "score this last share of train instead of valid and test")
+}
+
+// apply puts the flags that were given over the configuration.
+func (o *replayOptions) apply(cmd *cobra.Command, c *replay.Config) error {
+	for name, set := range map[string]func(){
+		"label-delay": func() { c.LabelDelay = o.delay }, "content": func() { c.Content = o.content }, "seed": func() { c.Seed = o.seed },
+		"seeds": func() { c.Seeds = o.seeds }, "bootstraps": func() { c.Bootstraps = o.bootstraps }, "epochs": func() { c.Epochs = o.epochs },
+		"rank-rows": func() { c.RankRows = o.rankRows }, "rank-llm": func() { c.RankLLM = o.rankLLM }, "dev": func() { c.Dev = o.dev },
+	} {
+		if cmd.Flags().Changed(name) {
+			set()
+		}
+	}
+	if o.freshness == "" {
+		return nil
+	}
+	var err error
+	if c.Freshness, err = replay.ParseDelays(o.freshness); err != nil {
+		return corastream.Usagef("--freshness", "give delays like 0s,1m,1h,1d", "%v", err)
+	}
+	return nil
+}
+
+// contentMaker offers replay the contents it may ask for; the items hold the LLM's.
+func contentMaker(width int, seed uint64, items []corastream.Item) func(context.Context, string) ([][]float32, error) {
+	return func(_ context.Context, name string) ([][]float32, error) {
+		return replay.MakeContent(name, items, width, seed, func() ([][]float32, error) {
+			out := make([][]float32, len(items))
+			some := false
+			for i := range items {
+				out[i] = items[i].Content
+				some = some || out[i] != nil
+			}
+			if !some && name != replay.ContentLLM {
+				return nil, corastream.Usagef("content", "give --llm FILE, or choose year, tfidf, year+tfidf or none", "%s needs the LLM", name)
+			}
+			return out, nil
+		})
+	}
+}
+
+// newCF makes the CF model in use, or another kind with the same rates.
+func newCF(c Config, kind string) (cfstream.Model, error) { return newSeededCF(c, kind, 0) }
+
+// newSeededCF moves the configured seed on by some.
+func newSeededCF(c Config, kind string, seed uint64) (cfstream.Model, error) {
+	spec := c.CF
+	if kind != replay.CF {
+		spec.Kind = kind
+		if spec.Factors == 0 {
+			spec.Factors = cfstream.DefaultFor(kind).Factors
+		}
+	}
+	spec.Seed += seed
+	return cfstream.New(spec)
+}
