@@ -266,3 +266,25 @@ func FuzzCacheFile(f *testing.F) {
 		}
 	})
 }
+
+// A score from the cache allocates for the call, not for the candidate: 16 times as many only make some slices grow.
+func TestCachedScoreAllocatesNothingPerCandidate(t *testing.T) {
+	if underRace {
+		t.Skip("the race detector allocates")
+	}
+	m := tinyLlama.open(t, func(o *Options) { o.Threads = 1 })
+	p := project(m, 3, corastream.AdaptLast, 3, allTargets, 5)
+	allocs := func(n int) float64 {
+		ps, ws := pairs(m, n, 1, 3, false, 5)
+		return testing.AllocsPerRun(20, func() {
+			if _, err := m.Score(context.Background(), ps, ws, p); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+	if few, many := allocs(16), allocs(256); many > few+40 {
+		t.Errorf("%v allocations for 16 candidates, %v for 256", few, many)
+	} else {
+		t.Logf("%v allocations for 16 candidates, %v for 256", few, many)
+	}
+}
