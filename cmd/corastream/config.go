@@ -138,8 +138,8 @@ func loadConfig(path string) (Config, error) {
 	if err != nil {
 		return c, corastream.Usagef(path, "check --config", "%v", err)
 	}
-	if err := decodeYAML(b, &c); err != nil {
-		return c, corastream.Usagef(path, "`corastream config print` shows every key", "%v", err)
+	if at, err := decodeYAML(b, &c); err != nil {
+		return c, corastream.Usagef(path+at, "`corastream config print` shows every key", "%v", err)
 	}
 	if err := c.Validate(); err != nil {
 		return c, corastream.Usagef(path, "", "%v", err)
@@ -147,12 +147,25 @@ func loadConfig(path string) (Config, error) {
 	return c, nil
 }
 
-func decodeYAML(b []byte, into any) error {
-	err := yaml.UnmarshalWithOptions(b, into, yaml.Strict())
+// decodeYAML reads b strictly. at is the place of a mistake, ":line:column"; the line itself is not shown, since it may
+// hold a secret.
+func decodeYAML(b []byte, into any) (at string, err error) {
+	err = yaml.UnmarshalWithOptions(b, into, yaml.Strict())
 	if err == nil || errors.Is(err, io.EOF) {
-		return nil
+		return "", nil
 	}
-	return errors.New(strings.TrimSpace(yaml.FormatError(err, false, true)))
+	var place yaml.Error
+	if !errors.As(err, &place) {
+		return "", err
+	}
+	what := place.GetMessage()
+	if t := place.GetToken(); t != nil && t.Position != nil {
+		at = fmt.Sprintf(":%d:%d", t.Position.Line, t.Position.Column)
+		if colon := t.Prev; colon != nil && colon.Value == ":" && colon.Prev != nil { // t is a value: name its key
+			what = colon.Prev.Value + ": " + what
+		}
+	}
+	return at, errors.New(what)
 }
 
 // common are the flags that most commands share.

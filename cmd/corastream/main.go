@@ -83,6 +83,9 @@ func usageArgs(c *cobra.Command) {
 			check = cobra.NoArgs
 		}
 	}
+	if c.HasSubCommands() && !c.Runnable() { // cobra would print help for an unknown command, and exit 0
+		c.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	}
 	c.Args = func(cmd *cobra.Command, args []string) error {
 		if err := check(cmd, args); err != nil {
 			return corastream.Usagef("", "see "+cmd.CommandPath()+" --help", "%v", err)

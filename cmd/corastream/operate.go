@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -92,6 +93,9 @@ func snapshotCommand() *cobra.Command {
 			}
 			if restore {
 				info, err := store.Restore(cmd.Context(), args[0], filepath.Join(cfg.Data, "store"), cfg.Store, store.WithLogger(log))
+				if errors.Is(err, corastream.ErrCorrupt) || errors.Is(err, fs.ErrNotExist) {
+					return corastream.Usagef(args[0], "give a whole file that `corastream store snapshot` wrote", "%v", err)
+				}
 				if err != nil {
 					return err
 				}

@@ -319,28 +319,14 @@ func requestsCommand() *cobra.Command {
 			if q.ID == "" {
 				q.ID = fmt.Sprintf("cli-%d", time.Now().UnixNano())
 			}
-			r, err := ingest.NewConsumer(ctx, cfg.Kafka, cfg.Kafka.Topics.Recommendations, ingest.AtTime(time.Now().Add(-time.Second)), true, log)
+			rec, err := answerTo(ctx, cfg, log, q)
+			if ctx.Err() != nil && cmd.Context().Err() == nil {
+				return fmt.Errorf("no answer within %s (fix: see that `corastream up` runs on these topics, or raise --wait): %w", wait, err)
+			}
 			if err != nil {
 				return err
 			}
-			defer r.Close()
-			p, err := ingest.NewProducer(cfg.Kafka, log)
-			if err != nil {
-				return err
-			}
-			defer p.Close()
-			if err := p.Requests(ctx, []corastream.Request{q}); err != nil {
-				return err
-			}
-			for {
-				rec, err := r.Next(ctx)
-				if err != nil {
-					return fmt.Errorf("no answer within %s: %w", wait, err)
-				}
-				if got, err := ingest.DecodeRecommendation(rec); err == nil && got.RequestID == q.ID {
-					return printRecord(cmd.OutOrStdout(), rec, false)
-				}
-			}
+			return printRecord(cmd.OutOrStdout(), rec, false)
 		},
 	}
 	f.add(c, "data", "bootstrap")
@@ -352,4 +338,30 @@ func requestsCommand() *cobra.Command {
 	fl.StringSliceVar(&q.Candidates, "candidates", nil, "rank these alone")
 	fl.DurationVar(&wait, "wait", 30*time.Second, "how long to wait for the answer")
 	return c
+}
+
+// answerTo sends a request and waits for its answer.
+func answerTo(ctx context.Context, cfg Config, log zerolog.Logger, q corastream.Request) (ingest.Record, error) {
+	r, err := ingest.NewConsumer(ctx, cfg.Kafka, cfg.Kafka.Topics.Recommendations, ingest.AtTime(time.Now().Add(-time.Second)), true, log)
+	if err != nil {
+		return ingest.Record{}, err
+	}
+	defer r.Close()
+	p, err := ingest.NewProducer(cfg.Kafka, log)
+	if err != nil {
+		return ingest.Record{}, err
+	}
+	defer p.Close()
+	if err := p.Requests(ctx, []corastream.Request{q}); err != nil {
+		return ingest.Record{}, err
+	}
+	for {
+		rec, err := r.Next(ctx)
+		if err != nil {
+			return rec, err
+		}
+		if got, err := ingest.DecodeRecommendation(rec); err == nil && got.RequestID == q.ID {
+			return rec, nil
+		}
+	}
 }
