@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -95,7 +96,8 @@ func benchLearnBatch(ctx context.Context, cfg Config, w io.Writer, dir string, b
 	began, done := time.Now(), 0
 	var slowest time.Duration
 	for done+batch <= len(log) && time.Since(began) < length {
-		part := log[done : done+batch]
+		part := slices.Clone(log[done : done+batch]) // a batch holds one partition after the other, as its spans do
+		slices.SortStableFunc(part, func(a, b corastream.Event) int { return cmp.Compare(a.Pos.Partition, b.Pos.Partition) })
 		b := corastream.Batch{Events: part}
 		for p := range int32(4) {
 			from, to := int64((done+3-int(p))/4), int64((done+batch+3-int(p))/4)
