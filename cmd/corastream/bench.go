@@ -174,7 +174,7 @@ func benchLLM(ctx context.Context, cfg Config, log zerolog.Logger, w io.Writer, 
 	}
 	ids := make([]int32, 110)
 	for i := range ids {
-		ids[i] = int32(1000 + 7*i)
+		ids[i] = int32((1000 + 7*i) % info.Vocab)
 	}
 	_, took, err := repeat(length, func() error { _, err := m.Logits(ctx, ids); return err })
 	if err != nil {
