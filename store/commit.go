@@ -174,8 +174,21 @@ func (it *itemWork) changed() bool {
 	return it.base == nil || it.edited || it.again || !same(&it.rec.Embedding, &it.base.Embedding)
 }
 
-// reopen starts the next transaction. What it touches again is written again: base and rec now share their vectors.
+// reopen starts the next transaction after one that was closed: what that one wrote is what the disk will hold. What is
+// touched again is written again, as base and rec now share their vectors and can not be compared.
 func (w *work) reopen() {
+	for _, u := range w.dirtyUsers {
+		if u.changed() {
+			base := *u.rec
+			u.base, u.stale, u.again = &base, nil, true
+		}
+	}
+	for _, it := range w.dirtyItems {
+		if it.changed() {
+			base := *it.rec
+			it.base, it.again = &base, true
+		}
+	}
 	w.part++
 	w.keys, w.bytes = 0, 0
 	w.dirtyUsers, w.dirtyItems, w.requests = nil, nil, nil

@@ -86,8 +86,6 @@ func (w *work) putUser(p *part, u *userWork) error {
 		u.listed = true
 		w.out.Users = append(w.out.Users, rec.ID)
 	}
-	base := *rec
-	u.base, u.stale, u.again = &base, nil, true
 	return nil
 }
 
@@ -150,8 +148,6 @@ func (w *work) putItem(p *part, it *itemWork) error {
 		w.writtenItems = append(w.writtenItems, it)
 		w.out.Items = append(w.out.Items, rec.ID)
 	}
-	base := *rec
-	it.base, it.again = &base, true
 	return nil
 }
 
