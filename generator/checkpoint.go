@@ -134,7 +134,7 @@ func (c *Checkpoint) Round() error {
 	}
 	for slot, p := range c.Projection.P {
 		if err := roundBF16(p); err != nil {
-			return fmt.Errorf("P of layer %d, target %s: %w", slot.Layer, slot.Target, err)
+			return fmt.Errorf("projection of layer %d, target %s: %w", slot.Layer, slot.Target, err)
 		}
 	}
 	c.digest = ""

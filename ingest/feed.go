@@ -147,9 +147,3 @@ func (f *feed) run(ctx context.Context) {
 		}
 	}
 }
-
-// stop ends run and waits for it.
-func (f *feed) stop() {
-	f.cancel()
-	<-f.done
-}

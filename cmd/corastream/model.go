@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 
@@ -93,20 +92,4 @@ func readContents(ctx context.Context, m *llm.Model, basis *generator.Basis, wid
 		}
 	}
 	return nil
-}
-
-// contents lists the content vectors of a catalogue, for Checkpoint.Familiar.
-func contents(items []corastream.Item) [][]float32 {
-	var out [][]float32
-	for _, it := range items {
-		if it.Content != nil {
-			out = append(out, it.Content)
-		}
-	}
-	return out
-}
-
-// degraded turns a checkpoint that does not fit into CF-only serving; every other error stands.
-func degraded(err error) bool {
-	return errors.Is(err, corastream.ErrMismatch) || errors.Is(err, corastream.ErrDegraded)
 }
