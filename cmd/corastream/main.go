@@ -67,7 +67,7 @@ low-rank weights from the moved embeddings (CoRA), and lets a frozen language mo
 	})
 	root.AddCommand(
 		upCommand(), demoCommand(), produceCommand(), consumeCommand(), requestsCommand(),
-		replayCommand(), trainCommand(), scoreCommand(), recommendCommand(), benchCommand(),
+		replayCommand(), trainCommand(), scoreCommand(), recommendCommand(), exportCommand(), benchCommand(),
 		configCommand(), doctorCommand(), storeCommand(), eraseCommand(), versionCommand(),
 	)
 	usageArgs(root)
