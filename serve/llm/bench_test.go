@@ -36,7 +36,7 @@ func realPairs(m *Model, n, users, rank int) ([]corastream.Prompt, []corastream.
 
 var attention = []corastream.Target{corastream.TargetQ, corastream.TargetK, corastream.TargetV, corastream.TargetO}
 
-var numerics = []string{"f32", "bf16"}
+var numerics = []string{"f32", "bf16", "int8"}
 
 // One click: 20 candidates of one user from the item cache, top 4 layers.
 func BenchmarkCachedCandidates(b *testing.B) {
@@ -153,4 +153,24 @@ func benchBackward(b *testing.B, n string) {
 		step()
 	}
 	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*len(ps)), "us/row")
+}
+
+// Opening the model: packed from the file, and mapped from what an earlier start packed.
+func BenchmarkOpen(b *testing.B) {
+	for _, n := range numerics {
+		b.Run(n+"/packed", func(b *testing.B) {
+			for range b.N {
+				realModel(b, func(o *Options) { o.Numerics = n })
+			}
+		})
+		b.Run(n+"/mapped", func(b *testing.B) {
+			dir := b.TempDir()
+			for i := range b.N + 1 {
+				if i == 1 {
+					b.ResetTimer()
+				}
+				realModel(b, func(o *Options) { o.Numerics, o.CacheDir = n, dir })
+			}
+		})
+	}
 }

@@ -28,7 +28,7 @@ type CacheStats struct {
 	Evicted   int64
 	OnDisk    int   // entries in the file
 	DiskBytes int64 // size of the file
-	DiskError error // the first failure to write the file; the cache goes on without
+	DiskError error // the first failure to write to CacheDir; the model goes on without
 	// ForwardTokens went through the layers from the embedding on; CachedTokens started from the cache.
 	ForwardTokens int64
 	CachedTokens  int64
@@ -43,7 +43,7 @@ func openCache(m *Model) (*cache, error) {
 	a := m.arch
 	c := &cache{limit: m.opts.KVBytes, byKey: map[entryKey]*list.Element{}, order: list.New()}
 	c.dims = &entryDims{layers: a.layers, top: m.opts.TopLayers, hidden: a.hidden, qWidth: a.qWidth(), kvWidth: a.kvWidth(),
-		bf16: m.opts.Numerics == "bf16"}
+		bf16: m.opts.Numerics != "f32", numerics: m.opts.Numerics}
 	if m.opts.CacheDir == "" {
 		return c, nil
 	}
@@ -113,6 +113,9 @@ func (m *Model) CacheStats() CacheStats {
 		f.mu.Lock()
 		s.OnDisk, s.DiskBytes, s.DiskError = len(f.index), f.end, f.err
 		f.mu.Unlock()
+	}
+	if s.DiskError == nil {
+		s.DiskError = m.weights.keepErr
 	}
 	s.ForwardTokens, s.CachedTokens = m.forward.Load(), m.cached.Load()
 	return s

@@ -219,7 +219,7 @@ func TestUnwritableCacheFolderIsRefusedByName(t *testing.T) {
 
 // Whatever lies in a cache file, opening it does not fail, and what it gives is right or nothing.
 func FuzzCacheFile(f *testing.F) {
-	dims := &entryDims{layers: 3, top: 2, hidden: 4, qWidth: 4, kvWidth: 2}
+	dims := &entryDims{layers: 3, top: 2, hidden: 4, qWidth: 4, kvWidth: 2, numerics: "f32"}
 	digest := strings.Repeat("ab", 32)
 	key := entryKey{1, 2, 3}
 	e := dims.make(2)

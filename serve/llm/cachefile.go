@@ -12,6 +12,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/corastream/corastream"
@@ -25,7 +26,7 @@ import (
 //	header, 80 bytes
 //	   0  "CORAITEM"
 //	   8  uint32    version, 1
-//	  12  uint32    type of keys and values: 0 float32, 1 bfloat16
+//	  12  uint32    numerics: 0 f32, 1 bf16, 2 int8; keys and values are float32 with 0, else bfloat16
 //	  16  [32]byte  SHA-256 of the model file
 //	  48  uint32    layers, top layers kept, ReadLayer, hidden, width of the o-projection's input, width of the keys
 //	  72  uint32    0
@@ -60,8 +61,6 @@ type place struct {
 const (
 	cacheHeaderBytes = 80
 	cacheRecordBytes = 48
-	cacheFloat32     = 0
-	cacheBFloat16    = 1
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -72,10 +71,7 @@ func cacheHeader(digest string, readLayer int, d *entryDims) ([]byte, error) {
 		return nil, fmt.Errorf("llm: model digest %q is not a SHA-256", digest)
 	}
 	le := binary.LittleEndian
-	kind := uint32(cacheFloat32)
-	if d.bf16 {
-		kind = cacheBFloat16
-	}
+	kind := uint32(slices.Index(numericsNames, d.numerics))
 	b := le.AppendUint32(le.AppendUint32([]byte("CORAITEM"), 1), kind)
 	b = append(b, sum...)
 	for _, v := range []int{d.layers, d.top, readLayer, d.hidden, d.qWidth, d.kvWidth, 0} {

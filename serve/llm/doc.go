@@ -12,6 +12,8 @@
 //     and state are cached by content, in memory and in CacheDir, and a score is one token through the top layers.
 //   - A score does not depend on the batch it is in, nor a reading on the other items: equal input, equal bytes, on one kernel
 //     level and whatever the number of threads.
+//   - Numerics are chosen once: by default bf16 where the CPU multiplies it, else f32. Whatever is cached is kept apart by them.
+//     With CacheDir, packed weights are kept too: a next start maps them, and does not hash the model file again.
 //   - Titles are text: no title can end its line, hide characters, spell a control token or a second answer mark.
 //
 // It refuses, by name: files of other architectures or with shapes that do not fit, weights and projections made for another
@@ -25,7 +27,8 @@
 //	logits, err := m.Score(ctx, prompts, weights, projection)   // corastream.Scorer
 //	grads, err := m.Backward(ctx, prompts, weights, projection, labels)
 //
-// Files: model.go (Open, Info), arch.go and weights.go (from file to matrices), template.go and prompt.go (text to tokens),
+// Files: model.go (Open, Info), arch.go and weights.go (from file to matrices), packed.go and digest.go (what a
+// start leaves for the next), template.go and prompt.go (text to tokens),
 // trie.go and stage.go (which rows there are, what attends to what), forward.go and delta.go (a layer), score.go (the paths of
 // a score), items.go, entry.go, cache.go and cachefile.go (what is kept of an item), backward.go and backward_layer.go.
 package llm

@@ -16,7 +16,7 @@ import (
 //	state   [hidden]                the answer token's residual stream at the input of the lowest top layer
 //
 // kv [top][2][n][kvWidth] holds keys (turned) and values of the n tokens before the answer token; kv16 instead, as bfloat16,
-// when the model computes in it.
+// unless the model computes in float32.
 type entry struct {
 	data []float32
 	kv   []float32
@@ -29,6 +29,7 @@ type entry struct {
 type entryDims struct {
 	layers, top, hidden, qWidth, kvWidth int
 	bf16                                 bool
+	numerics                             string
 }
 
 func (d *entryDims) fixed() int      { return 3*d.hidden + d.top*d.qWidth }

@@ -70,7 +70,8 @@ func newModel(f *gguf.File, o Options) (*Model, error) {
 			"read_layer %d, top_layers %d, context_tokens %d do not fit a model of %d layers and %d tokens of context",
 			o.ReadLayer, o.TopLayers, o.ContextTokens, a.layers, a.context)
 	}
-	m := &Model{opts: o, arch: a, file: f, digest: f.Digest(), scale: float32(1 / math.Sqrt(float64(a.headDim)))}
+	o.Numerics = o.numerics()
+	m := &Model{opts: o, arch: a, file: f, digest: fileDigest(f, o.CacheDir), scale: float32(1 / math.Sqrt(float64(a.headDim)))}
 	tok, err := token.New(f)
 	if err != nil {
 		return nil, err
@@ -88,7 +89,7 @@ func newModel(f *gguf.File, o Options) (*Model, error) {
 	if err := m.readHead(tok); err != nil {
 		return nil, err
 	}
-	if m.weights, err = loadWeights(f, a, o.Numerics == "bf16"); err != nil {
+	if m.weights, err = loadWeights(f, a, m.digest, o.Numerics, packedPath(o.CacheDir, m.digest, o.Numerics)); err != nil {
 		return nil, err
 	}
 	half := a.headDim / 2
@@ -100,8 +101,10 @@ func newModel(f *gguf.File, o Options) (*Model, error) {
 	for range maxPasses {
 		m.passes <- nil // made when first used
 	}
-	m.cache, err = openCache(m)
-	return m, err
+	if m.cache, err = openCache(m); err != nil {
+		return nil, errors.Join(err, m.weights.close())
+	}
+	return m, nil
 }
 
 // readHead finds the rows of " Yes" and " No".
@@ -182,7 +185,7 @@ func (m *Model) Close() error {
 	for range maxPasses {
 		m.passes <- nil
 	}
-	return errors.Join(m.cache.close(), m.file.Close())
+	return errors.Join(m.cache.close(), m.weights.close(), m.file.Close())
 }
 
 // Digest is the SHA-256 of the model file in hex.
@@ -206,6 +209,8 @@ type Info struct {
 	ReadLayer  int // where Encode reads titles
 	TopLayers  int // layers that the item cache keeps
 	WeightsMiB int
+	Numerics   string // f32, bf16 or int8: what auto has become
+	Mapped     bool   // the packed weights come from CacheDir
 }
 
 // Info returns the model's shape.
@@ -217,7 +222,7 @@ func (m *Model) Info() Info {
 	return Info{
 		Arch: a.name, Layers: a.layers, Hidden: a.hidden, Heads: a.heads, KVHeads: a.kvHeads, HeadDim: a.headDim, FFN: a.ffn,
 		OInput: a.qWidth(), Vocab: a.vocab, Context: a.context, ReadLayer: m.opts.ReadLayer, TopLayers: m.opts.TopLayers,
-		WeightsMiB: bytes >> 20,
+		WeightsMiB: bytes >> 20, Numerics: m.opts.Numerics, Mapped: m.weights.unmap != nil,
 	}
 }
 

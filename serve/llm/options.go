@@ -6,14 +6,17 @@ import (
 	"runtime"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/kernels"
 )
 
 // Options says how a frozen LLM is read and how much it may hold. The zero value is not valid: start from Default.
 type Options struct {
 	// Threads is how many cores one call uses. Default: GOMAXPROCS, range 1..1024.
 	Threads int `yaml:"threads"`
-	// Numerics is the precision of weights, products and cached K/V: "f32" (the oracle) or "bf16" (half the memory, twice as
-	// fast where the CPU has AVX512_BF16). A checkpoint is best used as it was trained. Default f32.
+	// Numerics is the precision of weights, products and cached K/V: "f32" (the oracle), "bf16" (half the memory, twice as
+	// fast where the CPU has AVX512_BF16), "int8" (8-bit products, the file's own 4-bit weights where they are Q4_1; the
+	// fastest, hold its ranking to f32's before use) or "auto": bf16 where the CPU has AVX512_BF16, else f32. What is cached
+	// on disk is kept apart by it. Default auto.
 	Numerics string `yaml:"numerics"`
 	// Template makes prompts. Default: DefaultTemplate.
 	Template Template `yaml:"template"`
@@ -36,9 +39,10 @@ type Options struct {
 	// BatchTokens is how many prompt tokens go through the layers at once; it bounds working memory (about 45 kB each
 	// for a hidden size of 576). Default 1024, range 16..65536; a longer prompt still goes through, alone.
 	BatchTokens int `yaml:"batch_tokens"`
-	// CacheDir keeps what was read of each item on disk; "" keeps it in memory only. Default "".
+	// CacheDir keeps on disk what was read of each item, and the packed weights, so that a next start maps them; "" keeps
+	// neither. Default "".
 	CacheDir string `yaml:"cache_dir"`
-	// DiskBytes bounds the file in CacheDir. Default 4 GiB, at least 1 MiB.
+	// DiskBytes bounds the file of items in CacheDir. Default 4 GiB, at least 1 MiB.
 	DiskBytes int64 `yaml:"disk_bytes"`
 	// Progress is told how many of an Encode call's items are read; nil is silent.
 	Progress func(done, total int) `yaml:"-"`
@@ -47,7 +51,7 @@ type Options struct {
 // Default returns the defaults above.
 func Default() Options {
 	return Options{
-		Threads: runtime.GOMAXPROCS(0), Numerics: "f32", Template: DefaultTemplate(), TitleTokens: 48, Score: "yes-no",
+		Threads: runtime.GOMAXPROCS(0), Numerics: "auto", Template: DefaultTemplate(), TitleTokens: 48, Score: "yes-no",
 		TopLayers: 4, KVBytes: 512 << 20, ContextTokens: 1024, BatchTokens: 1024, DiskBytes: 4 << 30,
 	}
 }
@@ -56,7 +60,7 @@ func Default() Options {
 func (o Options) Validate() error {
 	return errors.Join(
 		inRange("llm.threads", int64(o.Threads), 1, 1024),
-		oneOf("llm.numerics", o.Numerics, "f32", "bf16"),
+		oneOf("llm.numerics", o.Numerics, "auto", "f32", "bf16", "int8"),
 		o.Template.Validate(),
 		inRange("llm.title_tokens", int64(o.TitleTokens), 1, 1024),
 		oneOf("llm.score", o.Score, "yes-no", "yes"),
@@ -67,6 +71,17 @@ func (o Options) Validate() error {
 		inRange("llm.batch_tokens", int64(o.BatchTokens), 16, 65536),
 		inRange("llm.disk_bytes", o.DiskBytes, 1<<20, 1<<50),
 	)
+}
+
+// numerics is the precision that "auto" stands for on this machine.
+func (o Options) numerics() string {
+	switch {
+	case o.Numerics != "auto":
+		return o.Numerics
+	case kernels.Level() == "avx512bf16":
+		return "bf16"
+	}
+	return "f32"
 }
 
 func inRange(key string, v, lo, hi int64) error {

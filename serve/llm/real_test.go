@@ -27,6 +27,7 @@ func realModel(t testing.TB, change ...func(*Options)) *Model {
 		t.Skipf("no LLM file (run `make fetch`, or set CORASTREAM_LLM): %v", err)
 	}
 	o := Default()
+	o.Numerics = "f32"
 	for _, c := range change {
 		c(&o)
 	}
@@ -221,9 +222,12 @@ func mergedLayers(t *testing.T, m *Model, frozen []layer, w corastream.Weights, 
 	wa := make([]float32, len(w.User))
 	w.Dense(wa)
 	for l := p.LowestLayer(); l < a.layers; l++ {
-		d, err := m.weights.dense(l)
-		if err != nil {
-			t.Fatal(err)
+		var d struct{ qkv, o, gateUp []float32 }
+		for i, v := range []*[]float32{&d.qkv, &d.o, &d.gateUp} {
+			var err error
+			if *v, err = m.weights.dense(a.linears(l)[i]); err != nil {
+				t.Fatal(err)
+			}
 		}
 		add := func(target corastream.Target, dst []float32, first, out int) {
 			v := p.P[corastream.Slot{Layer: l, Target: target}]

@@ -50,6 +50,7 @@ func TestTinyModelsEqualLlamaCpp(t *testing.T) {
 				t.Fatal(err)
 			}
 			o := llm.Default()
+			o.Numerics = "f32"
 			o.Threads, o.TopLayers, o.ReadLayer, o.ContextTokens = 1, 1, 1, 200
 			o.Template = llm.Template{Item: "F {title}\n#A:", History: "L {history}\nF {title}\n#A:"}
 			m, err := llm.Open(path, o)

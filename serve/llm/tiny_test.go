@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/corastream/corastream"
@@ -67,7 +68,10 @@ func must(err error) {
 }
 
 // write makes the file of a random model.
-func (s shape) write(seed uint64) *gguf.Writer {
+func (s shape) write(seed uint64) *gguf.Writer { return s.writeAs(seed, gguf.F32) }
+
+// writeAs makes the same with linears of another type.
+func (s shape) writeAs(seed uint64, typ gguf.Type) *gguf.Writer {
 	rng := rand.New(rand.NewPCG(seed, 7))
 	w := &gguf.Writer{}
 	key := func(k string, v any) { must(w.Set(s.arch+"."+k, v)) }
@@ -92,7 +96,11 @@ func (s shape) write(seed uint64) *gguf.Writer {
 		for i := range v {
 			v[i] = float32(mean + sd*rng.NormFloat64())
 		}
-		must(w.Add(name, gguf.F32, dims, v))
+		as := gguf.F32
+		if strings.HasPrefix(name, "blk.") && len(dims) == 2 {
+			as = typ
+		}
+		must(w.Add(name, as, dims, v))
 	}
 	sd := func(in int) float64 { return 1 / math.Sqrt(float64(in)) }
 	add("token_embd.weight", 0, 1, s.hidden, vocab)
@@ -124,6 +132,7 @@ func (s shape) write(seed uint64) *gguf.Writer {
 
 func tinyOptions() Options {
 	o := Default()
+	o.Numerics = "f32"
 	o.Threads, o.TopLayers, o.ReadLayer, o.ContextTokens = 2, 2, 2, 200
 	o.Template = Template{Item: "F {title}\n#A:", History: "L {history}\nF {title}\n#A:"} // short: every byte is a token
 	return o

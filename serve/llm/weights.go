@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/kernels"
 	"github.com/corastream/corastream/serve/llm/gguf"
 )
@@ -15,119 +16,229 @@ type layer struct {
 	qkv, o, gateUp, down kernels.Matrix
 }
 
+func (l *layer) linears() [linearsPerLayer]*kernels.Matrix {
+	return [...]*kernels.Matrix{&l.qkv, &l.o, &l.gateUp, &l.down}
+}
+
 // transposed is what the backward pass needs of a layer: dX = dY W.
 type transposed struct {
 	qkv, o, gateUp, down kernels.Matrix
 }
 
-// weights loads layers from the file; the transposed ones on first use, so that serving does not pay for them.
+// weights are the layers: packed from the file, or mapped from what an earlier start packed; the transposed ones are made on
+// first use, so that serving does not pay for them.
 type weights struct {
-	file   *gguf.File
-	arch   arch
-	layers []layer
-	back   []func() (transposed, error)
+	file     *gguf.File
+	arch     arch
+	digest   string // of the file
+	numerics string
+	layers   []layer
+	back     []func() (transposed, error)
+	unmap    func() error // nil when the weights are on the heap
+	keepErr  error        // why the packed weights could not be kept
 }
 
-type packer func(w []float32, out, in int) kernels.Matrix
-
-func loadWeights(f *gguf.File, a arch, bf16 bool) (*weights, error) {
-	pack, packT := kernels.PackF32, kernels.PackF32T
-	if bf16 {
-		pack, packT = kernels.PackBF16, kernels.PackBF16T
+// loadWeights takes the linears from the file at packed when it can, and leaves them there when it could not; "" does neither.
+func loadWeights(f *gguf.File, a arch, digest, numerics, packed string) (*weights, error) {
+	w := &weights{file: f, arch: a, digest: digest, numerics: numerics, layers: make([]layer, a.layers), back: make([]func() (transposed, error), a.layers)}
+	for l := range w.layers {
+		if err := w.vectors(l, &w.layers[l]); err != nil {
+			return nil, err
+		}
+		w.back[l] = sync.OnceValues(func() (transposed, error) { return w.transpose(l) })
 	}
-	w := &weights{file: f, arch: a, layers: make([]layer, a.layers), back: make([]func() (transposed, error), a.layers)}
+	if w.mapPacked(packed) {
+		return w, nil
+	}
 	errs := make([]error, a.layers)
 	kernels.Parallel(2, a.layers, func(lo, hi, _ int) {
 		for l := lo; l < hi; l++ {
-			w.layers[l], errs[l] = w.load(l, pack)
+			errs[l] = w.pack(l)
 		}
 	})
-	for l := range w.layers {
-		if errs[l] != nil {
-			return nil, errs[l]
+	for _, err := range errs {
+		if err != nil {
+			return nil, err
 		}
-		w.back[l] = sync.OnceValues(func() (t transposed, err error) {
-			t.qkv, t.o, t.gateUp, t.down, err = w.pack(l, packT)
-			return t, err
-		})
 	}
+	w.keepPacked(packed)
 	return w, nil
 }
 
-func (w *weights) load(l int, p packer) (out layer, err error) {
+func (w *weights) close() error {
+	if w.unmap == nil {
+		return nil
+	}
+	unmap := w.unmap
+	w.unmap, w.layers = nil, nil
+	return unmap()
+}
+
+// vectors reads a layer's norms and biases.
+func (w *weights) vectors(l int, out *layer) error {
 	a := w.arch
 	out.attnNorm, out.ffnNorm = make([]float32, a.hidden), make([]float32, a.hidden)
-	if err = readVector(w.file, name(l, "attn_norm.weight"), out.attnNorm); err != nil {
-		return out, err
+	if err := readVector(w.file, name(l, "attn_norm.weight"), out.attnNorm); err != nil {
+		return err
 	}
-	if err = readVector(w.file, name(l, "ffn_norm.weight"), out.ffnNorm); err != nil {
-		return out, err
+	if err := readVector(w.file, name(l, "ffn_norm.weight"), out.ffnNorm); err != nil {
+		return err
 	}
-	if a.bias {
-		out.bias = make([]float32, a.qkvWidth())
-		off := 0
-		for _, b := range []struct {
-			name  string
-			heads int
-			turns bool
-		}{{"attn_q.bias", a.heads, true}, {"attn_k.bias", a.kvHeads, true}, {"attn_v.bias", a.kvHeads, false}} {
-			v := out.bias[off : off+b.heads*a.headDim]
-			if err = readVector(w.file, name(l, b.name), v); err != nil {
-				return out, err
-			}
-			if b.turns && a.permuted {
-				halves(v, b.heads, a.headDim, 1)
-			}
-			off += len(v)
+	if !a.bias {
+		return nil
+	}
+	out.bias = make([]float32, a.qkvWidth())
+	off := 0
+	for _, b := range []struct {
+		name  string
+		heads int
+		turns bool
+	}{{"attn_q.bias", a.heads, true}, {"attn_k.bias", a.kvHeads, true}, {"attn_v.bias", a.kvHeads, false}} {
+		v := out.bias[off : off+b.heads*a.headDim]
+		if err := readVector(w.file, name(l, b.name), v); err != nil {
+			return err
 		}
+		if b.turns && a.permuted {
+			halves(v, b.heads, a.headDim, 1)
+		}
+		off += len(v)
 	}
-	out.qkv, out.o, out.gateUp, out.down, err = w.pack(l, p)
-	return out, err
+	return nil
 }
 
-// pack reads the linears of layer l and packs them with p.
-func (w *weights) pack(l int, p packer) (qkv, o, gateUp, down kernels.Matrix, err error) {
-	a := w.arch
-	dense, err := w.dense(l)
-	if err != nil {
-		return nil, nil, nil, nil, err
-	}
-	return p(dense.qkv, a.qkvWidth(), a.hidden), p(dense.o, a.hidden, a.qWidth()), p(dense.gateUp, 2*a.ffn, a.hidden),
-		p(dense.down, a.hidden, a.ffn), nil
+// linear is one matrix to be: tensors of the file, one below the other.
+type linear struct {
+	in    int
+	parts []linearPart
 }
 
-// dense holds a layer's linears row-major [out][in].
-type dense struct{ qkv, o, gateUp, down []float32 }
+type linearPart struct {
+	name  string
+	out   int
+	heads int // whose rows are put in halves; 0: as they are
+}
 
-func (w *weights) dense(l int) (dense, error) {
-	a := w.arch
-	d := dense{
-		qkv: make([]float32, a.qkvWidth()*a.hidden), o: make([]float32, a.hidden*a.qWidth()),
-		gateUp: make([]float32, 2*a.ffn*a.hidden), down: make([]float32, a.hidden*a.ffn),
+func (l linear) out() (n int) {
+	for _, p := range l.parts {
+		n += p.out
 	}
-	q, k := a.qWidth()*a.hidden, a.kvWidth()*a.hidden
-	for _, p := range []struct {
-		name    string
-		out, in int
-		dst     []float32
-	}{
-		{"attn_q.weight", a.qWidth(), a.hidden, d.qkv[:q]},
-		{"attn_k.weight", a.kvWidth(), a.hidden, d.qkv[q : q+k]},
-		{"attn_v.weight", a.kvWidth(), a.hidden, d.qkv[q+k:]},
-		{"attn_output.weight", a.hidden, a.qWidth(), d.o},
-		{"ffn_gate.weight", a.ffn, a.hidden, d.gateUp[:a.ffn*a.hidden]},
-		{"ffn_up.weight", a.ffn, a.hidden, d.gateUp[a.ffn*a.hidden:]},
-		{"ffn_down.weight", a.hidden, a.ffn, d.down},
-	} {
-		if err := readMatrix(w.file, name(l, p.name), p.out, p.in, p.dst); err != nil {
-			return dense{}, err
-		}
-	}
+	return n
+}
+
+const linearsPerLayer = 4
+
+// linears lists qkv, o, gateUp and down of a layer, in the order of layer.linears.
+func (a arch) linears(l int) [linearsPerLayer]linear {
+	heads, kvHeads := 0, 0
 	if a.permuted {
-		halves(d.qkv[:q], a.heads, a.headDim, a.hidden)
-		halves(d.qkv[q:q+k], a.kvHeads, a.headDim, a.hidden)
+		heads, kvHeads = a.heads, a.kvHeads
+	}
+	return [...]linear{
+		{a.hidden, []linearPart{{name(l, "attn_q.weight"), a.qWidth(), heads}, {name(l, "attn_k.weight"), a.kvWidth(), kvHeads}, {name(l, "attn_v.weight"), a.kvWidth(), 0}}},
+		{a.qWidth(), []linearPart{{name(l, "attn_output.weight"), a.hidden, 0}}},
+		{a.hidden, []linearPart{{name(l, "ffn_gate.weight"), a.ffn, 0}, {name(l, "ffn_up.weight"), a.ffn, 0}}},
+		{a.ffn, []linearPart{{name(l, "ffn_down.weight"), a.hidden, 0}}},
+	}
+}
+
+// pack reads and packs the linears of layer l.
+func (w *weights) pack(l int) error {
+	into := w.layers[l].linears()
+	for i, lin := range w.arch.linears(l) {
+		if w.numerics == "int8" {
+			blocks, err := w.blocks(lin)
+			if err != nil {
+				return err
+			}
+			if blocks != nil {
+				*into[i] = kernels.PackQ4_1(blocks, lin.out(), lin.in)
+				continue
+			}
+		}
+		d, err := w.dense(lin)
+		if err != nil {
+			return err
+		}
+		switch w.numerics {
+		case "int8":
+			*into[i] = kernels.PackInt8(d, lin.out(), lin.in)
+		case "bf16":
+			*into[i] = kernels.PackBF16(d, lin.out(), lin.in)
+		default:
+			*into[i] = kernels.PackF32(d, lin.out(), lin.in)
+		}
+	}
+	return nil
+}
+
+// transpose packs a layer's linears for the backward pass: in bfloat16 where the forward pass is, else in float32.
+func (w *weights) transpose(l int) (t transposed, err error) {
+	pack := kernels.PackF32T
+	if w.numerics == "bf16" {
+		pack = kernels.PackBF16T
+	}
+	into := [...]*kernels.Matrix{&t.qkv, &t.o, &t.gateUp, &t.down}
+	for i, lin := range w.arch.linears(l) {
+		d, err := w.dense(lin)
+		if err != nil {
+			return transposed{}, err
+		}
+		*into[i] = pack(d, lin.out(), lin.in)
+	}
+	return t, nil
+}
+
+// dense reads a linear row-major [out][in].
+func (w *weights) dense(l linear) ([]float32, error) {
+	d := make([]float32, l.out()*l.in)
+	rest := d
+	for _, p := range l.parts {
+		part := rest[:p.out*l.in]
+		if err := readMatrix(w.file, p.name, p.out, l.in, part); err != nil {
+			return nil, err
+		}
+		if p.heads > 0 {
+			halves(part, p.heads, p.out/p.heads, l.in)
+		}
+		rest = rest[len(part):]
 	}
 	return d, nil
+}
+
+// blocks copies a linear's Q4_1 blocks [out][in/32*20]; nil when a part has another type.
+func (w *weights) blocks(l linear) ([]byte, error) {
+	row := l.in / gguf.Q4_1.BlockSize() * gguf.Q4_1.BlockBytes()
+	var all []byte
+	for _, p := range l.parts {
+		t, err := w.file.Tensor(p.name)
+		if err != nil {
+			return nil, err
+		}
+		if t.Type != gguf.Q4_1 || l.in%gguf.Q4_1.BlockSize() != 0 {
+			return nil, nil
+		}
+		if len(t.Dims) != 2 || t.RowLen() != l.in || t.Rows() != p.out || len(t.Raw) != p.out*row {
+			return nil, corastream.Usagef(w.file.Name(), "use a sound model", "tensor %q has dimensions %v, wanted [%d %d]", p.name, t.Dims, l.in, p.out)
+		}
+		if err := finiteBlocks(w.file, t, row); err != nil {
+			return nil, err
+		}
+		all = append(all, t.Raw...)
+		if p.heads > 0 {
+			halves(all[len(all)-len(t.Raw):], p.heads, p.out/p.heads, row)
+		}
+	}
+	return all, nil
+}
+
+// finiteBlocks refuses Q4_1 blocks whose scale or minimum is not a number: the exponents of float16 are all ones.
+func finiteBlocks(f *gguf.File, t *gguf.Tensor, row int) error {
+	for i := 0; i < len(t.Raw); i += gguf.Q4_1.BlockBytes() {
+		if t.Raw[i+1]&0x7c == 0x7c || t.Raw[i+3]&0x7c == 0x7c {
+			return corastream.Usagef(f.Name(), "get the file again", "tensor %q: row %d has a block that is not finite", t.Name, i/row)
+		}
+	}
+	return nil
 }
 
 func name(l int, tensor string) string { return fmt.Sprintf("blk.%d.%s", l, tensor) }
@@ -135,8 +246,8 @@ func name(l int, tensor string) string { return fmt.Sprintf("blk.%d.%s", l, tens
 // halves puts the rows of each head from GGUF's order for Llama, where row 2i turns with row 2i+1, into the order of the
 // published checkpoints, where row i turns with row i+headDim/2. So P's columns mean the same for every architecture, and
 // an exported adapter fits the published model.
-func halves(v []float32, heads, headDim, in int) {
-	tmp := make([]float32, headDim*in)
+func halves[T byte | float32](v []T, heads, headDim, in int) {
+	tmp := make([]T, headDim*in)
 	for h := range heads {
 		rows := v[h*headDim*in : (h+1)*headDim*in]
 		copy(tmp, rows)
