@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/corastream/corastream"
 	"github.com/dgraph-io/badger/v4"
@@ -190,7 +191,7 @@ func Restore(ctx context.Context, path, dir string, c Config, opts ...Option) (S
 
 // readSnapshot yields the records and checks everything; an error at the end means that none of them may be trusted.
 func readSnapshot(ctx context.Context, f io.Reader, put func(key, value []byte) error) (info SnapshotInfo, err error) {
-	in := &hashed{r: bufio.NewReaderSize(f, snapBlock), sum: sha256.New()}
+	in := &hashed{r: bufio.NewReaderSize(f, 64<<10), sum: sha256.New()}
 	var head [8 + 4]byte
 	if err := in.full(head[:]); err != nil {
 		return info, err
@@ -216,10 +217,7 @@ func readSnapshot(ctx context.Context, f io.Reader, put func(key, value []byte) 
 		if n > snapMax {
 			return info, fmt.Errorf("%w: block of %d bytes at byte %d", corastream.ErrCorrupt, n, at)
 		}
-		if uint32(cap(buf)) < n {
-			buf = make([]byte, n)
-		}
-		if err := in.full(buf[:n]); err != nil {
+		if buf, err = in.grow(buf, int(n)); err != nil {
 			return info, err
 		}
 		if got := crc32.Checksum(buf[:n], castagnoli); got != want {
@@ -269,6 +267,19 @@ func (h *hashed) full(b []byte) error {
 		return fmt.Errorf("%w: the file is cut off at byte %d", corastream.ErrCorrupt, h.n)
 	}
 	return err
+}
+
+// grow reads n bytes into buf, which grows with what is really there: a length is not believed before its bytes came.
+func (h *hashed) grow(buf []byte, n int) ([]byte, error) {
+	buf = buf[:0]
+	for len(buf) < n {
+		at := len(buf)
+		buf = slices.Grow(buf, min(n-at, 64<<10))[:min(n, at+64<<10)]
+		if err := h.full(buf[at:]); err != nil {
+			return buf, err
+		}
+	}
+	return buf, nil
 }
 
 // syncDir makes a rename survive a power loss.

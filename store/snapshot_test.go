@@ -113,6 +113,7 @@ func FuzzSnapshot(f *testing.F) {
 	if _, err := s.Snapshot(context.Background(), path); err != nil {
 		f.Fatal(err)
 	}
+	s.Close()
 	whole, err := os.ReadFile(path)
 	if err != nil {
 		f.Fatal(err)
