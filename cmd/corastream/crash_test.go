@@ -268,7 +268,7 @@ func (h *home) stateMatches(t *testing.T, tr *truth) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	users, events := 0, 0
+	users, events, differ := 0, 0, 0
 	for u, err := range s.Users() {
 		if err != nil {
 			t.Fatal(err)
@@ -280,11 +280,17 @@ func (h *home) stateMatches(t *testing.T, tr *truth) {
 			items = append(items, x.Item)
 		}
 		if want := tr.history[u.ID]; !slices.Equal(items, want) {
+			if differ++; differ > 5 {
+				continue
+			}
 			t.Errorf("user %s: the history holds %d events, the log %d; they part at %d", u.ID, len(items), len(want), partAt(items, want))
 		}
 		if int(u.Count) < len(items) { // an implicit event is one step and one for each negative
 			t.Errorf("user %s: %d steps for %d events", u.ID, u.Count, len(items))
 		}
+	}
+	if differ > 5 {
+		t.Errorf("%d users' histories differ from the log", differ)
 	}
 	if users != len(tr.history) {
 		t.Errorf("the state knows %d users, the log %d", users, len(tr.history))
