@@ -133,6 +133,9 @@ func (w *work) border(p *plan, b *corastream.Batch, items, events, requests int)
 	if !w.full() {
 		return nil
 	}
+	if slices.ContainsFunc(b.Items[items:], func(it corastream.Item) bool { return it.Pos.Topic == "" }) {
+		return nil // whose spans they belong to is not known: none may be closed before they are in
+	}
 	if items == len(b.Items) && events == len(b.Events) && requests == len(b.Requests) {
 		return nil // the last one closes anyway
 	}

@@ -386,6 +386,30 @@ func TestTooBigBatchIsSplitAtEvents(t *testing.T) {
 	}
 }
 
+// TestCatalogueRecordsWithoutPositionAreNeverCutOff: no transaction closes a span while such records are still to come.
+func TestCatalogueRecordsWithoutPositionAreNeverCutOff(t *testing.T) {
+	c := testConfig()
+	c.MaxDirty = 30
+	s := mustOpen(t, t.TempDir(), c)
+	b := twoPartitions(0, 300)
+	for i := range b.Items {
+		b.Items[i].Pos = corastream.Position{}
+	}
+	mustCommit(t, s, b)
+	for i, l := range journal(t, s) {
+		for _, sp := range l.Spans {
+			if sp.Topic == catalog && i > 0 {
+				t.Errorf("line %d holds catalogue offsets %d to %d", l.Seq, sp.From, sp.To)
+			}
+		}
+	}
+	again := mustOpen(t, t.TempDir(), c)
+	mustCommit(t, again, twoPartitions(0, 300))
+	if digest(t, s) != digest(t, again) || len(journal(t, s)) < 3 {
+		t.Errorf("another state, or nothing was split: %d lines", len(journal(t, s)))
+	}
+}
+
 // TestBatchTooBigForBadgerIsRefusedWhole: a single event whose transaction can not fit leaves no part behind.
 func TestBatchTooBigForBadgerIsRefusedWhole(t *testing.T) {
 	c := testConfig()
