@@ -27,7 +27,7 @@ func (e *engine) httpDeps() serve.Deps {
 		d.Generator = e.gate
 	}
 	if e.llm != nil {
-		d.Scorer = e.llm
+		d.Scorer, d.Text = e.llm, e.llm
 	}
 	return d
 }
