@@ -34,6 +34,35 @@ func adagrad2(p, pAcc, q, qAcc []float32, g, rate, decay, damp float32) {
 	}
 }
 
+// add is y += a*x.
+func add(y []float32, a float32, x []float32) {
+	x = x[:len(y)]
+	for i := range y {
+		y[i] += float32(a * x[i])
+	}
+}
+
+// times is y = W x, W [len(y), len(x)].
+func times(y, w, x []float32) {
+	n := len(x)
+	for i := range y {
+		y[i] = kernels.Dot(w[i*n:i*n+n], x)
+	}
+}
+
+// timesT is y = W^T x, W [len(x), len(y)].
+func timesT(y, w, x []float32) {
+	clear(y)
+	addTimesT(y, w, x)
+}
+
+func addTimesT(y, w, x []float32) {
+	n := len(y)
+	for i, v := range x {
+		add(y, v, w[i*n:i*n+n])
+	}
+}
+
 // cap1 bounds one number; a NaN becomes 0.
 func cap1(x, limit float32) float32 {
 	switch {

@@ -18,6 +18,8 @@ type Model interface {
 const (
 	maxBias = 20
 	maxNorm = 50
+	// maxStackFactors is up to how many factors a step needs no allocation.
+	maxStackFactors = 128
 )
 
 // New returns the model of a spec. It holds no state of its own and may be used by several goroutines.
@@ -25,15 +27,24 @@ func New(spec Spec) (Model, error) {
 	if err := spec.Validate(); err != nil {
 		return nil, err
 	}
+	spec = spec.filled()
 	k, m := spec.widths()
-	return &model{
+	base := model{
 		spec: spec, factors: k, content: m, zeros: make([]float32, k+m),
 		muRate: float32(spec.MuRate), biasRate: float32(spec.BiasRate), itemBiasRate: float32(spec.ItemBiasRate), biasDecay: float32(spec.BiasDecay),
 		contentRate: float32(spec.ContentRate), contentDecay: float32(spec.ContentDecay),
 		tasteRate: float32(spec.TasteRate), tasteDecay: float32(spec.TasteDecay),
 		factorRate: float32(spec.FactorRate), factorDecay: float32(spec.FactorDecay),
 		factorDamp: float32(spec.FactorDamp), damp: float32(spec.Damp), clip: float32(spec.Clip), negativeWeight: float32(spec.NegativeWeight),
-	}, nil
+		blockRate: float32(spec.BlockRate), blockDecay: float32(spec.BlockDecay),
+	}
+	switch {
+	case spec.propagates():
+		return &lightGCN{model: base, layers: spec.Layers}, nil
+	case spec.Kind == SASRec:
+		return &sasRec{model: base, window: spec.Window}, nil
+	}
+	return &base, nil
 }
 
 type model struct {
@@ -42,7 +53,7 @@ type model struct {
 	zeros            []float32
 	muRate, biasRate, itemBiasRate, biasDecay,
 	contentRate, contentDecay, tasteRate, tasteDecay,
-	factorRate, factorDecay, factorDamp, damp, clip, negativeWeight float32
+	factorRate, factorDecay, factorDamp, damp, clip, negativeWeight, blockRate, blockDecay float32
 }
 
 // Spec implements Model.
@@ -50,6 +61,20 @@ func (m *model) Spec() Spec { return m.spec }
 
 // Learn implements corastream.Learner: one step for the event and, when it is implicit, one for each negative drawn.
 func (m *model) Learn(s corastream.State, ev corastream.Event) error {
+	return m.each(s, ev, func(shared *corastream.Embedding, u *corastream.UserState, it *corastream.ItemState, label, weight float32) error {
+		if err := m.prepare(shared, u, it); err != nil {
+			return err
+		}
+		m.step(shared, u, it, label, weight)
+		return nil
+	})
+}
+
+// stepper learns one (user, item) with a label.
+type stepper func(shared *corastream.Embedding, u *corastream.UserState, it *corastream.ItemState, label, weight float32) error
+
+// each checks an event and calls step for it and, when it is implicit, for each negative drawn.
+func (m *model) each(s corastream.State, ev corastream.Event, step stepper) error {
 	if !(ev.Label >= 0 && ev.Label <= 1) || !(ev.Weight >= 0 && ev.Weight <= 1e6) {
 		return fmt.Errorf("learn event %v: label %v or weight %v: want a label in [0,1] and a weight in [0,1e6]",
 			ev.Pos, ev.Label, ev.Weight)
@@ -66,10 +91,9 @@ func (m *model) Learn(s corastream.State, ev corastream.Event) error {
 	if err != nil {
 		return err
 	}
-	if err := m.prepare(shared, u, it); err != nil {
+	if err := step(shared, u, it, ev.Label, ev.Weight); err != nil {
 		return err
 	}
-	m.step(shared, u, it, ev.Label, ev.Weight)
 	if !ev.Implicit || !ev.Positive() {
 		return nil
 	}
@@ -81,21 +105,17 @@ func (m *model) Learn(s corastream.State, ev corastream.Event) error {
 		if neg == nil {
 			continue
 		}
-		if err := m.prepare(shared, u, neg); err != nil {
+		if err := step(shared, u, neg, 0, float32(ev.Weight*m.negativeWeight)); err != nil {
 			return err
 		}
-		m.step(shared, u, neg, 0, float32(ev.Weight*m.negativeWeight))
 	}
 	return nil
 }
 
 // prepare makes the vectors of fresh records and refuses those of another spec.
 func (m *model) prepare(shared *corastream.Embedding, u *corastream.UserState, it *corastream.ItemState) error {
-	if len(shared.Vec) != m.content {
-		if len(shared.Vec) != 0 {
-			return m.mismatch("the shared vector", len(shared.Vec), m.content)
-		}
-		shared.Vec, shared.Acc = make([]float32, m.content), make([]float32, m.content)
+	if err := m.prepareShared(shared); err != nil {
+		return err
 	}
 	if k := m.factors + m.content; len(u.Vec) != k {
 		if len(u.Vec) != 0 {
@@ -112,6 +132,17 @@ func (m *model) prepare(shared *corastream.Embedding, u *corastream.UserState, i
 		m.scatter(it.Vec, "i:", it.ID)
 	}
 	return m.checkContent(it)
+}
+
+func (m *model) prepareShared(shared *corastream.Embedding) error {
+	if len(shared.Vec) == m.content {
+		return nil
+	}
+	if len(shared.Vec) != 0 {
+		return m.mismatch("the shared vector", len(shared.Vec), m.content)
+	}
+	shared.Vec, shared.Acc = make([]float32, m.content), make([]float32, m.content)
+	return nil
 }
 
 func (m *model) checkContent(it *corastream.ItemState) error {
@@ -131,10 +162,14 @@ func (m *model) scatter(v []float32, kind, id string) {
 	if len(v) == 0 {
 		return
 	}
-	h := hash64(id, hash64(kind, m.spec.Seed))
+	drawInto(v, hash64(id, hash64(kind, m.spec.Seed)), m.spec.FactorInit)
+}
+
+// drawInto fills v uniformly with the given standard deviation.
+func drawInto(v []float32, h uint64, deviation float64) {
 	for i := range v {
 		x := hash64("", h+uint64(i)) >> 40 // 24 bits
-		v[i] = float32((float64(x)/(1<<23) - 1) * float64(m.spec.FactorInit*1.7320508))
+		v[i] = float32((float64(x)/(1<<23) - 1) * float64(deviation*1.7320508))
 	}
 }
 
@@ -151,9 +186,7 @@ func (m *model) step(shared *corastream.Embedding, u *corastream.UserState, it *
 	}
 	g := cap1(float32((sigmoid(z)-label)*weight), m.clip)
 
-	shared.Bias = cap1(shared.Bias-float32(m.muRate*g), maxBias)
-	u.Bias = m.moveBias(u.Bias, g, m.biasRate)
-	it.Bias = m.moveBias(it.Bias, g, m.itemBiasRate)
+	m.moveBiases(shared, &u.Embedding, &it.Embedding, g)
 	if k > 0 {
 		adagrad2(u.Vec[:k], u.Acc[:k], it.Vec, it.Acc, g, m.factorRate, m.factorDecay, m.factorDamp)
 		capNorm(u.Vec[:k], maxNorm)
@@ -170,6 +203,12 @@ func (m *model) step(shared *corastream.Embedding, u *corastream.UserState, it *
 	touch(shared)
 	touch(&u.Embedding)
 	touch(&it.Embedding)
+}
+
+func (m *model) moveBiases(shared, u, it *corastream.Embedding, g float32) {
+	shared.Bias = cap1(shared.Bias-float32(m.muRate*g), maxBias)
+	u.Bias = m.moveBias(u.Bias, g, m.biasRate)
+	it.Bias = m.moveBias(it.Bias, g, m.itemBiasRate)
 }
 
 func (m *model) moveBias(b, g, rate float32) float32 {

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
+	"strings"
 
 	"github.com/corastream/corastream"
 )
@@ -15,17 +17,30 @@ const (
 	Bias   = "bias"
 	MF     = "mf"
 	Hybrid = "hybrid"
+
+	LightGCN = "lightgcn"
+	SASRec   = "sasrec"
 )
+
+// Kinds lists them.
+var Kinds = []string{Bias, MF, Hybrid, LightGCN, SASRec}
 
 // Spec is a model's configuration. Kind, Factors and Content are its identity: a checkpoint or a store belongs to them.
 // The rates may be changed at any time.
 type Spec struct {
-	// Kind is bias, mf or hybrid. Default hybrid.
+	// Kind is bias, mf, hybrid, lightgcn or sasrec. Default hybrid.
 	Kind string `yaml:"kind"`
-	// Factors is K, the width of p_u and q_i; `bias` has none. Default 0, range 0..1024, at least 1 for mf.
+	// Factors is K, the width of p_u and q_i; `bias` has none. Default 0, range 0..1024; 0 is 32 for mf, lightgcn and sasrec,
+	// and none for hybrid.
 	Factors int `yaml:"factors"`
 	// Content is m, the width of c_i, w and t_u; only `hybrid` has them. Default 64, range 1..1024.
 	Content int `yaml:"content"`
+
+	// Layers is how many hops lightgcn propagates, or a hybrid's factors. Default 0, range 0..4; 0 is 2 for lightgcn, and none
+	// for hybrid.
+	Layers int `yaml:"layers"`
+	// Window is how many of a user's last items sasrec reads. Default 10, range 1..200.
+	Window int `yaml:"window"`
 
 	// MuRate is the step of mu. Default 0.01, range 0..1.
 	MuRate float64 `yaml:"mu_rate"`
@@ -43,17 +58,23 @@ type Spec struct {
 	TasteRate float64 `yaml:"taste_rate"`
 	// TasteDecay pulls t_u to zero. Default 0.5, range 0..1.
 	TasteDecay float64 `yaml:"taste_decay"`
-	// FactorRate is the Adagrad step of p_u and q_i. Default 0.02, range 0..1.
+	// FactorRate is the Adagrad step of p_u and q_i. Default 0, range 0..1; 0 is the kind's own: 0.02 for mf and hybrid, 0.05 for
+	// lightgcn, 0.01 for sasrec.
 	FactorRate float64 `yaml:"factor_rate"`
-	// FactorDecay pulls p_u and q_i to zero. Default 0.02, range 0..1.
+	// FactorDecay pulls p_u and q_i to zero. Default 0, range 0..1; 0 is the kind's own: 0.003 for lightgcn, else 0.02.
 	FactorDecay float64 `yaml:"factor_decay"`
-	// FactorInit is the spread of a new p_u and q_i, drawn from the id's hash. Default 0.01, range 0..1.
+	// FactorInit is the spread of a new p_u and q_i, drawn from the id's hash. Default 0, range 0..1; 0 is the kind's own: 0.1
+	// for lightgcn and sasrec, else 0.01.
 	FactorInit float64 `yaml:"factor_init"`
 	// Seed draws the start of whatever starts at random; the records of a store belong to the seed they were made with.
 	// Default 0.
 	Seed uint64 `yaml:"seed"`
 	// FactorDamp is Damp for the factors; they start near zero, and so do their gradients. Default 0.0001, range 1e-8..1e6.
 	FactorDamp float64 `yaml:"factor_damp"`
+	// BlockRate is the Adagrad step of sasrec's block in Fit. Default 0.01, range 0..1.
+	BlockRate float64 `yaml:"block_rate"`
+	// BlockDecay pulls the block to zero. Default 0.003, range 0..1.
+	BlockDecay float64 `yaml:"block_decay"`
 	// Damp is added to the Adagrad sums of w and t_u: the larger, the slower the first steps. Default 1, range 1e-8..1e6.
 	Damp float64 `yaml:"damp"`
 	// Clip bounds an event's gradient of z after weighting. Default 4, range 0.01..100.
@@ -68,20 +89,49 @@ type Spec struct {
 // Default returns the hybrid with the defaults above.
 func Default() Spec {
 	return Spec{
-		Kind: Hybrid, Factors: 0, Content: 64,
+		Kind: Hybrid, Factors: 0, Content: 64, Window: 10,
 		MuRate: 0.01, BiasRate: 0.1, ItemBiasRate: 0.15, BiasDecay: 0.02,
 		ContentRate: 0.1, ContentDecay: 1e-3, TasteRate: 0.01, TasteDecay: 0.5,
-		FactorRate: 0.02, FactorDecay: 0.02, FactorInit: 0.01, FactorDamp: 1e-4,
+		FactorDamp: 1e-4,
+		BlockRate:  0.01, BlockDecay: 0.003,
 		Damp: 1, Clip: 4, Negatives: 4, NegativeWeight: 1,
 	}
 }
 
-// DefaultFor returns the defaults of a kind: mf has 32 factors.
+// DefaultFor returns the defaults of a kind, with what 0 stands for filled in.
 func DefaultFor(kind string) Spec {
 	s := Default()
 	s.Kind = kind
-	if kind == MF {
-		s.Factors = 32
+	return s.filled()
+}
+
+// filled puts in the kind's own numbers where a 0 asks for them.
+func (s Spec) filled() Spec {
+	factors, layers, rate, decay, init := 32, 0, 0.02, 0.02, 0.01
+	switch s.Kind {
+	case Bias, Hybrid:
+		factors = 0
+	case LightGCN:
+		layers, rate, decay, init = 2, 0.05, 0.003, 0.1
+	case SASRec:
+		rate, init = 0.01, 0.1
+	}
+	if s.Kind == Hybrid && s.Layers > 0 {
+		rate, decay, init = 0.05, 0.003, 0.1
+	}
+	or := func(v *float64, own float64) {
+		if *v == 0 {
+			*v = own
+		}
+	}
+	or(&s.FactorRate, rate)
+	or(&s.FactorDecay, decay)
+	or(&s.FactorInit, init)
+	if s.Factors == 0 {
+		s.Factors = factors
+	}
+	if s.Layers == 0 {
+		s.Layers = layers
 	}
 	return s
 }
@@ -89,15 +139,13 @@ func DefaultFor(kind string) Spec {
 // Validate reports all problems at once.
 func (s Spec) Validate() error {
 	var errs []error
-	if s.Kind != Bias && s.Kind != MF && s.Kind != Hybrid {
-		errs = append(errs, corastream.Usagef("kind", "choose bias, mf or hybrid", "%q is not a CF model", s.Kind))
-	}
-	low := 0
-	if s.Kind == MF {
-		low = 1
+	if !slices.Contains(Kinds, s.Kind) {
+		errs = append(errs, corastream.Usagef("kind", "choose from "+strings.Join(Kinds, ", "), "%q is not a CF model", s.Kind))
 	}
 	errs = append(errs,
-		inRange("factors", float64(s.Factors), float64(low), 1024), inRange("content", float64(s.Content), 1, 1024),
+		inRange("factors", float64(s.Factors), 0, 1024), inRange("content", float64(s.Content), 1, 1024),
+		inRange("layers", float64(s.Layers), 0, 4), inRange("window", float64(s.Window), 1, 200),
+		inRange("block_rate", s.BlockRate, 0, 1), inRange("block_decay", s.BlockDecay, 0, 1),
 		inRange("mu_rate", s.MuRate, 0, 1), inRange("bias_rate", s.BiasRate, 0, 1), inRange("item_bias_rate", s.ItemBiasRate, 0, 1),
 		inRange("bias_decay", s.BiasDecay, 0, 1),
 		inRange("content_rate", s.ContentRate, 0, 1), inRange("content_decay", s.ContentDecay, 0, 1),
@@ -118,18 +166,32 @@ func inRange(key string, v, lo, hi float64) error {
 
 // widths are K and m as the kind has them.
 func (s Spec) widths() (factors, content int) {
+	s = s.filled()
 	switch s.Kind {
 	case Bias:
 		return 0, 0
-	case MF:
+	case MF, LightGCN, SASRec:
 		return s.Factors, 0
 	}
 	return s.Factors, s.Content
 }
 
+// propagates says whether the factors are those of a graph.
+func (s Spec) propagates() bool {
+	return s.Kind == LightGCN || s.Kind == Hybrid && s.Layers > 0 && s.Factors > 0
+}
+
 // String is the spec's identity: the kind and its dimensions, not its rates.
 func (s Spec) String() string {
 	k, m := s.widths()
+	switch {
+	case s.Kind == LightGCN:
+		return fmt.Sprintf("%s(factors=%d,layers=%d)", s.Kind, k, s.filled().Layers)
+	case s.Kind == SASRec:
+		return fmt.Sprintf("%s(factors=%d,window=%d)", s.Kind, k, s.Window)
+	case s.propagates():
+		return fmt.Sprintf("%s(factors=%d,layers=%d,content=%d)", s.Kind, k, s.Layers, m)
+	}
 	return fmt.Sprintf("%s(factors=%d,content=%d)", s.Kind, k, m)
 }
 
