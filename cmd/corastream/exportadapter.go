@@ -79,7 +79,7 @@ func (e *engine) adapter(ctx context.Context, ask adapterRequest) (map[string][]
 			return nil, err
 		}
 		n.Check = &reference{Prompt: reading.Text, Tokens: reading.Tokens, YesID: reading.Yes, NoID: reading.No,
-			Yes: logits[0].Yes, No: logits[0].No, P: logits[0].P(), Numbers: e.cfg.LLM.Numerics}
+			Yes: logits[0].Yes, No: logits[0].No, P: logits[0].P(), Numbers: e.llm.Info().Numerics}
 	}
 	n.Activate = invocation(projection.Adapt, n.Part, reading)
 	if ask.Base == "" {

@@ -18,6 +18,10 @@ func (n *note) caveats(withGGUF bool) []string {
 		out = append(out, "The user's part: A_u alone. The item's column b_i A_b is left out, so every candidate is scored as if its bias were 0, and scores and "+
 			"order differ from this program's by what the item's popularity adds. Export with --item for a pair's own weights.")
 	}
+	if n.Check != nil && n.Check.Numbers != "f32" {
+		out = append(out, fmt.Sprintf("The score recorded here was computed in %s: it differs from a float32 consumer's by the rounding. With llm.numerics f32 the two are equal "+
+			"to within 1e-3 of the spread of the logits.", n.Check.Numbers))
+	}
 	const server = "llama.cpp's server, as of llama-cpp-python 0.3.36, starts an activated adapter one token before the invocation tokens"
 	switch n.Adapt {
 	case corastream.AdaptSuffix:
