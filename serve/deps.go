@@ -77,6 +77,7 @@ type Deps struct {
 	Scorer      corastream.Scorer
 	Text        TextScorer
 	Neighbours  Neighbours
+	Adapters    Adapters
 	Events      EventSink
 
 	History  int                        // liked titles in a prompt, as in corastream.PipelineConfig

@@ -232,5 +232,5 @@ func (f *fixture) failure(method, path, body string, headers ...string) (int, Fa
 
 // example is a path that a route's pattern matches.
 func example(rt route) string {
-	return strings.NewReplacer("{id}", "i1", "{file}", "app.js", "{$}", "").Replace(rt.path)
+	return strings.NewReplacer("{id}", "i1", "{user}", "anna", "{file}", "app.js", "{$}", "").Replace(rt.path)
 }

@@ -37,6 +37,7 @@ func (s *Server) routes() []route {
 		{"POST", "/v1/events", false, true, s.events},
 		{"GET", "/v1/users/{id}", false, false, s.user},
 		{"GET", "/v1/items/{id}", false, false, s.item},
+		{"GET", "/v1/adapters/{user}", false, true, s.adapter},
 		{"GET", "/v1/models", false, false, s.models},
 		{"GET", "/v1/status", false, false, s.status},
 		{"GET", "/metrics", false, false, s.metricsPage},

@@ -19,11 +19,12 @@ import (
 
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/generator"
+	"github.com/corastream/corastream/serve"
 )
 
 func exportCommand() *cobra.Command {
 	var f common
-	var ask adapterRequest
+	var ask serve.AdapterRequest
 	var out string
 	c := &cobra.Command{
 		Use:   "export",
@@ -134,7 +135,7 @@ func writeExport(w io.Writer, dir string, files map[string][]byte) error {
 const maxExport = 1 << 30
 
 // fetchAdapter asks the running `up`; ok is false when none answers.
-func fetchAdapter(ctx context.Context, cfg Config, ask adapterRequest) (files map[string][]byte, ok bool, err error) {
+func fetchAdapter(ctx context.Context, cfg Config, ask serve.AdapterRequest) (files map[string][]byte, ok bool, err error) {
 	q := url.Values{}
 	for k, v := range map[string]string{"item": ask.Item, "base": ask.Base} {
 		if v != "" {

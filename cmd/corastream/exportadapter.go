@@ -9,14 +9,16 @@ import (
 
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/generator"
+	"github.com/corastream/corastream/serve"
 	"github.com/corastream/corastream/serve/llm"
 )
 
-// adapterRequest says whose weights are exported, and how.
-type adapterRequest struct {
-	User, Item string // no item: the user's part
-	Base       string // the base model's name for adapter_config.json
-	GGUF       bool
+// adapters hands an engine's weights to the HTTP server.
+type adapters struct{ *engine }
+
+// Adapter implements serve.Adapters.
+func (a adapters) Adapter(ctx context.Context, r serve.AdapterRequest) (map[string][]byte, error) {
+	return a.adapter(ctx, r)
 }
 
 // note is corastream.json: what the adapter is, and, for a pair, what a consumer must find.
@@ -49,7 +51,7 @@ type reference struct {
 }
 
 // adapter makes the files of an export, by name.
-func (e *engine) adapter(ctx context.Context, ask adapterRequest) (map[string][]byte, error) {
+func (e *engine) adapter(ctx context.Context, ask serve.AdapterRequest) (map[string][]byte, error) {
 	if e.gate == nil {
 		return nil, fmt.Errorf("%w: weights need a language model and a checkpoint (llm.file, checkpoint)", corastream.ErrDegraded)
 	}
@@ -90,7 +92,7 @@ func (e *engine) adapter(ctx context.Context, ask adapterRequest) (map[string][]
 }
 
 // pairOf reads the pair and its prompt as a recommendation would; without an item, the user's side alone.
-func (e *engine) pairOf(ctx context.Context, ask adapterRequest) (pair corastream.Pair, prompt corastream.Prompt, err error) {
+func (e *engine) pairOf(ctx context.Context, ask serve.AdapterRequest) (pair corastream.Pair, prompt corastream.Prompt, err error) {
 	err = e.store.View(ctx, func(s corastream.State) error {
 		u, err := s.User(ask.User)
 		if err != nil {

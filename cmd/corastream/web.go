@@ -24,7 +24,7 @@ func (e *engine) httpDeps() serve.Deps {
 		Version: version, Log: e.log,
 	}
 	if e.gate != nil {
-		d.Generator = e.gate
+		d.Generator, d.Adapters = e.gate, adapters{e}
 	}
 	if e.llm != nil {
 		d.Scorer, d.Text = e.llm, e.llm
