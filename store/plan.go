@@ -2,7 +2,6 @@ package store
 
 import (
 	"fmt"
-	"math"
 
 	"github.com/corastream/corastream"
 )
@@ -14,6 +13,8 @@ type plan struct {
 	done  map[corastream.Partition]int64 // the next offset to apply
 	cut   map[corastream.Partition]int64 // up to where earlier parts reach
 	end   map[corastream.Partition]int64 // up to where the batch reaches
+	last  corastream.Position            // of the record asked for last: one record may hold several events
+	took  bool                           // whether it was new
 }
 
 // newPlan checks that the batch's records lie in its spans, events in the order in which the spans were read: otherwise
@@ -85,12 +86,15 @@ func (p *plan) fresh(pos corastream.Position) bool {
 	if pos.Topic == "" {
 		return true
 	}
-	part := corastream.Partition{Topic: pos.Topic, ID: pos.Partition}
-	if pos.Offset < p.done[part] {
-		return false
+	if pos == p.last {
+		return p.took
 	}
-	p.done[part] = pos.Offset + 1
-	return true
+	part := corastream.Partition{Topic: pos.Topic, ID: pos.Partition}
+	p.last, p.took = pos, pos.Offset >= p.done[part]
+	if p.took {
+		p.done[part] = pos.Offset + 1
+	}
+	return p.took
 }
 
 // part closes a transaction: its spans reach up to the first record of each partition that is still to come (rest). It
@@ -147,5 +151,3 @@ func positions(b *corastream.Batch, items, events, requests int) func(func(coras
 
 // everything is the rest of a batch that is used up.
 func everything(func(corastream.Position)) {}
-
-const noOffset = math.MinInt64

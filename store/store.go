@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -92,6 +93,20 @@ func openBadger(o badger.Options) (db *badger.DB, err error) {
 			err = fmt.Errorf("%w: %v", corastream.ErrCorrupt, p)
 		}
 	}()
+	// A kill between a log file's creation and its first byte leaves it empty, and Badger takes that for damage.
+	for _, pattern := range []string{"*.mem", "*.vlog"} {
+		files, err := filepath.Glob(filepath.Join(o.Dir, pattern))
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range files {
+			if st, err := os.Stat(f); err == nil && st.Size() == 0 {
+				if err := os.Remove(f); err != nil {
+					return nil, err
+				}
+			}
+		}
+	}
 	return badger.Open(o)
 }
 
