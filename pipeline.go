@@ -188,8 +188,8 @@ func (p *Pipeline) Recommend(ctx context.Context, owed []Owed) ([]Recommendation
 	}
 	recs := make([]Recommendation, len(owed))
 	for i, s := range slates {
-		if n := len(s.pairs); err == nil {
-			s.logits, logits = logits[:n], logits[n:]
+		if s.cf = err != nil; !s.cf {
+			s.logits, logits = logits[:len(s.pairs)], logits[len(s.pairs):]
 		}
 		recs[i] = p.answer(owed[i], s)
 	}
@@ -219,13 +219,13 @@ func (p *Pipeline) answer(o Owed, s slate) Recommendation {
 		Versions: p.Versions, Cold: s.cold,
 	}
 	r.Versions.User = s.version
-	if s.logits == nil {
+	if s.cf {
 		r.Degraded, r.Versions.Generator, r.Versions.LLM = "cf", "", ""
 	}
 	for i, pair := range s.pairs {
 		item := Scored{Item: pair.ItemID, Title: s.prompts[i].Title, CF: sigmoid(pair.Logit()), Propensity: 1}
 		item.Score = item.CF
-		if s.logits != nil {
+		if !s.cf {
 			item.Score = s.logits[i].P()
 		}
 		r.Items = append(r.Items, item)

@@ -77,7 +77,8 @@ func pairWith(s State, p Predictor, user string, vec Embedding, item string) (Pa
 type slate struct {
 	pairs   []Pair
 	prompts []Prompt
-	logits  []Logits // nil when degraded
+	logits  []Logits
+	cf      bool // degraded: ranked by CF alone, there are no logits
 	version uint64
 	cold    bool
 }

@@ -73,7 +73,7 @@ type Embedding struct {
 	Vec     []float32
 	Acc     []float32 // Adagrad sums, the learner's own [len(Vec)]; nil in what a Predictor hands out
 	Bias    float32
-	Count   uint32 // events learnt
+	Count   uint32 // gradient steps: one for each event, and one for each negative drawn for it
 	Version uint64 // grows by one with each change
 }
 
