@@ -197,7 +197,8 @@ func (w *work) reopen() {
 	w.dirtyUsers, w.dirtyItems, w.requests = nil, nil, nil
 }
 
-// close encodes the transaction, with its journal line unless that is nil.
+// close encodes the transaction with its journal line; nil stands for a note, if there is anything to write. Every
+// transaction has a line, so that a hole in the write-ahead files shows (checkJournal).
 func (w *work) close(line *Line, next map[corastream.Partition]int64) error {
 	p := part{next: next, ops: w.extra}
 	w.extra = nil
@@ -236,19 +237,21 @@ func (w *work) close(line *Line, next map[corastream.Partition]int64) error {
 			return err
 		}
 	}
-	if line != nil {
-		line.Seq, line.At = w.seq(), w.s.now()
-		if err := w.put(&p, journalKey(line.Seq), 64, line.encode); err != nil {
-			return fmt.Errorf("journal line of %d spans and %d items: %w", len(line.Spans), len(line.Items), err)
+	if line == nil {
+		if len(p.ops) == 0 {
+			return nil
 		}
-		if keep := uint64(w.s.cfg.JournalLimit); keep > 0 && line.Seq > keep {
-			p.delete(journalKey(line.Seq - keep))
-		}
-		w.lines++
+		line = &Line{Kind: kindNote}
 	}
-	if len(p.ops) > 0 {
-		w.parts = append(w.parts, p)
+	line.Seq, line.At = w.seq(), w.s.now()
+	if err := w.put(&p, journalKey(line.Seq), 64, line.encode); err != nil {
+		return fmt.Errorf("journal line of %d spans and %d items: %w", len(line.Spans), len(line.Items), err)
 	}
+	if keep := uint64(w.s.cfg.JournalLimit); keep > 0 && line.Seq > keep {
+		p.delete(journalKey(line.Seq - keep))
+	}
+	w.lines++
+	w.parts = append(w.parts, p)
 	return nil
 }
 

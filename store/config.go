@@ -33,7 +33,8 @@ type Config struct {
 	// bytes of a transaction are bounded too, by a share of MemoryLimit.
 	MaxDirty int `yaml:"max_dirty"`
 	// ReserveBytes of disk are left free: below that, writes wait. Badger's files are mapped into memory, and a full disk
-	// would kill the process. Default 1 GiB, at least 4 memtables (a sixth of MemoryLimit).
+	// would kill the process. Compactions go on while writes wait, and need about as much disk as MemoryLimit. Default 1 GiB,
+	// at least MemoryLimit.
 	ReserveBytes int64 `yaml:"reserve_bytes"`
 	// UserTTL forgets users who were silent for so long, measured against the newest event. Default 0 (never), at least 1h.
 	UserTTL time.Duration `yaml:"user_ttl"`
@@ -57,7 +58,7 @@ func (c Config) Validate() error {
 		inRange("dedupe_limit", int64(c.DedupeLimit), 1, 65536),
 		inRange("memory_limit_bytes", c.MemoryLimit, 32<<20, 1<<40),
 		inRange("max_dirty", int64(c.MaxDirty), 16, 100000),
-		inRange("reserve_bytes", c.ReserveBytes, 4*c.memTable(), 1<<50),
+		inRange("reserve_bytes", c.ReserveBytes, c.MemoryLimit, 1<<50),
 		zeroOrMore("user_ttl", int64(c.UserTTL), int64(time.Hour)),
 		zeroOrMore("journal_limit", int64(c.JournalLimit), 1000))
 }
@@ -105,6 +106,7 @@ func (c Config) badger(dir string, log zerolog.Logger) badger.Options {
 		WithNumMemtables(memTables).
 		WithNumCompactors(2).
 		WithBaseTableSize(min(2<<20, max(128<<10, c.MemoryLimit/256))). // a compaction builds up to 16 at once, in 6 times their size
+		WithBaseLevelSize(c.memTable() / 2).                            // what one compaction rewrites, and so needs on the disk, grows with it
 		WithValueThreshold(threshold).
 		WithValueLogFileSize(16 << 20).
 		WithCompression(options.None).

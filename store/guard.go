@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -16,10 +17,11 @@ type guard struct {
 	log     zerolog.Logger
 	free    func(dir string) (bytes int64, known bool, err error)
 	every   time.Duration // between looks while waiting
+	warned  *atomic.Int64 // when last, in seconds: the disk may be at the border for hours
 }
 
 func newGuard(dir string, reserve int64, log zerolog.Logger) guard {
-	return guard{dir: dir, reserve: reserve, log: log, free: freeBytes, every: time.Second}
+	return guard{dir: dir, reserve: reserve, log: log, free: freeBytes, every: time.Second, warned: new(atomic.Int64)}
 }
 
 // wait returns once there is room for a write, or ctx's error.
@@ -35,11 +37,11 @@ func (g *guard) wait(ctx context.Context) error {
 		}
 		if !known || free >= g.reserve {
 			if looks > 0 {
-				g.log.Info().Str("dir", g.dir).Int64("free_bytes", free).Msg("disk space is back: writing on")
+				g.log.Debug().Str("dir", g.dir).Int64("free_bytes", free).Msg("disk space is back: writing on")
 			}
 			return nil
 		}
-		if looks%30 == 0 {
+		if now, last := time.Now().Unix(), g.warned.Load(); now-last >= 30 && g.warned.CompareAndSwap(last, now) {
 			g.log.Warn().Str("dir", g.dir).Int64("free_bytes", free).Int64("reserve_bytes", g.reserve).
 				Msg("disk almost full: writes wait; free some space, or lower store.reserve_bytes")
 		}

@@ -36,7 +36,7 @@ func (l *lockedBuffer) String() string {
 // TestFullDiskPausesWritesAndNotReads: below the reserve Commit waits and says why; it goes on by itself, or ends with ctx.
 func TestFullDiskPausesWritesAndNotReads(t *testing.T) {
 	var logs lockedBuffer
-	s := mustOpen(t, t.TempDir(), testConfig(), WithLogger(zerolog.New(&logs).Level(zerolog.InfoLevel)))
+	s := mustOpen(t, t.TempDir(), testConfig(), WithLogger(zerolog.New(&logs).Level(zerolog.DebugLevel)))
 	mustCommit(t, s, run(0, 0, 10, 5, 5))
 	var free, looks atomic.Int64
 	free.Store(s.cfg.ReserveBytes - 1)

@@ -90,7 +90,7 @@ func grow(e *corastream.Embedding) {
 
 func testConfig() Config {
 	c := Default()
-	c.MemoryLimit, c.ReserveBytes, c.SyncWrites = 64<<20, 16<<20, false
+	c.MemoryLimit, c.ReserveBytes, c.SyncWrites = 64<<20, 64<<20, false
 	return c
 }
 

@@ -19,6 +19,7 @@ const (
 	KindEvents  Kind = 1 // a batch: the spans it covered
 	KindContent Kind = 2 // a Join: the items and their content
 	KindErasure Kind = 3 // users were erased: their hashes
+	kindNote    Kind = 4 // debts were settled, metadata set, silent users swept: nothing that a re-run repeats
 )
 
 func (k Kind) String() string {
@@ -29,6 +30,8 @@ func (k Kind) String() string {
 		return "content"
 	case KindErasure:
 		return "erasure"
+	case kindNote:
+		return "note"
 	}
 	return fmt.Sprintf("kind %d", byte(k))
 }
@@ -107,13 +110,14 @@ func decodeLine(key, value []byte) (l Line, err error) {
 	return l, r.done(key)
 }
 
-// Journal yields the lines after seq `after` (0: all) in order, as they stand when the iteration begins.
+// Journal yields the lines after seq `after` (0: all) in order, as they stand when the iteration begins. Numbers are left
+// out where a transaction wrote nothing that a re-run repeats.
 func (s *Store) Journal(after uint64) iter.Seq2[Line, error] {
 	return func(yield func(Line, error) bool) {
 		err := s.scan([]byte{pJournal}, journalKey(after+1), func(key []byte, it *badger.Item) (bool, error) {
 			var line Line
 			err := it.Value(func(v []byte) (err error) { line, err = decodeLine(key, v); return err })
-			return err == nil && yield(line, nil), err
+			return err == nil && (line.Kind == kindNote || yield(line, nil)), err
 		})
 		if err != nil {
 			yield(Line{}, err)

@@ -38,8 +38,8 @@ func (s *Store) SetMeta(ctx context.Context, key, value string) error {
 	}
 	return s.update(ctx, func(w *work) error {
 		k := metaKey(key)
-		w.parts = append(w.parts, part{ops: []op{{k, encodeMeta(k, value)}}})
-		return nil
+		w.extra = append(w.extra, op{k, encodeMeta(k, value)})
+		return w.close(nil, nil)
 	})
 }
 
