@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -367,6 +368,36 @@ func TestOptionsReportAllProblemsAtOnce(t *testing.T) {
 	for _, want := range []string{"llm.threads", "llm.score", "llm.kv_bytes", "llm.numerics"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v does not name %s", err, want)
+		}
+	}
+}
+
+// Parts hold as many prompts as make BatchTokens rows, what neighbours share counted once, up to where a delta acts.
+func TestBatchesCountSharedRowsOnce(t *testing.T) {
+	m := tinyLlama.open(t, func(o *Options) { o.BatchTokens = 40 })
+	ts := make([]tokens, 6)
+	for i := range ts {
+		for j := range 20 {
+			id := int32(j)
+			if j >= 15 {
+				id = int32(100*i + j)
+			}
+			ts[i].ids = append(ts[i].ids, id)
+		}
+		ts[i].title = 10
+	}
+	frozen := &delta{prepared: &prepared{adapt: corastream.AdaptSuffix}}
+	whole := &delta{prepared: &prepared{adapt: corastream.AdaptAll}}
+	for name, c := range map[string]struct {
+		d    *delta
+		want []int
+	}{"base": {nil, []int{5, 1}}, "suffix": {frozen, []int{3, 3}}, "all": {whole, []int{2, 2, 2}}} {
+		var got []int
+		for _, part := range m.batches(ascending(len(ts)), ts, c.d) {
+			got = append(got, len(part))
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: parts of %v, want %v", name, got, c.want)
 		}
 	}
 }

@@ -27,7 +27,7 @@ func (m *Model) Score(ctx context.Context, prompts []corastream.Prompt, w []cora
 			return nil, err
 		}
 	}
-	for _, c := range chunks(all, func(i int) int { return len(ts[i].ids) }, m.opts.BatchTokens) {
+	for _, c := range m.batches(all, ts, d) {
 		if err := m.scoreWhole(ctx, ts, c, d, out); err != nil {
 			return nil, err
 		}
@@ -70,6 +70,32 @@ func chunks(list []int, size func(i int) int, limit int) [][]int {
 		n := size(p)
 		if i > lo && sum+n > limit {
 			out, lo, sum = append(out, list[lo:i]), i, 0
+		}
+		sum += n
+	}
+	if lo < len(list) {
+		out = append(out, list[lo:])
+	}
+	return out
+}
+
+// batches cuts a list of whole prompts so that each part makes at most BatchTokens rows; a longer prompt stands alone. What a
+// prompt shares with the one before it makes no rows, up to where the delta begins to act.
+func (m *Model) batches(list []int, ts []tokens, d *delta) [][]int {
+	var out [][]int
+	lo, sum := 0, 0
+	for i, p := range list {
+		ids, shared := ts[p].ids, 0
+		if i > lo {
+			before := ts[list[i-1]].ids
+			for shared < min(len(ids), len(before)) && ids[shared] == before[shared] {
+				shared++
+			}
+		}
+		frozen := d.frozen(ts[p])
+		n := max(len(ids)-shared, max(0, frozen-shared)+len(ids)-frozen)
+		if i > lo && sum+n > m.opts.BatchTokens {
+			out, lo, sum, n = append(out, list[lo:i]), i, 0, len(ids)
 		}
 		sum += n
 	}
@@ -236,7 +262,7 @@ func (m *Model) ScoreTokens(ctx context.Context, ids [][]int32) ([]corastream.Lo
 		ts[i].ids = ids[i]
 	}
 	out := make([]corastream.Logits, len(ids))
-	for _, c := range chunks(ascending(len(ids)), func(i int) int { return len(ids[i]) }, m.opts.BatchTokens) {
+	for _, c := range m.batches(ascending(len(ids)), ts, nil) {
 		if err := m.scoreWhole(ctx, ts, c, nil, out); err != nil {
 			return nil, err
 		}

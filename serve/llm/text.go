@@ -39,7 +39,7 @@ func (m *Model) LabelLogits(ctx context.Context, prompts []string, labels []int,
 		return nil, 0, err
 	}
 	out := make([][]float32, len(prompts))
-	for _, c := range chunks(ascending(len(ts)), func(i int) int { return len(ts[i].ids) }, m.opts.BatchTokens) {
+	for _, c := range m.batches(ascending(len(ts)), ts, d) {
 		err := m.whole(ctx, ts, c, d, func(p *pass, x []float32, order []int) {
 			h := m.arch.hidden
 			y := p.workers[0].norm[:h]
