@@ -163,6 +163,7 @@ func (w *work) any() bool {
 
 func (w *work) sharedChanged() bool {
 	return w.shared.clock != w.sn.shared.clock || w.shared.items != w.sn.shared.items || w.shared.users != w.sn.shared.users ||
+		w.shared.first != w.sn.shared.first ||
 		!same(&w.shared.Embedding, &w.sn.shared.Embedding)
 }
 
@@ -221,6 +222,7 @@ func (w *work) close(line *Line, next map[corastream.Partition]int64) error {
 			return fmt.Errorf("request %q: %w", r.ID, err)
 		}
 	}
+	w.trimJournal(&p)
 	if w.sharedChanged() {
 		if !finite(w.shared.Vec) || !finite(w.shared.Acc) || w.shared.Bias-w.shared.Bias != 0 {
 			return fmt.Errorf("shared vector: %w", errNotFinite)
@@ -247,12 +249,23 @@ func (w *work) close(line *Line, next map[corastream.Partition]int64) error {
 	if err := w.put(&p, journalKey(line.Seq), 64, line.encode); err != nil {
 		return fmt.Errorf("journal line of %d spans and %d items: %w", len(line.Spans), len(line.Items), err)
 	}
-	if keep := uint64(w.s.cfg.JournalLimit); keep > 0 && line.Seq > keep {
-		p.delete(journalKey(line.Seq - keep))
-	}
 	w.lines++
 	w.parts = append(w.parts, p)
 	return nil
+}
+
+// trimJournal deletes lines past the limit, a few more than come in when the limit was lowered.
+func (w *work) trimJournal(p *part) {
+	if w.s.cfg.JournalLimit == 0 {
+		return
+	}
+	for range 4 {
+		if w.shared.first+uint64(w.s.cfg.JournalLimit) > w.seq() {
+			return
+		}
+		p.delete(journalKey(w.shared.first))
+		w.shared.first++
+	}
 }
 
 // write brings the parts to the disk and then lets readers see them. Every transaction is filled before the first is

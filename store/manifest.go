@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -48,20 +49,22 @@ func checkManifest(dir string) error {
 // checkJournal refuses a journal with a line missing in the middle: a damaged write-ahead file (.mem) makes Badger drop
 // the transactions from the damage to that file's end, while newer ones in the next file stay. A state with such a hole
 // belongs to no moment of the log. Only lines that may have been in write-ahead files are looked at.
-func (s *Store) checkJournal(txn *badger.Txn, last uint64) error {
-	lines := uint64(s.cfg.memTable()*(memTables+2)) / minLine
+func (s *Store) checkJournal(sn *snap) error {
+	oldest := sn.shared.first
+	if lines := uint64(s.cfg.memTable()*(memTables+2)) / minLine; sn.seq > lines {
+		oldest = max(oldest, sn.seq-lines)
+	}
 	o := badger.DefaultIteratorOptions
 	o.Reverse, o.PrefetchValues, o.Prefix = true, false, []byte{pJournal}
-	it := txn.NewIterator(o)
+	it := sn.txn.NewIterator(o)
 	defer it.Close()
-	want := last
-	for it.Seek(append(journalKey(last), 0xff)); it.Valid() && last-want < lines; it.Next() {
-		key := it.Item().Key()
-		if len(key) != 9 || binary.BigEndian.Uint64(key[1:]) != want {
+	it.Seek(append(journalKey(sn.seq), 0xff))
+	for want := sn.seq; want >= oldest; want-- {
+		if !it.Valid() || !bytes.Equal(it.Item().Key(), journalKey(want)) {
 			return fmt.Errorf("%w: %s: journal line %d is missing: a write-ahead file (*.mem) was damaged (fix: restore a snapshot, or remove the folder and learn again from the log)",
 				corastream.ErrCorrupt, s.dir, want)
 		}
-		want--
+		it.Next()
 	}
 	return nil
 }

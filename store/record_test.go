@@ -38,7 +38,7 @@ func samples() map[string]struct{ key, value []byte } {
 		panic(err)
 	}
 	add("item", itemKey("i"), body)
-	add("shared", sharedKey, (&sharedRec{Embedding: vec, clock: noTime, items: 7, users: 9}).encode(nil))
+	add("shared", sharedKey, (&sharedRec{Embedding: vec, clock: noTime, items: 7, users: 9, first: 3}).encode(nil))
 	line := Line{Kind: KindContent, At: epoch, Spans: []corastream.Span{{Partition: corastream.Partition{Topic: "t", ID: -1}, From: 0, To: math.MaxInt64}},
 		Items: []corastream.Item{{ID: "i", Content: []float32{1}}, {ID: "j", Content: []float32{}}}, Erasures: []Erasure{ErasureOf("u", epoch)}}
 	if body, err = line.encode(nil); err != nil {

@@ -69,6 +69,7 @@ type sharedRec struct {
 	clock int64  // the newest append time seen [ns]; noTime at first
 	items uint32 // how many items are known: the next one's Seq
 	users uint64 // for statistics alone
+	first uint64 // the oldest journal line that is kept
 }
 
 func appendEmbedding(b []byte, e *corastream.Embedding) []byte {
@@ -90,7 +91,7 @@ func (e *sharedRec) encode(b []byte) []byte {
 	b = append(b, recordVersion)
 	b = appendEmbedding(b, &e.Embedding)
 	b = appendVarint(b, e.clock)
-	return appendUvarints(b, uint64(e.items), e.users)
+	return appendUvarints(b, uint64(e.items), e.users, e.first)
 }
 
 func decodeShared(value []byte) (*sharedRec, error) {
@@ -101,7 +102,7 @@ func decodeShared(value []byte) (*sharedRec, error) {
 	e := &sharedRec{Embedding: r.embedding(), clock: r.varint()}
 	items := r.uvarint()
 	r.bad = r.bad || items > math.MaxUint32
-	e.items, e.users = uint32(items), r.uvarint()
+	e.items, e.users, e.first = uint32(items), r.uvarint(), r.uvarint()
 	return e, r.done(sharedKey)
 }
 

@@ -134,7 +134,7 @@ func (s *Store) load() error {
 	s.items.stored = func(it *itemRec) { s.bySeq.at(it.Seq).Store(it) }
 	s.items.evicted = func(it *itemRec) { s.bySeq.at(it.Seq).CompareAndSwap(it, nil) }
 	txn := s.db.NewTransaction(false)
-	sn := &snap{epoch: 1, txn: txn, shared: &sharedRec{clock: noTime}, offsets: map[corastream.Partition]int64{}}
+	sn := &snap{epoch: 1, txn: txn, shared: &sharedRec{clock: noTime, first: 1}, offsets: map[corastream.Partition]int64{}}
 	err := s.loadFormat(txn)
 	if err == nil {
 		err = s.loadShared(sn)
@@ -202,7 +202,7 @@ func (s *Store) loadShared(sn *snap) error {
 	if sn.seq, err = lastSeq(sn.txn); err != nil {
 		return err
 	}
-	return s.checkJournal(sn.txn, sn.seq)
+	return s.checkJournal(sn)
 }
 
 func decodeOffset(key, value []byte) (p corastream.Partition, next int64, err error) {
