@@ -3,9 +3,9 @@
 `corastream export --item I --gguf` wrote; both load it on the base model in float32 and read the prompt's tokens. What they
 find is compared with the score that corastream.json records.
 
-  CORASTREAM_EXPORT_OUT=OUT go test ./cmd/corastream -run Export -count=1
+  CORASTREAM_EXPORT_OUT=OUT go test ./cmd/corastream -run TestExport -count=1
   export.py OUT/*                               compares
-  export.py OUT/* --golden cmd/corastream/testdata/export.json
+  export.py OUT/llama-* OUT/qwen2-* --golden cmd/corastream/testdata/export.json
   export.py DIR --model M.gguf                  an export of your own (DIR/model.gguf otherwise)
 
 Differences are given as a part of the spread: the standard deviation of the row of logits. An activated adapter (adapt:
@@ -41,8 +41,7 @@ class Torch:
 
     def row(self, ids, adapter=None):
         base = transformers.AutoModelForCausalLM.from_pretrained(self.tmp.name, gguf_file="model.gguf", dtype=torch.float32, attn_implementation="eager")
-        model = peft.PeftModel.from_pretrained(base, adapter) if adapter else base
-        model.eval()
+        model = peft.PeftModel.from_pretrained(base, adapter).eval() if adapter else base.eval()
         with torch.inference_mode():
             return model(input_ids=torch.tensor([ids])).logits[0, -1].float().numpy().astype(np.float64)
 
