@@ -264,20 +264,40 @@ func get(txn *badger.Txn, key []byte) ([]byte, error) {
 	return value, nil
 }
 
+// scanSlice is how many keys are read through one iterator. An iterator keeps every table that it might read on the disk,
+// those that compactions have replaced too; on a long scan they would fill it.
+const scanSlice = 8192
+
 // scan calls f for each key with the prefix, from `from` on (nil: the first), until it returns false. Values are read
 // only when f asks for them.
 func scan(txn *badger.Txn, prefix, from []byte, f func(key []byte, it *badger.Item) (bool, error)) error {
-	o := badger.DefaultIteratorOptions
-	o.Prefix, o.PrefetchValues = prefix, false
-	it := txn.NewIterator(o)
-	defer it.Close()
 	if from == nil {
 		from = prefix
 	}
-	for it.Seek(from); it.Valid(); it.Next() {
-		if more, err := f(it.Item().KeyCopy(nil), it.Item()); err != nil || !more {
+	for more := true; more; {
+		var err error
+		if from, more, err = scanOnce(txn, prefix, from, f); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// scanOnce reads a slice and says where to go on.
+func scanOnce(txn *badger.Txn, prefix, from []byte, f func(key []byte, it *badger.Item) (bool, error)) ([]byte, bool, error) {
+	o := badger.DefaultIteratorOptions
+	o.Prefix, o.PrefetchValues = prefix, false
+	it := txn.NewIterator(o)
+	defer it.Close()
+	n := 0
+	for it.Seek(from); it.Valid(); it.Next() {
+		key := it.Item().KeyCopy(nil)
+		if n++; n > scanSlice {
+			return key, true, nil
+		}
+		if more, err := f(key, it.Item()); err != nil || !more {
+			return nil, false, err
+		}
+	}
+	return nil, false, nil
 }
