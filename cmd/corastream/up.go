@@ -37,6 +37,9 @@ func upCommand() *cobra.Command {
 			}
 			ctx := cmd.Context()
 			e, err := openEngine(ctx, cfg, log)
+			if err != nil && ctx.Err() != nil { // asked to stop before it had begun: nothing is done, nothing is lost
+				return summary(cmd.OutOrStdout(), runSummary{FreshnessMS: map[string]float64{"p50": 0, "p99": 0}, AUC: map[string]any{"bias": nil, "cf": nil, "cora": nil}})
+			}
 			if err != nil {
 				return err
 			}
