@@ -54,6 +54,10 @@ kafka-stop: ## stop it
 demo-checkpoint: fetch build ## train the demo's checkpoint on the first 80 % of MovieLens-100K
 	bin/corastream train -c configs/demo.yaml --train $(CACHE)/ml-100k/train.csv --items $(CACHE)/ml-100k/items.csv --out configs/demo.safetensors
 
+.PHONY: bench-peers
+bench-peers: fetch build ## time us and llama.cpp by turns, and print docs/performance.md's table (builds llama.cpp the first time)
+	@python3 .ci/peers/run.py
+
 .PHONY: clean
 clean: ## remove what was built (not .cache)
 	rm -rf bin data

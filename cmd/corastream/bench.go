@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -26,13 +27,18 @@ import (
 func benchCommand() *cobra.Command {
 	var f common
 	var seconds float64
+	var lf llmFlags
 	benches := map[string]func(context.Context, Config, zerolog.Logger, io.Writer, time.Duration) error{
-		"learn": benchLearn, "llm": benchLLM, "generator": benchGenerator, "freshness": benchFreshness,
+		"learn": benchLearn, "generator": benchGenerator, "freshness": benchFreshness,
+		"llm": func(ctx context.Context, cfg Config, log zerolog.Logger, w io.Writer, length time.Duration) error {
+			return benchLLM(ctx, cfg, log, w, length, lf)
+		},
 	}
 	c := &cobra.Command{
 		Use:   "bench NAME",
 		Short: "Measure: llm, generator, learn or freshness; JSON lines, the summary last",
-		Long: `learn: events per second through one transaction per micro-batch. llm: prompts and candidates per second. generator: users'
+		Long: `learn: events per second through one transaction per micro-batch. llm: the rows of
+docs/performance.md that are our own. generator: users'
 weights per second. freshness: from a click's append to its recommendation, through the embedded broker (or the one given).`,
 		Example: "  corastream bench learn\n  corastream bench freshness -c configs/demo.yaml", Args: cobra.ExactArgs(1),
 		ValidArgs: []string{"llm", "generator", "learn", "freshness"},
@@ -50,6 +56,11 @@ weights per second. freshness: from a click's append to its recommendation, thro
 	}
 	f.add(c, "llm", "checkpoint", "bootstrap")
 	c.Flags().Float64Var(&seconds, "seconds", 3, "how long each case runs")
+	c.Flags().StringSliceVar(&lf.cases, "cases", defaultLLMCases, "llm: which of "+strings.Join(llmCases, ", "))
+	c.Flags().StringSliceVar(&lf.numerics, "numerics", nil, "llm: f32, bf16, int8 or auto (default: the configured, and int8)")
+	c.Flags().IntSliceVar(&lf.threads, "threads", nil, "llm: cores of a call (default: 1 and the configured)")
+	c.Flags().StringVar(&lf.cacheDir, "cache-dir", "", "llm: where packed weights and items are kept (default: nowhere)")
+	c.Flags().StringVar(&lf.prompts, "prompts-out", "", "llm: write the prompts' tokens to this file, for other programs")
 	return c
 }
 
@@ -140,9 +151,13 @@ func inventedTitles(n int) []corastream.Prompt {
 	second := []string{"Harbour", "Witness", "Cartographers", "Orchard", "Telegram", "Winter", "Accord", "Lighthouse"}
 	out := make([]corastream.Prompt, n)
 	for i := range out {
+		part := ""
+		if i >= 64 {
+			part = fmt.Sprintf(" %d", i/64)
+		}
 		out[i] = corastream.Prompt{
 			ItemID: fmt.Sprint("bench-", i),
-			Title:  fmt.Sprintf("%s %s %d (%d)", first[i%8], second[i/8%8], i/64, 1950+i%60),
+			Title:  fmt.Sprintf("%s %s%s (%d)", first[i%8], second[i/8%8], part, 1950+i%60),
 		}
 	}
 	return out
@@ -154,60 +169,6 @@ func needLLM(cfg Config, log zerolog.Logger) (*llm.Model, error) {
 		err = corastream.Usagef("llm", "name a GGUF with --llm FILE", "this benchmark needs the LLM")
 	}
 	return m, err
-}
-
-func benchLLM(ctx context.Context, cfg Config, log zerolog.Logger, w io.Writer, length time.Duration) error {
-	cfg.LLM.CacheDir = ""
-	m, err := needLLM(cfg, log)
-	if err != nil {
-		return err
-	}
-	defer m.Close()
-	info := m.Info()
-	perToken := 2 * float64(info.Layers) * float64(info.Hidden*(info.OInput+2*info.KVHeads*info.HeadDim)+info.OInput*info.Hidden+3*info.Hidden*info.FFN)
-	say := func(name string, prompts, tokens int, flops float64, took time.Duration) error {
-		s := took.Seconds()
-		return jsonLine(w, map[string]any{
-			"bench": "llm", "case": name, "prompts_per_s": float64(prompts) / s, "tokens_per_s": float64(tokens) / s,
-			"gflops": flops / s / 1e9, "threads": cfg.LLM.Threads, "numerics": cfg.LLM.Numerics,
-		})
-	}
-	ids := make([]int32, 110)
-	for i := range ids {
-		ids[i] = int32((1000 + 7*i) % info.Vocab)
-	}
-	_, took, err := repeat(length, func() error { _, err := m.Logits(ctx, ids); return err })
-	if err != nil {
-		return err
-	}
-	if err := say("prompt_110", 1, 110, 110*perToken, took); err != nil {
-		return err
-	}
-	prompts := inventedTitles(256)
-	items := make([]corastream.Item, len(prompts))
-	for i, p := range prompts {
-		items[i] = corastream.Item{ID: p.ItemID, Title: p.Title}
-	}
-	t := time.Now()
-	if _, err := m.Encode(ctx, items); err != nil {
-		return err
-	}
-	if err := say("encode_item", len(items), 0, 0, time.Since(t)); err != nil {
-		return err
-	}
-	spec := generator.DefaultSpec()
-	spec.Hidden = info.Hidden
-	weights, projection := randomWeights(spec, m, len(prompts))
-	for _, n := range []int{20, len(prompts)} {
-		_, took, err := repeat(length, func() error { _, err := m.Score(ctx, prompts[:n], weights[:n], projection); return err })
-		if err != nil {
-			return err
-		}
-		if err := say(fmt.Sprintf("candidates_%d_last_n%d", n, spec.Layers), n, n, float64(n)*perToken*float64(spec.Layers)/float64(info.Layers), took); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // randomWeights are one user's W_A and a projection of the given spec, for timing.

@@ -3,6 +3,7 @@ package llm
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/kernels"
@@ -15,6 +16,20 @@ const maxTextBytes = 64
 func (m *Model) Token(text string) (int, bool) {
 	id, ok := m.prompts.tok.ID(text)
 	return int(id), ok
+}
+
+// TextTokens returns the tokens of a raw prompt as LabelLogits reads it.
+func (m *Model) TextTokens(text string) []int32 {
+	if m.prompts.tok.AddBOS() {
+		return append([]int32{m.prompts.tok.BOS()}, m.prompts.tok.Encode(text)...)
+	}
+	return m.prompts.tok.Encode(text)
+}
+
+// PromptTokens returns the tokens of a prompt as Score reads it.
+func (m *Model) PromptTokens(p corastream.Prompt) ([]int32, error) {
+	t, err := m.prompts.render(p)
+	return slices.Clone(t.ids), err
 }
 
 // LabelLogits reads raw prompts and returns the next-token logits of the label tokens [prompts][labels], and how many prompt
@@ -67,10 +82,7 @@ func (m *Model) readText(i int, text string) (t tokens, err error) {
 	if len(text) > maxTextBytes*limit {
 		return bad("%d bytes are more than %d tokens hold", len(text), limit)
 	}
-	if m.prompts.tok.AddBOS() {
-		t.ids = append(t.ids, m.prompts.tok.BOS())
-	}
-	t.ids = append(t.ids, m.prompts.tok.Encode(text)...)
+	t.ids = m.TextTokens(text)
 	if len(t.ids) == 0 {
 		return t, corastream.Usagef(fmt.Sprintf("prompts[%d]", i), "send a text", "it is empty")
 	}
