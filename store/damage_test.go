@@ -75,7 +75,7 @@ func TestFlippedBitsAreRefusedOrWithoutEffect(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(copied, filepath.Base(path)), data, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			err, got := opens(copied)
+			got, err := opens(copied)
 			switch {
 			case err == nil && got == want:
 				same++
@@ -123,7 +123,7 @@ func TestFlippedManifestIsNoticedAtEveryByte(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(copied, badger.ManifestFilename), data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err, got := opens(copied); err == nil && got != want {
+		if got, err := opens(copied); err == nil && got != want {
 			t.Errorf("bit %d of byte %d: another digest and no error", bit, at)
 		} else if err == nil {
 			silent++
@@ -216,14 +216,13 @@ func applied(s *Store) (n int64) {
 }
 
 // opens opens, checks and digests a store.
-func opens(dir string) (err error, sum string) {
+func opens(dir string) (sum string, err error) {
 	s, err := Open(dir, crashConfig())
 	if err != nil {
-		return err, ""
+		return "", err
 	}
 	defer s.Close()
-	sum, err = s.Digest()
-	return err, sum
+	return s.Digest()
 }
 
 // TestDamagedRecordIsNamed by reads, Digest, Check and Snapshot alike, and by nothing else: its neighbours stay readable.

@@ -80,7 +80,6 @@ type Stats struct {
 	Hits, Misses int64 // of the record cache
 	DiskBytes    int64
 	FreeBytes    int64 // on the disk; -1 when not known
-	Reads        int64 // views and writes that hold an older state now
 }
 
 // Stats may be called at any time.
