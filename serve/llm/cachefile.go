@@ -10,10 +10,12 @@ import (
 	"hash/crc32"
 	"io"
 	"math"
+	"math/bits"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
+	"unsafe"
 
 	"github.com/corastream/corastream"
 )
@@ -157,63 +159,92 @@ func (c *cacheFile) get(k entryKey) *entry {
 		return nil
 	}
 	e := c.dims.make(p.n)
-	b := make([]byte, c.dims.bytes(p.n))
-	if _, err := c.f.ReadAt(b, p.at); err != nil || crc32.Checksum(b, castagnoli) != p.crc {
+	crc, at := uint32(0), p.at
+	for _, part := range e.memory() {
+		if _, err := c.f.ReadAt(part, at); err != nil {
+			crc = ^p.crc
+			break
+		}
+		crc, at = crc32.Update(crc, castagnoli, part), at+int64(len(part))
+	}
+	if crc != p.crc {
 		c.mu.Lock()
 		delete(c.index, k)
 		c.mu.Unlock()
 		return nil
 	}
-	e.decode(b)
+	e.swap()
 	return e
 }
 
 // put adds an entry, unless the file is full or not ours to write.
 func (c *cacheFile) put(k entryKey, e *entry) {
-	b := e.encode(make([]byte, cacheRecordBytes, cacheRecordBytes+c.dims.bytes(e.n)))
-	le := binary.LittleEndian
-	crc := crc32.Checksum(b[cacheRecordBytes:], castagnoli)
-	le.PutUint32(b[4:], crc)
-	le.PutUint32(b[8:], uint32(e.n))
-	copy(b[16:], k[:])
-	le.PutUint32(b, crc32.Checksum(b[4:cacheRecordBytes], castagnoli))
-
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, ok := c.index[k]; ok || !c.write || c.err != nil || c.end+int64(len(b)) > c.limit {
+	next := c.end + cacheRecordBytes + int64(c.dims.bytes(e.n))
+	if _, ok := c.index[k]; ok || !c.write || c.err != nil || next > c.limit {
 		return
 	}
-	if _, err := c.f.WriteAt(b, c.end); err != nil {
-		c.err = fmt.Errorf("write item cache: %w", err)
-		return
+	values := e.littleEndian()
+	crc := uint32(0)
+	for _, part := range values {
+		crc = crc32.Update(crc, castagnoli, part)
+	}
+	head := make([]byte, cacheRecordBytes)
+	le := binary.LittleEndian
+	le.PutUint32(head[4:], crc)
+	le.PutUint32(head[8:], uint32(e.n))
+	copy(head[16:], k[:])
+	le.PutUint32(head, crc32.Checksum(head[4:], castagnoli))
+	at := c.end
+	for _, part := range append([][]byte{head}, values...) {
+		if _, err := c.f.WriteAt(part, at); err != nil {
+			c.err = fmt.Errorf("write item cache: %w", err)
+			return
+		}
+		at += int64(len(part))
 	}
 	c.index[k] = place{c.end + cacheRecordBytes, e.n, crc}
-	c.end += int64(len(b))
+	c.end = at
 }
 
-// encode appends the values.
-func (e *entry) encode(b []byte) []byte {
-	for _, part := range [][]float32{e.data, e.kv} {
-		for _, v := range part {
-			b = binary.LittleEndian.AppendUint32(b, math.Float32bits(v))
-		}
+// memory is the entry's values as bytes, in place.
+func (e *entry) memory() [][]byte {
+	parts := [][]byte{raw(e.data)}
+	if len(e.kv) > 0 {
+		parts = append(parts, raw(e.kv))
 	}
-	for _, v := range e.kv16 {
-		b = binary.LittleEndian.AppendUint16(b, v)
+	if len(e.kv16) > 0 {
+		parts = append(parts, unsafe.Slice((*byte)(unsafe.Pointer(&e.kv16[0])), 2*len(e.kv16)))
 	}
-	return b
+	return parts
 }
 
-// decode is its inverse; b has the right length.
-func (e *entry) decode(b []byte) {
+var bigEndian = binary.NativeEndian.Uint16([]byte{0, 1}) == 1
+
+// swap turns values in place between this machine's byte order and little-endian.
+func (e *entry) swap() {
+	if !bigEndian {
+		return
+	}
 	for _, part := range [][]float32{e.data, e.kv} {
-		for i := range part {
-			part[i], b = math.Float32frombits(binary.LittleEndian.Uint32(b)), b[4:]
+		for i, v := range part {
+			part[i] = math.Float32frombits(bits.ReverseBytes32(math.Float32bits(v)))
 		}
 	}
-	for i := range e.kv16 {
-		e.kv16[i], b = binary.LittleEndian.Uint16(b), b[2:]
+	for i, v := range e.kv16 {
+		e.kv16[i] = bits.ReverseBytes16(v)
 	}
+}
+
+// littleEndian is the entry's values as the file has them; on most machines in place.
+func (e *entry) littleEndian() [][]byte {
+	if !bigEndian {
+		return e.memory()
+	}
+	turned := entry{data: slices.Clone(e.data), kv: slices.Clone(e.kv), kv16: slices.Clone(e.kv16)}
+	turned.swap()
+	return turned.memory()
 }
 
 func (c *cacheFile) close() error { return c.f.Close() }
