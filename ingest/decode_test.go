@@ -247,6 +247,7 @@ func TestCatalogueRecords(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := decodeOne(Default(), "corastream.items", c.key, c.value)
+			c.want.Pos = corastream.Position{Topic: "corastream.items", Partition: 1, Offset: 5} // a redelivered record is known by it
 			if len(b.Items) != 1 || !reflect.DeepEqual(b.Items[0], c.want) {
 				t.Errorf("got %+v", b)
 			}

@@ -23,7 +23,7 @@ func (j *job) tombstone() {
 		j.bury(nil, ReasonNoItem, "a tombstone without a key names no item")
 		return
 	}
-	j.b.Items = append(j.b.Items, corastream.Item{ID: id, Withdrawn: true, Removed: true})
+	j.b.Items = append(j.b.Items, corastream.Item{Pos: j.r.Pos, ID: id, Withdrawn: true, Removed: true})
 	j.d.Counts.event(j.dialect)
 }
 
@@ -35,6 +35,7 @@ func (j *job) item(v []byte) {
 		j.bury(v, bad.reason, bad.detail)
 		return
 	}
+	it.Pos = j.r.Pos
 	j.b.Items = append(j.b.Items, it)
 	j.d.Counts.event(j.dialect)
 }

@@ -46,6 +46,12 @@ func TestEventsItemsAndRequestsComeOutAsTheyWentIn(t *testing.T) {
 			}
 		}
 		sameIDs(t, got.Events, 300)
+		for i := range got.Items {
+			if got.Items[i].Pos.Topic != cfg.Topics.Items {
+				t.Errorf("item %s lies at %v", got.Items[i].ID, got.Items[i].Pos)
+			}
+			got.Items[i].Pos = corastream.Position{}
+		}
 		if !reflect.DeepEqual(got.Items, items) {
 			t.Errorf("items %+v", got.Items)
 		}
