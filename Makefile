@@ -50,6 +50,11 @@ kafka: ## start Apache Kafka (one node, from Maven jars; needs java and mvn) and
 kafka-stop: ## stop it
 	@bash .ci/kafka/kafka.sh stop $(CACHE)/kafka
 
+.PHONY: crash
+CRASH ?= 12
+crash: fetch ## kill the running binary CRASH times in mid-stream on each broker and compare digests
+	CORASTREAM_CRASH=$(CRASH) go test ./cmd/corastream -count=1 -timeout 60m -v -run 'TestKill'
+
 .PHONY: demo-checkpoint
 demo-checkpoint: fetch build ## train the demo's checkpoint on the first 80 % of MovieLens-100K
 	bin/corastream train -c configs/demo.yaml --train $(CACHE)/ml-100k/train.csv --items $(CACHE)/ml-100k/items.csv --out configs/demo.safetensors
