@@ -1,10 +1,14 @@
 // Package cfstream holds the collaborative-filtering (CF) models that learn per event.
 //
-// Three kinds share one interface, one state and one update:
+// All kinds share one interface and one kind of state:
 //
-//	bias    z = mu + b_u + b_i
-//	mf      z = mu + b_u + b_i + p_u.q_i
-//	hybrid  z = mu + b_u + b_i + p_u.q_i + (w + t_u).c_i
+//	bias      z = mu + b_u + b_i
+//	mf        z = mu + b_u + b_i + p_u.q_i
+//	hybrid    z = mu + b_u + b_i + p_u.q_i + (w + t_u).c_i
+//	lightgcn  z = mu + b_u + b_i + e_u.e_i, both from propagation over the graph of likes (lightgcn.go)
+//	sasrec    z = mu + b_u + b_i + e_u.q_i, e_u read by self-attention from the user's last items (sasrec.go)
+//
+// A hybrid with layers propagates its factors as lightgcn does, and then has no t_u.
 //
 // c_i is what is known of the item before any click (the frozen LLM's reading of its title, projected), t_u the user's own
 // taste in that basis, w what all users share. Biases move at a constant rate, because they must go on tracking drift;

@@ -24,7 +24,7 @@ func model(t testing.TB, kind string, change func(*cfstream.Spec)) cfstream.Mode
 	t.Helper()
 	s := cfstream.DefaultFor(kind)
 	s.Content = width
-	if kind == cfstream.MF {
+	if kind == cfstream.MF || kind == cfstream.LightGCN || kind == cfstream.SASRec {
 		s.Factors = 6
 	}
 	if change != nil {
@@ -169,13 +169,17 @@ func TestEqualEventsGiveEqualBytesOnEveryCPU(t *testing.T) {
 	}
 	for kind, want := range map[string]string{
 		cfstream.Bias: "b8c6cec3316c3e12", cfstream.MF: "6b4872fc77466752", cfstream.Hybrid: "bde66e9a8c79f99b",
+		cfstream.LightGCN: "45234dfcbd26f1c6", cfstream.SASRec: "42d285dfcc60329b",
 	} {
 		s := w.state()
 		m := model(t, kind, func(s *cfstream.Spec) {
 			s.MuRate, s.BiasRate, s.ItemBiasRate, s.BiasDecay = 0.01, 0.1, 0.15, 0.02 // the defaults may change
 			s.ContentRate, s.ContentDecay, s.TasteRate, s.TasteDecay = 0.1, 0.001, 0.01, 0.5
 			s.FactorRate, s.FactorDecay, s.FactorInit, s.FactorDamp, s.Damp, s.Clip = 0.05, 0.05, 0.05, 1, 1, 4
-			s.Negatives, s.NegativeWeight = 4, 1
+			s.Negatives, s.NegativeWeight, s.Layers, s.Window = 4, 1, 0, 10
+			if s.Kind == cfstream.LightGCN {
+				s.Layers = 2
+			}
 			if s.Kind == cfstream.Hybrid {
 				s.Factors = 5
 			}
@@ -206,7 +210,7 @@ func TestStepFollowsTheGradientOfTheLogLoss(t *testing.T) {
 	plain := model(t, cfstream.Hybrid, func(s *cfstream.Spec) {
 		s.Factors, s.FactorDamp, s.Damp, s.Clip = 3, damp, damp, 100
 		s.MuRate, s.BiasRate, s.ItemBiasRate, s.ContentRate, s.TasteRate, s.FactorRate = 1, 1, 1, 1, 1, 1
-		s.BiasDecay, s.ContentDecay, s.TasteDecay, s.FactorDecay = 0, 0, 0, 0
+		s.BiasDecay, s.ContentDecay, s.TasteDecay, s.FactorDecay = 0, 0, 0, 1e-12
 	})
 	ev := event(1000, "u1", "i2", 1)
 	loss := func() float64 {
@@ -362,7 +366,7 @@ func TestWeightScalesTheStep(t *testing.T) {
 
 // TestNothingEverBecomesNaN: the largest rates, weights and contents, labels that contradict each other.
 func TestNothingEverBecomesNaN(t *testing.T) {
-	for _, kind := range []string{cfstream.Bias, cfstream.MF, cfstream.Hybrid} {
+	for _, kind := range cfstream.Kinds {
 		m := model(t, kind, func(s *cfstream.Spec) {
 			if kind != cfstream.Bias {
 				s.Factors = 3

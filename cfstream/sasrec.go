@@ -324,6 +324,7 @@ func (m *sasRec) fitEvent(s corastream.State, shared *corastream.Embedding, ev c
 func (m *sasRec) backward(s corastream.State, b, acc block, r, back *reading) error {
 	n, last := len(r.x), len(r.x)-1
 	de, dt, dh, dmix, dr := back.out, back.t, back.h, back.mix, back.r
+	capNorm(de, maxNorm)
 	timesT(dt, b.w2, de)
 	for i := range dt {
 		if r.t[i] <= 0 {
@@ -350,6 +351,12 @@ func (m *sasRec) backward(s corastream.State, b, acc block, r, back *reading) er
 	}
 	add(dx[last], 1, dh)
 	addTimesT(dx[last], b.a, dr)
+	capNorm(dr, maxNorm) // no healthy gradient comes near these
+	capNorm(dh, maxNorm)
+	capNorm(dt, maxNorm)
+	for j := range dx {
+		capNorm(dx[j], maxNorm)
+	}
 
 	m.stepMatrix(b.w2, acc.w2, de, r.t)
 	m.stepMatrix(b.w1, acc.w1, dt, r.h)
@@ -367,6 +374,8 @@ func (m *sasRec) backward(s corastream.State, b, acc block, r, back *reading) er
 		place, label := (n-1-j)*d, labelOf(at)*d
 		adagrad(b.positions[place:place+d], acc.positions[place:place+d], dx[j], 1, m.blockRate, m.blockDecay, m.damp)
 		adagrad(b.labels[label:label+d], acc.labels[label:label+d], dx[j], 1, m.blockRate, m.blockDecay, m.damp)
+		capNorm(b.positions[place:place+d], maxNorm)
+		capNorm(b.labels[label:label+d], maxNorm)
 	}
 	return nil
 }
@@ -376,5 +385,6 @@ func (m *sasRec) stepMatrix(w, acc, dy, x []float32) {
 	d := len(x)
 	for i, g := range dy {
 		adagrad(w[i*d:i*d+d], acc[i*d:i*d+d], x, g, m.blockRate, m.blockDecay, m.damp)
+		capNorm(w[i*d:i*d+d], maxNorm)
 	}
 }

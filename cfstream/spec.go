@@ -48,7 +48,7 @@ type Spec struct {
 	BiasRate float64 `yaml:"bias_rate"`
 	// ItemBiasRate is the constant step of b_i. Default 0.15, range 0..1.
 	ItemBiasRate float64 `yaml:"item_bias_rate"`
-	// BiasDecay pulls both biases to zero with each step. Default 0.02, range 0..1.
+	// BiasDecay pulls both biases to zero with each step. Default 0.01, range 0..1.
 	BiasDecay float64 `yaml:"bias_decay"`
 	// ContentRate is the Adagrad step of w. Default 0.1, range 0..1.
 	ContentRate float64 `yaml:"content_rate"`
@@ -58,13 +58,14 @@ type Spec struct {
 	TasteRate float64 `yaml:"taste_rate"`
 	// TasteDecay pulls t_u to zero. Default 0.5, range 0..1.
 	TasteDecay float64 `yaml:"taste_decay"`
-	// FactorRate is the Adagrad step of p_u and q_i. Default 0, range 0..1; 0 is the kind's own: 0.02 for mf and hybrid, 0.05 for
-	// lightgcn, 0.01 for sasrec.
+	// FactorRate is the Adagrad step of p_u and q_i. Default 0, range 0..1; 0 is the kind's own: 0.02 for mf and hybrid, 0.03
+	// for a hybrid with layers, 0.05 for lightgcn, 0.01 for sasrec.
 	FactorRate float64 `yaml:"factor_rate"`
-	// FactorDecay pulls p_u and q_i to zero. Default 0, range 0..1; 0 is the kind's own: 0.003 for lightgcn, else 0.02.
+	// FactorDecay pulls p_u and q_i to zero. Default 0, range 0..1; 0 is the kind's own: 0.003 for lightgcn, 0.002 for a
+	// hybrid with layers, else 0.02.
 	FactorDecay float64 `yaml:"factor_decay"`
 	// FactorInit is the spread of a new p_u and q_i, drawn from the id's hash. Default 0, range 0..1; 0 is the kind's own: 0.1
-	// for lightgcn and sasrec, else 0.01.
+	// for lightgcn, sasrec and a hybrid with layers, else 0.01.
 	FactorInit float64 `yaml:"factor_init"`
 	// Seed draws the start of whatever starts at random; the records of a store belong to the seed they were made with.
 	// Default 0.
@@ -90,7 +91,7 @@ type Spec struct {
 func Default() Spec {
 	return Spec{
 		Kind: Hybrid, Factors: 0, Content: 64, Window: 10,
-		MuRate: 0.01, BiasRate: 0.1, ItemBiasRate: 0.15, BiasDecay: 0.02,
+		MuRate: 0.01, BiasRate: 0.1, ItemBiasRate: 0.15, BiasDecay: 0.01,
 		ContentRate: 0.1, ContentDecay: 1e-3, TasteRate: 0.01, TasteDecay: 0.5,
 		FactorDamp: 1e-4,
 		BlockRate:  0.01, BlockDecay: 0.003,
@@ -117,7 +118,7 @@ func (s Spec) filled() Spec {
 		rate, init = 0.01, 0.1
 	}
 	if s.Kind == Hybrid && s.Layers > 0 {
-		rate, decay, init = 0.05, 0.003, 0.1
+		rate, decay, init = 0.03, 0.002, 0.1
 	}
 	or := func(v *float64, own float64) {
 		if *v == 0 {

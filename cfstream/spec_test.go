@@ -7,7 +7,7 @@ import (
 )
 
 func TestDefaultsAreValidAndBadSpecsNameEveryKey(t *testing.T) {
-	for _, kind := range []string{Bias, MF, Hybrid} {
+	for _, kind := range Kinds {
 		if err := DefaultFor(kind).Validate(); err != nil {
 			t.Errorf("%s: %v", kind, err)
 		}
@@ -19,8 +19,29 @@ func TestDefaultsAreValidAndBadSpecsNameEveryKey(t *testing.T) {
 			t.Errorf("no complaint about %s: %v", key, err)
 		}
 	}
-	if _, err := New(Spec{Kind: MF, Content: 64, FactorDamp: 1, Damp: 1, Clip: 1}); err == nil || !strings.Contains(err.Error(), "factors") {
-		t.Errorf("mf without factors: %v", err)
+	if _, err := New(Spec{Kind: SASRec, Content: 64, FactorDamp: 1, Damp: 1, Clip: 1}); err == nil || !strings.Contains(err.Error(), "window") {
+		t.Errorf("sasrec without a window: %v", err)
+	}
+}
+
+// TestZeroIsTheKindsOwnNumber: a configuration may say no more than the kind.
+func TestZeroIsTheKindsOwnNumber(t *testing.T) {
+	for kind, want := range map[string]string{
+		Bias: "bias(factors=0,content=0)", MF: "mf(factors=32,content=0)", Hybrid: "hybrid(factors=0,content=64)",
+		LightGCN: "lightgcn(factors=32,layers=2)", SASRec: "sasrec(factors=32,window=10)",
+	} {
+		s := Default()
+		s.Kind = kind
+		m, err := New(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := m.Spec().String(); got != want || s.String() != want || s.Digest() != DefaultFor(kind).Digest() {
+			t.Errorf("%s: %s and %s, want %s", kind, got, s, want)
+		}
+		if f := m.Spec(); f.FactorRate == 0 || f.FactorDecay == 0 || f.FactorInit == 0 {
+			t.Errorf("%s: rates are not filled in: %+v", kind, f)
+		}
 	}
 }
 
@@ -33,7 +54,9 @@ func TestDigestTellsKindAndWidthsAndNothingElse(t *testing.T) {
 		t.Error("a rate changed the digest")
 	}
 	seen := map[string]string{}
-	for _, s := range []Spec{a, {Kind: Hybrid, Content: 32}, {Kind: Hybrid, Factors: 4, Content: 64}, DefaultFor(MF), DefaultFor(Bias)} {
+	for _, s := range []Spec{a, {Kind: Hybrid, Content: 32}, {Kind: Hybrid, Factors: 4, Content: 64}, DefaultFor(MF), DefaultFor(Bias), DefaultFor(LightGCN), DefaultFor(SASRec),
+		{Kind: LightGCN, Layers: 3}, {Kind: SASRec, Window: 20}, {Kind: Hybrid, Factors: 4, Layers: 2, Content: 64},
+	} {
 		if other, ok := seen[s.Digest()]; ok {
 			t.Errorf("%v and %s have one digest", s, other)
 		}
