@@ -210,6 +210,9 @@ func (e *evaluation) contend(ctx context.Context, p pass, name string) (outcome,
 	for i := range seen {
 		o.score[i], o.alone[i] = seen[i].score, seen[i].alone
 	}
+	if !o.logit { // counters know no user bias
+		o.alone = nil
+	}
 	if e.RankRows == 0 {
 		o.gain, o.hit = nil, nil
 	}
