@@ -113,6 +113,7 @@ def main():
     ap.add_argument("--seconds", type=float, default=.7, help="least time of a case in a round")
     ap.add_argument("--core", type=int, default=0, help="the core of single-core runs; two-core runs take the next one too")
     ap.add_argument("--fresh", action="store_true", help="forget earlier measurements")
+    ap.add_argument("--write", action="store_true", help="put the table into docs/performance.md")
     ap.add_argument("--binary", default=os.path.join(ROOT, "bin", "corastream"))
     ap.add_argument("--llm", default=os.environ.get("CORASTREAM_LLM") or os.path.join(ROOT, ".cache", "smollm2-135m-instruct-q4_1.gguf"))
     a = ap.parse_args()
@@ -201,6 +202,12 @@ def main():
     with open(out, "w") as f:
         f.write("\n".join(table))
     print("\n".join(table))
+    if a.write:
+        path = os.path.join(ROOT, "docs", "performance.md")
+        head, rest = open(path).read().split("<!-- table -->", 1)
+        tail = rest.split("<!-- end of table -->", 1)[1]
+        with open(path, "w") as f:
+            f.write(head + "<!-- table -->\n" + "\n".join(table) + "<!-- end of table -->" + tail)
     os.replace(results.path, os.path.join(cache, "results-last.jsonl"))  # the next run measures anew
 
 
