@@ -4,13 +4,16 @@ import "github.com/corastream/corastream/kernels"
 
 // attend fills att with the attention of every run of the stage.
 func (p *pass) attend(l int, s *stage, qkv, att []float32) {
-	p.eachRun(s, func(r *run, from, to int, w *worker) {
-		a := p.m.arch
-		d, group, o := a.headDim, a.heads/a.kvHeads, a.qWidth()
-		cache := p.stretches(l, r, from, qkv, w)
-		kernels.AttendBlock(att[int(r.out)*o+from*group*d:], o, qkv[int(r.lo)*a.qkvWidth()+from*group*d:], a.qkvWidth(), int(r.hi-r.lo),
-			cache, (to-from)*group, to-from, d, p.m.scale, &w.scratch)
-	})
+	p.eachRun(s, func(r *run, from, to int, w *worker) { p.attendRun(l, r, from, to, qkv, att, w) })
+}
+
+// attendRun does the query heads of the key/value heads [from, to) of a run.
+func (p *pass) attendRun(l int, r *run, from, to int, qkv, att []float32, w *worker) {
+	a := p.m.arch
+	d, group, o := a.headDim, a.heads/a.kvHeads, a.qWidth()
+	cache := p.stretches(l, r, from, qkv, w)
+	kernels.AttendBlock(att[int(r.out)*o+from*group*d:], o, qkv[int(r.lo)*a.qkvWidth()+from*group*d:], a.qkvWidth(), int(r.hi-r.lo),
+		cache, (to-from)*group, to-from, d, p.m.scale, &w.scratch)
 }
 
 // eachRun spreads runs over the workers, the key/value heads [from, to) of one at a time: all of them where there are runs

@@ -99,29 +99,31 @@ func (p *pass) embed(tokens []int32, x []float32) error {
 
 // project computes q, k and v of every row of the stage: norm, linear, bias, delta, rotation.
 func (p *pass) project(l int, s *stage, d *delta, a *activations) {
-	m, ly := p.m, &p.m.weights.layers[l]
-	h, q := m.arch.hidden, m.arch.qkvWidth()
-	p.rows(s.rows, func(lo, hi int, w *worker) {
-		n := hi - lo
+	p.rows(s.rows, func(lo, hi int, w *worker) { p.m.projectRows(l, s, d, a, lo, hi, w) })
+}
+
+// projectRows does so for rows [lo, hi), at most blockRows.
+func (m *Model) projectRows(l int, s *stage, d *delta, a *activations, lo, hi int, w *worker) {
+	ly, h, q := &m.weights.layers[l], m.arch.hidden, m.arch.qkvWidth()
+	n := hi - lo
+	for i := range n {
+		kernels.RMSNorm(w.norm[i*h:(i+1)*h], a.x[(lo+i)*h:(lo+i+1)*h], ly.attnNorm, m.arch.eps)
+	}
+	out := a.qkv[lo*q : hi*q]
+	ly.qkv.Mul(out, q, w.norm, h, n, false, &w.scratch)
+	if ly.bias != nil {
 		for i := range n {
-			kernels.RMSNorm(w.norm[i*h:(i+1)*h], a.x[(lo+i)*h:(lo+i+1)*h], ly.attnNorm, m.arch.eps)
+			kernels.Add(out[i*q:(i+1)*q], ly.bias)
 		}
-		out := a.qkv[lo*q : hi*q]
-		ly.qkv.Mul(out, q, w.norm, h, n, false, &w.scratch)
-		if ly.bias != nil {
-			for i := range n {
-				kernels.Add(out[i*q:(i+1)*q], ly.bias)
-			}
-		}
-		if d != nil {
-			d.add(s, d.layers[l].qkv, lo, hi, w.norm, h, out, q, d.kept(a.tq, lo, hi, w), w)
-		}
-		turned := (m.arch.heads + m.arch.kvHeads) * m.arch.headDim
-		for i := range n {
-			cos, sin := m.angles(s.pos[lo+i])
-			kernels.Rotate(out[i*q:i*q+turned], m.arch.heads+m.arch.kvHeads, m.arch.headDim, cos, sin, true)
-		}
-	})
+	}
+	if d != nil {
+		d.add(s, d.layers[l].qkv, lo, hi, w.norm, h, out, q, d.kept(a.tq, lo, hi, w), w)
+	}
+	turned := (m.arch.heads + m.arch.kvHeads) * m.arch.headDim
+	for i := range n {
+		cos, sin := m.angles(s.pos[lo+i])
+		kernels.Rotate(out[i*q:i*q+turned], m.arch.heads+m.arch.kvHeads, m.arch.headDim, cos, sin, true)
+	}
 }
 
 // kept is where T of rows [lo, hi) goes: the tape, or the worker's own.
@@ -135,42 +137,45 @@ func (d *delta) kept(tape []float32, lo, hi int, w *worker) []float32 {
 // finish takes the stage's rows from attention to the next layer: o, residual, norm, feed-forward, residual. next may be
 // a.x when nothing is taped.
 func (p *pass) finish(l int, s *stage, d *delta, a *activations, next []float32) {
-	m, ly := p.m, &p.m.weights.layers[l]
+	p.rows(s.rows, func(lo, hi int, w *worker) { p.m.finishRows(l, s, d, a, next, lo, hi, w) })
+}
+
+// finishRows does so for rows [lo, hi), at most blockRows.
+func (m *Model) finishRows(l int, s *stage, d *delta, a *activations, next []float32, lo, hi int, w *worker) {
+	ly := &m.weights.layers[l]
 	h, o, f := m.arch.hidden, m.arch.qWidth(), m.arch.ffn
-	p.rows(s.rows, func(lo, hi int, w *worker) {
-		n := hi - lo
-		x := a.x[lo*h : hi*h]
-		if a.tape {
-			copy(a.mid[lo*h:hi*h], x)
-			x = a.mid[lo*h : hi*h]
-		}
-		att := a.att[lo*o : hi*o]
-		// Summed by itself first: products added one by one to a large residual would each lose its last bits.
-		sum := w.norm[:n*h]
-		ly.o.Mul(sum, h, att, o, n, false, &w.scratch)
-		if d != nil {
-			d.add(s, d.layers[l].o, lo, hi, att, o, sum, h, d.kept(a.to, lo, hi, w), w)
-		}
-		kernels.Add(x, sum)
-		for i := range n {
-			kernels.RMSNorm(w.norm[i*h:(i+1)*h], x[i*h:(i+1)*h], ly.ffnNorm, m.arch.eps)
-		}
-		gu := w.gateUp[:n*2*f]
-		if a.tape {
-			gu = a.gateUp[lo*2*f : hi*2*f]
-		}
-		ly.gateUp.Mul(gu, 2*f, w.norm, h, n, false, &w.scratch)
-		if d != nil {
-			d.add(s, d.layers[l].gateUp, lo, hi, w.norm, h, gu, 2*f, d.kept(a.tg, lo, hi, w), w)
-		}
-		for i := range n {
-			kernels.SiLUMul(w.act[i*f:(i+1)*f], gu[i*2*f:i*2*f+f], gu[i*2*f+f:(i+1)*2*f])
-		}
-		out := next[lo*h : hi*h]
-		if a.tape {
-			copy(out, x)
-		}
-		ly.down.Mul(sum, h, w.act, f, n, false, &w.scratch)
-		kernels.Add(out, sum)
-	})
+	n := hi - lo
+	x := a.x[lo*h : hi*h]
+	if a.tape {
+		copy(a.mid[lo*h:hi*h], x)
+		x = a.mid[lo*h : hi*h]
+	}
+	att := a.att[lo*o : hi*o]
+	// Summed by itself first: products added one by one to a large residual would each lose its last bits.
+	sum := w.norm[:n*h]
+	ly.o.Mul(sum, h, att, o, n, false, &w.scratch)
+	if d != nil {
+		d.add(s, d.layers[l].o, lo, hi, att, o, sum, h, d.kept(a.to, lo, hi, w), w)
+	}
+	kernels.Add(x, sum)
+	for i := range n {
+		kernels.RMSNorm(w.norm[i*h:(i+1)*h], x[i*h:(i+1)*h], ly.ffnNorm, m.arch.eps)
+	}
+	gu := w.gateUp[:n*2*f]
+	if a.tape {
+		gu = a.gateUp[lo*2*f : hi*2*f]
+	}
+	ly.gateUp.Mul(gu, 2*f, w.norm, h, n, false, &w.scratch)
+	if d != nil {
+		d.add(s, d.layers[l].gateUp, lo, hi, w.norm, h, gu, 2*f, d.kept(a.tg, lo, hi, w), w)
+	}
+	for i := range n {
+		kernels.SiLUMul(w.act[i*f:(i+1)*f], gu[i*2*f:i*2*f+f], gu[i*2*f+f:(i+1)*2*f])
+	}
+	out := next[lo*h : hi*h]
+	if a.tape {
+		copy(out, x)
+	}
+	ly.down.Mul(sum, h, w.act, f, n, false, &w.scratch)
+	kernels.Add(out, sum)
 }

@@ -112,17 +112,32 @@ func (m *Model) scoreCached(ctx context.Context, ts []tokens, pairs []int, d *de
 		return err
 	}
 	defer m.giveBack(p)
-	for l := m.arch.layers - m.opts.TopLayers; l < m.arch.layers; l++ {
-		if err := ctx.Err(); err != nil {
-			return context.Cause(ctx)
+	// Rows do not read each other's, so each worker takes its own through all layers: none waits for another.
+	kernels.Parallel(m.opts.Threads, s.rows, func(lo, hi, worker int) {
+		for lo < hi && ctx.Err() == nil {
+			end := min(hi, lo+blockRows)
+			p.top(s, d, act, lo, end, &p.workers[worker])
+			lo = end
 		}
-		p.project(l, s, d, act)
-		p.attend(l, s, act.qkv, act.att)
-		p.finish(l, s, d, act, act.x)
+	})
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
 	m.cached.Add(int64(s.rows))
 	p.logits(act.x, order, out)
 	return nil
+}
+
+// top takes rows [lo, hi) of a stage of single answer tokens through the layers that the item cache keeps.
+func (p *pass) top(s *stage, d *delta, act *activations, lo, hi int, w *worker) {
+	m := p.m
+	for l := m.arch.layers - m.opts.TopLayers; l < m.arch.layers; l++ {
+		m.projectRows(l, s, d, act, lo, hi, w)
+		for i := lo; i < hi; i++ {
+			p.attendRun(l, &s.runs[i], 0, m.arch.kvHeads, act.qkv, act.att, w)
+		}
+		m.finishRows(l, s, d, act, act.x, lo, hi, w)
+	}
 }
 
 // startCached makes the stage of one answer token for each pair, behind its item's cached K/V.
