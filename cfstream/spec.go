@@ -58,7 +58,7 @@ type Spec struct {
 	TasteRate float64 `yaml:"taste_rate"`
 	// TasteDecay pulls t_u to zero. Default 0.5, range 0..1.
 	TasteDecay float64 `yaml:"taste_decay"`
-	// FactorRate is the Adagrad step of p_u and q_i. Default 0, range 0..1; 0 is the kind's own: 0.02 for mf and hybrid, 0.03
+	// FactorRate is the Adagrad step of p_u and q_i. Default 0, range 0..1; 0 is the kind's own: 0.02 for mf and hybrid, 0.04
 	// for a hybrid with layers, 0.05 for lightgcn, 0.01 for sasrec.
 	FactorRate float64 `yaml:"factor_rate"`
 	// FactorDecay pulls p_u and q_i to zero. Default 0, range 0..1; 0 is the kind's own: 0.003 for lightgcn, 0.002 for a
@@ -118,7 +118,7 @@ func (s Spec) filled() Spec {
 		rate, init = 0.01, 0.1
 	}
 	if s.Kind == Hybrid && s.Layers > 0 {
-		rate, decay, init = 0.03, 0.002, 0.1
+		rate, decay, init = 0.04, 0.002, 0.1
 	}
 	or := func(v *float64, own float64) {
 		if *v == 0 {
