@@ -140,6 +140,15 @@ func (p *pass) finish(l int, s *stage, d *delta, a *activations, next []float32)
 	p.rows(s.rows, func(lo, hi int, w *worker) { p.m.finishRows(l, s, d, a, next, lo, hi, w) })
 }
 
+// finishAndProject takes rows from layer l's attention to q, k and v of the next layer: both ask for a row's own values alone, so
+// that the workers meet once for both.
+func (p *pass) finishAndProject(l int, s *stage, d *delta, a *activations) {
+	p.rows(s.rows, func(lo, hi int, w *worker) {
+		p.m.finishRows(l, s, d, a, a.x, lo, hi, w)
+		p.m.projectRows(l+1, s, d, a, lo, hi, w)
+	})
+}
+
 // finishRows does so for rows [lo, hi), at most blockRows.
 func (m *Model) finishRows(l int, s *stage, d *delta, a *activations, next []float32, lo, hi int, w *worker) {
 	ly := &m.weights.layers[l]

@@ -137,7 +137,9 @@ func (m *Model) read(ctx context.Context, ts []tokens) ([]*entry, error) {
 				copy(entries[i].state(), act.x[int(r)*h:])
 			}
 		}
-		p.project(l, s, nil, act)
+		if l == 0 {
+			p.project(l, s, nil, act)
+		}
 		if l >= top {
 			for i, e := range entries {
 				for j, row := range t.paths[i][:e.n] {
@@ -159,7 +161,7 @@ func (m *Model) read(ctx context.Context, ts []tokens) ([]*entry, error) {
 				copy(e.answer(l-top), act.att[int(answers[i])*a.qWidth():])
 			}
 		}
-		p.finish(l, s, nil, act, act.x)
+		p.finishAndProject(l, s, nil, act)
 	}
 	m.forward.Add(int64(s.rows))
 	return entries, nil

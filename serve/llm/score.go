@@ -203,6 +203,7 @@ func (m *Model) whole(ctx context.Context, ts []tokens, pairs []int, d *delta, d
 		fork = min(d.lowest, fork)
 	}
 	var with *delta
+	projected := false // by the layer before
 	for l := range m.arch.layers {
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
@@ -211,13 +212,19 @@ func (m *Model) whole(ctx context.Context, ts []tokens, pairs []int, d *delta, d
 			s, answers = p.fork(t, ts, order, d)
 			act, with = &p.act, d
 		}
-		p.project(l, s, with, act)
+		if !projected {
+			p.project(l, s, with, act)
+		}
 		if l == m.arch.layers-1 {
 			s, act = p.answersOnly(l, s, act, answers, order, with)
 		} else {
 			p.attend(l, s, act.qkv, act.att)
 		}
-		p.finish(l, s, with, act, act.x)
+		if projected = l+1 < m.arch.layers && l+1 != fork; projected {
+			p.finishAndProject(l, s, with, act)
+		} else {
+			p.finish(l, s, with, act, act.x)
+		}
 	}
 	done(p, act.x, order)
 	return nil
