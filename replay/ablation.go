@@ -183,11 +183,15 @@ func (r *Report) freshTable(b *strings.Builder) {
 		return
 	}
 	fmt.Fprintf(b, "\nfreshness: each label learnt after a delay, less the same model frozen after train\n%-6s %-15s %-7s %7s %7s %7s %7s  %-26s %-26s %-26s\n",
-		"rows", "model", "delay", "AUC", "UAUC", "no b_u", "NDCG@10", "AUC less frozen", "UAUC without b_u", "NDCG@10")
+		"rows", "model", "delay", "AUC", "UAUC", "no b_u", "NDCG@10", "AUC less frozen", "UAUC (without b_u)", "NDCG@10")
 	for _, f := range r.Freshness {
 		fmt.Fprintf(b, "%-6s %-15s %-7s %7v %7v %7v %7v", splitName(f.Test), f.Model, f.Delay, f.Figures.AUC, f.Figures.UAUC, f.Figures.UAUCNoUserBias, f.Figures.NDCG10All)
 		if d := f.LessFrost; d != nil {
-			fmt.Fprintf(b, "  %-26s %-26s %-26s", withRange(d.AUC, d.AUCCI), withRange(d.UAUCNoUserBias, d.UAUCNoUserBiasCI), withRange(d.NDCG10All, d.NDCG10AllCI))
+			within := withRange(d.UAUCNoUserBias, d.UAUCNoUserBiasCI)
+			if math.IsNaN(float64(d.UAUCNoUserBias)) { // no b_u to leave out
+				within = withRange(d.UAUC, d.UAUCCI)
+			}
+			fmt.Fprintf(b, "  %-26s %-26s %-26s", withRange(d.AUC, d.AUCCI), within, withRange(d.NDCG10All, d.NDCG10AllCI))
 		}
 		b.WriteByte('\n')
 	}
