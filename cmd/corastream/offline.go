@@ -62,7 +62,7 @@ func required(flags map[string]string) error {
 func replayCommand() *cobra.Command {
 	var f common
 	var files logFiles
-	var out, mode, models string
+	var out, mode, models, order string
 	var opt replayOptions
 	c := &cobra.Command{
 		Use:   "replay",
@@ -73,12 +73,17 @@ before it, then learns it once its label delay is over. Two equal runs write equ
 ` + replayModels,
 		Example: `  corastream replay --train train.csv --valid valid.csv --items items.csv --out report
   corastream replay --mode prequential --label-delay 1h --models bias,cf,cora,cora-shuffled \
-      --checkpoint configs/demo.safetensors --train train.csv --test test.csv --items items.csv --out report`,
+      --checkpoint configs/demo.safetensors --train train.csv --test test.csv --items items.csv --out report
+  corastream replay --order data --bootstrap-server 127.0.0.1:9092`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, log, err := f.load()
 			if err != nil {
 				return err
+			}
+			if order != "" {
+				cfg.Data = order
+				return compareRerun(cmd.Context(), cfg, log, cmd.OutOrStdout())
 			}
 			if err := required(map[string]string{"train": files.train, "items": files.items, "out": out}); err != nil {
 				return err
@@ -170,13 +175,14 @@ before it, then learns it once its label delay is over. Two equal runs write equ
 			return summary(w, report)
 		},
 	}
-	f.add(c, "data", "llm", "checkpoint")
+	f.add(c, "data", "llm", "checkpoint", "bootstrap")
 	fl := c.Flags()
 	fl.StringVar(&files.train, "train", "", "rows to learn from (CSV)")
 	fl.StringVar(&files.valid, "valid", "", "rows to score, reported as valid")
 	fl.StringVar(&files.test, "test", "", "rows to score, reported as test")
 	fl.StringVar(&files.items, "items", "", "the catalogue (CSV: item_id,title)")
 	fl.StringVar(&out, "out", "", "folder for report.json and report.html")
+	fl.StringVar(&order, "order", "", "nothing but this: apply the log again in the journal order of data folder DIR and compare digests")
 	fl.StringVar(&mode, "mode", "", "static or prequential")
 	fl.StringVar(&models, "models", "", "comma-separated: "+strings.Join(replay.Models, ",")+",cf@CONTENT")
 	opt.add(c)

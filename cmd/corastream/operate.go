@@ -129,25 +129,30 @@ func rerunCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			done, err := dial(&cfg, true, log)
-			if err != nil {
-				return err
-			}
-			have, again, lines, err := rerun(cmd.Context(), cfg, log)
-			if err = errors.Join(err, done()); err != nil {
-				return err
-			}
-			if err := jsonLine(cmd.OutOrStdout(), map[string]any{"digest": have, "rerun": again, "equal": have == again, "journal_lines": lines}); err != nil {
-				return err
-			}
-			if have != again {
-				return fmt.Errorf("%w: the state differs from its log", corastream.ErrCorrupt)
-			}
-			return nil
+			return compareRerun(cmd.Context(), cfg, log, cmd.OutOrStdout())
 		},
 	}
 	f.add(c, "data", "bootstrap")
 	return c
+}
+
+// compareRerun re-runs the journal of cfg.Data, prints both digests, and fails when they differ.
+func compareRerun(ctx context.Context, cfg Config, log zerolog.Logger, w io.Writer) error {
+	done, err := dial(&cfg, true, log)
+	if err != nil {
+		return err
+	}
+	have, again, lines, err := rerun(ctx, cfg, log)
+	if err = errors.Join(err, done()); err != nil {
+		return err
+	}
+	if err := jsonLine(w, map[string]any{"digest": have, "rerun": again, "equal": have == again, "journal_lines": lines}); err != nil {
+		return err
+	}
+	if have != again {
+		return fmt.Errorf("%w: the state differs from its log", corastream.ErrCorrupt)
+	}
+	return nil
 }
 
 func rerun(ctx context.Context, cfg Config, log zerolog.Logger) (have, again string, lines int, err error) {
