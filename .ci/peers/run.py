@@ -2,6 +2,7 @@
 """Times corastream and llama.cpp by turns on the same model file, prompts and cores, and writes a table of ratios.
 
     make bench-peers                    # or: python3 .ci/peers/run.py --rounds 5
+    TORCH=VENV/bin/python make bench-peers      # PyTorch too
 
 The first run builds llama.cpp (from the source distribution of llama-cpp-python, for this machine's CPU) and requantises the
 model into .cache/peers; that takes some ten minutes, once. Each measurement is a line of .cache/peers/results.jsonl, so a run
@@ -114,6 +115,8 @@ def main():
     ap.add_argument("--core", type=int, default=0, help="the core of single-core runs; two-core runs take the next one too")
     ap.add_argument("--fresh", action="store_true", help="forget earlier measurements")
     ap.add_argument("--write", action="store_true", help="put the table into docs/performance.md")
+    ap.add_argument("--torch", metavar="PYTHON", default=os.environ.get("TORCH"),
+                    help="a Python that has PyTorch (pip install torch==2.15.0 in a virtual environment: gigabytes): adds its rows")
     ap.add_argument("--binary", default=os.path.join(ROOT, "bin", "corastream"))
     ap.add_argument("--llm", default=os.environ.get("CORASTREAM_LLM") or os.path.join(ROOT, ".cache", "smollm2-135m-instruct-q4_1.gguf"))
     a = ap.parse_args()
@@ -153,6 +156,9 @@ def main():
         r = {"them": theirs(f"round-{n}", best, 1, cases)}
         r["bf16"] = ours(f"round-{n}", "bf16", 1, ["prompt_110", "prefix_80_32x30", "click_20_n4", "click_20_n8", "deltas_off_8x110", "deltas_on_8x110"])
         r["int8"] = ours(f"round-{n}", "int8", 1, ["prompt_110", "prefix_80_32x30", "click_20_n4", "click_20_n8"])
+        if a.torch:
+            names = ["click_20_n8", "click_20_n4"]
+            r["torch"] = results.measure(f"round-{n}/torch-1", names, pin(1) + [a.torch, os.path.join(HERE, "torch_click.py"), "1", str(a.seconds)])
         if two:
             r["two"] = ours(f"round-{n}", "bf16", 2, ["prompt_110", "prefix_80_32x30", "click_20_n4"])
         rounds.append(r)
@@ -184,6 +190,10 @@ def main():
         for num in "bf16", "int8":
             ratio(f"click, 20 candidates, N={n}, {num}", goal if num == "bf16" else "-", lambda r: r["them"]["click_20"],
                   lambda r: r[num][f"click_20_n{n}"])
+    if a.torch:
+        for n, num in (8, "bf16"), (8, "int8"), (4, "bf16"), (4, "int8"):
+            ratio(f"click, 20 candidates, N={n}, {num}; PyTorch bf16, {rounds[0]['torch'][f'click_20_n{n}']['way']}", "3x" if num == "bf16" else "-",
+                  lambda r: r["torch"][f"click_20_n{n}"], lambda r: r[num][f"click_20_n{n}"])
     ratio("deltas on q,k,v,o, r=16: with; without", "< 8 %", lambda r: r["bf16"]["deltas_on_8x110"], lambda r: r["bf16"]["deltas_off_8x110"], "time")
     if two:
         for c, name in ("prompt_110", "110-token prompt"), ("prefix_80_32x30", "80-token prefix, 32 x 30"), ("click_20_n4", "click, N=4"):
