@@ -23,7 +23,7 @@ func (s *Source) Next(ctx context.Context) (corastream.Batch, error) {
 			if wait <= 0 || ready >= s.cfg.MaxBatchEvents {
 				b := s.cut()
 				s.mu.Unlock()
-				return b, nil
+				return b, corastream.Failpoint("ingest.handed")
 			}
 			s.mu.Unlock()
 			if err := sleep(ctx, s.ctx, news, wait); err != nil {

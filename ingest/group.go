@@ -134,7 +134,12 @@ func (a *access) partitions(ctx context.Context, topics []string) ([]corastream.
 }
 
 // Committed tells the source that the store has a batch's spans. They are reported to the group soon, for lag tools.
-func (s *Source) Committed(spans []corastream.Span) { s.commit.note(spans) }
+func (s *Source) Committed(spans []corastream.Span) {
+	if err := corastream.Failpoint("ingest.applied"); err != nil {
+		s.fail(err)
+	}
+	s.commit.note(spans)
+}
 
 // committer reports offsets to the group in a rhythm of its own. Failure is no harm: the store's offsets are the true ones.
 type committer struct {

@@ -130,7 +130,13 @@ func (s *Sink) Publish(ctx context.Context, recs []corastream.Recommendation) er
 		}
 		msgs[i] = kafka.Message{Topic: s.topics.Recommendations, Key: []byte(r.User), Value: v, Headers: h}
 	}
-	return s.w.write(ctx, msgs)
+	if err := corastream.Failpoint("sink.publish"); err != nil {
+		return err
+	}
+	if err := s.w.write(ctx, msgs); err != nil {
+		return err
+	}
+	return corastream.Failpoint("sink.published")
 }
 
 func header(k, v string) kafka.Header { return kafka.Header{Key: k, Value: []byte(v)} }
@@ -149,6 +155,9 @@ const maxDetail = 1024
 
 // Bury writes dead letters: the original key and bytes, and in headers why and where from.
 func (s *Sink) Bury(ctx context.Context, letters []corastream.DeadLetter) error {
+	if err := corastream.Failpoint("sink.bury"); err != nil {
+		return err
+	}
 	var small []kafka.Message
 	for _, l := range letters {
 		m := s.letter(l)
@@ -160,7 +169,10 @@ func (s *Sink) Bury(ctx context.Context, letters []corastream.DeadLetter) error 
 			return err
 		}
 	}
-	return s.w.write(ctx, small)
+	if err := s.w.write(ctx, small); err != nil {
+		return err
+	}
+	return corastream.Failpoint("sink.buried")
 }
 
 func (s *Sink) letter(l corastream.DeadLetter) kafka.Message {

@@ -138,6 +138,9 @@ func (t *tail) tryRead(ctx context.Context, wait time.Duration) (chunk, error) {
 	if f.code != 0 {
 		return chunk{}, fmt.Errorf("fetch %s/%d: %w", t.part.Topic, t.part.ID, f.code)
 	}
+	if err := corastream.Failpoint("ingest.fetched"); err != nil {
+		return chunk{}, err
+	}
 	out, err := t.unpack(f)
 	if err != nil {
 		return chunk{}, err

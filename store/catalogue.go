@@ -36,6 +36,9 @@ func (s *Store) Unread(n int) ([]corastream.Item, error) {
 // Join sets the content of items that were read, with a journal line of its own. An item whose title or fields changed
 // since Unread gave it out is left out: it waits to be read again.
 func (s *Store) Join(ctx context.Context, items []corastream.Item) error {
+	if err := corastream.Failpoint("store.join"); err != nil {
+		return err
+	}
 	return s.join(ctx, items, func(now, read *corastream.Item) bool {
 		return now.Title == read.Title && sameFields(now.Fields, read.Fields)
 	})

@@ -294,7 +294,14 @@ func (s *Store) write(sn *snap, w *work) error {
 		}
 	}
 	for _, t := range txns {
-		if err := t.Commit(); err != nil {
+		err := corastream.Failpoint("store.commit")
+		if err == nil {
+			err = t.Commit()
+		}
+		if err == nil {
+			err = corastream.Failpoint("store.committed")
+		}
+		if err != nil {
 			s.failed = err
 			return fmt.Errorf("store: commit: %w", err)
 		}
@@ -306,7 +313,7 @@ func (s *Store) write(sn *snap, w *work) error {
 	}
 	s.hold(next)
 	s.install(next, w)
-	return nil
+	return corastream.Failpoint("store.installed")
 }
 
 func (p *part) fill(t *badger.Txn) error {

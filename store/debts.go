@@ -119,6 +119,9 @@ func (s *Store) Settle(ctx context.Context, paid []corastream.Owed) error {
 	if len(paid) == 0 {
 		return nil
 	}
+	if err := corastream.Failpoint("store.settle"); err != nil {
+		return err
+	}
 	err := s.update(ctx, func(w *work) error {
 		for i := range paid {
 			o := &paid[i]

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"time"
 
+	"github.com/corastream/corastream"
 	"github.com/dgraph-io/badger/v4"
 )
 
@@ -28,6 +29,9 @@ func (s *Store) Erase(ctx context.Context, user string) error {
 	e := ErasureOf(user, s.now())
 	return s.update(ctx, func(w *work) error {
 		if err := w.eraseUser(user); err != nil {
+			return err
+		}
+		if err := corastream.Failpoint("store.erase"); err != nil {
 			return err
 		}
 		return w.erase([]Erasure{e})

@@ -56,6 +56,9 @@ func (s *Store) Snapshot(ctx context.Context, path string) (SnapshotInfo, error)
 	}
 	err = errors.Join(err, f.Close())
 	if err == nil {
+		err = corastream.Failpoint("snapshot.written")
+	}
+	if err == nil {
 		err = os.Rename(tmp, path)
 	}
 	if err != nil {
@@ -77,6 +80,9 @@ func writeSnapshot(ctx context.Context, txn *badger.Txn, f io.Writer, g *guard) 
 			return err
 		}
 		if err := g.room(g.reserve / 2); err != nil { // a snapshot must not be what fills the disk
+			return err
+		}
+		if err := corastream.Failpoint("snapshot.block"); err != nil {
 			return err
 		}
 		return writeBlock(out, &block)
@@ -179,12 +185,18 @@ func Restore(ctx context.Context, path, dir string, c Config, opts ...Option) (S
 		err = db.Sync()
 	}
 	if err = errors.Join(err, db.Close()); err == nil {
+		err = corastream.Failpoint("restore.written")
+	}
+	if err == nil {
 		os.Remove(dir) // an empty one
 		err = os.Rename(tmp, dir)
 	}
 	if err != nil {
 		os.RemoveAll(tmp)
 		return info, fmt.Errorf("store: restore %s: %w", path, err)
+	}
+	if err := corastream.Failpoint("restore.renamed"); err != nil {
+		return info, err
 	}
 	return info, syncDir(filepath.Dir(filepath.Clean(dir)))
 }

@@ -79,7 +79,10 @@ func Open(dir string, c Config, opts ...Option) (*Store, error) {
 		return nil, openError(dir, err)
 	}
 	s.db = db
-	if err := s.load(); err != nil {
+	if err = corastream.Failpoint("store.opened"); err == nil {
+		err = s.load()
+	}
+	if err != nil {
 		db.Close()
 		return nil, err
 	}

@@ -198,7 +198,11 @@ func (c *cacheFile) put(k entryKey, e *entry) {
 	le.PutUint32(head, crc32.Checksum(head[4:], castagnoli))
 	at := c.end
 	for _, part := range append([][]byte{head}, values...) {
-		if _, err := c.f.WriteAt(part, at); err != nil {
+		_, err := c.f.WriteAt(part, at)
+		if err == nil {
+			err = corastream.Failpoint("llm.cached")
+		}
+		if err != nil {
 			c.err = fmt.Errorf("write item cache: %w", err)
 			return
 		}

@@ -181,6 +181,9 @@ func writeWhole(path string, parts [][]byte) error {
 	}
 	err = errors.Join(writeParts(f, parts), f.Chmod(0o644), f.Close())
 	if err == nil {
+		err = corastream.Failpoint("llm.packed")
+	}
+	if err == nil {
 		err = os.Rename(f.Name(), path)
 	}
 	if err != nil {
