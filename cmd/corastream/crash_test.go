@@ -19,14 +19,18 @@ import (
 	"github.com/corastream/corastream/store"
 )
 
-// cycles is how often a crash test kills `up`, and its seed. CORASTREAM_CRASH=n does n cycles with a new seed, which is
-// logged; CORASTREAM_SEED repeats one.
-func cycles(t *testing.T, usual int) (int, uint64) {
+// bound is how much of one kind of fault a test brings about, and its seed: as in CI, or as CORASTREAM_<NAME> says
+// (`make crash` sets them), then with a new seed, which is logged. CORASTREAM_SEED repeats one.
+func bound(t *testing.T, name string, usual int) (int, uint64) {
+	t.Helper()
 	n, seed := usual, uint64(1)
-	if v := os.Getenv("CORASTREAM_CRASH"); v != "" {
+	if v := os.Getenv("CORASTREAM_" + name); v != "" {
 		var err error
-		if n, err = strconv.Atoi(v); err != nil || n < 1 {
-			t.Fatalf("CORASTREAM_CRASH=%s: give a number of kills", v)
+		if n, err = strconv.Atoi(v); err != nil || n < 0 {
+			t.Fatalf("CORASTREAM_%s=%s: give a number", name, v)
+		}
+		if n == 0 {
+			t.Skipf("CORASTREAM_%s=0", name)
 		}
 		seed = uint64(time.Now().UnixNano())
 	}
@@ -36,9 +40,12 @@ func cycles(t *testing.T, usual int) (int, uint64) {
 			t.Fatalf("CORASTREAM_SEED=%s: %v", v, err)
 		}
 	}
-	t.Logf("%d kills, CORASTREAM_SEED=%d", n, seed)
+	t.Logf("%s=%d, CORASTREAM_SEED=%d", name, n, seed)
 	return n, seed
 }
+
+// long says whether `make crash` runs the tests, rather than CI.
+func long() bool { return os.Getenv("CORASTREAM_CYCLES") != "" }
 
 // TestKillInMidStreamLosesAndDoublesNothing kills `up` with SIGKILL while another process produces, again and again, and
 // then holds everything that is left against what was sent: state, dead letters, recommendations, and a re-run of the log.
@@ -48,10 +55,10 @@ func TestKillInMidStreamLosesAndDoublesNothing(t *testing.T) {
 		if brokers != "" {
 			usual = 2 // a killed member holds the next one up for the group's session timeout of 6 s
 		}
-		kills, seed := cycles(t, usual)
+		kills, seed := bound(t, "CYCLES", usual)
 		h := newHome(t, brokers, noLLM)
 		w := newWorkload(seed, 400, 150)
-		if brokers == "" || os.Getenv("CORASTREAM_CRASH") != "" { // a standing broker takes its time to bury dead members
+		if brokers == "" || long() { // a standing broker takes its time to bury dead members
 			h.killedAtStart(t, kills, seed) // on an empty folder
 		}
 		requests := h.surviveKills(t, w, kills, 6000, seed)
@@ -65,7 +72,7 @@ func TestKillInMidStreamLosesAndDoublesNothing(t *testing.T) {
 func TestKillWhileTheLLMReadsLosesNothing(t *testing.T) {
 	t.Run("tiny", func(t *testing.T) {
 		t.Parallel()
-		kills, seed := cycles(t, 2)
+		kills, seed := bound(t, "CYCLES", 2)
 		file := tinyLLM(t, 1)
 		h := newHome(t, "", tinyConfig(file, ""))
 		h.amend(t, "checkpoint: \"\"", "checkpoint: "+untrained(t, h.config, 150, nil))
@@ -79,7 +86,7 @@ func TestKillWhileTheLLMReadsLosesNothing(t *testing.T) {
 	t.Run("real", func(t *testing.T) {
 		file, checkpoint := realLLM(t), demoCheckpoint(t)
 		t.Parallel()
-		_, seed := cycles(t, 1)
+		_, seed := bound(t, "CYCLES", 1)
 		h := newHome(t, "", "llm: {file: "+file+"}\ncheckpoint: "+checkpoint+"\npipeline: {read_batch: 4}\n")
 		w := newWorkload(seed, 12, 25)
 		h.reads = 4

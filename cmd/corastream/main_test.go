@@ -91,10 +91,16 @@ type process struct {
 
 func start(t *testing.T, args ...string) *process {
 	t.Helper()
+	return startWith(t, program, nil, args...)
+}
+
+// startWith starts another binary than the usual one, with more in its environment.
+func startWith(t *testing.T, binary string, env []string, args ...string) *process {
+	t.Helper()
 	dir := t.TempDir()
 	p := &process{args: args, out: filepath.Join(dir, "stdout"), err: filepath.Join(dir, "stderr"), ended: make(chan struct{})}
-	p.cmd = exec.Command(program, args...)
-	p.cmd.Dir = dir
+	p.cmd = exec.Command(binary, args...)
+	p.cmd.Dir, p.cmd.Env = dir, append(os.Environ(), env...)
 	for path, dst := range map[string]*io.Writer{p.out: &p.cmd.Stdout, p.err: &p.cmd.Stderr} {
 		f, err := os.Create(path)
 		if err != nil {
@@ -137,6 +143,16 @@ func (p *process) running() bool {
 		return false
 	default:
 		return true
+	}
+}
+
+// ends waits a little for the end.
+func (p *process) ends(within time.Duration) bool {
+	select {
+	case <-p.ended:
+		return true
+	case <-time.After(within):
+		return false
 	}
 }
 
@@ -290,6 +306,7 @@ type home struct {
 	topics       topicNames
 	own          *devbroker.Broker // of standing
 	reads        int               // catalogue items that the LLM must have read before the first kill
+	feeder       *feeder
 }
 
 type topicNames struct{ interactions, items, requests, recommendations, letters string }
