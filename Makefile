@@ -51,9 +51,15 @@ kafka-stop: ## stop it
 	@bash .ci/kafka/kafka.sh stop $(CACHE)/kafka
 
 .PHONY: crash
-CRASH ?= 12
-crash: fetch ## kill the running binary CRASH times in mid-stream on each broker and compare digests
-	CORASTREAM_CRASH=$(CRASH) go test ./cmd/corastream -count=1 -timeout 60m -v -run 'TestKill'
+CYCLES ?= 12
+RUNS   ?= 4
+FLIPS  ?= 40
+DISK   ?= 3
+BROKER ?= 3
+POWER  ?= 5
+crash: fetch ## faults against the running binary: CYCLES= kills, RUNS= of each failpoint, FLIPS= of bits per file kind, DISK= full disks, BROKER= restarts, POWER= losses
+	CORASTREAM_CYCLES=$(CYCLES) CORASTREAM_RUNS=$(RUNS) CORASTREAM_FLIPS=$(FLIPS) CORASTREAM_DISK=$(DISK) CORASTREAM_BROKER=$(BROKER) CORASTREAM_POWER=$(POWER) \
+	go test ./cmd/corastream -count=1 -timeout 180m -v -run 'TestKill|Failpoint|TestFlipped|TestAFullDisk|TestABroker|TestASlow|TestADead|TestPower'
 
 .PHONY: demo-checkpoint
 demo-checkpoint: fetch build ## train the demo's checkpoint on the first 80 % of MovieLens-100K

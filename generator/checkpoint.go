@@ -191,8 +191,5 @@ func WriteFile(path string, b []byte) (err error) {
 	if err = f.Close(); err != nil {
 		return err
 	}
-	if err = corastream.Failpoint("checkpoint.written"); err != nil {
-		return err
-	}
 	return os.Rename(f.Name(), path)
 }

@@ -19,9 +19,9 @@ import (
 	"github.com/corastream/corastream/store"
 )
 
-// bound is how much of one kind of fault a test brings about, and its seed: as in CI, or as CORASTREAM_<NAME> says
+// dose is how much of one kind of fault a test brings about, and its seed: as in CI, or as CORASTREAM_<NAME> says
 // (`make crash` sets them), then with a new seed, which is logged. CORASTREAM_SEED repeats one.
-func bound(t *testing.T, name string, usual int) (int, uint64) {
+func dose(t *testing.T, name string, usual int) (int, uint64) {
 	t.Helper()
 	n, seed := usual, uint64(1)
 	if v := os.Getenv("CORASTREAM_" + name); v != "" {
@@ -55,7 +55,7 @@ func TestKillInMidStreamLosesAndDoublesNothing(t *testing.T) {
 		if brokers != "" {
 			usual = 2 // a killed member holds the next one up for the group's session timeout of 6 s
 		}
-		kills, seed := bound(t, "CYCLES", usual)
+		kills, seed := dose(t, "CYCLES", usual)
 		h := newHome(t, brokers, noLLM)
 		w := newWorkload(seed, 400, 150)
 		if brokers == "" || long() { // a standing broker takes its time to bury dead members
@@ -72,7 +72,7 @@ func TestKillInMidStreamLosesAndDoublesNothing(t *testing.T) {
 func TestKillWhileTheLLMReadsLosesNothing(t *testing.T) {
 	t.Run("tiny", func(t *testing.T) {
 		t.Parallel()
-		kills, seed := bound(t, "CYCLES", 2)
+		kills, seed := dose(t, "CYCLES", 2)
 		file := tinyLLM(t, 1)
 		h := newHome(t, "", tinyConfig(file, ""))
 		h.amend(t, "checkpoint: \"\"", "checkpoint: "+untrained(t, h.config, 150, nil))
@@ -86,7 +86,7 @@ func TestKillWhileTheLLMReadsLosesNothing(t *testing.T) {
 	t.Run("real", func(t *testing.T) {
 		file, checkpoint := realLLM(t), demoCheckpoint(t)
 		t.Parallel()
-		_, seed := bound(t, "CYCLES", 1)
+		_, seed := dose(t, "CYCLES", 1)
 		h := newHome(t, "", "llm: {file: "+file+"}\ncheckpoint: "+checkpoint+"\npipeline: {read_batch: 4}\n")
 		w := newWorkload(seed, 12, 25)
 		h.reads = 4

@@ -27,7 +27,7 @@ var (
 		"store.opened": 1, "store.commit": 12, "store.committed": 12, "store.installed": 8, "store.join": 2,
 		"sink.publish": 6, "sink.published": 6, "store.settle": 5, "llm.cached": 9,
 	}
-	commandFailpoints = []string{"llm.packed", "checkpoint.written", "store.erase", "snapshot.block", "snapshot.written", "restore.written", "restore.renamed"}
+	commandFailpoints = []string{"llm.packed", "store.erase", "snapshot.block", "snapshot.written", "restore.written", "restore.renamed"}
 )
 
 // failing is the program with failpoints in it, built when first needed.
@@ -105,7 +105,7 @@ func TestFailpointsAreListedAndCostNothing(t *testing.T) {
 // one data folder, with a frozen LLM, and then holds everything that is left against what was sent.
 func TestAFailpointInTheStreamLosesAndDoublesNothing(t *testing.T) {
 	t.Parallel()
-	runs, seed := bound(t, "RUNS", 2)
+	runs, seed := dose(t, "RUNS", 2)
 	b, err := devbroker.Start(devbroker.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -159,7 +159,7 @@ func newFailingHome(t *testing.T, brokers string) *home {
 // were to replace is still there or has been replaced, never half of it, and the same command then does its work.
 func TestAFailpointInACommandLeavesTheOldOrTheNew(t *testing.T) {
 	t.Parallel()
-	runs, _ := bound(t, "RUNS", 1)
+	runs, _ := dose(t, "RUNS", 1)
 	b, err := devbroker.Start(devbroker.Options{})
 	if err != nil {
 		t.Fatal(err)
