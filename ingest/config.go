@@ -45,6 +45,8 @@ type Config struct {
 	// MaxTextBytes bounds a title or a field of an item. Default 4096, range 16..65536.
 	MaxTextBytes int `yaml:"max_text_bytes"`
 
+	// Fields map our fields to where foreign records keep them.
+	Fields Fields `yaml:"fields"`
 	// Kinds say what an event that carries neither label nor rating means, by its type. Default: DefaultKinds,
 	// which a list in a config file replaces as a whole.
 	Kinds map[string]Kind `yaml:"kinds"`
@@ -175,6 +177,7 @@ func (c Config) Validate() error {
 		whole("create.replication", c.Create.Replication, 1, math.MaxInt16)
 	}
 	span("create.retention", c.Create.Retention, time.Minute, 100*365*24*time.Hour)
+	c.Fields.validate(bad)
 	c.validateKinds(bad)
 	span("max_ahead", c.MaxAhead, 0, 8760*time.Hour)
 	span("max_age", c.MaxAge, 0, 100*8760*time.Hour)

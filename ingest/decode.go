@@ -45,18 +45,22 @@ const (
 	DialectGorse        = "gorse"
 	DialectCEBinary     = "cloudevents_binary"
 	DialectCEStructured = "cloudevents_structured"
+	DialectMetarank     = "metarank"
 )
 
-var dialects = []string{DialectFlat, DialectGorse, DialectCEBinary, DialectCEStructured}
+var dialects = []string{DialectFlat, DialectGorse, DialectCEBinary, DialectCEStructured, DialectMetarank}
 
 // Decoder turns records into events, items, requests and dead letters. It may be used by many goroutines.
 type Decoder struct {
-	cfg    Config
-	Counts *Counts
+	cfg           Config
+	events, items []mapping
+	Counts        *Counts
 }
 
 // NewDecoder makes a decoder for a valid config.
-func NewDecoder(c Config) *Decoder { return &Decoder{cfg: c, Counts: newCounts()} }
+func NewDecoder(c Config) *Decoder {
+	return &Decoder{cfg: c, events: mappings(c.Fields.Events), items: mappings(c.Fields.Items), Counts: newCounts()}
+}
 
 // Decode appends to b what the record says: by its topic events, items or requests, or a dead letter. It is pure but for
 // the counters: now is the moment against which an event is too far ahead or too old. The source passes the record's own
@@ -189,6 +193,9 @@ func (j *job) object(v []byte) {
 		return
 	} else if ok {
 		v = data
+	}
+	if j.r.Pos.Topic != j.d.cfg.Topics.Requests && len(j.d.events) == 0 && j.metarank(v) {
+		return
 	}
 	switch j.r.Pos.Topic {
 	case j.d.cfg.Topics.Items:

@@ -56,10 +56,16 @@ func readEvent(v []byte) (f eventFields) {
 // event decodes one interaction: a rating, a labelled event, a click, or an impression with what was clicked in it.
 func (j *job) event(v []byte) {
 	f := readEvent(v)
+	f.mapped(v, j.d.events)
 	if f.gorse && j.dialect == DialectFlat {
 		defer func() { j.dialect = DialectFlat }()
 		j.dialect = DialectGorse
 	}
+	j.interaction(v, f)
+}
+
+// interaction makes events of the fields; v is what a dead letter keeps.
+func (j *job) interaction(v []byte, f eventFields) {
 	ev, bad := j.common(f)
 	if bad == nil && f.items != nil {
 		var shown []corastream.Event

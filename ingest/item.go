@@ -29,8 +29,11 @@ func (j *job) tombstone() {
 
 // item decodes a catalogue record: item_id (else the key), title, available or withdrawn; every other member that is a
 // string, number, boolean or list of those is a field.
-func (j *job) item(v []byte) {
-	it, bad := j.readItem(v)
+func (j *job) item(v []byte) { j.itemAs(v, v) }
+
+// itemAs decodes doc; v is what a dead letter keeps.
+func (j *job) itemAs(v, doc []byte) {
+	it, bad := j.readItem(doc)
 	if bad != nil {
 		j.bury(v, bad.reason, bad.detail)
 		return
@@ -78,6 +81,22 @@ func (j *job) readItem(v []byte) (it corastream.Item, bad *problem) {
 			fields.add(k, x)
 		}
 	})
+	for _, m := range j.d.items {
+		x := lookup(v, m.path)
+		if x == nil {
+			continue
+		}
+		switch m.our {
+		case "item_id":
+			itemID, otherID = x, nil
+		case "title":
+			title, comment = x, nil
+		case "available":
+			it.Withdrawn = !isNull(x) && !flag("available", x)
+		case "withdrawn":
+			it.Withdrawn = flag("withdrawn", x)
+		}
+	}
 	if bad != nil {
 		return it, bad
 	}

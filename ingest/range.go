@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/corastream/corastream"
@@ -28,7 +29,8 @@ func AtOffset(n int64) Bound { return Bound{offset: n, kind: boundOffset} }
 // AtTime is the first record appended at or after t, in every partition.
 func AtTime(t time.Time) Bound { return Bound{time: t, kind: boundTime} }
 
-// ParseBound reads "", "earliest" or "latest" (the log's beginning or end), an offset, or a time (RFC 3339 or a date).
+// ParseBound reads "", "earliest" or "latest" (the log's beginning or end), an offset, a time (RFC 3339 or a date), or
+// last=2h (that long before now).
 func ParseBound(key, s string) (Bound, error) {
 	switch s {
 	case "", startEarliest, startLatest:
@@ -37,10 +39,17 @@ func ParseBound(key, s string) (Bound, error) {
 	if n, err := strconv.ParseInt(s, 10, 64); err == nil && n >= 0 {
 		return AtOffset(n), nil
 	}
+	if ago, ok := strings.CutPrefix(s, "last="); ok {
+		d, err := time.ParseDuration(ago)
+		if err != nil || d <= 0 {
+			return Bound{}, corastream.Usagef(key, "write last=2h or last=30m", "%q is not a length of time", ago)
+		}
+		return AtTime(time.Now().Add(-d)), nil
+	}
 	if t, ok := clock([]byte(strconv.Quote(s))); ok {
 		return AtTime(t), nil
 	}
-	return Bound{}, corastream.Usagef(key, "give an offset such as 1200, or a time such as 2026-11-23T10:00:00Z", "%q is neither an offset nor a time", s)
+	return Bound{}, corastream.Usagef(key, "give earliest, latest, an offset such as 1200, a time such as 2026-11-23T10:00:00Z, or last=2h", "%q is neither an offset nor a time", s)
 }
 
 // resolve gives the offset in one partition. The range is [first, last) as the log stands now.
@@ -207,6 +216,23 @@ func (r *Range) earliest(ctx context.Context) (best *lane, err error) {
 		}
 	}
 	return best, nil
+}
+
+// Extent is one partition's part of a range: offsets [From, To).
+type Extent struct {
+	Topic     string `json:"topic"`
+	Partition int32  `json:"partition"`
+	From      int64  `json:"from"`
+	To        int64  `json:"to"`
+}
+
+// Extents are the range's parts, as they were fixed when it was opened.
+func (r *Range) Extents() []Extent {
+	out := make([]Extent, len(r.lanes))
+	for i, l := range r.lanes {
+		out[i] = Extent{l.part.Topic, l.part.ID, l.from, max(l.from, l.to)}
+	}
+	return out
 }
 
 // Len is how many offsets the range holds, for progress; control records and holes count.

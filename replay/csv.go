@@ -27,48 +27,116 @@ const (
 // DefaultRatingThreshold is the lowest rating that counts as liked where a file has ratings instead of labels.
 const DefaultRatingThreshold = 4
 
+// Reading says how a data file is understood. The zero value takes labels and ratings (liked from 4 on) under our own names.
+type Reading struct {
+	// RatingThreshold is the lowest rating that counts as liked; 0 is DefaultRatingThreshold.
+	RatingThreshold float64
+	// Kinds say what a row of a file with neither label nor rating means, by its type; DefaultKind what one whose type is blank means.
+	Kinds       map[string]Meaning
+	DefaultKind string
+	// EventColumns and ItemColumns map our columns to the names that a file gives them.
+	EventColumns, ItemColumns map[string]string
+	// Forgive, when not nil, is told of each bad row, which is then left out; otherwise the first one ends the reading.
+	Forgive func(BadRow)
+}
+
+// Meaning is what a kind of event stands for.
+type Meaning struct {
+	Label, Weight float32
+	Implicit      bool
+}
+
+// BadRow is a row that can not be used.
+type BadRow struct {
+	Reason string // the column, or "line"
+	Kind   string // the event's type, where no kind is of that name
+	Err    *corastream.UsageError
+}
+
 // ReadEvents reads a log: columns user_id, item_id, timestamp (unix seconds or milliseconds, or RFC 3339) and label (0 to 1) or
-// rating (liked from threshold on), in any order, others ignored. Comma-separated, or tab-separated with RecBole's typed
-// header (user_id:token). Events keep the file's order; Pos is {name, 0, row from 0}. Errors are corastream.UsageError.
+// rating (liked from threshold on), in any order, others ignored. Comma-separated, tab-separated with RecBole's typed
+// header (user_id:token), or MovieLens' u.data and ratings.dat. Events keep the file's order; Pos is {name, 0, row from 0}.
+// Errors are corastream.UsageError.
 func ReadEvents(path, name string, threshold float64) ([]corastream.Event, error) {
-	t, err := openTable(path)
+	return Reading{RatingThreshold: threshold}.Events(path, name)
+}
+
+// Events reads a log as ReadEvents does. A file without label and rating is one of clicks and the like: each row means what
+// its type means, DefaultKind where that is blank.
+func (r Reading) Events(path, name string) ([]corastream.Event, error) {
+	var events []corastream.Event
+	err := r.EachEvent(path, name, func(ev corastream.Event) { events = append(events, ev) })
+	return events, err
+}
+
+// EachEvent is Events without keeping them.
+func (r Reading) EachEvent(path, name string, visit func(corastream.Event)) error {
+	t, err := openTable(path, r.EventColumns)
 	if err != nil {
-		return nil, err
+		return err
 	}
+	t.forgive = r.Forgive
 	defer t.close()
 	user, item, at := t.column("user_id"), t.column("item_id"), t.column("timestamp")
-	label, rating := t.column("label"), t.column("rating")
-	if err := t.need(map[string]int{"user_id": user, "item_id": item, "timestamp": at, "label": max(label, rating)}); err != nil {
-		return nil, err
+	label, rating, kind := t.column("label"), t.column("rating"), t.column("type")
+	says := max(label, rating)
+	if r.Kinds != nil && kind >= 0 { // without a type column, a misspelt label would pass for clicks
+		says = max(says, kind)
 	}
-	var events []corastream.Event
-	for t.next() {
+	if err := t.need(map[string]int{"user_id": user, "item_id": item, "timestamp": at, "label": says}); err != nil {
+		return err
+	}
+	threshold := r.RatingThreshold
+	if threshold == 0 {
+		threshold = DefaultRatingThreshold
+	}
+	for n := int64(0); t.next(); {
 		ev := corastream.Event{
-			Pos: corastream.Position{Topic: name, Offset: int64(len(events))}, User: t.id(user), Item: t.id(item),
+			Pos: corastream.Position{Topic: name, Offset: n}, User: t.id(user), Item: t.id(item),
 			Kind: "rating", Weight: 1, Time: t.time(at),
 		}
-		if label >= 0 {
+		switch {
+		case label >= 0:
 			ev.Label = float32(t.number(label, 0, 1))
-		} else if t.number(rating, -1e9, 1e9) >= threshold {
-			ev.Label = 1
+		case rating >= 0:
+			if t.number(rating, -1e9, 1e9) >= threshold {
+				ev.Label = 1
+			}
+		default:
+			if ev.Kind = t.record[kind]; ev.Kind == "" {
+				ev.Kind = r.DefaultKind
+			}
+			m, ok := r.Kinds[ev.Kind]
+			if !ok {
+				t.kind = strings.Clone(ev.Kind)
+				t.fail(kind, fmt.Sprintf("name it in the configuration, as kafka: {kinds: {%s: {label: 1, weight: 1, implicit: true}}}", ev.Kind),
+					"%.40q is not in kinds, and the file has neither label nor rating", ev.Kind)
+			}
+			ev.Kind = t.intern(ev.Kind)
+			ev.Label, ev.Weight, ev.Implicit = m.Label, m.Weight, m.Implicit
 		}
-		events = append(events, ev)
+		if t.good() {
+			n++
+			visit(ev)
+		}
 	}
-	if t.err != nil {
-		return nil, t.err
-	}
-	return events, nil
+	return t.err
 }
 
 var trailingYear = regexp.MustCompile(`\((\d{4})\)\s*$`)
 
 // ReadItems reads a catalogue: columns item_id and title (or movie_title), all others go into Fields by name. Without a
 // column "year" (or release_year), a title's trailing "(1994)" gives Fields["year"]. An item listed twice is refused.
-func ReadItems(path string) ([]corastream.Item, error) {
-	t, err := openTable(path)
+// MovieLens' u.item and movies.dat are understood.
+func ReadItems(path string) ([]corastream.Item, error) { return Reading{}.Items(path) }
+
+// Items reads a catalogue as ReadItems does.
+func (r Reading) Items(path string) ([]corastream.Item, error) {
+	t, err := openTable(path, r.ItemColumns)
 	if err != nil {
 		return nil, err
 	}
+	t.forgive = r.Forgive
 	defer t.close()
 	id, title, year := t.column("item_id"), max(t.column("title"), t.column("movie_title")), max(t.column("year"), t.column("release_year"))
 	if err := t.need(map[string]int{"item_id": id, "title": title}); err != nil {
@@ -93,12 +161,21 @@ func ReadItems(path string) ([]corastream.Item, error) {
 		} else if m := trailingYear.FindStringSubmatch(it.Title); m != nil {
 			it.Fields["year"] = m[1]
 		}
-		items = append(items, it)
+		if t.good() {
+			items = append(items, it)
+		}
 	}
-	if t.err != nil {
-		return nil, t.err
+	return items, t.err
+}
+
+// IsCatalogue says whether a data file holds items rather than events: a title column, and no user column.
+func (r Reading) IsCatalogue(path string) (bool, error) {
+	t, err := openTable(path, r.ItemColumns)
+	if err != nil {
+		return false, err
 	}
-	return items, nil
+	defer t.close()
+	return max(t.column("title"), t.column("movie_title")) >= 0 && t.column("user_id") < 0, nil
 }
 
 // table reads one data file, record by record. The first error stays in err and ends next.
@@ -111,10 +188,16 @@ type table struct {
 	record []string
 	line   int // the last good record's
 	ids    map[string]string
+	layout string // "csv", "tsv" or what a headless layout is called
 	err    error
+
+	forgive func(BadRow) // see Reading.Forgive
+	reason  string       // of err: its column
+	kind    string
+	fatal   bool // nothing can be read after err
 }
 
-func openTable(path string) (*table, error) {
+func openTable(path string, columns map[string]string) (*table, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, corastream.Usagef(path, "check the path", "%v", err)
@@ -124,6 +207,7 @@ func openTable(path string) (*table, error) {
 		f.Close()
 		return nil, err
 	}
+	t.header = ours(t.header, columns)
 	return t, nil
 }
 
@@ -135,10 +219,17 @@ func (t *table) readHeader() error {
 	if bom, _ := in.Peek(3); string(bom) == "\xef\xbb\xbf" {
 		in.Discard(3)
 	}
-	t.csv = csv.NewReader(in)
+	first, _ := in.Peek(1024)
+	line, _, _ := strings.Cut(string(first), "\n")
+	if l := layoutOf(line); l != nil {
+		t.csv, t.header, t.layout = csv.NewReader(&relined{from: in, l: l}), l.header, l.name
+		t.csv.ReuseRecord, t.csv.FieldsPerRecord = true, len(l.header)
+		return nil
+	}
+	t.csv, t.layout = csv.NewReader(in), "csv"
 	t.csv.ReuseRecord = true
-	if first, _ := in.Peek(512); strings.Contains(strings.SplitN(string(first), "\n", 2)[0], "\t") {
-		t.csv.Comma, t.csv.LazyQuotes = '\t', true
+	if strings.Contains(line, "\t") {
+		t.csv.Comma, t.csv.LazyQuotes, t.layout = '\t', true, "tsv"
 	}
 	header, err := t.csv.Read()
 	if errors.Is(err, io.EOF) {
@@ -174,23 +265,38 @@ func (t *table) need(columns map[string]int) error {
 		return nil
 	}
 	slices.Sort(missing)
-	return corastream.Usagef(t.path+":1", "the header must name them; it has "+strings.Join(t.header, ","),
+	return corastream.Usagef(t.path+":1", "the header must name them (or map its names with kafka.fields in the configuration); it has "+strings.Join(t.header, ","),
 		"missing column %s", strings.Join(missing, ", "))
 }
 
 // next reads a record; false at the end or after an error.
 func (t *table) next() bool {
-	if t.err != nil {
-		return false
+	for t.err == nil {
+		t.limit.left = maxRecord
+		var err error
+		if t.record, err = t.csv.Read(); err == nil {
+			t.line, _ = t.csv.FieldPos(len(t.record) - 1)
+			return true
+		}
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		var bad *csv.ParseError
+		t.err, t.reason, t.fatal = t.unreadable(err), "line", !errors.As(err, &bad)
+		t.good() // forgiven, the next line may be whole
 	}
-	t.limit.left = maxRecord
-	var err error
-	if t.record, err = t.csv.Read(); err == nil {
-		t.line, _ = t.csv.FieldPos(len(t.record) - 1)
+	return false
+}
+
+// good says whether the row had nothing to complain about. A complaint that is forgiven is passed on and dropped.
+func (t *table) good() bool {
+	if t.err == nil {
 		return true
 	}
-	if !errors.Is(err, io.EOF) {
-		t.err = t.unreadable(err)
+	var u *corastream.UsageError
+	if t.forgive != nil && !t.fatal && errors.As(t.err, &u) {
+		t.forgive(BadRow{Reason: t.reason, Kind: t.kind, Err: u})
+		t.err, t.kind = nil, ""
 	}
 	return false
 }
@@ -211,6 +317,7 @@ func (t *table) unreadable(err error) error {
 func (t *table) fail(column int, fix, format string, args ...any) {
 	if t.err == nil {
 		line, col := t.csv.FieldPos(column)
+		t.reason = t.header[column]
 		t.err = corastream.Usagef(fmt.Sprintf("%s:%d:%d", t.path, line, col), fix, "column %s: "+format,
 			append([]any{t.header[column]}, args...)...)
 	}
@@ -223,6 +330,10 @@ func (t *table) id(column int) string {
 		t.fail(column, fmt.Sprintf("give 1 to %d bytes", maxID), "an id of %d bytes", len(v))
 		return ""
 	}
+	return t.intern(v)
+}
+
+func (t *table) intern(v string) string {
 	if known, ok := t.ids[v]; ok {
 		return known
 	}

@@ -32,7 +32,7 @@ func (f *logFiles) read(c Config) (replay.Data, error) {
 			return nil
 		}
 		var evs []corastream.Event
-		evs, err = replay.ReadEvents(path, name, c.Kafka.RatingThreshold)
+		evs, err = readEvents(c.Kafka, path, name)
 		return evs
 	}
 	d.Train, d.Valid, d.Test = read(f.train, "train"), read(f.valid, "valid"), read(f.test, "test")
@@ -40,7 +40,7 @@ func (f *logFiles) read(c Config) (replay.Data, error) {
 		return d, err
 	}
 	if f.items != "" {
-		d.Items, err = replay.ReadItems(f.items)
+		d.Items, err = readItems(c.Kafka, f.items)
 	}
 	return d, err
 }

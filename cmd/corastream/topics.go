@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -18,7 +17,6 @@ import (
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/ingest"
 	"github.com/corastream/corastream/ingest/devbroker"
-	"github.com/corastream/corastream/replay"
 )
 
 // dial finds the brokers: the configured ones, the embedded broker of a running `up` on the data folder, or, where a
@@ -53,8 +51,10 @@ func produceCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "produce FILE",
 		Short: "Put events or a catalogue from a file into Kafka",
-		Long: `Produce reads CSV (user_id,item_id,label or rating,timestamp: events; item_id,title: a catalogue) or JSON lines (sent as
-they are, in any dialect the topic takes; "-" is standard input). Beside a running ` + "`up`" + ` it uses that process's broker.`,
+		Long: `Produce reads CSV (user_id,item_id,timestamp and label, rating or type: events; item_id,title: a catalogue), MovieLens' own
+files (u.data, u.item, ratings.dat, movies.dat, ratings.csv, movies.csv) or JSON lines (sent as they are, in any dialect the
+topic takes; "-" is standard input). Beside a running ` + "`up`" + ` it uses that process's broker. ` + "`corastream validate FILE`" + ` says beforehand
+what would go wrong.`,
 		Example: `  corastream produce items.csv
   corastream produce clicks.csv --rate 500
   tail -f clicks.jsonl | corastream produce - --bootstrap-server kafka:9092`,
@@ -76,7 +76,7 @@ they are, in any dialect the topic takes; "-" is standard input). Beside a runni
 		},
 	}
 	f.add(c, "data", "bootstrap")
-	c.Flags().StringVar(&topic, "topic", "", "topic for JSON lines: interactions (default), items or requests")
+	c.Flags().StringVar(&topic, "topic", "", "topic for JSON lines: interactions, items or requests (default: told by the first lines; of standard input, interactions)")
 	c.Flags().Float64Var(&rate, "rate", 0, "events per second; 0: as fast as they go")
 	return c
 }
@@ -90,40 +90,26 @@ func produceFile(ctx context.Context, cfg Config, log zerolog.Logger, path, topi
 		return 0, err
 	}
 	defer p.Close()
-	if path == "-" || strings.HasSuffix(path, ".jsonl") || strings.HasSuffix(path, ".json") {
+	if isJSONLines(path) {
 		return produceLines(ctx, cfg, p, path, topic, rate, stdin)
 	}
-	catalogue, err := isCatalogue(path)
+	catalogue, err := reading(cfg.Kafka).IsCatalogue(path)
 	if err != nil {
 		return 0, err
 	}
 	if catalogue {
-		items, err := replay.ReadItems(path)
+		items, err := readItems(cfg.Kafka, path)
 		if err != nil {
 			return 0, err
 		}
 		return len(items), p.Items(ctx, items)
 	}
-	events, err := replay.ReadEvents(path, "file", cfg.Kafka.RatingThreshold)
+	events, err := readEvents(cfg.Kafka, path, "file")
 	if err != nil {
 		return 0, err
 	}
 	bar := newProgress(log, "produce")
 	return paced(ctx, events, rate, p.Events, func(n int) { bar.Set(n, len(events)) })
-}
-
-// isCatalogue looks at the header: a title column and no user column.
-func isCatalogue(path string) (bool, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return false, corastream.Usagef(path, "check the file's name", "%v", err)
-	}
-	defer f.Close()
-	head, err := bufio.NewReaderSize(io.LimitReader(f, 64<<10), 64<<10).ReadString('\n')
-	if err != nil && err != io.EOF {
-		return false, err
-	}
-	return strings.Contains(head, "title") && !strings.Contains(head, "user_id"), nil
 }
 
 // paced sends records in slices, at the given rate if one is set.
@@ -154,7 +140,15 @@ func paced[T any](ctx context.Context, all []T, rate float64, send func(context.
 func produceLines(ctx context.Context, cfg Config, p *ingest.Producer, path, topic string, rate float64, stdin io.Reader) (int, error) {
 	name := cfg.Kafka.Topics.Interactions
 	switch topic {
-	case "", "interactions":
+	case "":
+		if path == "-" {
+			break
+		}
+		var err error
+		if name, err = jsonTopic(cfg.Kafka, path); err != nil {
+			return 0, err
+		}
+	case "interactions":
 	case "items":
 		name = cfg.Kafka.Topics.Items
 	case "requests":

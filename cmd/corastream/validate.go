@@ -1,0 +1,231 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+
+	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/ingest"
+	"github.com/corastream/corastream/replay"
+)
+
+func validateCommand() *cobra.Command {
+	var f common
+	var topic, from, to string
+	var strict bool
+	c := &cobra.Command{
+		Use:   "validate [FILE...]",
+		Short: "Look through events and catalogues, in files or a topic, and say what would go wrong and what to set",
+		Long: `Validate reads CSV, tab-separated files, JSON lines in any dialect that the topics take, and MovieLens' own formats
+(u.data, u.item, ratings.dat, movies.dat, ratings.csv, movies.csv), or a range of a topic, with the configuration in use. It
+learns, commits and writes nothing. Events and catalogue given together are compared.
+
+Found are: rows that can not be used, with place and fix; kinds of events that the configuration does not know; data without
+positives or without negatives; times that are missing, in the future or all alike; repeated rows, event ids and items; items
+without a title; events on items that the catalogue lacks. Exit code 0: no error (warnings are allowed unless --strict);
+1: there are errors; 2: a file can not be read at all.`,
+		Example: `  corastream validate clicks.csv items.csv
+  corastream validate clicks.jsonl -c configs/default.yaml --strict
+  corastream validate --topic corastream.interactions --from last=2h --bootstrap-server 127.0.0.1:9092`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, log, err := f.load()
+			if err != nil {
+				return err
+			}
+			if len(args) == 0 && topic == "" {
+				return corastream.Usagef("", "see --help", "name files, or a topic with --topic")
+			}
+			var surveys []*replay.Survey
+			for _, path := range args {
+				s, err := surveyFile(cfg, path)
+				if err != nil {
+					return err
+				}
+				surveys = append(surveys, s)
+			}
+			if topic != "" {
+				s, err := surveyTopic(cmd.Context(), cfg, log, topic, from, to)
+				if err != nil {
+					return err
+				}
+				surveys = append(surveys, s)
+			}
+			result := concludeAll(surveys)
+			for _, s := range surveys {
+				say(cmd.OutOrStdout(), s.String())
+			}
+			if !terminal(cmd.OutOrStdout()) {
+				if err := jsonLine(cmd.OutOrStdout(), result); err != nil {
+					return err
+				}
+			}
+			if result.Errors > 0 || strict && result.Warnings > 0 {
+				return fmt.Errorf("%d errors, %d warnings", result.Errors, result.Warnings)
+			}
+			return nil
+		},
+	}
+	f.add(c, "data", "bootstrap")
+	fl := c.Flags()
+	fl.StringVar(&topic, "topic", "", "look through this topic too")
+	fl.StringVar(&from, "from", "earliest", "where to begin: earliest, latest, an offset, a time (RFC 3339) or last=2h")
+	fl.StringVar(&to, "to", "latest", "where to end, in the same words")
+	fl.BoolVar(&strict, "strict", false, "let warnings fail too")
+	return c
+}
+
+// validation is validate's summary.
+type validation struct {
+	OK       bool             `json:"ok"`
+	Errors   int              `json:"errors"`
+	Warnings int              `json:"warnings"`
+	Sources  []*replay.Survey `json:"sources"`
+}
+
+// concludeAll ends the surveys and compares every log with the catalogue beside it, when there is just one.
+func concludeAll(surveys []*replay.Survey) validation {
+	var catalogue *replay.Survey
+	for _, s := range surveys {
+		s.Conclude()
+		if s.Records > 0 {
+			if catalogue != nil {
+				catalogue = nil
+				break
+			}
+			catalogue = s
+		}
+	}
+	out := validation{Sources: surveys}
+	for _, s := range surveys {
+		if catalogue != nil {
+			s.Against(catalogue)
+		}
+		out.Errors += s.Errors()
+		out.Warnings += s.Warnings()
+	}
+	out.OK = out.Errors == 0
+	return out
+}
+
+func surveyFile(cfg Config, path string) (*replay.Survey, error) {
+	if !isJSONLines(path) {
+		return reading(cfg.Kafka).Survey(path)
+	}
+	topic, err := jsonTopic(cfg.Kafka, path)
+	if err != nil {
+		return nil, err
+	}
+	s := replay.NewSurvey(path, "json lines")
+	now := time.Now()
+	return s, eachJSONLine(cfg.Kafka, path, topic, func(line int, b corastream.Batch) error {
+		surveyBatch(s, b, now, func(corastream.Position) string { return fmt.Sprintf("%s:%d", path, line) })
+		return nil
+	})
+}
+
+func surveyTopic(ctx context.Context, cfg Config, log zerolog.Logger, topic, from, to string) (*replay.Survey, error) {
+	begin, end, err := bounds(from, to)
+	if err != nil {
+		return nil, err
+	}
+	done, err := dial(&cfg, true, log)
+	if err != nil {
+		return nil, err
+	}
+	s := replay.NewSurvey(topic, "kafka")
+	bar := newProgress(log, "read "+topic)
+	_, err = readRange(ctx, cfg.Kafka, []string{topic}, begin, end, bar.Set, func(b corastream.Batch) error {
+		surveyBatch(s, b, time.Now(), func(p corastream.Position) string {
+			return fmt.Sprintf("%s/%d offset %d", p.Topic, p.Partition, p.Offset)
+		})
+		return nil
+	})
+	return s, errors.Join(err, done())
+}
+
+func surveyBatch(s *replay.Survey, b corastream.Batch, now time.Time, place func(corastream.Position) string) {
+	for _, ev := range b.Events {
+		s.Event(ev, now)
+	}
+	for _, it := range b.Items {
+		s.Item(it)
+	}
+	for _, l := range b.Bad {
+		reason, fix := remedy(l)
+		s.Reject(reason, place(l.Pos), l.Detail, fix)
+	}
+}
+
+// remedy says what to set for a dead letter. Where it is a kind, every kind is a reason of its own.
+func remedy(l corastream.DeadLetter) (reason, fix string) {
+	var kind string
+	switch l.Reason {
+	case ingest.ReasonKind:
+		if _, err := fmt.Sscanf(l.Detail, "type %q", &kind); err == nil {
+			return l.Reason + " " + kind, fmt.Sprintf("kafka: {kinds: {%s: {label: 1, weight: 1, implicit: true}}}, beside the kinds of `corastream config print`", kind)
+		}
+		return l.Reason, "kafka.default_kind says what an event without a type is"
+	case ingest.ReasonNoUser:
+		return l.Reason, mapFix(l.Value, "events", "user_id", "user", "customer", "visitor", "member", "account", "client", "buyer", "uid")
+	case ingest.ReasonNoItem:
+		return l.Reason, mapFix(l.Value, "events", "item_id", "item", "product", "sku", "article", "movie", "track", "content", "offer", "asin")
+	case ingest.ReasonTitle:
+		return l.Reason, mapFix(l.Value, "items", "title", "title", "name", "headline", "label", "caption")
+	case ingest.ReasonTime:
+		return l.Reason, "write RFC 3339, unix seconds or unix milliseconds, or map the right member with kafka.fields.events.timestamp"
+	case ingest.ReasonFuture:
+		return l.Reason, "correct the producer's clock or the unit of timestamp, or raise kafka.max_ahead"
+	case ingest.ReasonOld:
+		return l.Reason, "raise kafka.max_age"
+	case ingest.ReasonNaN:
+		return l.Reason, "leave the member out instead of writing NaN or Infinity"
+	case ingest.ReasonLabel:
+		return l.Reason, "write 0 to 1 into label; what has another scale is a rating (kafka.rating_threshold)"
+	case ingest.ReasonTooLarge:
+		return l.Reason, "raise kafka.max_record_bytes"
+	case ingest.ReasonSchemaRegistry:
+		return l.Reason, "produce JSON to this topic, without a schema registry"
+	case ingest.ReasonJSON:
+		return l.Reason, "write one JSON object a line or record"
+	}
+	return l.Reason, ""
+}
+
+// mapFix names the members that a record has, and proposes the likeliest.
+func mapFix(value []byte, part, field string, likely ...string) string {
+	var members map[string]json.RawMessage
+	if json.Unmarshal(value, &members) != nil || len(members) == 0 {
+		return "give each record a " + field
+	}
+	names := slices.Sorted(maps.Keys(members))
+	guess := ""
+	for _, name := range names {
+		for _, word := range likely {
+			if guess == "" && strings.Contains(strings.ToLower(name), word) {
+				guess = name
+			}
+		}
+	}
+	if guess == "" {
+		return fmt.Sprintf("map it with kafka: {fields: {%s: {%s: NAME}}}; the record has %s", part, field, strings.Join(names[:min(12, len(names))], ", "))
+	}
+	var nested map[string]json.RawMessage
+	if json.Unmarshal(members[guess], &nested) == nil && len(nested) > 0 {
+		inner := slices.Sorted(maps.Keys(nested))
+		guess += "." + inner[0]
+		if _, ok := nested["id"]; ok {
+			guess = strings.TrimSuffix(guess, inner[0]) + "id"
+		}
+	}
+	return fmt.Sprintf("kafka: {fields: {%s: {%s: %s}}}", part, field, guess)
+}
