@@ -74,9 +74,12 @@ func Read(file []byte, want Want) (*Checkpoint, error) {
 	if meta["format"] != Format {
 		return nil, fmt.Errorf("%w: format %q, this build reads %q", corastream.ErrMismatch, meta["format"], Format)
 	}
-	c := &Checkpoint{}
+	c, have := &Checkpoint{}, contentSum(tensors, meta)
 	if err := c.decode(tensors, meta); err != nil {
 		return nil, fmt.Errorf("%w: %w", corastream.ErrCorrupt, err)
+	}
+	if sum, ok := meta[sumKey]; ok && have != sum {
+		return nil, fmt.Errorf("%w: the contents have SHA-256 %s, the metadata says %s (fix: copy the file again, or train anew)", corastream.ErrCorrupt, have, sum)
 	}
 	sum := sha256.Sum256(file)
 	c.digest = hex.EncodeToString(sum[:16])

@@ -1,9 +1,12 @@
 package generator
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -44,8 +47,31 @@ func (c *Checkpoint) encode() (map[string]Tensor, map[string]string, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("training figures: %w", err)
 	}
-	return tensors, map[string]string{"format": Format, "spec": string(spec), "made": string(made), "figures": string(figures),
-		"basis": c.Basis.Digest(), "items": strconv.Itoa(c.Catalogue.Items)}, nil
+	meta := map[string]string{"format": Format, "spec": string(spec), "made": string(made), "figures": string(figures),
+		"basis": c.Basis.Digest(), "items": strconv.Itoa(c.Catalogue.Items)}
+	meta[sumKey] = contentSum(tensors, meta)
+	return tensors, meta, nil
+}
+
+// sumKey is the metadata's SHA-256 of everything else in the file. A bit that flips in a matrix leaves a number that looks
+// like any other; without it, wrong weights would be served. Files from before it have none, and are read as they are.
+const sumKey = "sha256"
+
+// contentSum is the SHA-256 over the metadata but sumKey, then the tensors, each in the order of names: names and values
+// quoted or as numbers, data as f32 little-endian.
+func contentSum(tensors map[string]Tensor, meta map[string]string) string {
+	h := sha256.New()
+	for _, k := range slices.Sorted(maps.Keys(meta)) {
+		if k != sumKey {
+			fmt.Fprintf(h, "%q %q\n", k, meta[k])
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(tensors)) {
+		t := tensors[name]
+		fmt.Fprintf(h, "%q %v %t\n", name, t.Shape, t.BF16)
+		h.Write(bytesOf(t.Data))
+	}
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 // decode fills the checkpoint. The tensors are already read, so that nothing here allocates by what the metadata claims.
