@@ -61,6 +61,11 @@ crash: fetch ## faults against the running binary: CYCLES= kills, RUNS= of each 
 	CORASTREAM_CYCLES=$(CYCLES) CORASTREAM_RUNS=$(RUNS) CORASTREAM_FLIPS=$(FLIPS) CORASTREAM_DISK=$(DISK) CORASTREAM_BROKER=$(BROKER) CORASTREAM_POWER=$(POWER) \
 	go test ./cmd/corastream -count=1 -timeout 180m -v -run 'TestKill|Failpoint|TestFlipped|TestAFullDisk|TestABroker|TestASlow|TestADead|TestPower'
 
+.PHONY: soak
+DURATION ?= 1m
+soak: ## run `up` at full rate for DURATION= (1m) and check that goroutines, descriptors and memory do not grow
+	CORASTREAM_SOAK=$(DURATION) go test ./cmd/corastream -count=1 -timeout 0 -v -run 'TestSoak$$'
+
 .PHONY: demo-checkpoint
 demo-checkpoint: fetch build ## train the demo's checkpoint on the first 80 % of MovieLens-100K
 	bin/corastream train -c configs/demo.yaml --train $(CACHE)/ml-100k/train.csv --items $(CACHE)/ml-100k/items.csv --out configs/demo.safetensors
