@@ -22,6 +22,8 @@ type ranker struct {
 	met       map[string]map[int32]bool
 	entered   int // rows[:entered] are in met
 	scores    []float64
+	test      []bool // by row
+	ranks     *ranks
 	gain, hit []float64 // by row: 1/log2(place+1) and 1 within the first ten, else 0; NaN where not ranked
 }
 
@@ -30,12 +32,13 @@ func newRanker(u *universe, train []corastream.Event, rows []row, limit, top int
 	r := &ranker{
 		universe: u, top: top, wanted: make([]bool, len(rows)), met: map[string]map[int32]bool{},
 		scores: make([]float64, len(u.ids)), gain: make([]float64, len(rows)), hit: make([]float64, len(rows)),
+		test: make([]bool, len(rows)), ranks: newRanks(len(rows), len(u.ids)),
 	}
 	for _, ev := range train {
 		r.meet(ev)
 	}
 	for i := range rows {
-		r.gain[i], r.hit[i] = math.NaN(), math.NaN()
+		r.gain[i], r.hit[i], r.test[i] = math.NaN(), math.NaN(), rows[i].test
 	}
 	for _, test := range []bool{false, true} {
 		var able []int
@@ -90,6 +93,8 @@ func (r *ranker) rank(rows []corastream.Event, i int, k contender) ([]candidate,
 		}
 	}
 	r.gain[i], r.hit[i] = placed(above, level)
+	r.ranks.above[i], r.ranks.level[i] = int32(above), int32(level)
+	r.ranks.show(r.test[i], topTen(r.scores, func(n int32) bool { return n == target || !met[n] }))
 	chooser, ok := k.(*cf)
 	if !ok || r.top == 0 {
 		return nil, nil

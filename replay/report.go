@@ -79,11 +79,12 @@ type Figures struct {
 	NDCG10           Number `json:"ndcg10"`  // of the user's evaluated rows among themselves
 	// NDCG10All and HR10All rank each positive row's item among all items that the user had not met by then, over Ranked rows:
 	// 1/log2(place+1) and 1 within the first ten, else 0. For llm and cora, among CF's best rank_llm of them.
-	NDCG10All   Number           `json:"ndcg10_all"`
-	NDCG10AllCI Range            `json:"ndcg10_all_ci"`
-	HR10All     Number           `json:"hr10_all"`
-	Ranked      int              `json:"ranked"`
-	Slices      map[string]Slice `json:"slices"`
+	NDCG10All   Number `json:"ndcg10_all"`
+	NDCG10AllCI Range  `json:"ndcg10_all_ci"`
+	HR10All     Number `json:"hr10_all"`
+	Ranked      int    `json:"ranked"`
+	*Quality
+	Slices map[string]Slice `json:"slices"`
 }
 
 // Slice is a part of a split. Intervals are made for those of intervalSlices.
@@ -159,6 +160,7 @@ func (c Config) report(data Data, d Deps, rows []row, outcomes map[string]outcom
 type part struct {
 	rows     []row
 	at       []int // their places among all rows
+	test     bool
 	user     []int32
 	users    int
 	positive []bool
@@ -166,7 +168,7 @@ type part struct {
 }
 
 func partOf(all []row, test bool) part {
-	var p part
+	p := part{test: test}
 	for i := range all {
 		if all[i].test == test {
 			p.rows, p.at = append(p.rows, all[i]), append(p.at, i)
@@ -193,7 +195,7 @@ func (p part) of(o outcome) outcome {
 		}
 		return out
 	}
-	return outcome{score: cut(o.score), alone: cut(o.alone), gain: cut(o.gain), hit: cut(o.hit), logit: o.logit}
+	return outcome{score: cut(o.score), alone: cut(o.alone), gain: cut(o.gain), hit: cut(o.hit), ranks: o.ranks.of(p.at, p.test), logit: o.logit}
 }
 
 // figures of one model, intervals aside.
@@ -227,7 +229,9 @@ func (c Config) judgeSplit(all []row, outcomes map[string]outcome, test bool) (m
 	for i, m := range c.Models {
 		o := p.of(outcomes[m])
 		judgements[i] = judge(o, p)
-		figures[m] = p.figures(o, judgements[i])
+		f := p.figures(o, judgements[i])
+		f.Quality = p.quality(o)
+		figures[m] = f
 	}
 	draws := bootstrap(judgements, p.user, c.Bootstraps, c.Seed)
 	for i, m := range c.Models {

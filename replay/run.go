@@ -115,6 +115,7 @@ type pass struct {
 type outcome struct {
 	score, alone []float64
 	gain, hit    []float64 // nil where the model ranks nothing
+	ranks        *ranks    // the same
 	logit        bool      // score is a logit, so it has a log loss
 }
 
@@ -205,7 +206,7 @@ func (e *evaluation) contend(ctx context.Context, p pass, name string) (outcome,
 		e.timing.learnt += len(e.rows)
 	}
 	e.timing.learning += time.Since(began)
-	o := outcome{gain: rk.gain, hit: rk.hit, logit: !slices.Contains(counters, name)}
+	o := outcome{gain: rk.gain, hit: rk.hit, ranks: rk.ranks, logit: !slices.Contains(counters, name)}
 	o.score, o.alone = make([]float64, len(seen)), make([]float64, len(seen))
 	for i := range seen {
 		o.score[i], o.alone[i] = seen[i].score, seen[i].alone
@@ -214,7 +215,7 @@ func (e *evaluation) contend(ctx context.Context, p pass, name string) (outcome,
 		o.alone = nil
 	}
 	if e.RankRows == 0 {
-		o.gain, o.hit = nil, nil
+		o.gain, o.hit, o.ranks = nil, nil, nil
 	}
 	return o, seen, nil
 }

@@ -55,7 +55,7 @@ func (e *evaluation) rankChoices(ctx context.Context, model string, generator co
 	if err != nil {
 		return err
 	}
-	o.gain, o.hit = make([]float64, len(seen)), make([]float64, len(seen))
+	o.gain, o.hit, o.ranks = make([]float64, len(seen)), make([]float64, len(seen)), newRanks(len(seen), len(e.universe.ids))
 	for i := range seen {
 		n := len(seen[i].choice)
 		if n == 0 {
@@ -64,6 +64,10 @@ func (e *evaluation) rankChoices(ctx context.Context, model string, generator co
 		}
 		own := scores[:n]
 		scores = scores[n:]
+		o.ranks.above[i] = missed
+		for _, k := range topOf(own) {
+			o.ranks.show(e.rows[i].test, []int32{e.universe.number[seen[i].choice[k].prompt.ItemID]})
+		}
 		for t, k := range seen[i].choice {
 			if !k.target {
 				continue
@@ -77,6 +81,7 @@ func (e *evaluation) rankChoices(ctx context.Context, model string, generator co
 				}
 			}
 			o.gain[i], o.hit[i] = placed(above, level)
+			o.ranks.above[i], o.ranks.level[i] = int32(above), int32(level)
 		}
 	}
 	return nil
