@@ -27,7 +27,7 @@
 //	logits, err := m.Score(ctx, prompts, weights, projection)   // corastream.Scorer
 //	grads, err := m.Backward(ctx, prompts, weights, projection, labels)
 //
-// Files: model.go (Open, Info), arch.go and weights.go (from file to matrices), packed.go and digest.go (what a
+// Files: model.go (Open, Info), chat.go, generate.go and sample.go (conversations), arch.go and weights.go (from file to matrices), packed.go and digest.go (what a
 // start leaves for the next), template.go and prompt.go (text to tokens),
 // trie.go and stage.go (which rows there are, what attends to what), forward.go and delta.go (a layer), score.go (the paths of
 // a score), items.go, entry.go, cache.go and cachefile.go (what is kept of an item), backward.go and backward_layer.go.

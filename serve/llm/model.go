@@ -30,6 +30,9 @@ type Model struct {
 	cache     *cache
 	passes    chan *pass
 	ready     ready
+	chat      *chat // nil, with chatErr why: the model can score, but nobody knows how to talk with it
+	chatErr   error
+	fullHead  func() ([]kernels.Matrix, error)
 	reading   sync.Mutex // one pass reads items: callers that miss the same ones wait instead of reading them twice
 
 	closed  atomic.Bool
@@ -79,6 +82,8 @@ func newModel(f *gguf.File, o Options) (*Model, error) {
 	if m.prompts, err = newPrompter(o, tok); err != nil {
 		return nil, err
 	}
+	m.chat, m.chatErr = newChat(f, o, tok)
+	m.fullHead = sync.OnceValues(m.packHead)
 	if m.embedding, err = f.Tensor("token_embd.weight"); err != nil {
 		return nil, err
 	}

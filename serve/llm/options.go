@@ -20,6 +20,9 @@ type Options struct {
 	Numerics string `yaml:"numerics"`
 	// Template makes prompts. Default: DefaultTemplate.
 	Template Template `yaml:"template"`
+	// ChatTemplate is how conversations are written: "chatml", "llama3", "llama2", "mistral", "vicuna", "zephyr", or "auto": by the
+	// markers of the file's own template. Default auto.
+	ChatTemplate string `yaml:"chat_template"`
 	// TitleTokens caps a title, field or history line. Default 48, range 1..1024.
 	TitleTokens int `yaml:"title_tokens"`
 	// Score is the logit that Backward trains and Score reports: "yes-no" (logit of " Yes" less that of " No") or "yes"
@@ -51,7 +54,7 @@ type Options struct {
 // Default returns the defaults above.
 func Default() Options {
 	return Options{
-		Threads: runtime.GOMAXPROCS(0), Numerics: "auto", Template: DefaultTemplate(), TitleTokens: 48, Score: "yes-no",
+		Threads: runtime.GOMAXPROCS(0), Numerics: "auto", Template: DefaultTemplate(), ChatTemplate: "auto", TitleTokens: 48, Score: "yes-no",
 		TopLayers: 4, KVBytes: 512 << 20, ContextTokens: 1024, BatchTokens: 1024, DiskBytes: 4 << 30,
 	}
 }
@@ -62,6 +65,7 @@ func (o Options) Validate() error {
 		inRange("llm.threads", int64(o.Threads), 1, 1024),
 		oneOf("llm.numerics", o.Numerics, "auto", "f32", "bf16", "int8"),
 		o.Template.Validate(),
+		oneOf("llm.chat_template", o.ChatTemplate, chatNames()...),
 		inRange("llm.title_tokens", int64(o.TitleTokens), 1, 1024),
 		oneOf("llm.score", o.Score, "yes-no", "yes"),
 		inRange("llm.read_layer", int64(o.ReadLayer), 0, 1024),

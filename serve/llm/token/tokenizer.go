@@ -153,25 +153,45 @@ func (t *Tokenizer) EncodeNext(text string) []int32 {
 // EncodeSpecial returns the ids of trusted text in which control and user-defined tokens are written out, such as a chat
 // template. Where several fit, the leftmost counts, and of those the longest.
 func (t *Tokenizer) EncodeSpecial(text string) []int32 {
-	text = clip(text)
+	return t.EncodeParts([]Part{{clip(text), true}})
+}
+
+// Part is a stretch of a prompt. In Trusted text control and user-defined tokens may be written out; other text is taken as
+// it stands, whatever it spells.
+type Part struct {
+	Text    string
+	Trusted bool
+}
+
+// EncodeParts returns the ids of parts put one behind the other. Plain text of neighbours is tokenised as one, so that the
+// seams between a chat template's words and a message's are split as in the published templates. At most MaxTextBytes of each
+// stretch between two control tokens are read.
+func (t *Tokenizer) EncodeParts(parts []Part) []int32 {
 	var ids []int32
-	start, first := 0, true
-	for i := 0; i < len(text); {
-		id := t.specialAt(text[i:])
-		if id < 0 {
-			i++
-			continue
+	var plain strings.Builder
+	flush := func() {
+		if plain.Len() > 0 {
+			ids = t.encode(ids, clip(plain.String()), true)
+			plain.Reset()
 		}
-		if i > start {
-			ids = t.encode(ids, text[start:i], first)
+	}
+	for _, p := range parts {
+		start := 0
+		for i := 0; p.Trusted && i < len(p.Text); {
+			id := t.specialAt(p.Text[i:])
+			if id < 0 {
+				i++
+				continue
+			}
+			plain.WriteString(p.Text[start:i])
+			flush()
+			ids = append(ids, id)
+			i += len(t.texts[id])
+			start = i
 		}
-		ids = append(ids, id)
-		i += len(t.texts[id])
-		start, first = i, true
+		plain.WriteString(p.Text[start:])
 	}
-	if start < len(text) {
-		ids = t.encode(ids, text[start:], first)
-	}
+	flush()
 	return ids
 }
 
@@ -189,21 +209,36 @@ func (t *Tokenizer) specialAt(text string) int32 {
 func (t *Tokenizer) Decode(ids []int32) string {
 	var b strings.Builder
 	for _, id := range ids {
-		if id < 0 || int(id) >= len(t.pieces) {
-			continue
-		}
-		switch t.kinds[id] {
-		case kindControl:
-		case kindUnknown:
-			b.WriteRune(utf8.RuneError)
-		default:
-			b.WriteString(t.pieces[id])
-		}
+		b.WriteString(t.Text(id))
 	}
 	if t.spacePrefix {
 		return strings.TrimPrefix(b.String(), " ")
 	}
 	return b.String()
+}
+
+// Text is what one token adds to a text: its bytes (not always whole characters), nothing for a control token or an id outside
+// the vocabulary, U+FFFD for an unknown one.
+func (t *Tokenizer) Text(id int32) string {
+	switch {
+	case id < 0 || int(id) >= len(t.pieces) || t.kinds[id] == kindControl:
+		return ""
+	case t.kinds[id] == kindUnknown:
+		return string(utf8.RuneError)
+	}
+	return t.pieces[id]
+}
+
+// SpacePrefix says that text at a start is read with a space before it, so that the first token of an answer may carry one.
+func (t *Tokenizer) SpacePrefix() bool { return t.spacePrefix }
+
+// Special finds the control or user-defined token that is written so.
+func (t *Tokenizer) Special(text string) (int32, bool) {
+	if text == "" {
+		return -1, false
+	}
+	id := t.specialAt(text)
+	return id, id >= 0 && t.texts[id] == text
 }
 
 // Piece is what one token stands for: its bytes (not always whole characters), or a special token's name. "" when there is no such id.
