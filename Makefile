@@ -74,6 +74,17 @@ demo-checkpoint: fetch build ## train the demo's checkpoint on the first 80 % of
 bench-peers: fetch build ## time us and llama.cpp by turns, and print docs/performance.md's table (builds llama.cpp the first time)
 	@python3 .ci/peers/run.py
 
+.PHONY: cuda cuda-ptx test-cuda gpu-check
+cuda: ## bin/corastream-gpu, on any machine: needs a C compiler, no GPU and no CUDA (headers come from PyPI)
+	@. .ci/cuda/env.sh && set -x && go build -tags gpu -trimpath -ldflags '$(LDFLAGS)' -o bin/corastream-gpu ./cmd/corastream
+cuda-ptx: ## kernels/cuda/ptx/*.ptx from src/*.cu, with nvcc from PyPI
+	cd kernels/cuda && go generate
+test-cuda: ## the GPU path without a GPU: kernels on the CPU behind an emulated driver, and ptxas (needs g++)
+	@bash .ci/cuda/test.sh
+gpu-check: ## on a machine with a GPU: parity table and benchmarks as JSON lines, with bin/corastream-gpu (built when it is missing)
+	@[ -x bin/corastream-gpu ] || $(MAKE) --no-print-directory cuda
+	@bin/corastream-gpu gpu-check
+
 .PHONY: clean
 clean: ## remove what was built (not .cache)
 	rm -rf bin data

@@ -15,14 +15,18 @@ type StageConfig struct {
 	CacheBytes int64 `yaml:"cache_bytes"`
 	// Batch is how many W_A are made in one product. Default 64, range 1..4096.
 	Batch int `yaml:"batch"`
+	// Device is where they are made: auto (a GPU when this binary has the path and the machine a device), cpu or gpu. Default auto.
+	Device DeviceChoice `yaml:"device"`
 }
 
 // DefaultStageConfig returns the defaults above.
-func DefaultStageConfig() StageConfig { return StageConfig{CacheBytes: 64 << 20, Batch: 64} }
+func DefaultStageConfig() StageConfig {
+	return StageConfig{CacheBytes: 64 << 20, Batch: 64, Device: DeviceAuto}
+}
 
 // Validate reports all problems at once.
 func (c StageConfig) Validate() error {
-	errs := []error{within("generator.batch", c.Batch, 1, 4096)}
+	errs := []error{within("generator.batch", c.Batch, 1, 4096), c.validateDevice()}
 	if c.CacheBytes < 0 || c.CacheBytes > 1<<40 {
 		errs = append(errs, corastream.Usagef("generator.cache_bytes", "choose from 0 to 1 TiB", "%d is out of range", c.CacheBytes))
 	}
@@ -33,6 +37,7 @@ func (c StageConfig) Validate() error {
 type Stage struct {
 	cfg  StageConfig
 	live atomic.Pointer[loaded]
+	gpu  *GPU // nil: the CPU makes W_A
 
 	hits, misses atomic.Int64
 }
@@ -44,6 +49,7 @@ type loaded struct {
 	ckpt   *Checkpoint
 	digest string
 	cache  *cache
+	device *onDevice // nil: the CPU makes W_A
 }
 
 // NewStage serves a checkpoint.
@@ -61,7 +67,7 @@ func (s *Stage) Swap(c *Checkpoint) error {
 	if err != nil {
 		return fmt.Errorf("swap checkpoint: %w", err)
 	}
-	s.live.Store(&loaded{ckpt: c, digest: digest, cache: newCache(s.cfg.CacheBytes)})
+	s.live.Store(&loaded{ckpt: c, digest: digest, cache: newCache(s.cfg.CacheBytes), device: newOnDevice(s.gpu, c.Model, s.cfg.CacheBytes)})
 	return nil
 }
 
@@ -107,7 +113,7 @@ func (s *Stage) Weights(ctx context.Context, pairs []corastream.Pair) ([]corastr
 			return nil, nil, context.Cause(ctx)
 		}
 		n := min(s.cfg.Batch, len(missing))
-		l.make(missing[:n])
+		l.make(ctx, missing[:n])
 		missing = missing[n:]
 	}
 	column := m.ItemColumn()
@@ -165,7 +171,7 @@ func (l *loaded) jobs(pairs []corastream.Pair) (jobs []*job, of []*job, err erro
 }
 
 // make computes the matrices of some jobs in one batch and keeps them.
-func (l *loaded) make(jobs []*job) {
+func (l *loaded) make(ctx context.Context, jobs []*job) {
 	m := l.ckpt.Model
 	nx, nl := m.Inputs()
 	n, size := len(jobs), m.Spec.Size()
@@ -173,6 +179,17 @@ func (l *loaded) make(jobs []*job) {
 	for i, j := range jobs {
 		copy(x[i*nx:], j.input[:nx])
 		copy(lin[i*nl:], j.input[nx:])
+	}
+	if l.device != nil {
+		made, err := l.device.forward(ctx, x, lin, n)
+		if err == nil {
+			for i, j := range jobs {
+				j.made = made[i]
+				l.cache.put(j.key, j.input, j.made)
+			}
+			return
+		}
+		l.device.Fallback.Note(fmt.Errorf("weights made on the CPU: %w", err))
 	}
 	dst := make([]float32, n*size)
 	m.Forward(dst, x, lin, n)

@@ -129,7 +129,7 @@ before it, then learns it once its label delay is over. Two equal runs write equ
 				var basis *generator.Basis
 				if ck != nil {
 					basis = ck.Basis
-					stage, err := generator.NewStage(ck, cfg.Generator)
+					stage, err := newStage(ck, cfg.Generator, log)
 					if err != nil {
 						return err
 					}

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# make test-cuda: the GPU path on a machine without a GPU. The kernels' own source runs on the CPU behind an emulated driver, the engines
+# run against it, and every .ptx goes through ptxas for sm_80, sm_90 and sm_100.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+. .ci/cuda/env.sh emulated
+go vet -tags gpu ./kernels/cuda ./generator ./serve/llm ./cmd/corastream
+go test -tags gpu -count=1 -timeout 15m ./kernels/cuda
+# Threads in the opposite order: a result that changes is a missing barrier.
+CORASTREAM_SHIM_ORDER=reverse go test -tags gpu -count=1 -timeout 15m ./kernels/cuda
+go test -tags gpu -count=1 -timeout 15m -run 'Device|GPU' ./generator ./serve/llm ./cmd/corastream
+python3 .ci/cuda/toolchain.py ptxas

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"errors"
+	"sync"
+
+	"github.com/rs/zerolog"
+
+	"github.com/corastream/corastream/generator"
+	"github.com/corastream/corastream/kernels/cuda"
+)
+
+// gpu is the process's device, opened when a stage first asks for it and held until the process ends. Stages count by
+// themselves how often the CPU answered in its place.
+var gpu struct {
+	once   sync.Once
+	device *cuda.Device
+	err    error
+
+	generator, llm cuda.Fallback
+}
+
+// openGPU gives the device for a stage whose configuration says auto, cpu or gpu; nil means the CPU. That there is none is worth a
+// warning, and a count, only where one was asked for.
+func openGPU(choice string, count *cuda.Fallback, what string, log zerolog.Logger) *cuda.Device {
+	if choice == "cpu" || choice != "gpu" && !cuda.Built {
+		return nil
+	}
+	gpu.once.Do(func() {
+		if gpu.device, gpu.err = cuda.Open(); gpu.err == nil {
+			info := gpu.device.Info()
+			log.Info().Str("name", info.Name).Int("multiprocessors", info.Multiprocessors).Int64("memory_mib", info.MemoryBytes>>20).Msg("gpu")
+		}
+	})
+	count.Warn = func(err error) { log.Warn().Err(err).Str("stage", what).Msg("the CPU takes over from the GPU") }
+	if gpu.err != nil && (choice == "gpu" || !errors.Is(gpu.err, cuda.ErrNoDevice)) {
+		count.Note(gpu.err)
+	}
+	return gpu.device
+}
+
+// newStage serves a checkpoint, on the device that the configuration chooses.
+func newStage(ck *generator.Checkpoint, c generator.StageConfig, log zerolog.Logger) (*generator.Stage, error) {
+	s, err := generator.NewStage(ck, c)
+	if err != nil {
+		return nil, err
+	}
+	if d := openGPU(string(c.Device), &gpu.generator, "generator", log); d != nil {
+		err = s.UseGPU(&generator.GPU{Device: d, Fallback: &gpu.generator})
+	}
+	return s, err
+}

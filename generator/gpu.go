@@ -1,0 +1,226 @@
+package generator
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+
+	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/kernels"
+	"github.com/corastream/corastream/kernels/cuda"
+)
+
+// GPU is a device that stages may make W_A on, with what to do when it can not.
+type GPU struct {
+	Device   *cuda.Device
+	Fallback *cuda.Fallback
+}
+
+// UseGPU has the stage make W_A on a device from now on, with a copy of every matrix staying there for the LLM. What the device
+// fails to make, or makes with a NaN in it, is made on the CPU within the same call, counted and told once. Products are
+// in bfloat16 there (a W_A differs from the CPU's by some 2^-9), so the cache starts anew.
+func (s *Stage) UseGPU(g *GPU) error {
+	s.gpu = g
+	return s.Swap(s.Checkpoint())
+}
+
+// onDevice is one checkpoint's generator on a device.
+type onDevice struct {
+	*GPU
+	model *Model
+	held  *resident // nil until first used
+	slots int       // matrices that stay on the device
+}
+
+// resident are a model's tensors on the device; freed when the model is collected.
+type resident struct {
+	w0, b0, gram *cuda.Buffer
+	out          *cuda.Buffer // [size][ld] bf16: out.weight, out.bias and lin.weight by output
+	ld           int
+	x, lin       *cuda.Buffer
+	rows, where  *cuda.Buffer
+}
+
+// widestMLP bounds the Gram matrix, which is made on the CPU for every checkpoint.
+const widestMLP = 512
+
+// newOnDevice says whether a model has a form for the device.
+func newOnDevice(g *GPU, m *Model, cacheBytes int64) *onDevice {
+	if g == nil || m.Spec.Kind != KindMLP || m.Spec.Width > widestMLP || m.Spec.Size()%2 != 0 {
+		return nil
+	}
+	return &onDevice{GPU: g, model: m, slots: int(min(cacheBytes/int64(4*m.Spec.Size()), 1<<14))}
+}
+
+// forward is Model.Forward on the device. It returns a row for each input, of its own memory, bound to its copy on the device.
+func (d *onDevice) forward(ctx context.Context, x, lin []float32, rows int) ([][]float32, error) {
+	m := d.model
+	size, in := m.Spec.Size(), m.Spec.inputs()
+	lins := len(lin) / rows
+	made := make([][]float32, rows)
+	err := d.Device.Do(ctx, func(q *cuda.Queue) error {
+		if err := d.load(q); err != nil {
+			return err
+		}
+		h := d.held
+		store, err := q.Rows(size, max(d.slots, 2*rows))
+		if err != nil {
+			return err
+		}
+		where := make([]int32, rows)
+		for i := range where {
+			where[i] = int32(store.Take())
+		}
+		for _, b := range []struct {
+			at **cuda.Buffer
+			n  int
+		}{{&h.x, 4 * rows * in}, {&h.lin, 4 * rows * lins}, {&h.rows, 2 * rows * h.ld}, {&h.where, 4 * rows}} {
+			if err := q.Grow(b.at, int64(b.n)); err != nil {
+				return err
+			}
+		}
+		for _, err := range []error{cuda.Upload(q, h.x, 0, x), cuda.Upload(q, h.lin, 0, lin), cuda.Upload(q, h.where, 0, where)} {
+			if err != nil {
+				return err
+			}
+		}
+		gain := float32(1)
+		if m.Spec.Linear {
+			gain = m.at["gain"][0]
+		}
+		width := m.Spec.Width
+		if err := q.Launch("mlp_rows", [3]int{rows, 1, 1}, [3]int{128, 1, 1}, 4*(in+width+1+4), h.x, h.lin, h.w0, h.b0, h.gram, gain,
+			float32(NormEps), in, width, lins, h.rows, h.ld); err != nil {
+			return err
+		}
+		if err := q.Gemm(cuda.Gemm{End: "floats", M: rows, N: size, K: h.ld, A: h.rows.At(0), LDA: h.ld, W: h.out.At(0), LDW: h.ld,
+			Out: store.Buffer().At(0), LDO: size, Where: h.where.At(0)}); err != nil {
+			return err
+		}
+		for i := range made {
+			made[i] = make([]float32, size)
+			if err := cuda.Download(q, made[i], store.Buffer(), 4*int64(where[i])*int64(size)); err != nil {
+				return err
+			}
+		}
+		if err := q.Wait(); err != nil {
+			return err
+		}
+		for i := range made {
+			if !finiteRow(made[i]) {
+				return fmt.Errorf("weights of row %d: %w", i, cuda.ErrNotFinite)
+			}
+			store.Bind(int(where[i]), made[i])
+		}
+		return nil
+	})
+	return made, err
+}
+
+// load puts the tensors on the device once.
+func (d *onDevice) load(q *cuda.Queue) error {
+	if d.held != nil {
+		return nil
+	}
+	m := d.model
+	width, size := m.Spec.Width, m.Spec.Size()
+	lins := 0
+	if m.Spec.Linear {
+		lins = m.Spec.linearInputs()
+	}
+	k := width + 1 + lins
+	ld := cuda.Padded(k)
+	rows := make([]float32, k*size) // [k][size]
+	copy(rows, m.out.weight)
+	copy(rows[width*size:], m.out.bias)
+	if lins > 0 {
+		copy(rows[(width+1)*size:], m.at["lin.weight"])
+	}
+	byOutput := make([]float32, size*k)
+	for i := range k {
+		for j, v := range rows[i*size : (i+1)*size] {
+			byOutput[j*k+i] = v
+		}
+	}
+	h := &resident{ld: ld}
+	var list []*cuda.Buffer
+	put := func(at **cuda.Buffer, bytes int, up func(*cuda.Buffer) error) error {
+		b, err := q.Alloc(int64(bytes))
+		if err != nil {
+			return err
+		}
+		*at, list = b, append(list, b)
+		return up(b)
+	}
+	floats := func(at **cuda.Buffer, v []float32) error {
+		return put(at, 4*len(v), func(b *cuda.Buffer) error { return cuda.Upload(q, b, 0, v) })
+	}
+	err := put(&h.out, 2*size*ld, func(b *cuda.Buffer) error { return cuda.Upload(q, b, 0, cuda.BF16Rows(byOutput, size, k)) })
+	for _, f := range []func() error{
+		func() error { return floats(&h.w0, m.at["mlp.0.weight"]) },
+		func() error { return floats(&h.b0, m.at["mlp.0.bias"]) },
+		func() error { return floats(&h.gram, gram(rows[:(width+1)*size], width+1, size)) },
+	} {
+		if err == nil {
+			err = f()
+		}
+	}
+	if err != nil {
+		for _, b := range list {
+			_ = q.Free(b) // the first error is the one to tell
+		}
+		return err
+	}
+	d.held = h
+	device := d.Device
+	runtime.AddCleanup(m, func(h *resident) {
+		device.Discard([]*cuda.Buffer{h.w0, h.b0, h.gram, h.out, h.x, h.lin, h.rows, h.where})
+	}, h)
+	return nil
+}
+
+// gram is v v^T of rows v [n][width], summed in float64.
+func gram(v []float32, n, width int) []float32 {
+	g := make([]float32, n*n)
+	kernels.Parallel(runtime.GOMAXPROCS(0), n, func(lo, hi, _ int) {
+		for i := lo; i < hi; i++ {
+			a := v[i*width : (i+1)*width]
+			for j := range i + 1 {
+				var s float64
+				for k, x := range v[j*width : (j+1)*width] {
+					s += float64(x) * float64(a[k])
+				}
+				g[i*n+j], g[j*n+i] = float32(s), float32(s)
+			}
+		}
+	})
+	return g
+}
+
+func finiteRow(v []float32) bool {
+	var s float32
+	for _, x := range v {
+		s += x - x // 0, or NaN for a NaN or an infinity
+	}
+	return s == 0
+}
+
+// DeviceChoice is where a stage computes: auto, cpu or gpu.
+type DeviceChoice string
+
+// The choices: auto takes a GPU when this binary has the path and the machine a device; gpu warns when there is none.
+const (
+	DeviceAuto DeviceChoice = "auto"
+	DeviceCPU  DeviceChoice = "cpu"
+	DeviceGPU  DeviceChoice = "gpu"
+)
+
+func (c StageConfig) validateDevice() error {
+	if c.Device == DeviceGPU && !cuda.Built {
+		return corastream.Usagef("generator.device", "choose auto or cpu, or start bin/corastream-gpu (`make cuda`)", "this binary has no GPU path")
+	}
+	if c.Device == "" {
+		return nil // as auto: a configuration made in code
+	}
+	return oneOf("generator.device", c.Device, DeviceAuto, DeviceCPU, DeviceGPU)
+}

@@ -1,0 +1,157 @@
+//go:build gpu
+
+package generator
+
+import (
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"testing"
+
+	"github.com/corastream/corastream/kernels/cuda"
+)
+
+// openGPU gives a device, or the emulated driver of `make test-cuda`.
+func openGPU(t *testing.T) *cuda.Device {
+	t.Helper()
+	d, err := cuda.Open()
+	if err != nil {
+		if os.Getenv("CORASTREAM_LIBCUDA") == "" {
+			t.Skipf("no device and no emulated driver (`make test-cuda` has one): %v", err)
+		}
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return d
+}
+
+// emulated skips what injects faults unless the driver is the emulated one.
+func emulated(t *testing.T) {
+	if os.Getenv("CORASTREAM_LIBCUDA") == "" {
+		t.Skip("faults are injected by the emulated driver alone (`make test-cuda`)")
+	}
+}
+
+// onGPU has a stage of the spec on a device beside one on the CPU.
+func onGPU(t *testing.T, spec Spec, d *cuda.Device) (gpu, cpu *Stage, f *cuda.Fallback, told *int) {
+	cpu, gpu = newStage(t, spec, DefaultStageConfig()), newStage(t, spec, DefaultStageConfig())
+	told = new(int)
+	f = &cuda.Fallback{Warn: func(error) { *told++ }}
+	if err := gpu.UseGPU(&GPU{Device: d, Fallback: f}); err != nil {
+		t.Fatal(err)
+	}
+	return gpu, cpu, f, told
+}
+
+// far is the largest difference between two stages' matrices, as a part of their root mean square.
+func far(t *testing.T, a, b *Stage, spec Spec) float64 {
+	t.Helper()
+	pairs := somePairs(rand.New(rand.NewPCG(9, 1)), spec, 7, 3)
+	want, _, err := a.Weights(t.Context(), pairs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, _, err := b.Weights(t.Context(), pairs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var off float64
+	for i := range want {
+		off = max(off, cuda.Compare(want[i].User, got[i].User))
+		if i > 0 && (&want[i].User[0] == &want[i-1].User[0]) != (&got[i].User[0] == &got[i-1].User[0]) {
+			t.Errorf("pair %d: the device shares other matrices than the CPU", i)
+		}
+	}
+	return off
+}
+
+func TestDeviceMakesTheCPUsWeights(t *testing.T) {
+	d := openGPU(t)
+	for _, c := range []struct {
+		name   string
+		change func(*Spec)
+	}{
+		{"small", func(*Spec) {}},
+		{"paper's inputs", func(s *Spec) { *s = smallSpec(KindMLP, InputsPaper) }},
+		{"default widths", func(s *Spec) { *s = DefaultSpec(); s.Hidden, s.Taste = 40, 32 }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			spec := smallSpec(KindMLP, InputsUser)
+			c.change(&spec)
+			gpu, cpu, f, _ := onGPU(t, spec, d)
+			// Both factors of each product are rounded to bfloat16 (2^-9 each); 131 of them add up with random signs. Measured 4e-3.
+			if off := far(t, cpu, gpu, spec); off > 1.2e-2 || off == 0 {
+				t.Errorf("off by %.3g", off)
+			} else {
+				t.Logf("off by %.3g", off)
+			}
+			if f.Count() != 0 {
+				t.Errorf("%d answers of the CPU", f.Count())
+			}
+		})
+	}
+}
+
+func TestDeviceFaultsAreMadeGoodWithinTheCall(t *testing.T) {
+	emulated(t)
+	for fault, stays := range map[string]bool{
+		"alloc:1:2": true, "alloc:3:2": true, "alloc:6:2": true, "memory:300": true, "launch:1:2": true, "launch:2:700": false, "launch:1:719": false, "nan:2": true,
+	} {
+		t.Run(fault, func(t *testing.T) {
+			d := openGPU(t)
+			spec := smallSpec(KindMLP, InputsUser)
+			gpu, cpu, f, told := onGPU(t, spec, d)
+			t.Setenv("CORASTREAM_EMULATE", fault)
+			if off := far(t, cpu, gpu, spec); off != 0 && fault != "nan:2" {
+				t.Errorf("the CPU's own weights, yet off by %.3g", off)
+			}
+			if f.Count() != 1 || *told != 1 {
+				t.Fatalf("%d answers of the CPU, told %d times; want 1 and 1", f.Count(), *told)
+			}
+			t.Setenv("CORASTREAM_EMULATE", "")
+			if err := gpu.Swap(gpu.Checkpoint()); err != nil {
+				t.Fatal(err)
+			}
+			off := far(t, cpu, gpu, spec)
+			if stays && (off == 0 || f.Count() != 1) {
+				t.Errorf("the device is not used again: off by %.3g, %d answers of the CPU", off, f.Count())
+			}
+			if !stays && (off != 0 || f.Count() != 2 || *told > 2) {
+				t.Errorf("a lost device is used: off by %.3g, %d answers of the CPU, told %d times", off, f.Count(), *told)
+			}
+		})
+	}
+}
+
+func TestSwappedCheckpointLeavesNoMemoryBehind(t *testing.T) {
+	d := openGPU(t)
+	spec := smallSpec(KindMLP, InputsUser)
+	gpu, cpu, _, _ := onGPU(t, spec, d)
+	far(t, cpu, gpu, spec)
+	first := d.Used()
+	for i := range 6 {
+		if err := gpu.Swap(smallCheckpoint(t, spec, uint64(20+i))); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := gpu.Weights(t.Context(), somePairs(rand.New(rand.NewPCG(9, 1)), spec, 7, 3)); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			runtime.GC()
+		}
+	}
+	for range 50 { // cleanups run in a goroutine of their own
+		runtime.GC()
+		if err := d.Do(t.Context(), func(*cuda.Queue) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if d.Used() <= 2*first {
+			return
+		}
+	}
+	t.Errorf("%d bytes in use after the first checkpoint, %d after six more", first, d.Used())
+}

@@ -1,0 +1,35 @@
+// Package cuda runs corastream's kernels on an NVIDIA GPU: tensor-core products with what follows them in a transformer,
+// the generator, and (through serve/llm) the frozen LLM with a different low-rank weight for every prompt.
+//
+// It promises:
+//   - The default build has none of it: Open answers ErrNotBuilt and nothing is linked. With the tag gpu (`make cuda`, never the tag
+//     cuda, which is gorgonia's own and drags in cuDNN) the binary bin/corastream-gpu is built on any machine, starts on any
+//     machine, and finds the driver when it starts (host/loader.c).
+//   - Kernels are checked in twice: as CUDA C (src/) and as PTX 7.0 for sm_80 (ptx/), which every driver from CUDA 11.0 on compiles for
+//     its own device. Each .ptx carries the SHA-256 of its source; a test holds it to that, `go generate` rebuilds it.
+//   - One table (Cases) holds the kernels to package kernels: generic Go, the CPU's assembly and CUDA give the same numbers, within
+//     bounds that are written there.
+//   - An error is an error of one Do: what was asked of the device has ended when Do returns, and ErrMemory leaves the device usable.
+//     After any other error of the device every later Do answers ErrLost at once, so that callers fall back to the CPU (Fallback
+//     counts it).
+//
+// It refuses: devices below compute capability 8.0, and to guess: shapes that a kernel has no form for are an error.
+//
+// Without a GPU the whole path still runs (`make test-cuda`): host/shim.h compiles each kernel's source as C++, threads as
+// coroutines in order, mma, ldmatrix and cp.async in plain C++; host/libcuda.cpp is a driver around it with streams, events and
+// faults on demand. What that can not show is speed, races that need real concurrency, and what ptxas makes of the PTX:
+// `corastream-gpu gpu-check` is for a device.
+//
+//	d, err := cuda.Open()
+//	if err != nil { ... } // errors.Is(err, cuda.ErrNoDevice)
+//	defer d.Close()
+//	err = d.Do(ctx, func(q *cuda.Queue) error {
+//		b, err := q.Alloc(4 * n)
+//		...
+//		return cuda.Download(q, y, b, 0)
+//	})
+//
+// Files: device.go (Device, Do), queue.go (copies, launches), shapes.go (products), rows.go (W_A that stays), fallback.go, parity.go
+// (the table); driver_cu.go is the only one that knows CUDA. src/common.cuh has the device's instructions, src/gemm.cu the products,
+// src/generator.cu the generator.
+package cuda

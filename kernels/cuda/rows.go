@@ -1,0 +1,92 @@
+package cuda
+
+import (
+	"container/list"
+	"fmt"
+	"weak"
+)
+
+// Rows keeps rows of floats on the device beside their host copies, so that what one stage made there need not be uploaded again
+// for the next: W_A goes from the generator to the LLM without leaving the device. A row is found by the address of its host
+// copy, which must not be written to again; a copy that was collected is never found, even if its address is taken anew. The
+// least recently used rows give way. Used within Do alone.
+type Rows struct {
+	width int
+	buf   *Buffer
+	slots int
+	byKey map[weak.Pointer[float32]]*list.Element
+	order *list.List // of rowSlot, most recently used first
+}
+
+type rowSlot struct {
+	slot int
+	key  weak.Pointer[float32] // zero when the slot holds nothing that can be found
+}
+
+// Rows gives the rows of a width, with room for at least n of them at a time.
+func (q *Queue) Rows(width, n int) (*Rows, error) {
+	r := q.d.rows[width]
+	if r == nil {
+		r = &Rows{width: width}
+		q.d.rows[width] = r
+	}
+	if n <= r.slots {
+		return r, nil
+	}
+	n += n / 2
+	if err := q.Free(r.buf); err != nil {
+		return nil, err
+	}
+	r.buf, r.slots, r.byKey, r.order = nil, 0, map[weak.Pointer[float32]]*list.Element{}, list.New()
+	buf, err := q.Alloc(4 * int64(width) * int64(n))
+	if err != nil {
+		return nil, err
+	}
+	r.buf, r.slots = buf, n
+	for i := range n {
+		r.order.PushFront(&rowSlot{slot: i})
+	}
+	return r, nil
+}
+
+// Take gives a slot for new content, to be written by a kernel or an upload; Bind makes it findable.
+func (r *Rows) Take() (slot int) {
+	e := r.order.Back()
+	s := e.Value.(*rowSlot)
+	delete(r.byKey, s.key)
+	s.key = weak.Pointer[float32]{}
+	r.order.MoveToFront(e)
+	return s.slot
+}
+
+// Bind ties a slot, the most recently taken ones first, to its host copy.
+func (r *Rows) Bind(slot int, host []float32) {
+	if len(host) != r.width {
+		panic(fmt.Sprintf("cuda.Rows: a row of %d values, not %d", len(host), r.width))
+	}
+	for e := r.order.Front(); e != nil; e = e.Next() {
+		if s := e.Value.(*rowSlot); s.slot == slot {
+			delete(r.byKey, s.key)
+			s.key = weak.Make(&host[0])
+			r.byKey[s.key] = e
+			return
+		}
+	}
+}
+
+// Find gives the slot of a host row, uploading it when the device does not hold it.
+func (r *Rows) Find(q *Queue, host []float32) (slot int, err error) {
+	if e := r.byKey[weak.Make(&host[0])]; e != nil {
+		r.order.MoveToFront(e)
+		return e.Value.(*rowSlot).slot, nil
+	}
+	slot = r.Take()
+	if err := Upload(q, r.buf, 4*int64(slot)*int64(r.width), host); err != nil {
+		return 0, err
+	}
+	r.Bind(slot, host)
+	return slot, nil
+}
+
+// Buffer holds the rows: slot i begins at value i*width.
+func (r *Rows) Buffer() *Buffer { return r.buf }
