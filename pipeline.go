@@ -1,11 +1,9 @@
 package corastream
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 )
@@ -26,7 +24,8 @@ type Pipeline struct {
 	Sink        Sink
 	DeadLetters DeadLetters
 	Monitor     Monitor
-	Versions    Versions // of the generator and the LLM in use
+	Arms        Arms     // nil: Generator answers everybody
+	Versions    Versions // of the generator and the LLM in use, where Arms is nil
 	Stats       Stats
 	Warn        func(what string, err error)
 	Now         func() time.Time
@@ -173,35 +172,22 @@ func (p *Pipeline) Recommend(ctx context.Context, owed []Owed) ([]Recommendation
 	}); err != nil {
 		return nil, err
 	}
-	var pairs []Pair
-	var prompts []Prompt
-	for _, s := range slates {
-		pairs, prompts = append(pairs, s.pairs...), append(prompts, s.prompts...)
-	}
-	logits, err := p.score(ctx, pairs, prompts)
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	if err != nil && !errors.Is(err, ErrDegraded) {
-		p.Stats.Degraded.Add(1)
-		p.Warn("scoring by CF alone", err)
+	if err := p.judge(ctx, slates); err != nil {
+		return nil, err
 	}
 	recs := make([]Recommendation, len(owed))
 	for i, s := range slates {
-		if s.cf = err != nil; !s.cf {
-			s.logits, logits = logits[:len(s.pairs)], logits[len(s.pairs):]
-		}
 		recs[i] = p.answer(owed[i], s)
 	}
 	return recs, nil
 }
 
 // score: pairs -> W_A -> frozen LLM.
-func (p *Pipeline) score(ctx context.Context, pairs []Pair, prompts []Prompt) ([]Logits, error) {
-	if p.Generator == nil || p.Scorer == nil {
+func (p *Pipeline) score(ctx context.Context, g Generator, pairs []Pair, prompts []Prompt) ([]Logits, error) {
+	if g == nil || p.Scorer == nil {
 		return nil, ErrDegraded
 	}
-	weights, projection, err := p.Generator.Weights(ctx, pairs)
+	weights, projection, err := g.Weights(ctx, pairs)
 	if err != nil {
 		return nil, fmt.Errorf("generate weights: %w", err)
 	}
@@ -210,40 +196,4 @@ func (p *Pipeline) score(ctx context.Context, pairs []Pair, prompts []Prompt) ([
 		return nil, fmt.Errorf("score: %w", err)
 	}
 	return logits, finite(logits, prompts)
-}
-
-// answer ranks one slate.
-func (p *Pipeline) answer(o Owed, s slate) Recommendation {
-	r := Recommendation{
-		User: o.User, Cause: o.Cause, Oldest: o.Oldest, Made: p.Now(), Candidates: len(s.pairs),
-		Versions: p.Versions, Cold: s.cold,
-	}
-	r.Versions.User = s.version
-	if s.cf {
-		r.Degraded, r.Versions.Generator, r.Versions.LLM = "cf", "", ""
-	}
-	for i, pair := range s.pairs {
-		item := Scored{Item: pair.ItemID, Title: s.prompts[i].Title, CF: sigmoid(pair.Logit()), Propensity: 1}
-		item.Score = item.CF
-		if !s.cf {
-			item.Score = s.logits[i].P()
-		}
-		r.Items = append(r.Items, item)
-	}
-	slices.SortStableFunc(r.Items, func(a, b Scored) int {
-		return cmp.Or(cmp.Compare(b.Score, a.Score), cmp.Compare(b.CF, a.CF), cmp.Compare(a.Item, b.Item))
-	})
-	n := p.Config.Items
-	if o.Request != nil {
-		r.RequestID = o.Request.ID
-		if o.Request.N > 0 {
-			n = o.Request.N
-		}
-	}
-	r.Items = r.Items[:min(n, len(r.Items))]
-	for i := range r.Items {
-		r.Items[i].Rank = i + 1
-	}
-	r.ID = recommendationID(r)
-	return r
 }

@@ -1,12 +1,14 @@
 package corastream
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -20,13 +22,17 @@ type PipelineConfig struct {
 	RecommendBatch int `yaml:"recommend_batch"`
 	// ReadBatch is how many catalogue items are read by the LLM at once. Default 32, range 1..1024.
 	ReadBatch int `yaml:"read_batch"`
+	// Filter says which items may be recommended to anybody; the configuration's section `filters`.
+	Filter Filter `yaml:"-"`
+	// Explore makes the ranking stochastic; the configuration's section `explore`.
+	Explore ExploreConfig `yaml:"-"`
 	// History is how many liked titles go into a `history` prompt; 0 makes `item` prompts. Default 0, range 0..50.
 	History int `yaml:"history"`
 }
 
 // DefaultPipelineConfig returns the defaults above.
 func DefaultPipelineConfig() PipelineConfig {
-	return PipelineConfig{Candidates: 20, Items: 10, RecommendBatch: 16, ReadBatch: 32}
+	return PipelineConfig{Candidates: 20, Items: 10, RecommendBatch: 16, ReadBatch: 32, Filter: DefaultFilter(), Explore: DefaultExplore()}
 }
 
 // Validate reports all problems at once.
@@ -78,7 +84,10 @@ type slate struct {
 	pairs   []Pair
 	prompts []Prompt
 	logits  []Logits
+	arm     Arm
+	judged  bool
 	cf      bool // degraded: ranked by CF alone, there are no logits
+	popular bool // nothing personal is known, nor of the items' content: candidates came by popularity, and stay so
 	version uint64
 	cold    bool
 }
@@ -92,7 +101,8 @@ func (p *Pipeline) slate(s State, o Owed) (slate, error) {
 	if err != nil {
 		return slate{}, err
 	}
-	ids, err := p.candidates(u, vec, o.Request)
+	out := slate{arm: p.arm(o.User), version: u.Version, cold: len(u.History) == 0}
+	ids, err := p.candidates(s, u, vec, o.Request, &out)
 	if err != nil {
 		return slate{}, err
 	}
@@ -100,7 +110,6 @@ func (p *Pipeline) slate(s State, o Owed) (slate, error) {
 	if err != nil {
 		return slate{}, err
 	}
-	out := slate{version: u.Version, cold: len(u.History) == 0}
 	for _, id := range ids {
 		pair, err := pairWith(s, p.Predictor, o.User, vec, id)
 		if err != nil {
@@ -116,9 +125,39 @@ func (p *Pipeline) slate(s State, o Owed) (slate, error) {
 	return out, nil
 }
 
-func (p *Pipeline) candidates(u *UserState, vec Embedding, r *Request) ([]string, error) {
+// Popular finds what most people like; a Retriever may have it.
+type Popular interface {
+	// Popular gives the n items with the most likes that skip does not name, most first.
+	Popular(n int, skip func(item string) bool) ([]string, error)
+}
+
+// candidates are those that the request names, else what the retriever finds, without what the filters leave out. For a user of
+// whom nothing is known, in a catalogue whose content nobody has read, the vector points nowhere: the most popular items then.
+func (p *Pipeline) candidates(s State, u *UserState, vec Embedding, r *Request, out *slate) ([]string, error) {
+	filter, asked := p.Config.Filter, Filter{Separators: p.Config.Filter.Separators}
+	if r != nil {
+		asked.Allow, asked.Deny = r.Allow, r.Deny
+	}
+	var failed error
+	barred := func(id string) bool {
+		if filter.Empty() && asked.Empty() {
+			return false // the retriever leaves out withdrawn items itself
+		}
+		it, err := s.Item(id)
+		if err != nil {
+			failed = err
+			return true
+		}
+		return !filter.Passes(it) || !asked.Passes(it)
+	}
 	if r != nil && len(r.Candidates) > 0 {
-		return r.Candidates, nil
+		kept := make([]string, 0, len(r.Candidates))
+		for _, id := range r.Candidates {
+			if !barred(id) {
+				kept = append(kept, id)
+			}
+		}
+		return kept, failed
 	}
 	skip := make(map[string]bool, len(u.History))
 	for _, h := range u.History {
@@ -131,7 +170,64 @@ func (p *Pipeline) candidates(u *UserState, vec Embedding, r *Request) ([]string
 		}
 		n = max(n, r.N)
 	}
-	return p.Retriever.Candidates(vec, n, func(id string) bool { return skip[id] })
+	leave := func(id string) bool { return skip[id] || barred(id) }
+	find := func() ([]string, error) { return p.Retriever.Candidates(vec, n, leave) }
+	if popular, ok := p.Retriever.(Popular); ok && out.cold && zero(vec.Vec) {
+		out.popular = true
+		find = func() ([]string, error) { return popular.Popular(n, leave) }
+	}
+	ids, err := find()
+	return ids, errors.Join(err, failed)
+}
+
+func zero(v []float32) bool {
+	for _, x := range v {
+		if x != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// answer ranks one slate.
+func (p *Pipeline) answer(o Owed, s slate) Recommendation {
+	r := Recommendation{
+		User: o.User, Cause: o.Cause, Oldest: o.Oldest, Made: p.Now(), Candidates: len(s.pairs),
+		Versions: s.arm.Versions, Arm: s.arm.Name, Cold: s.cold, Policy: p.Config.Explore.Name(),
+	}
+	r.Versions.User = s.version
+	if s.cf {
+		r.Degraded, r.Versions.Generator, r.Versions.LLM = "cf", "", ""
+	}
+	for i, pair := range s.pairs {
+		item := Scored{Item: pair.ItemID, Title: s.prompts[i].Title, CF: sigmoid(pair.Logit()), Propensity: 1}
+		item.Score = item.CF
+		if !s.cf {
+			item.Score = s.logits[i].P()
+		}
+		r.Items = append(r.Items, item)
+	}
+	if s.popular && s.cf {
+		r.Fallback = "popular"
+	} else {
+		slices.SortStableFunc(r.Items, func(a, b Scored) int {
+			return cmp.Or(cmp.Compare(b.Score, a.Score), cmp.Compare(b.CF, a.CF), cmp.Compare(a.Item, b.Item))
+		})
+	}
+	n := p.Config.Items
+	if o.Request != nil {
+		r.RequestID = o.Request.ID
+		if o.Request.N > 0 {
+			n = o.Request.N
+		}
+	}
+	r.ID = recommendationID(r)
+	p.Config.Explore.draw(r.Items, n, r.ID)
+	r.Items = r.Items[:min(n, len(r.Items))]
+	for i := range r.Items {
+		r.Items[i].Rank = i + 1
+	}
+	return r
 }
 
 func likedTitles(s State, u *UserState, n int) ([]string, error) {

@@ -243,16 +243,20 @@ type Request struct {
 	// Exclude lists items never to return; Candidates, when not empty, replaces retrieval.
 	Exclude    []string
 	Candidates []string
-	Appended   time.Time
+	// Allow and Deny narrow the answer by the items' plain fields, as Filter's do; they come over HTTP alone.
+	Allow, Deny map[string][]string
+	Appended    time.Time
 }
 
 // Scored is one recommended item.
 type Scored struct {
-	Item       string  `json:"item_id"`
-	Title      string  `json:"title,omitempty"`
-	Score      float32 `json:"score"` // P(Yes), or the CF probability when degraded
-	CF         float32 `json:"cf"`    // the CF probability
-	Rank       int     `json:"rank"`  // from 1
+	Item  string  `json:"item_id"`
+	Title string  `json:"title,omitempty"`
+	Score float32 `json:"score"` // P(Yes), or the CF probability when degraded
+	CF    float32 `json:"cf"`    // the CF probability
+	Rank  int     `json:"rank"`  // from 1
+	// Propensity is the probability that the policy puts this item in this place, given those above it; 1 where it is
+	// deterministic (Recommendation.Policy is empty).
 	Propensity float32 `json:"propensity"`
 }
 
@@ -277,6 +281,9 @@ type Recommendation struct {
 	Made     time.Time
 	Degraded string // "" or "cf"
 	Cold     bool   // the user has no history
+	Arm      string // which checkpoint's share the user fell in: "active", "canary", or "" where nothing is tried
+	Policy   string // "", or the stochastic policy that drew the list: its propensities are true ones
+	Fallback string // "", or "popular": nothing was known to rank by but what most people like
 }
 
 // Freshness is the time from the oldest newly covered interaction to when the answer was made; 0 when none is.

@@ -72,6 +72,7 @@ type block struct {
 	vec     []float32 // [blockRows, dim]
 	bias    [blockRows]float32
 	inverse [blockRows]float32 // 1/|vec|, 0 for a zero vector
+	likes   [blockRows]float32 // how many likes: steps learnt times the probability of one
 	version [blockRows]uint64
 	ids     [blockRows]string
 }
@@ -154,7 +155,12 @@ func (r *Retriever) put(s corastream.State, it *corastream.ItemState) error {
 	if err != nil {
 		return fmt.Errorf("vector of item %q: %w", it.ID, err)
 	}
+	shared, err := s.Shared()
+	if err != nil {
+		return fmt.Errorf("popularity of item %q: %w", it.ID, err)
+	}
 	bias, inverse := e.Bias, float32(0)
+	likes := float32(float64(it.Count) / (1 + math.Exp(-float64(shared.Bias)-float64(bias))))
 	var square float64
 	for _, x := range e.Vec {
 		square += float64(x) * float64(x)
@@ -187,7 +193,7 @@ func (r *Retriever) put(s corastream.State, it *corastream.ItemState) error {
 		v := b.vec[i*x.dim : (i+1)*x.dim]
 		clear(v[copy(v, e.Vec):])
 	}
-	b.bias[i], b.inverse[i], b.version[i] = bias, inverse, it.Version
+	b.bias[i], b.inverse[i], b.likes[i], b.version[i] = bias, inverse, likes, it.Version
 	if b.ids[i] != it.ID {
 		b.ids[i] = strings.Clone(it.ID) // the state's string may hold on to a whole record
 	}
@@ -216,7 +222,7 @@ func (r *Retriever) room(row, dim int) *index {
 // widened copies a block into one with longer rows; a new coordinate is 0 for items that do not have it.
 func (b *block) widened(from, to int) *block {
 	c := newBlock(to)
-	c.bias, c.inverse, c.version, c.ids = b.bias, b.inverse, b.version, b.ids
+	c.bias, c.inverse, c.likes, c.version, c.ids = b.bias, b.inverse, b.likes, b.version, b.ids
 	for i := range blockRows {
 		copy(c.vec[i*to:], b.vec[i*from:(i+1)*from])
 	}

@@ -23,7 +23,7 @@ type Near struct {
 // Coordinates beyond the shorter of the two vectors count as 0. skip may be nil; it is called only for items that would
 // make it into the answer, from one goroutine at a time.
 func (r *Retriever) Candidates(user corastream.Embedding, n int, skip func(item string) bool) ([]string, error) {
-	found, err := r.search(user.Vec, false, n, skip)
+	found, err := r.search(user.Vec, byScore, n, skip)
 	if err != nil {
 		return nil, fmt.Errorf("find candidates: %w", err)
 	}
@@ -35,9 +35,24 @@ func (r *Retriever) Candidates(user corastream.Embedding, n int, skip func(item 
 	return ids, nil
 }
 
+// Popular implements corastream.Popular: the n items with the most likes, most first, ties by id. Likes are the steps learnt of an
+// item times its probability of being liked, which holds for ratings and for clicks with drawn negatives.
+func (r *Retriever) Popular(n int, skip func(item string) bool) ([]string, error) {
+	found, err := r.search(nil, byLikes, n, skip)
+	if err != nil {
+		return nil, fmt.Errorf("find popular items: %w", err)
+	}
+	defer r.done(found)
+	ids := make([]string, len(found.top))
+	for i, h := range found.top {
+		ids[i] = h.id
+	}
+	return ids, nil
+}
+
 // Nearest returns the n items whose vectors have the highest cosine with vec; items without a vector are left out.
 func (r *Retriever) Nearest(vec []float32, n int, skip func(item string) bool) ([]Near, error) {
-	found, err := r.search(vec, true, n, skip)
+	found, err := r.search(vec, byCosine, n, skip)
 	if err != nil {
 		return nil, fmt.Errorf("find nearest items: %w", err)
 	}
@@ -51,12 +66,12 @@ func (r *Retriever) Nearest(vec []float32, n int, skip func(item string) bool) (
 
 // search is the scratch of one query: a heap of the best n with the worst on top, and each worker's dot products.
 type search struct {
-	x      *index
-	query  []float32
-	cosine bool
-	norm   float32
-	n      int
-	skip   func(string) bool
+	x     *index
+	query []float32
+	by    order
+	norm  float32
+	n     int
+	skip  func(string) bool
 
 	next atomic.Int64 // the next block to scan
 	mu   sync.Mutex   // guards top among workers
@@ -66,6 +81,15 @@ type search struct {
 	wg   sync.WaitGroup
 }
 
+// order is what a search looks for.
+type order int
+
+const (
+	byScore  order = iota // query.vec + bias
+	byCosine              // of query and vec
+	byLikes
+)
+
 type hit struct {
 	score float32
 	id    string
@@ -74,7 +98,7 @@ type hit struct {
 // worse orders hits: lower scores first, and of equal scores the higher id.
 func worse(a, b hit) bool { return a.score < b.score || a.score == b.score && a.id > b.id }
 
-func (r *Retriever) search(query []float32, cosine bool, n int, skip func(string) bool) (*search, error) {
+func (r *Retriever) search(query []float32, by order, n int, skip func(string) bool) (*search, error) {
 	if n < 0 || n > r.cfg.MaxCandidates {
 		return nil, corastream.Usagef("n", fmt.Sprintf("ask for 0 to %d", r.cfg.MaxCandidates), "%d items wanted", n)
 	}
@@ -86,7 +110,7 @@ func (r *Retriever) search(query []float32, cosine bool, n int, skip func(string
 		return nil, fmt.Errorf("the query vector is not finite: %w", corastream.ErrCorrupt)
 	}
 	s := r.begin()
-	s.x, s.cosine, s.n, s.skip, s.norm = r.index.Load(), cosine, n, skip, 0
+	s.x, s.by, s.n, s.skip, s.norm = r.index.Load(), by, n, skip, 0
 	if square > 0 {
 		s.norm = float32(1 / math.Sqrt(square))
 	}
@@ -96,7 +120,7 @@ func (r *Retriever) search(query []float32, cosine bool, n int, skip func(string
 	s.top = s.top[:0]
 	s.next.Store(0)
 	s.bar.Store(math.Float32bits(absent))
-	if n > 0 && !(cosine && s.norm == 0) {
+	if n > 0 && !(by == byCosine && s.norm == 0) {
 		s.run(min(r.cfg.Workers, len(s.x.blocks)/16+1))
 	}
 	slices.SortFunc(s.top, func(a, b hit) int { return cmp.Or(cmp.Compare(b.score, a.score), cmp.Compare(a.id, b.id)) })
@@ -156,11 +180,14 @@ func (s *search) scanBlock(b *block, dots []float32) {
 	bar := math.Float32frombits(s.bar.Load())
 	for i, bias := range b.bias {
 		score := dots[i] + bias
-		if s.cosine {
-			if bias == absent || b.inverse[i] == 0 {
-				continue
-			}
+		switch {
+		case s.by == byScore:
+		case bias == absent || s.by == byCosine && b.inverse[i] == 0:
+			continue
+		case s.by == byCosine:
 			score = dots[i] * b.inverse[i] * s.norm
+		default:
+			score = b.likes[i]
 		}
 		if score >= bar && score > absent {
 			bar = s.offer(hit{score, b.ids[i]})

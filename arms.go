@@ -1,0 +1,65 @@
+package corastream
+
+import (
+	"context"
+	"errors"
+)
+
+// Arm is one of the checkpoints that answer side by side while a new one is tried.
+type Arm struct {
+	Name      string // "active" or "canary"
+	Generator Generator
+	Versions  Versions // of the generator and the LLM
+}
+
+// Arms says which arm a user falls in: always the same one while a rollout stands as it is. Scored is told what an arm has
+// scored, so that a shadow can score it too; it must not block, and keeps nothing of the slices but what it copies.
+type Arms interface {
+	Arm(user string) Arm
+	Scored(arm string, pairs []Pair, prompts []Prompt, logits []Logits)
+}
+
+// arm is the user's; without Arms everybody has the same.
+func (p *Pipeline) arm(user string) Arm {
+	if p.Arms == nil {
+		return Arm{Generator: p.Generator, Versions: p.Versions}
+	}
+	return p.Arms.Arm(user)
+}
+
+// judge fills in the logits of all slates, arm by arm: pairs -> W_A -> frozen LLM. Slates of an arm that fails are ranked by CF.
+// It returns an error only when ctx ends.
+func (p *Pipeline) judge(ctx context.Context, slates []slate) error {
+	for from := range slates {
+		if slates[from].judged {
+			continue
+		}
+		arm := slates[from].arm
+		var pairs []Pair
+		var prompts []Prompt
+		for i := range slates[from:] {
+			if s := &slates[from+i]; s.arm.Name == arm.Name {
+				pairs, prompts, s.judged = append(pairs, s.pairs...), append(prompts, s.prompts...), true
+			}
+		}
+		logits, err := p.score(ctx, arm.Generator, pairs, prompts)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err != nil && !errors.Is(err, ErrDegraded) {
+			p.Stats.Degraded.Add(1)
+			p.Warn("scoring by CF alone", err)
+		}
+		if err == nil && p.Arms != nil {
+			p.Arms.Scored(arm.Name, pairs, prompts, logits)
+		}
+		for i := range slates[from:] {
+			if s := &slates[from+i]; s.arm.Name != arm.Name {
+				continue
+			} else if s.cf = err != nil; !s.cf {
+				s.logits, logits = logits[:len(s.pairs)], logits[len(s.pairs):]
+			}
+		}
+	}
+	return nil
+}
