@@ -61,6 +61,13 @@ crash: fetch ## faults against the running binary: CYCLES= kills, RUNS= of each 
 	CORASTREAM_CYCLES=$(CYCLES) CORASTREAM_RUNS=$(RUNS) CORASTREAM_FLIPS=$(FLIPS) CORASTREAM_DISK=$(DISK) CORASTREAM_BROKER=$(BROKER) CORASTREAM_POWER=$(POWER) \
 	go test ./cmd/corastream -count=1 -timeout 180m -v -run 'TestKill|Failpoint|TestFlipped|TestAFullDisk|TestABroker|TestASlow|TestADead|TestPower'
 
+.PHONY: simulate
+SEEDS ?= 20
+FIRST ?= 1
+simulate: ## SEEDS= simulated worlds from FIRST= on, of EVENTS= (5000) records each, every fault decided by the seed
+	TMPDIR=$(firstword $(wildcard /dev/shm) /tmp) CORASTREAM_SEEDS=$(SEEDS) CORASTREAM_FIRST=$(FIRST) CORASTREAM_EVENTS=$(or $(EVENTS),5000) \
+	go test ./simulation -count=1 -timeout 0 -v -run 'TestSimulation$$'
+
 .PHONY: soak
 DURATION ?= 1m
 soak: ## run `up` at full rate for DURATION= (1m) and check that goroutines, descriptors and memory do not grow
