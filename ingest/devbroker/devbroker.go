@@ -73,9 +73,14 @@ func Start(o Options) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
+	if dir != nil {
+		if err := checkLog(filepath.Join(dir.path, "log")); err != nil {
+			return nil, errors.Join(err, dir.close())
+		}
+	}
 	cluster, err := kfake.NewCluster(o.kfake(dir)...)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("start the embedded broker: %w", err), dir.close())
+		return nil, errors.Join(fmt.Errorf("start the embedded broker%s: %w", dir.named(), err), dir.close())
 	}
 	b := &Broker{cluster: cluster, dir: dir, addr: cluster.ListenAddrs()[0]}
 	if err := b.makeTopics(o); err != nil {

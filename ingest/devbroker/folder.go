@@ -46,6 +46,14 @@ func openFolder(path string) (*folder, error) {
 	return d, nil
 }
 
+// named is " on FOLDER" for messages.
+func (d *folder) named() string {
+	if d == nil {
+		return ""
+	}
+	return " on " + d.path
+}
+
 // publish writes the address where Find looks. Rename makes it whole or absent.
 func (d *folder) publish(addr string) error {
 	if d == nil {
