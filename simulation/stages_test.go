@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"math"
 	"slices"
 	"time"
 
@@ -303,8 +304,10 @@ func (m model) Score(ctx context.Context, prompts []corastream.Prompt, ws []cora
 	}
 	if len(out) > 0 && m.w.chance(m.w.mix.llm) {
 		m.w.count("LLM answered NaN")
-		z := float32(0)
-		out[m.w.rng.IntN(len(out))].No = z / z
+		nan := float32(math.NaN())
+		for i := m.w.rng.IntN(len(out)); i < len(out); i++ {
+			out[i].No = nan
+		}
 	}
 	return out, nil
 }
