@@ -46,6 +46,9 @@ func letterBytes(c Config) int64 { return int64(c.MaxRecordBytes) + 64<<10 }
 // Close flushes and disconnects.
 func (s *Sink) Close() error { return errors.Join(s.w.close(), s.large.close()) }
 
+// Writing says that no call is being tried again because a write failed.
+func (s *Sink) Writing() bool { return s.w.failing.Load()+s.large.failing.Load() == 0 }
+
 // recommendation is the JSON of a record on the recommendations topic.
 type recommendation struct {
 	ID         string              `json:"id"`

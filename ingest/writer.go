@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -22,6 +23,8 @@ type writer struct {
 	w   *kafka.Writer
 	tr  *kafka.Transport
 	log zerolog.Logger
+
+	failing atomic.Int32 // calls whose last attempt failed
 }
 
 // newWriter makes a writer for records of up to size bytes. kafka-go's own defaults would not wait for any broker
@@ -69,6 +72,8 @@ func (w *writer) chunk(ctx context.Context, msgs []kafka.Message) error {
 		}
 		msgs = unwritten(msgs, err)
 		if fails++; fails == 1 {
+			w.failing.Add(1)
+			defer w.failing.Add(-1)
 			w.log.Warn().Err(oneOf(err)).Str("topic", msgs[0].Topic).Int("records", len(msgs)).Msg("writing stopped; trying again")
 		}
 		if err := pause(ctx, fails); err != nil {

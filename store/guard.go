@@ -18,10 +18,11 @@ type guard struct {
 	free    func(dir string) (bytes int64, known bool, err error)
 	every   time.Duration // between looks while waiting
 	warned  *atomic.Int64 // when last, in seconds: the disk may be at the border for hours
+	waiting *atomic.Int32 // writers held up now
 }
 
 func newGuard(dir string, reserve int64, log zerolog.Logger) guard {
-	return guard{dir: dir, reserve: reserve, log: log, free: freeBytes, every: time.Second, warned: new(atomic.Int64)}
+	return guard{dir: dir, reserve: reserve, log: log, free: freeBytes, every: time.Second, warned: new(atomic.Int64), waiting: new(atomic.Int32)}
 }
 
 // wait returns once there is room for a write, or ctx's error.
@@ -48,6 +49,8 @@ func (g *guard) wait(ctx context.Context) error {
 		if tick == nil {
 			tick = time.NewTicker(g.every)
 			defer tick.Stop()
+			g.waiting.Add(1)
+			defer g.waiting.Add(-1)
 		}
 		select {
 		case <-ctx.Done():
@@ -55,6 +58,9 @@ func (g *guard) wait(ctx context.Context) error {
 		}
 	}
 }
+
+// DiskFull says that a write waits for disk space.
+func (s *Store) DiskFull() bool { return s.guard.waiting.Load() > 0 }
 
 // room is an error when fewer than n bytes are free: opening makes files of that size.
 func (g *guard) room(n int64) error {

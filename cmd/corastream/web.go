@@ -85,7 +85,15 @@ func (e *engine) checks() []serve.Check {
 			ranking.Why = "degraded: cf (" + why + ")"
 		}
 	}
-	return []serve.Check{{Name: "state", OK: true}, broker, ranking}
+	state := serve.Check{Name: "state", OK: !e.store.DiskFull()}
+	if !state.OK {
+		state.Why = "the disk is almost full: learning waits (fix: free some space, or lower store.reserve_bytes)"
+	}
+	sink := serve.Check{Name: "sink", OK: e.sink == nil || e.sink.Writing()}
+	if !sink.OK {
+		sink.Why = "recommendations or dead letters can not be written; trying again"
+	}
+	return []serve.Check{state, broker, sink, ranking}
 }
 
 func (e *engine) auc() map[string]float64 {
