@@ -136,7 +136,7 @@ func (l *life) drive(copied string) (killed bool) {
 			return false
 		}
 		w.steps++
-		w.now = w.now.Add(time.Duration(w.rng.IntN(20)) * time.Millisecond)
+		w.pass(time.Duration(w.rng.IntN(20)) * time.Millisecond)
 		if !l.last && w.chance(w.mix.clock) { // the process's clock is set, forwards or back
 			w.now = w.now.Add(time.Duration(w.rng.Int64N(int64(4*time.Minute))) - 2*time.Minute)
 			w.count("clock set")

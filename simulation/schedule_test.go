@@ -115,7 +115,7 @@ func (s *schedule) next() *stop {
 		return can[s.w.rng.IntN(len(can))]
 	}
 	if soonest != nil {
-		s.w.now = soonest.until
+		s.w.pass(soonest.until.Sub(s.w.now))
 	}
 	return soonest
 }

@@ -3,7 +3,6 @@ package simulation
 import (
 	"context"
 	"io"
-	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -132,8 +131,15 @@ func (w *world) judge() {
 		}
 	}
 	w.judgeUsers(s)
-	if !maps.Equal(w.letters, w.bad) {
-		w.fail("the dead letters %v are not the bad records %v", w.letters, w.bad)
+	for pos, reason := range w.bad {
+		if w.letters[pos] != reason {
+			w.fail("bad record %v (%s) has the letter %q", pos, reason, w.letters[pos])
+		}
+	}
+	for pos, reason := range w.letters {
+		if w.bad[pos] == "" {
+			w.fail("good record %v is a dead letter, %s: %s", pos, reason, w.log[corastream.Partition{Topic: pos.Topic, ID: pos.Partition}][pos.Offset].value)
+		}
 	}
 	for _, id := range sorted(w.requests) {
 		if !w.answered[id] {

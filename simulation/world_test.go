@@ -20,11 +20,12 @@ import (
 // world is what outlives a process: the log, what was written to topics, the clock and the data folder. Its users' events
 // mean what truth says, which was written down when they were made: no decoder takes part in that.
 type world struct {
-	t    *testing.T
-	seed uint64
-	rng  *rand.Rand
-	mix  mix
-	now  time.Time
+	t      *testing.T
+	seed   uint64
+	rng    *rand.Rand
+	mix    mix
+	now    time.Time // as the process's clock has it
+	broker time.Time // as the broker's has it: nobody sets that one
 
 	kafka    ingest.Config
 	cf       cfstream.Spec
@@ -78,9 +79,10 @@ type mix struct {
 const interactions, items, requests = "sim.interactions", "sim.items", "sim.requests"
 
 func newWorld(t *testing.T, seed uint64, events int, dir string, script io.Writer) *world {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	w := &world{
 		t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 0x5eed)), dir: dir, left: events, script: script,
-		now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), trace: sha256.New(), counts: map[string]int{},
+		now: now, broker: now, trace: sha256.New(), counts: map[string]int{},
 		log: map[corastream.Partition][]logged{}, bad: map[corastream.Position]string{}, letters: map[corastream.Position]string{},
 		badAt: map[corastream.Partition][]int64{}, checked: map[corastream.Partition]int{},
 		history: map[string][]string{}, cause: map[string]corastream.Position{}, seen: map[[2]string]bool{},
@@ -130,12 +132,17 @@ func (w *world) note(format string, args ...any) {
 
 func (w *world) digest() string { return hex.EncodeToString(w.trace.Sum(nil)) }
 
+// pass lets time pass on both clocks.
+func (w *world) pass(d time.Duration) {
+	w.now, w.broker = w.now.Add(d), w.broker.Add(d)
+}
+
 func (w *world) chance(p float64) bool { return w.rng.Float64() < p }
 
 // append writes a record as a producer would, and gives its position.
 func (w *world) append(p corastream.Partition, value string) corastream.Position {
 	pos := corastream.Position{Topic: p.Topic, Partition: p.ID, Offset: int64(len(w.log[p]))}
-	w.log[p] = append(w.log[p], logged{[]byte(value), w.now.Add(-time.Duration(w.rng.IntN(50)) * time.Millisecond)})
+	w.log[p] = append(w.log[p], logged{[]byte(value), w.broker.Add(-time.Duration(w.rng.IntN(50)) * time.Millisecond)})
 	return pos
 }
 
@@ -169,7 +176,7 @@ func (w *world) produceItem() {
 
 // when is an event's own time, as clients' clocks have it: within max_ahead of the broker's.
 func (w *world) when() int64 {
-	at := w.now.Add(-time.Duration(w.rng.IntN(1000)) * time.Millisecond)
+	at := w.broker.Add(-time.Duration(w.rng.IntN(1000)) * time.Millisecond)
 	if w.chance(w.mix.skew) {
 		at = at.Add(4*time.Minute - time.Duration(w.rng.Int64N(int64(48*time.Hour))))
 	}
@@ -230,7 +237,7 @@ func (w *world) produceBad() {
 	case 3:
 		line, reason = fmt.Sprintf(`{"user_id":"%s","item_id":"i1","rating":NaN}`, user), "nan"
 	case 4: // a client's clock runs ahead
-		line, reason = fmt.Sprintf(`{"user_id":"%s","item_id":"i1","rating":5,"timestamp":%d}`, user, w.now.Add(24*time.Hour).UnixMilli()), "future"
+		line, reason = fmt.Sprintf(`{"user_id":"%s","item_id":"i1","rating":5,"timestamp":%d}`, user, w.broker.Add(24*time.Hour).UnixMilli()), "future"
 	case 5:
 		line, reason = fmt.Sprintf(`{"user_id":"%s","item_id":"i1","label":7}`, user), "label"
 	default:
