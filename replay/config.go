@@ -101,6 +101,9 @@ type Config struct {
 	History int `yaml:"history"`
 	// ReaderShare is the last part of train on which the reader and the stack are fitted. Default 0.3, range 0.01..0.9.
 	ReaderShare float64 `yaml:"reader_share"`
+	// Window is how long after a logged list a like of a listed item counts as its doing (off-policy values). Default 30m,
+	// range 1s..8760h.
+	Window time.Duration `yaml:"window"`
 	// HalfLife is after how long a click counts half in `recent`. Default 720h, range 1m..87600h.
 	HalfLife time.Duration `yaml:"half_life"`
 	// KNNShrink is added to the norm of an item's neighbours in `itemknn`. Default 10, range 0..1e6.
@@ -113,7 +116,7 @@ type Config struct {
 func Default() Config {
 	return Config{
 		Mode: Static, Models: []string{Bias, CF}, Content: ContentLLM, Epochs: 6, Bootstraps: 2000, Seed: 1, Seeds: 1, RankRows: 20000,
-		BatchRows: 256, ReaderShare: 0.3, HalfLife: 720 * time.Hour, KNNShrink: 10, EASEPenalty: 250,
+		BatchRows: 256, ReaderShare: 0.3, Window: 30 * time.Minute, HalfLife: 720 * time.Hour, KNNShrink: 10, EASEPenalty: 250,
 	}
 }
 
@@ -154,6 +157,7 @@ func (c Config) Validate() error {
 		inRange("rank_rows", float64(c.RankRows), 0, 1e6), inRange("rank_llm", float64(c.RankLLM), 0, 200),
 		inRange("batch_rows", float64(c.BatchRows), 1, 65536),
 		inRange("history", float64(c.History), 0, 50), inRange("reader_share", c.ReaderShare, 0.01, 0.9),
+		inRange("window (seconds)", c.Window.Seconds(), 1, 8760*3600),
 		inRange("half_life (hours)", c.HalfLife.Hours(), 1./60, 87600), inRange("knn_shrink", c.KNNShrink, 0, 1e6),
 		inRange("ease_penalty", c.EASEPenalty, 1e-3, 1e9))
 	return errors.Join(errs...)
@@ -170,6 +174,10 @@ func inRange(key string, v, lo, hi float64) error {
 type Data struct {
 	Items              []corastream.Item
 	Train, Valid, Test []corastream.Event
+	// Lists are logged recommendations of a stochastic policy, for what each model would have earned; Plain counts those of
+	// a deterministic one that were left out.
+	Lists []List
+	Plain int
 }
 
 // Model is what a CF model must do to be replayed.
@@ -190,6 +198,9 @@ type Deps struct {
 	Scorer    corastream.Scorer
 	// Blank refits the generator with one constant prompt; nil where that is not offered.
 	Blank func(ctx context.Context) (corastream.Generator, corastream.Prompt, error)
+	// Resume is a folder in which each model's scores are kept until the report is out, so that a run which was stopped goes
+	// on there; "" keeps none.
+	Resume string
 	// Progress is told how far a step has come; may be nil.
 	Progress func(step string, done, total int)
 	// Manifest are digests and settings of the caller's (files, checkpoint, LLM, build), copied into the report.

@@ -2,111 +2,20 @@ package replay
 
 import (
 	"bytes"
+	_ "embed"
 	"fmt"
 	"html/template"
+	"maps"
 	"math"
 	"slices"
 	"strings"
+	"time"
 )
 
-// HTML is report.html: the same figures for people, in one file without any outside resource.
-func (r *Report) HTML() ([]byte, error) {
-	page := struct {
-		*Report
-		Splits []splitView
-	}{Report: r}
-	for _, s := range []splitView{{Name: "valid", Figures: r.Valid, Paired: r.PairedValid}, {Name: "test", Figures: r.Test, Paired: r.Paired}} {
-		if len(s.Figures) == 0 {
-			continue
-		}
-		if s.Name == "valid" && len(r.Test) == 0 {
-			s.Paired = r.Paired
-		}
-		for _, m := range r.models() {
-			if _, ok := s.Figures[m]; ok {
-				s.Models = append(s.Models, m)
-			}
-		}
-		for name := range s.Figures[s.Models[0]].Slices {
-			s.Slices = append(s.Slices, name)
-		}
-		slices.Sort(s.Slices)
-		s.Curve = curve(s)
-		page.Splits = append(page.Splits, s)
-	}
-	var b bytes.Buffer
-	if err := reportPage.Execute(&b, page); err != nil {
-		return nil, fmt.Errorf("write report.html: %w", err)
-	}
-	return b.Bytes(), nil
-}
+//go:embed report.gohtml
+var pageSource string
 
-type splitView struct {
-	Name    string
-	Figures map[string]Figures
-	Paired  map[string]Difference
-	Models  []string
-	Slices  []string
-	Curve   template.HTML
-}
-
-var curveColours = []string{"#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#97bbf5", "#9c6b4e", "#9498a0"}
-
-// curve draws AUC over time, one line for each model. All text in it is ours or a number, so it needs no escaping.
-func curve(s splitView) template.HTML {
-	const width, height, left, bottom = 720.0, 260.0, 46.0, 24.0
-	lo, hi := math.Inf(1), math.Inf(-1)
-	points := map[string][]float64{}
-	for _, m := range s.Models {
-		for t := 1; t <= timeSlices; t++ {
-			part, ok := s.Figures[m].Slices[fmt.Sprintf("time_%d_of_%d", t, timeSlices)]
-			v := float64(part.AUC)
-			if !ok {
-				v = math.NaN()
-			}
-			points[m] = append(points[m], v)
-			if !math.IsNaN(v) {
-				lo, hi = min(lo, v), max(hi, v)
-			}
-		}
-	}
-	if lo > hi {
-		return ""
-	}
-	lo, hi = math.Floor(lo*20)/20, math.Ceil(hi*20)/20
-	if hi <= lo {
-		hi = lo + 0.05
-	}
-	x := func(i int) float64 { return left + (width-left-10)*float64(i)/float64(timeSlices-1) }
-	y := func(v float64) float64 { return 8 + (height-bottom-8)*(hi-v)/(hi-lo) }
-	var b strings.Builder
-	fmt.Fprintf(&b, `<svg viewBox="0 0 %g %g" role="img" aria-label="AUC over time">`, width, height)
-	for v := lo; v <= hi+1e-9; v += 0.05 {
-		fmt.Fprintf(&b, `<line class="grid" x1="%g" x2="%g" y1="%.1f" y2="%.1f"/><text x="4" y="%.1f">%.2f</text>`,
-			left, width-10, y(v), y(v), y(v)+4, v)
-	}
-	for t := range timeSlices {
-		fmt.Fprintf(&b, `<text x="%.1f" y="%g">%d</text>`, x(t)-3, height-6, t+1)
-	}
-	for i, m := range s.Models {
-		var path []string
-		for t, v := range points[m] {
-			if !math.IsNaN(v) {
-				path = append(path, fmt.Sprintf("%.1f,%.1f", x(t), y(v)))
-			}
-		}
-		fmt.Fprintf(&b, `<polyline points="%s" fill="none" stroke="%s" stroke-width="2"><title>%s</title></polyline>`,
-			strings.Join(path, " "), curveColours[i%len(curveColours)], m)
-	}
-	b.WriteString("</svg><p>")
-	for i, m := range s.Models {
-		fmt.Fprintf(&b, `<span style="color:%s">&#9632;</span> %s &#160; `, curveColours[i%len(curveColours)], m)
-	}
-	b.WriteString("</p>")
-	return template.HTML(b.String())
-}
-
-var reportPage = template.Must(template.New("report").Funcs(template.FuncMap{
+var pages = template.Must(template.New("report").Funcs(template.FuncMap{
 	"num": func(n Number) string {
 		if math.IsNaN(float64(n)) {
 			return "–"
@@ -119,51 +28,145 @@ var reportPage = template.Must(template.New("report").Funcs(template.FuncMap{
 		}
 		return fmt.Sprintf("%+.4f", n)
 	},
+	"ci":      func(r Range) string { return interval4(r, "%.4f") },
+	"sci":     func(r Range) string { return interval4(r, "%+.4f") },
+	"clear":   func(r Range) bool { return r[0] > 0 || r[1] < 0 },
 	"figures": func(s splitView, m string) Figures { return s.Figures[m] },
 	"slice":   func(s splitView, m, name string) Slice { return s.Figures[m].Slices[name] },
-}).Parse(`<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>corastream replay</title><style>
-body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:62rem;padding:0 1rem;color:#1b1e23;background:#fff}
-table{border-collapse:collapse;margin:.5rem 0 1.5rem;font-variant-numeric:tabular-nums}
-th,td{padding:.2rem .7rem;text-align:right;border-bottom:1px solid #ddd}th:first-child,td:first-child{text-align:left}
-small,.ci{color:#667}svg{width:100%;max-width:45rem}svg text{font:11px system-ui,sans-serif;fill:#667}.grid{stroke:#e4e6ea}
-@media(prefers-color-scheme:dark){body{color:#e6e6e6;background:#16181c}th,td{border-color:#333}.grid{stroke:#333}}
-</style></head><body>
-<h1>corastream replay</h1>
-<p>Mode <b>{{.Mode}}</b>. {{if eq .Mode "static"}}Every model learnt train alone.{{else}}Every row was scored, then learnt once its label's
-delay ({{index .Manifest "label_delay"}}) was over.{{end}} UAUC is the mean of per-user AUC over users with both labels, "without b_u" the same
-without the user's own bias in the score; NDCG@10 and HR@10 place each liked item among all items the user had not met by then. Intervals: 95 %,
-{{index .Manifest "bootstraps"}} draws of users. Configurations scored on these rows: {{.Configurations}}. Figures of the two modes do not compare.</p>
-{{range $s := .Splits}}<h2>{{.Name}} rows</h2>
-<table><tr><th>model</th><th>rows</th><th>users</th><th>AUC</th><th></th><th>UAUC</th><th></th><th>without b_u</th><th>log loss</th><th>NDCG@10</th><th></th><th>HR@10</th></tr>
-{{range .Models}}{{with figures $s .}}<tr><td>{{end}}{{.}}{{with figures $s .}}</td><td>{{.Rows}}</td><td>{{.Users}}</td><td>{{num .AUC}}</td>
-<td class="ci">{{num (index .AUCCI 0)}} to {{num (index .AUCCI 1)}}</td><td>{{num .UAUC}}</td><td class="ci">{{num (index .UAUCCI 0)}} to
-{{num (index .UAUCCI 1)}}</td><td>{{num .UAUCNoUserBias}}</td><td>{{num .LogLoss}}</td><td>{{num .NDCG10All}}</td>
-<td class="ci">{{num (index .NDCG10AllCI 0)}} to {{num (index .NDCG10AllCI 1)}}</td><td>{{num .HR10All}}</td></tr>{{end}}
-{{end}}</table>
-{{if .Paired}}<h3>Paired differences</h3><table><tr><th>models</th><th>AUC</th><th></th><th>UAUC</th><th></th><th>NDCG@10</th><th></th><th>AUC of cold items</th><th></th></tr>
-{{range $name, $d := .Paired}}<tr><td>{{$name}}</td><td>{{signed .AUC}}</td><td class="ci">{{signed (index .AUCCI 0)}} to {{signed (index .AUCCI 1)}}</td>
-<td>{{signed .UAUC}}</td><td class="ci">{{signed (index .UAUCCI 0)}} to {{signed (index .UAUCCI 1)}}</td><td>{{signed .NDCG10All}}</td><td class="ci">{{signed (index .NDCG10AllCI 0)}} to {{signed (index .NDCG10AllCI 1)}}</td>
-{{with index .Slices "item_cold"}}{{if .AUC}}<td>{{signed .AUC}}</td><td class="ci">{{signed (index .AUCCI 0)}} to {{signed (index .AUCCI 1)}}</td>{{end}}{{end}}</tr>
-{{end}}</table>{{end}}
-<h3>AUC over time (eighths of the rows)</h3>{{.Curve}}
-<h3>Slices: AUC / UAUC</h3><table><tr><th>slice</th><th>rows</th><th>users</th>{{range .Models}}<th>{{.}}</th>{{end}}</tr>
-{{range $name := .Slices}}<tr><td>{{$name}}</td>{{with slice $s (index $s.Models 0) $name}}<td>{{.Rows}}</td><td>{{.Users}}</td>{{end}}
-{{range $m := $s.Models}}{{with slice $s $m $name}}<td>{{num .AUC}} / {{num .UAUC}}</td>{{end}}{{end}}</tr>
-{{end}}</table>
-{{end}}{{if .Freshness}}<h2>Freshness</h2><p>Every label learnt a delay after its row; the differences are against the same model with nothing learnt after train.</p>
-<table><tr><th>model</th><th>rows</th><th>delay</th><th>AUC</th><th>UAUC</th><th>without b_u</th><th>NDCG@10</th><th>AUC less frozen</th><th></th><th>without b_u</th><th></th><th>NDCG@10</th><th></th></tr>
-{{range .Freshness}}<tr><td>{{.Model}}</td><td>{{if .Test}}test{{else}}valid{{end}}</td><td>{{.Delay}}</td>{{with .Figures}}<td>{{num .AUC}}</td><td>{{num .UAUC}}</td><td>{{num .UAUCNoUserBias}}</td>
-<td>{{num .NDCG10All}}</td>{{end}}{{with .LessFrost}}<td>{{signed .AUC}}</td><td class="ci">{{signed (index .AUCCI 0)}} to {{signed (index .AUCCI 1)}}</td>
-<td>{{signed .UAUCNoUserBias}}</td><td class="ci">{{signed (index .UAUCNoUserBiasCI 0)}} to {{signed (index .UAUCNoUserBiasCI 1)}}</td>
-<td>{{signed .NDCG10All}}</td><td class="ci">{{signed (index .NDCG10AllCI 0)}} to {{signed (index .NDCG10AllCI 1)}}</td>{{end}}</tr>
-{{end}}</table>{{end}}
-{{if .Seeds}}<h2>Spread over starts</h2><table><tr><th>model</th><th>rows</th><th>starts</th><th>AUC</th><th>sd</th><th>UAUC</th><th>sd</th><th>NDCG@10</th><th>sd</th></tr>
-{{range .Seeds}}<tr><td>{{.Model}}</td><td>{{if .Test}}test{{else}}valid{{end}}</td><td>{{.Seeds}}</td><td>{{num .AUC.Mean}}</td><td>{{num .AUC.SD}}</td><td>{{num .UAUC.Mean}}</td><td>{{num .UAUC.SD}}</td>
-<td>{{num .NDCG10All.Mean}}</td><td>{{num .NDCG10All.SD}}</td></tr>
-{{end}}</table>{{end}}
-<h2>Made from</h2><table>{{range $k, $v := .Manifest}}<tr><td>{{$k}}</td><td>{{$v}}</td></tr>{{end}}</table>
-<p><small>{{range $k, $v := .Timing}}{{$k}} {{num $v}}; {{end}}</small></p>
-</body></html>
-`))
+	"colour":  func(models []string, m string) int { return slices.Index(models, m) % 10 },
+	"split":   splitName,
+	"percent": func(n Number) string { return fmt.Sprintf("%.1f %%", 100*float64(n)) },
+	"when":    func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04") },
+}).Parse(pageSource))
+
+func interval4(r Range, form string) string {
+	if math.IsNaN(float64(r[0])) || r == (Range{}) {
+		return ""
+	}
+	return fmt.Sprintf(form+" to "+form, float64(r[0]), float64(r[1]))
+}
+
+// splitView is one split's part of the page.
+type splitView struct {
+	Name                 string
+	Figures              map[string]Figures
+	Paired               map[string]Difference
+	Pairs, Models        []string
+	Slices               []string
+	Ranked, Calibrated   bool
+	Forest, Gains, Curve template.HTML
+	Diagrams             []template.HTML
+}
+
+// HTML is report.html: the same figures for people, in one file without any outside resource or script.
+func (r *Report) HTML() ([]byte, error) {
+	page := struct {
+		*Report
+		Models       []string
+		Splits       []splitView
+		Fresh        []template.HTML
+		Headlines    []string
+		HasLabelless bool
+	}{Report: r, Models: r.models()}
+	for _, s := range []splitView{{Name: "valid", Figures: r.Valid, Paired: r.PairedValid}, {Name: "test", Figures: r.Test, Paired: r.Paired}} {
+		if len(s.Figures) == 0 {
+			continue
+		}
+		if s.Name == "valid" && len(r.Test) == 0 {
+			s.Paired = r.Paired
+		}
+		for _, m := range page.Models {
+			if f, ok := s.Figures[m]; ok {
+				s.Models = append(s.Models, m)
+				page.HasLabelless = page.HasLabelless || math.IsNaN(float64(f.AUC))
+			}
+		}
+		s.draw()
+		page.Splits = append(page.Splits, s)
+		if c := freshChart(page.Models, r.Freshness, s.Name == "test"); c != "" {
+			page.Fresh = append(page.Fresh, c)
+		}
+	}
+	page.Headlines = r.headlines()
+	return render("report", page)
+}
+
+func render(name string, page any) ([]byte, error) {
+	var b bytes.Buffer
+	if err := pages.ExecuteTemplate(&b, name, page); err != nil {
+		return nil, fmt.Errorf("write %s.html: %w", name, err)
+	}
+	return b.Bytes(), nil
+}
+
+// draw makes the split's charts.
+func (s *splitView) draw() {
+	for name := range s.Figures[s.Models[0]].Slices {
+		if !strings.HasPrefix(name, "time_") { // the chart shows time in finer steps
+			s.Slices = append(s.Slices, name)
+		}
+	}
+	slices.Sort(s.Slices)
+	var levels, gains []whisker
+	for i, m := range s.Models {
+		f := s.Figures[m]
+		levels = append(levels, whisker{m, i, f.AUC, f.AUCCI})
+		s.Ranked = s.Ranked || f.Quality != nil && f.Ranking != nil
+		if d := reliability(m, i, f.Quality); d != "" {
+			s.Diagrams = append(s.Diagrams, d)
+		}
+	}
+	s.Pairs = slices.SortedFunc(maps.Keys(s.Paired), func(a, b string) int { return s.place(a) - s.place(b) })
+	for _, p := range s.Pairs {
+		gains = append(gains, whisker{p, s.place(p) / 100, s.Paired[p].AUC, s.Paired[p].AUCCI})
+	}
+	s.Calibrated = len(s.Diagrams) > 0
+	s.Forest, s.Gains, s.Curve = forest("AUC", levels, false), forest("difference in AUC", gains, true), timeChart(s.Models, s.Figures)
+}
+
+// place orders pairs by their first model, then by their second.
+func (s *splitView) place(pair string) int {
+	for i, a := range s.Models {
+		for j, b := range s.Models {
+			if a+"-"+b == pair {
+				return 100*i + j
+			}
+		}
+	}
+	return 100 * len(s.Models)
+}
+
+// headlines put the paired differences that matter into words.
+func (r *Report) headlines() (out []string) {
+	for _, pair := range []struct{ a, b, what string }{
+		{CF, Bias, "what users and items have in common, beyond averages"}, {Cora, CF, "what the language model adds to its CF teacher"},
+		{Cora, CoraShuffled, "what reading the right title is worth"}, {Cora, LLM, "what the generated weights are worth"},
+	} {
+		d, ok := r.Paired[pair.a+"-"+pair.b]
+		if !ok || math.IsNaN(float64(d.AUC)) {
+			continue
+		}
+		verdict := "no clear difference"
+		if d.AUCCI[0] > 0 {
+			verdict = pair.a + " is better"
+		} else if d.AUCCI[1] < 0 {
+			verdict = pair.b + " is better"
+		}
+		out = append(out, fmt.Sprintf("%s less %s (%s): %+.4f AUC, %s. %s.", pair.a, pair.b, pair.what, float64(d.AUC), interval4(d.AUCCI, "%+.4f"), strings.ToUpper(verdict[:1])+verdict[1:]))
+	}
+	return out
+}
+
+// HTML is compare.html.
+func (c *Comparison) HTML() ([]byte, error) {
+	var auc, uauc, ndcg []whisker
+	for i, m := range c.Models {
+		d := c.Differences[m]
+		auc, uauc = append(auc, whisker{m, i, d.AUC, d.AUCCI}), append(uauc, whisker{m, i, d.UAUC, d.UAUCCI})
+		ndcg = append(ndcg, whisker{m, i, d.NDCG10All, d.NDCG10AllCI})
+	}
+	return render("compare", struct {
+		*Comparison
+		Charts []template.HTML
+	}{c, []template.HTML{forest("difference in AUC", auc, true), forest("difference in UAUC", uauc, true), forest("difference in NDCG@10", ndcg, true)}})
+}

@@ -56,6 +56,8 @@ type Report struct {
 	// Freshness is the ablation over label delays, Seeds the spread over starts; both only when asked for.
 	Freshness []Fresh  `json:"freshness,omitempty"`
 	Seeds     []Spread `json:"seeds,omitempty"`
+	// OffPolicy is what each model would have earned on logged lists; only where a log with propensities was given.
+	OffPolicy *OffPolicy `json:"off_policy,omitempty"`
 	// Configurations is how many (model, mode, delay, seed) were scored on these rows: what a reader must know to judge the best.
 	Configurations int               `json:"configurations"`
 	Manifest       map[string]string `json:"manifest"`

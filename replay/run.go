@@ -13,44 +13,43 @@ import (
 // Run replays a log: every model learns train, then each row of valid and test is scored by every model with what was
 // known before it. Static: nothing more is learnt. Prequential: the row is learnt once its label's delay is over.
 func Run(ctx context.Context, c Config, data Data, d Deps) (*Report, error) {
-	start := time.Now()
-	if err := c.Validate(); err != nil {
+	e, outcomes, err := evaluate(ctx, c, data, d)
+	if err != nil {
 		return nil, err
 	}
+	return e.finish(ctx, outcomes)
+}
+
+// evaluate scores all rows by every model.
+func evaluate(ctx context.Context, c Config, data Data, d Deps) (*evaluation, map[string]outcome, error) {
+	began := time.Now()
+	if err := c.Validate(); err != nil {
+		return nil, nil, err
+	}
 	if err := d.check(c.Models); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	data, err := c.split(data)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	if err := data.checkLists(); err != nil {
+		return nil, nil, err
 	}
 	rows, err := rowsOf(data)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	e := &evaluation{
 		Config: c, deps: d, data: data, rows: rows, universe: universeOf(data), timing: &timing{}, contents: map[string][]corastream.Item{},
-		done: map[pass]map[string]outcome{},
+		done: map[pass]map[string]outcome{}, given: data, began: began,
+	}
+	if d.Resume != "" {
+		e.print = c.fingerprint(data, d.Manifest)
 	}
 	e.data.Train = inOrder(data.Train)
 	outcomes, err := e.run(ctx, e.pass(c.Mode, c.LabelDelay, 0), c.Models)
-	if err != nil {
-		return nil, err
-	}
-	r := c.report(data, d, rows, outcomes)
-	if r.Freshness, err = e.freshness(ctx); err != nil {
-		return nil, err
-	}
-	if r.Seeds, err = e.seeds(ctx); err != nil {
-		return nil, err
-	}
-	for _, models := range e.done {
-		r.Configurations += len(models)
-	}
-	e.timing.add("events_per_s", e.timing.eventsPerS())
-	e.timing.add("seconds", time.Since(start).Seconds())
-	r.Timing = e.timing.figures
-	return r, nil
+	return e, outcomes, err
 }
 
 // split holds out the last part of train when the choice is being made there.
@@ -129,6 +128,9 @@ type evaluation struct {
 	timing   *timing
 	contents map[string][]corastream.Item
 	done     map[pass]map[string]outcome
+	given    Data // as it was given
+	print    string
+	began    time.Time
 }
 
 func (e *evaluation) pass(mode string, delay time.Duration, seed uint64) pass {
@@ -144,6 +146,10 @@ func (e *evaluation) run(ctx context.Context, p pass, models []string) (map[stri
 	var seen []sight // CF's, which all models on top of it share
 	for _, m := range models {
 		if _, ok := done[m]; ok {
+			continue
+		}
+		if o, ok := e.load(p, m); ok {
+			done[m] = o
 			continue
 		}
 		began := time.Now()
@@ -172,6 +178,9 @@ func (e *evaluation) run(ctx context.Context, p pass, models []string) (map[stri
 			return nil, fmt.Errorf("score by %s: %w", m, err)
 		}
 		done[m] = o
+		if err := e.store(p, m, o); err != nil {
+			return nil, err
+		}
 	}
 	return done, nil
 }

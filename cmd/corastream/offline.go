@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -15,7 +14,6 @@ import (
 
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cfstream"
-	"github.com/corastream/corastream/generator"
 	"github.com/corastream/corastream/generator/train"
 	"github.com/corastream/corastream/replay"
 	"github.com/corastream/corastream/serve/llm"
@@ -57,136 +55,6 @@ func required(flags map[string]string) error {
 	}
 	slices.Sort(missing)
 	return corastream.Usagef("", "see --help", "%s must be given", strings.Join(missing, ", "))
-}
-
-func replayCommand() *cobra.Command {
-	var f common
-	var files logFiles
-	var out, mode, models, order string
-	var opt replayOptions
-	c := &cobra.Command{
-		Use:   "replay",
-		Short: "Evaluate offline: score each row of a log before it is learnt; writes report.json and report.html",
-		Long: `Replay runs the stages over CSV files (user_id,item_id,label,timestamp; items: item_id,title; more columns are
-allowed). --mode static learns from train alone. --mode prequential scores each valid and test row with what was known
-before it, then learns it once its label delay is over. Two equal runs write equal bytes, but for "timing".
-` + replayModels,
-		Example: `  corastream replay --train train.csv --valid valid.csv --items items.csv --out report
-  corastream replay --mode prequential --label-delay 1h --models bias,cf,cora,cora-shuffled \
-      --checkpoint configs/demo.safetensors --train train.csv --test test.csv --items items.csv --out report
-  corastream replay --order data --bootstrap-server 127.0.0.1:9092`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, log, err := f.load()
-			if err != nil {
-				return err
-			}
-			if order != "" {
-				cfg.Data = order
-				return compareRerun(cmd.Context(), cfg, log, cmd.OutOrStdout())
-			}
-			if err := required(map[string]string{"train": files.train, "items": files.items, "out": out}); err != nil {
-				return err
-			}
-			rc := cfg.Replay
-			if mode != "" {
-				rc.Mode = mode
-			}
-			if models != "" {
-				rc.Models = strings.Split(models, ",")
-			} else if cfg.Checkpoint != "" {
-				rc.Models = []string{replay.Bias, replay.CF, replay.Cora}
-			}
-			if err := opt.apply(cmd, &rc); err != nil {
-				return err
-			}
-			if err := rc.Validate(); err != nil {
-				return err
-			}
-			if files.valid == "" && files.test == "" && rc.Dev == 0 {
-				return corastream.Usagef("", "give --valid FILE, --test FILE or both, or --dev 0.15", "no rows to score")
-			}
-			data, err := files.read(cfg)
-			if err != nil {
-				return err
-			}
-			model, err := openLLM(cfg.LLM, log)
-			if err != nil {
-				return err
-			}
-			var ck *generator.Checkpoint
-			deps := replay.Deps{
-				NewModel: func(kind string, seed uint64) (replay.Model, error) { return newSeededCF(cfg, kind, seed) },
-				Manifest: map[string]string{"build": version, "cf": fmt.Sprintf("%+v", cfg.CF)},
-			}
-			if model != nil {
-				defer model.Close()
-				deps.Scorer = model
-				deps.Manifest["llm"] = model.Digest()
-				if ck, err = openCheckpoint(cfg, model); err != nil {
-					return err
-				}
-				var basis *generator.Basis
-				if ck != nil {
-					basis = ck.Basis
-					stage, err := newStage(ck, cfg.Generator, log)
-					if err != nil {
-						return err
-					}
-					deps.Generator = stage
-					deps.Manifest["checkpoint"] = stage.Version()
-				}
-				bar := newProgress(log, "read catalogue")
-				if cfg.CF.Kind == cfstream.Hybrid {
-					if err := readContents(cmd.Context(), model, basis, cfg.CF.Content, data.Items, bar.Set); err != nil {
-						return err
-					}
-				}
-			}
-			deps.Content = contentMaker(cfg.CF.Content, rc.Seed, data.Items)
-			for name, path := range map[string]string{"train": files.train, "valid": files.valid, "test": files.test, "items": files.items} {
-				if path != "" {
-					if deps.Manifest[name], err = fileDigest(path); err != nil {
-						return err
-					}
-				}
-			}
-			bars := map[string]*progress{}
-			deps.Progress = func(step string, done, total int) {
-				if bars[step] == nil {
-					bars[step] = newProgress(log, step)
-				}
-				bars[step].Set(done, total)
-			}
-			report, err := replay.Run(cmd.Context(), rc, data, deps)
-			if err != nil {
-				return err
-			}
-			if err := report.Write(out); err != nil {
-				return err
-			}
-			w := cmd.OutOrStdout()
-			if terminal(w) {
-				fmt.Fprint(w, report.Table())
-				fmt.Fprintln(w, "report:", filepath.Join(out, "report.html"))
-				return nil
-			}
-			fmt.Fprint(os.Stderr, report.Table())
-			return summary(w, report)
-		},
-	}
-	f.add(c, "data", "llm", "checkpoint", "bootstrap")
-	fl := c.Flags()
-	fl.StringVar(&files.train, "train", "", "rows to learn from (CSV)")
-	fl.StringVar(&files.valid, "valid", "", "rows to score, reported as valid")
-	fl.StringVar(&files.test, "test", "", "rows to score, reported as test")
-	fl.StringVar(&files.items, "items", "", "the catalogue (CSV: item_id,title)")
-	fl.StringVar(&out, "out", "", "folder for report.json and report.html")
-	fl.StringVar(&order, "order", "", "nothing but this: apply the log again in the journal order of data folder DIR and compare digests")
-	fl.StringVar(&mode, "mode", "", "static or prequential")
-	fl.StringVar(&models, "models", "", "comma-separated: "+strings.Join(replay.Models, ",")+",cf@CONTENT")
-	opt.add(c)
-	return c
 }
 
 func trainCommand() *cobra.Command {

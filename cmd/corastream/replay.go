@@ -1,0 +1,508 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+
+	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cfstream"
+	"github.com/corastream/corastream/generator"
+	"github.com/corastream/corastream/ingest"
+	"github.com/corastream/corastream/replay"
+	"github.com/corastream/corastream/serve/llm"
+)
+
+// replaying is one call of `replay`: its flags, and what was read.
+type replaying struct {
+	common
+	files                    logFiles
+	out, mode, models, order string
+	log                      string // one file to be split
+	topic, from, to          string
+	speed                    string
+	warmup                   float64
+	lists                    string
+	dryRun                   bool
+	compare                  []string
+	opt                      replayOptions
+}
+
+func replayCommand() *cobra.Command {
+	var r replaying
+	c := &cobra.Command{
+		Use:   "replay",
+		Short: "Evaluate offline: score each row of a log before it is learnt; writes report.json and report.html",
+		Long: `Replay runs the stages over a log: files (--train, --valid, --test), one file (--log), or a range of a topic (--topic, --from,
+--to). A log or range is cut in time: its first --warmup share is learnt, the rest scored. It writes nothing but --out: no
+record, no group, no offset, no state; the data folder is read for caches and the embedded broker alone.
+--mode static learns from train alone. --mode prequential (the default for a log or topic) scores each row with what was known
+before it, then learns it once its label delay is over. Two equal runs write equal bytes, but for "timing". A run that was
+stopped goes on at the model it was at (OUT/.resume).
+` + replayModels + `
+
+--lists FILE (what ` + "`consume`" + ` prints) also tells what each model would have earned on lists made with explore: switched on (IPS and
+SNIPS with effective sample sizes). --dry-run says what would be replayed, and ends. --compare a.yaml b.yaml runs two
+configurations over the same rows and pairs them.`,
+		Example: `  corastream replay --log clicks.csv --items items.csv --out report
+  corastream replay --train train.csv --valid valid.csv --items items.csv --out report
+  corastream replay --topic corastream.interactions --from last=2h --out report
+  corastream replay --log clicks.csv --items items.csv --dry-run
+  corastream replay --mode prequential --label-delay 1h --models bias,cf,cora,cora-shuffled \
+      --checkpoint configs/demo.safetensors --train train.csv --test test.csv --items items.csv --out report
+  corastream replay --compare a.yaml b.yaml --log clicks.csv --items items.csv --out report
+  corastream replay --order data --bootstrap-server 127.0.0.1:9092`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 && len(r.compare) == 0 {
+				return corastream.Usagef("", "see --help", "replay takes no argument %q", args[0])
+			}
+			r.compare = append(r.compare, args...)
+			return r.run(cmd)
+		},
+	}
+	r.common.add(c, "data", "llm", "checkpoint", "bootstrap")
+	fl := c.Flags()
+	fl.StringVar(&r.files.train, "train", "", "rows to learn from")
+	fl.StringVar(&r.files.valid, "valid", "", "rows to score, reported as valid")
+	fl.StringVar(&r.files.test, "test", "", "rows to score, reported as test")
+	fl.StringVar(&r.files.items, "items", "", "the catalogue (item_id,title; default with --topic: the items topic)")
+	fl.StringVar(&r.log, "log", "", "one file of events, to be cut in time")
+	fl.StringVar(&r.topic, "topic", "", "a topic of events, to be cut in time")
+	fl.StringVar(&r.from, "from", "earliest", "where the topic's range begins: earliest, latest, an offset, a time (RFC 3339) or last=2h")
+	fl.StringVar(&r.to, "to", "latest", "where it ends, in the same words")
+	fl.Float64Var(&r.warmup, "warmup", 0.8, "share of a log or topic that is learnt before scoring begins")
+	fl.StringVar(&r.speed, "speed", "max", "how fast the log is read: max, or so many times as fast as it happened")
+	fl.StringVar(&r.lists, "lists", "", "logged recommendations (JSON lines), for what each model would have earned")
+	fl.BoolVar(&r.dryRun, "dry-run", false, "say what would be replayed, and end")
+	fl.StringSliceVar(&r.compare, "compare", nil, "two configuration files to hold against each other")
+	fl.StringVar(&r.out, "out", "", "folder for report.json and report.html")
+	fl.StringVar(&r.order, "order", "", "nothing but this: apply the log again in the journal order of data folder DIR and compare digests")
+	fl.StringVar(&r.mode, "mode", "", "static or prequential")
+	fl.StringVar(&r.models, "models", "", "comma-separated: "+strings.Join(replay.Models, ",")+",cf@CONTENT")
+	r.opt.add(c)
+	return c
+}
+
+func (r *replaying) run(cmd *cobra.Command) error {
+	cfg, log, err := r.load()
+	if err != nil {
+		return err
+	}
+	if r.order != "" {
+		cfg.Data = r.order
+		return compareRerun(cmd.Context(), cfg, log, cmd.OutOrStdout())
+	}
+	if err := r.check(cfg); err != nil {
+		return err
+	}
+	if len(r.compare) > 0 {
+		return r.comparison(cmd, log)
+	}
+	rc, err := r.settings(cmd, cfg)
+	if err != nil {
+		return err
+	}
+	data, from, err := r.read(cmd.Context(), cfg, log)
+	if err != nil {
+		return err
+	}
+	if r.dryRun {
+		return r.plan(cmd, rc, data, from)
+	}
+	deps, done, err := r.stages(cmd.Context(), cfg, rc, data, from, log)
+	if err != nil {
+		return err
+	}
+	defer done()
+	deps.Resume = filepath.Join(r.out, ".resume")
+	report, err := replay.Run(cmd.Context(), rc, data, deps)
+	if err != nil {
+		return err
+	}
+	if err := report.Write(r.out); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(deps.Resume); err != nil {
+		return fmt.Errorf("remove what a resumed run would need: %w", err)
+	}
+	w := cmd.OutOrStdout()
+	say(w, report.Table())
+	if terminal(w) {
+		fmt.Fprintln(w, "report:", filepath.Join(r.out, "report.html"))
+		return nil
+	}
+	return summary(w, report)
+}
+
+// stream says whether the rows come from one log that is cut in time.
+func (r *replaying) stream() bool { return r.log != "" || r.topic != "" }
+
+// check refuses calls that name too little, or two logs at once.
+func (r *replaying) check(cfg Config) error {
+	need := map[string]string{"out": r.out}
+	if r.dryRun {
+		need = map[string]string{}
+	}
+	if !r.stream() {
+		need["train"] = r.files.train
+	}
+	if r.topic == "" {
+		need["items"] = r.files.items
+	}
+	if err := required(need); err != nil {
+		return err
+	}
+	switch {
+	case r.log != "" && r.topic != "":
+		return corastream.Usagef("", "give one of them", "--log and --topic are two logs")
+	case r.stream() && r.files.train+r.files.valid+r.files.test != "":
+		return corastream.Usagef("", "give --log or --topic alone: it is cut in time by --warmup", "--train, --valid and --test are another log")
+	case r.stream() && !(r.warmup > 0 && r.warmup < 1):
+		return corastream.Usagef("--warmup", "choose above 0 and below 1", "%v is out of range", r.warmup)
+	case !r.stream() && r.files.valid == "" && r.files.test == "" && cfg.Replay.Dev == 0 && r.opt.dev == 0:
+		return corastream.Usagef("", "give --valid FILE, --test FILE or both, or --dev 0.15", "no rows to score")
+	case len(r.compare) > 0 && len(r.compare) != 2:
+		return corastream.Usagef("--compare", "write --compare a.yaml b.yaml", "%d configurations", len(r.compare))
+	}
+	_, err := r.pace()
+	return err
+}
+
+// settings lays the flags over the configuration's section.
+func (r *replaying) settings(cmd *cobra.Command, cfg Config) (replay.Config, error) {
+	rc := cfg.Replay
+	if r.mode != "" {
+		rc.Mode = r.mode
+	} else if r.stream() {
+		rc.Mode = replay.Prequential
+	}
+	if r.models != "" {
+		rc.Models = strings.Split(r.models, ",")
+	} else if cfg.Checkpoint != "" {
+		rc.Models = []string{replay.Bias, replay.CF, replay.Cora}
+	}
+	if err := r.opt.apply(cmd, &rc); err != nil {
+		return rc, err
+	}
+	return rc, rc.Validate()
+}
+
+// origin says where the rows are from; it goes into the report.
+type origin struct {
+	manifest map[string]string
+	extents  []ingest.Extent
+	bad      int
+	survey   *replay.Survey
+}
+
+// read gathers rows and catalogue.
+func (r *replaying) read(ctx context.Context, cfg Config, log zerolog.Logger) (replay.Data, origin, error) {
+	o := origin{manifest: map[string]string{}}
+	var d replay.Data
+	var err error
+	switch {
+	case r.topic != "":
+		d, err = r.readTopic(ctx, cfg, log, &o)
+	case r.log != "":
+		d, err = r.readLog(ctx, cfg, &o)
+	default:
+		if d, err = r.files.read(cfg); err == nil {
+			o.survey = replay.NewSurvey("files", "")
+			for _, ev := range slices.Concat(d.Train, d.Valid, d.Test) {
+				o.survey.Event(ev, time.Now())
+			}
+		}
+	}
+	if err == nil && r.lists != "" {
+		d.Lists, d.Plain, err = replay.ReadLists(r.lists)
+	}
+	if err != nil {
+		return d, o, err
+	}
+	for name, path := range map[string]string{"train": r.files.train, "valid": r.files.valid, "test": r.files.test, "items": r.files.items, "log": r.log, "lists": r.lists} {
+		if path != "" {
+			if o.manifest[name], err = fileDigest(path); err != nil {
+				return d, o, err
+			}
+		}
+	}
+	return d, o, nil
+}
+
+func (r *replaying) readLog(ctx context.Context, cfg Config, o *origin) (d replay.Data, err error) {
+	if d.Items, err = readItems(cfg.Kafka, r.files.items); err != nil {
+		return d, err
+	}
+	events, err := readEvents(cfg.Kafka, r.log, "log")
+	if err != nil {
+		return d, err
+	}
+	o.survey = replay.NewSurvey(r.log, "")
+	tick, err := r.pace()
+	if err != nil {
+		return d, err
+	}
+	for _, ev := range events {
+		if err := tick(ctx, ev.Time); err != nil {
+			return d, err
+		}
+		o.survey.Event(ev, time.Now())
+	}
+	return d, r.cut(&d, events)
+}
+
+func (r *replaying) readTopic(ctx context.Context, cfg Config, log zerolog.Logger, o *origin) (d replay.Data, err error) {
+	from, to, err := bounds(r.from, r.to)
+	if err != nil {
+		return d, err
+	}
+	tick, err := r.pace()
+	if err != nil {
+		return d, err
+	}
+	done, err := dial(&cfg, true, log)
+	if err != nil {
+		return d, err
+	}
+	defer func() { err = errors.Join(err, done()) }()
+	o.survey = replay.NewSurvey(r.topic, "kafka")
+	items := map[string]corastream.Item{}
+	var order []string
+	take := func(b corastream.Batch) {
+		for _, it := range b.Items {
+			if _, ok := items[it.ID]; !ok {
+				order = append(order, it.ID)
+			}
+			it.Pos = corastream.Position{}
+			items[it.ID] = it
+		}
+	}
+	if r.files.items != "" {
+		if d.Items, err = readItems(cfg.Kafka, r.files.items); err != nil {
+			return d, err
+		}
+	} else if _, err = readRange(ctx, cfg.Kafka, []string{cfg.Kafka.Topics.Items}, ingest.Bound{}, ingest.Bound{}, newProgress(log, "read catalogue topic").Set,
+		func(b corastream.Batch) error { take(b); return nil }); err != nil {
+		return d, err
+	}
+	var events []corastream.Event
+	if o.extents, err = readRange(ctx, cfg.Kafka, []string{r.topic}, from, to, newProgress(log, "read "+r.topic).Set, func(b corastream.Batch) error {
+		surveyBatch(o.survey, b, time.Now(), func(p corastream.Position) string {
+			return fmt.Sprintf("%s/%d offset %d", p.Topic, p.Partition, p.Offset)
+		})
+		o.bad += len(b.Bad)
+		take(b)
+		for _, ev := range b.Events {
+			if err := tick(ctx, ev.Time); err != nil {
+				return err
+			}
+			events = append(events, ev)
+		}
+		return nil
+	}); err != nil {
+		return d, err
+	}
+	for _, id := range order {
+		d.Items = append(d.Items, items[id])
+	}
+	var parts []string
+	for _, x := range o.extents {
+		parts = append(parts, fmt.Sprintf("%s/%d [%d, %d)", x.Topic, x.Partition, x.From, x.To))
+	}
+	o.manifest["range"], o.manifest["dead_letters"] = strings.Join(parts, ", "), strconv.Itoa(o.bad)
+	return d, r.cut(&d, events)
+}
+
+// cut splits a log in time: rows of one moment stay on one side.
+func (r *replaying) cut(d *replay.Data, events []corastream.Event) error {
+	slices.SortStableFunc(events, func(a, b corastream.Event) int { return a.Time.Compare(b.Time) })
+	n := int(float64(len(events)) * r.warmup)
+	for n > 0 && n < len(events) && events[n].Time.Equal(events[n-1].Time) {
+		n++
+	}
+	d.Train, d.Test = events[:n], events[n:]
+	if !r.dryRun && (len(d.Train) == 0 || len(d.Test) == 0) {
+		return corastream.Usagef("", "widen --from and --to, or change --warmup (see --dry-run)", "%d events, of which %d are learnt and %d scored", len(events), len(d.Train), len(d.Test))
+	}
+	return nil
+}
+
+// pace is what holds reading back to a multiple of the log's own speed.
+func (r *replaying) pace() (func(context.Context, time.Time) error, error) {
+	if r.speed == "max" || r.speed == "" {
+		return func(context.Context, time.Time) error { return nil }, nil
+	}
+	times, err := strconv.ParseFloat(strings.TrimSuffix(r.speed, "x"), 64)
+	if err != nil || !(times > 0) || math.IsInf(times, 0) {
+		return nil, corastream.Usagef("--speed", "write max, or a number above 0: 60 is a minute in a second", "%q is not a speed", r.speed)
+	}
+	var first, began time.Time
+	return func(ctx context.Context, at time.Time) error {
+		if first.IsZero() {
+			first, began = at, time.Now()
+		}
+		wait := time.Duration(float64(at.Sub(first))/times) - time.Since(began)
+		if wait <= 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(wait):
+			return nil
+		}
+	}, nil
+}
+
+// plan is the answer of --dry-run.
+func (r *replaying) plan(cmd *cobra.Command, rc replay.Config, d replay.Data, o origin) error {
+	o.survey.Conclude()
+	catalogue := replay.NewSurvey("catalogue", "")
+	for _, it := range d.Items {
+		catalogue.Item(it)
+	}
+	catalogue.Conclude()
+	o.survey.Against(catalogue)
+	out := map[string]any{
+		"mode": rc.Mode, "models": rc.Models, "label_delay": rc.LabelDelay.String(), "learnt": len(d.Train), "scored": len(d.Valid) + len(d.Test),
+		"items": len(d.Items), "lists": len(d.Lists), "log": o.survey, "catalogue": catalogue,
+	}
+	if o.extents != nil {
+		out["range"] = o.extents
+	}
+	w := cmd.OutOrStdout()
+	say(w, o.survey.String()+catalogue.String()+fmt.Sprintf("%s: %d rows would be learnt, then %d scored by %s\n", rc.Mode, len(d.Train), len(d.Valid)+len(d.Test), strings.Join(rc.Models, ", ")))
+	if terminal(w) {
+		return nil
+	}
+	return summary(w, out)
+}
+
+// stages opens what the models need: the LLM, the checkpoint, the items' contents. done closes them.
+func (r *replaying) stages(ctx context.Context, cfg Config, rc replay.Config, data replay.Data, from origin, log zerolog.Logger) (deps replay.Deps, done func(), err error) {
+	done = func() {}
+	deps = replay.Deps{
+		NewModel: func(kind string, seed uint64) (replay.Model, error) { return newSeededCF(cfg, kind, seed) },
+		Manifest: map[string]string{"build": version, "cf": fmt.Sprintf("%+v", cfg.CF)},
+	}
+	for k, v := range from.manifest {
+		deps.Manifest[k] = v
+	}
+	bars := map[string]*progress{}
+	deps.Progress = func(step string, done, total int) {
+		if bars[step] == nil {
+			bars[step] = newProgress(log, step)
+		}
+		bars[step].Set(done, total)
+	}
+	model, err := openLLM(cfg.LLM, log)
+	if err != nil {
+		return deps, done, err
+	}
+	if model != nil {
+		done = func() { model.Close() }
+		if err := r.readCatalogue(ctx, cfg, model, &deps, data.Items, log); err != nil {
+			done()
+			return deps, func() {}, err
+		}
+	}
+	deps.Content = contentMaker(cfg.CF.Content, rc.Seed, data.Items)
+	return deps, done, nil
+}
+
+// readCatalogue has the LLM read the catalogue, by the checkpoint's basis where there is one.
+func (r *replaying) readCatalogue(ctx context.Context, cfg Config, model *llm.Model, deps *replay.Deps, items []corastream.Item, log zerolog.Logger) error {
+	deps.Scorer = model
+	deps.Manifest["llm"] = model.Digest()
+	ck, err := openCheckpoint(cfg, model)
+	if err != nil {
+		return err
+	}
+	var basis *generator.Basis
+	if ck != nil {
+		basis = ck.Basis
+		stage, err := generator.NewStage(ck, cfg.Generator)
+		if err != nil {
+			return err
+		}
+		deps.Generator = stage
+		deps.Manifest["checkpoint"] = stage.Version()
+	}
+	if cfg.CF.Kind != cfstream.Hybrid {
+		return nil
+	}
+	return readContents(ctx, model, basis, cfg.CF.Content, items, newProgress(log, "read catalogue").Set)
+}
+
+// comparison replays two configurations over the same rows.
+func (r *replaying) comparison(cmd *cobra.Command, log zerolog.Logger) error {
+	var sides [2]replay.Side
+	for i, path := range r.compare {
+		f := r.common
+		f.config = path
+		cfg, _, err := f.load()
+		if err != nil {
+			return err
+		}
+		rc, err := r.settings(cmd, cfg)
+		if err != nil {
+			return err
+		}
+		data, from, err := r.read(cmd.Context(), cfg, log)
+		if err != nil {
+			return err
+		}
+		if r.dryRun {
+			if err := r.plan(cmd, rc, data, from); err != nil {
+				return err
+			}
+			continue
+		}
+		data.Items = slices.Clone(data.Items) // each side's contents are its own
+		deps, done, err := r.stages(cmd.Context(), cfg, rc, data, from, log)
+		if err != nil {
+			return err
+		}
+		defer done()
+		deps.Manifest["config"] = path
+		deps.Resume = filepath.Join(r.out, ".resume")
+		sides[i] = replay.Side{Name: strings.TrimSuffix(filepath.Base(path), filepath.Ext(path)), Config: rc, Data: data, Deps: deps}
+	}
+	if r.dryRun {
+		return nil
+	}
+	if sides[0].Name == sides[1].Name {
+		sides[0].Name, sides[1].Name = r.compare[0], r.compare[1]
+	}
+	c, err := replay.Compare(cmd.Context(), sides)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(r.out, 0o755); err != nil {
+		return err
+	}
+	if err := c.Write(r.out); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(filepath.Join(r.out, ".resume")); err != nil {
+		return err
+	}
+	w := cmd.OutOrStdout()
+	say(w, c.Table())
+	if terminal(w) {
+		fmt.Fprintln(w, "report:", filepath.Join(r.out, "compare.html"))
+		return nil
+	}
+	return summary(w, c)
+}
