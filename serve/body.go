@@ -91,6 +91,10 @@ func jsonKind(t reflect.Type) string {
 	switch t {
 	case reflect.TypeFor[document]():
 		return `"id", {"id": ...} or {"text": ...}`
+	case reflect.TypeFor[chatContent]():
+		return `a string, or [{"type": "text", "text": ...}]`
+	case reflect.TypeFor[stopTexts]():
+		return "a string, or an array of strings"
 	case reflect.TypeFor[rerankUser]():
 		return `the user's id as a string, or {"user_id": ...}`
 	}
@@ -103,6 +107,8 @@ func jsonKind(t reflect.Type) string {
 		return "a string"
 	case reflect.Bool:
 		return "true or false"
+	case reflect.Float32, reflect.Float64:
+		return "a number"
 	}
 	return "a whole number that fits"
 }

@@ -61,6 +61,15 @@ type Config struct {
 	MaxInFlight    int `yaml:"max_in_flight"`
 	MaxQueue       int `yaml:"max_queue"`
 	QueueTimeoutMS int `yaml:"queue_timeout_ms"`
+	// MaxGenerations conversations are answered at once; MaxGenerationQueue more wait up to QueueTimeoutMS, then 503. Each holds
+	// its own keys and values: 46 kB a token of SmolLM2-135M, 1 MB a token of a 7B model. Defaults 2 and 16; ranges 1..256 and
+	// 0..10000.
+	MaxGenerations     int `yaml:"max_generations"`
+	MaxGenerationQueue int `yaml:"max_generation_queue"`
+	// MaxGeneratedTokens bounds one answer; a request for more gets that many. Default 512, range 1..1048576.
+	MaxGeneratedTokens int `yaml:"max_generated_tokens"`
+	// GenerationTimeoutMS bounds the answer to one conversation. Default 120000, range 100..3600000.
+	GenerationTimeoutMS int `yaml:"generation_timeout_ms"`
 	// RatePerSecond bounds one client (certificate, else address; IPv6: its /64), with bursts of RateBurst; 0: no limit.
 	// Defaults 1000 and 2000; ranges 0..1e6 and 1..1e6.
 	RatePerSecond float64 `yaml:"rate_per_second"`
@@ -78,6 +87,7 @@ func DefaultConfig() Config {
 	return Config{
 		Listen: "127.0.0.1:8642", MaxBodyBytes: 64 << 10, MaxIDBytes: 256, MaxCandidates: 500, MaxConnections: 4096,
 		MaxInFlight: 8, MaxQueue: 128, QueueTimeoutMS: 2000, RatePerSecond: 1000, RateBurst: 2000,
+		MaxGenerations: 2, MaxGenerationQueue: 16, MaxGeneratedTokens: 512, GenerationTimeoutMS: 120_000,
 		RequestTimeoutMS: 10_000, ShutdownTimeoutMS: 15_000, Recent: 200,
 	}
 }
@@ -120,6 +130,9 @@ func (c Config) Validate() error {
 		inRange("max_candidates", c.MaxCandidates, 1, 10_000), inRange("max_connections", c.MaxConnections, 1, 100_000),
 		inRange("max_in_flight", c.MaxInFlight, 1, 1024), inRange("max_queue", c.MaxQueue, 0, 100_000),
 		inRange("queue_timeout_ms", c.QueueTimeoutMS, 1, 60_000), inRange("rate_burst", c.RateBurst, 1, 1_000_000),
+		inRange("max_generations", c.MaxGenerations, 1, 256), inRange("max_generation_queue", c.MaxGenerationQueue, 0, 10_000),
+		inRange("max_generated_tokens", c.MaxGeneratedTokens, 1, 1<<20),
+		inRange("generation_timeout_ms", c.GenerationTimeoutMS, 100, 3_600_000),
 		inRange("request_timeout_ms", c.RequestTimeoutMS, 100, 600_000),
 		inRange("shutdown_timeout_ms", c.ShutdownTimeoutMS, 0, 600_000), inRange("recent", c.Recent, 1, 10_000))...)
 }

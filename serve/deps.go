@@ -76,6 +76,8 @@ type Deps struct {
 	Generator   corastream.Generator
 	Scorer      corastream.Scorer
 	Text        TextScorer
+	Speaker     corastream.Speaker // conversations; nil: 501
+	Arms        corastream.Arms    // nil: Generator answers everybody
 	Neighbours  Neighbours
 	Adapters    Adapters
 	Events      EventSink

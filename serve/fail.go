@@ -8,6 +8,7 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/corastream/corastream"
@@ -57,7 +58,7 @@ func failureOf(err error) *Failure {
 	case errors.Is(err, context.DeadlineExceeded):
 		return &Failure{Status: http.StatusGatewayTimeout, Code: "timeout", Message: "the answer took longer than request_timeout_ms", Fix: "ask for fewer items, or raise request_timeout_ms", retryAfter: time.Second, cause: err}
 	case errors.Is(err, context.Canceled):
-		return &Failure{Status: 499, Code: "cancelled", Message: "the client went away", cause: err}
+		return &Failure{Status: statusGone, Code: "cancelled", Message: "the client went away", cause: err}
 	case errors.Is(err, corastream.ErrOverloaded):
 		return overloaded("a queue behind this server is full", err)
 	case errors.As(err, &usage):
@@ -77,10 +78,61 @@ func overloaded(why string, cause error) *Failure {
 	}
 }
 
-func writeFailure(w http.ResponseWriter, f *Failure) {
+// statusGone is for the log and the metrics: nobody is there to read it.
+const statusGone = 499
+
+// OpenAIError is an error as OpenAI's clients expect it: {"error": {...}} on the routes that speak like OpenAI's.
+type OpenAIError struct {
+	Message string  `json:"message"` // with the fix
+	Type    string  `json:"type"`    // invalid_request_error, authentication_error, permission_error, rate_limit_error or server_error
+	Param   *string `json:"param"`   // the field
+	Code    string  `json:"code"`
+}
+
+func openAIError(f *Failure) OpenAIError {
+	e := OpenAIError{Message: f.Message, Code: f.Code, Type: "invalid_request_error"}
+	if f.Field != "" {
+		e.Param, e.Message = &f.Field, f.Field+": "+f.Message
+	}
+	if f.Fix != "" {
+		e.Message += " (fix: " + f.Fix + ")"
+	}
+	switch {
+	case f.Status == http.StatusUnauthorized:
+		e.Type = "authentication_error"
+	case f.Status == http.StatusForbidden:
+		e.Type = "permission_error"
+	case f.Status == http.StatusTooManyRequests:
+		e.Type = "rate_limit_error"
+	case f.Status >= 500:
+		e.Type = "server_error"
+	}
+	return e
+}
+
+// likeOpenAI says whether a route speaks like OpenAI's.
+func likeOpenAI(path string) bool {
+	return path == "/v1/chat/completions" || strings.HasPrefix(path, "/v1/models")
+}
+
+// fail answers with an error in the shape that the route's clients expect.
+func fail(w http.ResponseWriter, path string, f *Failure) {
+	if !likeOpenAI(path) {
+		writeFailure(w, f)
+		return
+	}
+	retryHeader(w, f)
+	writeJSON(w, f.Status, map[string]OpenAIError{"error": openAIError(f)})
+}
+
+func retryHeader(w http.ResponseWriter, f *Failure) {
 	if f.retryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(f.retryAfter.Seconds()))))
 	}
+}
+
+func writeFailure(w http.ResponseWriter, f *Failure) {
+	retryHeader(w, f)
 	writeJSON(w, f.Status, map[string]*Failure{"error": f})
 }
 

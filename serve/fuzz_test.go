@@ -16,24 +16,28 @@ func FuzzBodies(f *testing.F) {
 		`{"query":"q","items":["a","b"],"label_token_ids":[3,4],"apply_softmax":false,"item_first":true}`, `{"query":"anna","documents":["i1",{"text":"x"}],"top_n":1,"return_documents":true}`,
 		`[{"user_id":"anna","item_id":"i1"},{}]`, `{"query":{"user_id":"anna"},"documents":[null]}`, `{"n":1e400}`, `{"items":[{"id":7}]}`, `null`, `[]`, `"x"`, `{`, "\ufeff{}",
 		`{"user_id":"\ud800"}`, `{"USER_ID":"anna","user_id":"bob"}`, `{"label_token_ids":[9223372036854775808],"query":"","items":[""]}`, strings.Repeat(`{"a":`, 500), `{"query":null,"items":null}`,
+		`{"messages":[{"role":"user","content":[{"type":"text","text":"x"}]}],"model":"smollm:anna","stop":["a"],"stream":true,"logprobs":true}`,
 	} {
-		for route := range uint8(4) {
+		for route := range uint8(5) {
 			f.Add(route, []byte(body))
 		}
 	}
 	t := &testing.T{}
 	fix := newFixture(t, withLLM, func(c *Config, _ *Deps) { c.MaxBodyBytes, c.RatePerSecond = 4096, 0 })
-	paths := []string{"/v1/recommend", "/v1/score", "/v1/rerank", "/v1/events"}
+	paths := []string{"/v1/recommend", "/v1/score", "/v1/rerank", "/v1/events", "/v1/chat/completions"}
 	f.Fuzz(func(t *testing.T, route uint8, body []byte) {
 		r := httptest.NewRequest("POST", paths[int(route)%len(paths)], strings.NewReader(string(body)))
 		r.Host = "localhost"
 		r.Header.Set("Content-Type", "application/json")
 		w := httptest.NewRecorder()
 		fix.Handler().ServeHTTP(w, r)
+		if strings.HasPrefix(w.Header().Get("Content-Type"), "text/event-stream") {
+			return
+		}
 		if w.Code >= 500 || !json.Valid(w.Body.Bytes()) {
 			t.Fatalf("%s %q: %d %s", r.URL, body, w.Code, w.Body)
 		}
-		var out struct{ Error *Failure }
+		var out struct{ Error json.RawMessage }
 		if err := json.Unmarshal(w.Body.Bytes(), &out); err != nil || (w.Code >= 400) != (out.Error != nil) {
 			t.Fatalf("%s %q: %d %s", r.URL, body, w.Code, w.Body)
 		}

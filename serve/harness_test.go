@@ -122,7 +122,9 @@ func (l *lockedWriter) Write(p []byte) (int, error) {
 
 // withLLM adds a generator and a scorer whose answer can be computed by hand: logit = length of the title times the
 // user's weight, which is the number of letters in the user's id.
-func withLLM(_ *Config, d *Deps) { d.Generator, d.Scorer, d.Text = byHand{}, byHand{}, byHand{} }
+func withLLM(_ *Config, d *Deps) {
+	d.Generator, d.Scorer, d.Text, d.Speaker = byHand{}, byHand{}, byHand{}, byHand{}
+}
 
 type byHand struct{}
 
@@ -142,7 +144,9 @@ func (byHand) Score(_ context.Context, prompts []corastream.Prompt, w []corastre
 	return out, nil
 }
 
-func (byHand) Token(text string) (int, bool) { return len(text), !strings.Contains(text, " ") }
+func (byHand) Token(text string) (int, bool) {
+	return len(text), !strings.Contains(strings.TrimPrefix(text, " "), " ")
+}
 
 // LabelLogits: the logit of label k after a prompt is k*len(prompt)/100, more by the user's weight.
 func (byHand) LabelLogits(_ context.Context, prompts []string, labels []int, w []corastream.Weights, _ *corastream.Projection) ([][]float32, int, error) {
@@ -158,6 +162,37 @@ func (byHand) LabelLogits(_ context.Context, prompts []string, labels []int, w [
 		}
 	}
 	return out, tokens, nil
+}
+
+// Speak says the last message back, a word a token, to anybody with weights in capitals; "fail" and "wait" do as they say.
+func (byHand) Speak(ctx context.Context, d corastream.Dialogue, each func(corastream.Piece) error) (corastream.Reply, error) {
+	words := strings.SplitAfter(d.Messages[len(d.Messages)-1].Content, " ")
+	r := corastream.Reply{PromptTokens: len(d.Messages), Finish: "stop"}
+	for _, word := range words {
+		if r.Tokens == d.MaxTokens {
+			r.Finish = "length"
+			break
+		}
+		switch word {
+		case "fail":
+			return r, fmt.Errorf("the model broke")
+		case "wait":
+			<-ctx.Done()
+			return r, context.Cause(ctx)
+		}
+		if d.Weights != nil {
+			word = strings.ToUpper(word)
+		}
+		t := corastream.Spoken{ID: int32(len(word)), Text: word, Logprob: -.5}
+		for range d.Top {
+			t.Top = append(t.Top, corastream.Spoken{Text: word, Logprob: -.5})
+		}
+		r.Tokens++
+		if err := each(corastream.Piece{Text: word, Tokens: []corastream.Spoken{t}}); err != nil {
+			return r, err
+		}
+	}
+	return r, nil
 }
 
 // eventLog stands for the broker.
@@ -222,15 +257,30 @@ func (f *fixture) ok(method, path, body string, out any, headers ...string) {
 // failure is call for answers that must be errors.
 func (f *fixture) failure(method, path, body string, headers ...string) (int, Failure) {
 	f.t.Helper()
-	var out struct{ Error Failure }
+	var out struct {
+		Error struct {
+			Failure
+			Type  string // where the route speaks like OpenAI's
+			Param *string
+		}
+	}
 	w := f.call(method, path, body, &out, headers...)
+	if p := out.Error.Param; p != nil {
+		out.Error.Field = *p
+	}
+	if _, fix, ok := strings.Cut(out.Error.Message, "(fix: "); ok {
+		out.Error.Fix = fix
+	}
+	if likeOpenAI(path) != (out.Error.Type != "") {
+		f.t.Errorf("%s %s: an error of the wrong shape: %s", method, path, w.Body)
+	}
 	if out.Error.Code == "" || out.Error.Message == "" || !strings.HasPrefix(w.Header().Get("Content-Type"), "application/json") {
 		f.t.Errorf("%s %s: not an error as it should be: %d %s", method, path, w.Code, w.Body)
 	}
-	return w.Code, out.Error
+	return w.Code, out.Error.Failure
 }
 
 // example is a path that a route's pattern matches.
 func example(rt route) string {
-	return strings.NewReplacer("{id}", "i1", "{user}", "anna", "{file}", "app.js", "{$}", "").Replace(rt.path)
+	return strings.NewReplacer("{id}", "i1", "{user}", "anna", "{model}", "smollm", "{file}", "app.js", "{$}", "").Replace(rt.path)
 }

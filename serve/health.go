@@ -1,6 +1,10 @@
 package serve
 
-import "net/http"
+import (
+	"fmt"
+	"net/http"
+	"strings"
+)
 
 // healthz says that the process runs and answers.
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) error {
@@ -35,26 +39,48 @@ func (s *Server) readiness() (bool, []Check) {
 	return ready, checks
 }
 
-// models is GET /v1/models, in OpenAI's shape.
-func (s *Server) models(w http.ResponseWriter, _ *http.Request) error {
-	type line struct {
-		ID      string `json:"id"`
-		Object  string `json:"object"`
-		Created int64  `json:"created"`
-		OwnedBy string `json:"owned_by"`
-		Parent  string `json:"parent,omitempty"`
-		Digest  string `json:"digest,omitempty"`
+// modelLine is a model in OpenAI's shape.
+type modelLine struct {
+	ID      string `json:"id"`
+	Object  string `json:"object"`
+	Created int64  `json:"created"`
+	OwnedBy string `json:"owned_by"`
+	Parent  string `json:"parent,omitempty"`
+	Digest  string `json:"digest,omitempty"`
+}
+
+func (s *Server) modelLines() []modelLine {
+	data := []modelLine{}
+	if s.deps.Models == nil {
+		return data
 	}
-	data := []line{}
-	if s.deps.Models != nil {
-		for _, m := range s.deps.Models() {
-			created := s.started.Unix()
-			if !m.Created.IsZero() {
-				created = m.Created.Unix()
-			}
-			data = append(data, line{m.ID, "model", created, "corastream", m.Parent, m.Digest})
+	for _, m := range s.deps.Models() {
+		created := s.started.Unix()
+		if !m.Created.IsZero() {
+			created = m.Created.Unix()
+		}
+		data = append(data, modelLine{m.ID, "model", created, "corastream", m.Parent, m.Digest})
+	}
+	return data
+}
+
+// models is GET /v1/models.
+func (s *Server) models(w http.ResponseWriter, _ *http.Request) error {
+	writeJSON(w, http.StatusOK, map[string]any{"object": "list", "data": s.modelLines()})
+	return nil
+}
+
+// model is GET /v1/models/{model}; base:USER is a model too, a child of base.
+func (s *Server) model(w http.ResponseWriter, r *http.Request) error {
+	name := r.PathValue("model")
+	for _, m := range s.modelLines() {
+		if id, ok := strings.CutPrefix(name, m.ID+":"); ok && s.checkID("model", id) == nil {
+			m.Parent, m.ID = m.ID, name
+		}
+		if m.ID == name {
+			writeJSON(w, http.StatusOK, m)
+			return nil
 		}
 	}
-	writeJSON(w, http.StatusOK, map[string]any{"object": "list", "data": data})
-	return nil
+	return &Failure{Status: http.StatusNotFound, Code: "model_not_found", Field: "model", Message: fmt.Sprintf("there is no model %.80q", name), Fix: "choose one of GET /v1/models, or base:USER"}
 }

@@ -20,6 +20,8 @@ type metrics struct {
 	requests *prometheus.HistogramVec
 	refused  *prometheus.CounterVec
 	inFlight prometheus.Gauge
+	tokens   prometheus.Counter
+	answers  *prometheus.CounterVec
 }
 
 func newMetrics(s *Server) *metrics {
@@ -29,10 +31,12 @@ func newMetrics(s *Server) *metrics {
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}, []string{"route", "method", "code"}),
 		refused:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "corastream_http_refused_total", Help: "Requests refused for load: overloaded, rate_limited, degraded."}, []string{"reason"}),
+		tokens:   prometheus.NewCounter(prometheus.CounterOpts{Name: "corastream_generated_tokens_total", Help: "Tokens said in conversations."}),
+		answers:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "corastream_generations_total", Help: "Answers in conversations, by whose weights and how they ended."}, []string{"weights", "finish"}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{Name: "corastream_http_in_flight", Help: "HTTP requests being answered."}),
 	}
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(m.requests, m.refused, m.inFlight, stageCollector{s},
+	reg.MustRegister(m.requests, m.refused, m.inFlight, m.tokens, m.answers, stageCollector{s},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.handler = promhttp.HandlerFor(reg, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: 4})
 	return m
@@ -107,6 +111,7 @@ func (c stageCollector) Collect(out chan<- prometheus.Metric) {
 	}
 	send(prometheus.GaugeValue, "ready", "1 when /readyz says so.", ready, nil)
 	send(prometheus.GaugeValue, "http_waiting", "Requests waiting for a slot.", float64(s.gate.waiting.Load()), nil)
+	send(prometheus.GaugeValue, "generations_waiting", "Conversations waiting for a slot.", float64(s.talk.waiting.Load()), nil)
 	send(prometheus.GaugeValue, "build_info", "Always 1; the labels tell the build.", 1, map[string]string{"version": s.deps.Version, "goversion": runtime.Version()})
 	if s.deps.AUC != nil {
 		for model, auc := range s.deps.AUC() {

@@ -85,17 +85,22 @@ func TestTheDescriptionHasExactlyTheFields(t *testing.T) {
 		"ScoreResponse": ScoreResponse{}, "ScoredText": ScoredText{}, "Usage": usage{}, "RerankResponse": RerankResponse{}, "RerankResult": RerankResult{},
 		"UserResponse": UserResponse{}, "HistoryLine": HistoryLine{}, "Made": Made{}, "ItemResponse": ItemResponse{}, "Check": Check{}, "StatusResponse": StatusResponse{},
 		"FreshnessStatus": FreshnessStatus{}, "FreshnessBucket": FreshnessBucket{}, "CurvePoint": CurvePoint{}, "GaugeStatus": GaugeStatus{}, "Fact": Fact{}, "Letter": Letter{},
+		"ChatResponse": ChatResponse{}, "ChatChoice": ChatChoice{}, "ChatText": ChatText{}, "ChatLogprobs": ChatLogprobs{}, "ChatToken": ChatToken{}, "ChatUsage": ChatUsage{},
+		"ChatWeights": ChatWeights{}, "ModelLine": modelLine{},
 	}
 	for name, v := range answers {
 		all, always := fields(reflect.TypeOf(v))
 		compare(t, name, schemas[name], all, always)
 	}
-	for name, v := range map[string]any{"RecommendRequest": RecommendRequest{}, "ScoreRequest": ScoreRequest{}, "RerankRequest": RerankRequest{}} {
+	for name, v := range map[string]any{"RecommendRequest": RecommendRequest{}, "ScoreRequest": ScoreRequest{}, "RerankRequest": RerankRequest{}, "ChatRequest": ChatRequest{}, "ChatMessage": chatMessage{}} {
 		all, _ := fields(reflect.TypeOf(v))
 		compare(t, name, schemas[name], all, schemas[name].Required)
 		if schemas[name].Additional != false {
 			t.Errorf("%s: unknown fields are refused, so say so", name)
 		}
+	}
+	if got := slices.Sorted(maps.Keys(schemas["OpenAIError"].Properties["error"].Properties)); !slices.Equal(got, []string{"code", "message", "param", "type"}) {
+		t.Errorf("OpenAIError: %v", got)
 	}
 	if got := slices.Sorted(maps.Keys(schemas["Error"].Properties["error"].Properties)); !slices.Equal(got, []string{"code", "field", "fix", "message"}) {
 		t.Errorf("Error: %v", got)
@@ -162,7 +167,7 @@ func TestTheDescriptionsExamplesAreAnswered(t *testing.T) {
 			tried++
 		}
 	}
-	if tried != 4 {
+	if tried != 5 {
 		t.Errorf("%d examples", tried)
 	}
 }

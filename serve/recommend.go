@@ -13,12 +13,14 @@ import (
 
 // RecommendRequest is the body of POST /v1/recommend.
 type RecommendRequest struct {
-	UserID     string   `json:"user_id"`
-	N          whole    `json:"n"`          // items wanted; 0: the configured number
-	Exclude    []string `json:"exclude"`    // never return these
-	Candidates []string `json:"candidates"` // rank these and nothing else
-	RequestID  string   `json:"request_id"` // comes back in the answer, and goes into its id; default: a random one
-	Explain    bool     `json:"explain"`    // say for each item where its CF score comes from and which liked item is nearest
+	UserID     string              `json:"user_id"`
+	N          whole               `json:"n"`          // items wanted; 0: the configured number
+	Exclude    []string            `json:"exclude"`    // never return these
+	Candidates []string            `json:"candidates"` // rank these and nothing else
+	Allow      map[string][]string `json:"allow"`      // by item field: an item must have one of these values
+	Deny       map[string][]string `json:"deny"`       // by item field: and none of these
+	RequestID  string              `json:"request_id"` // comes back in the answer, and goes into its id; default: a random one
+	Explain    bool                `json:"explain"`    // say for each item where its CF score comes from and which liked item is nearest
 }
 
 // RecommendResponse is its answer.
@@ -31,6 +33,10 @@ type RecommendResponse struct {
 	Degraded   string              `json:"degraded"`   // "", or "cf": ranked without the LLM
 	Cold       bool                `json:"cold"`       // nothing is known of the user
 	Note       string              `json:"note,omitempty"`
+	Arm        string              `json:"arm,omitempty"`        // the share of a rollout that the user fell in
+	Checkpoint string              `json:"checkpoint,omitempty"` // its digest; absent when degraded
+	Policy     string              `json:"policy,omitempty"`     // the stochastic policy that drew the list; absent: best first
+	Fallback   string              `json:"fallback,omitempty"`   // "popular": nothing was known to rank by but what most people like
 	Versions   corastream.Versions `json:"versions"`
 	Made       time.Time           `json:"made"`
 	// FreshnessMS is the time from the oldest newly covered interaction; null when this answer covers none.
@@ -73,7 +79,7 @@ func (s *Server) recommend(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	recs, err := s.deps.Recommender.Recommend(r.Context(), []corastream.Owed{{User: q.UserID, Request: &corastream.Request{
-		ID: q.RequestID, User: q.UserID, N: int(q.N), Exclude: q.Exclude, Candidates: q.Candidates, Appended: s.deps.Now(),
+		ID: q.RequestID, User: q.UserID, N: int(q.N), Exclude: q.Exclude, Candidates: q.Candidates, Allow: q.Allow, Deny: q.Deny, Appended: s.deps.Now(),
 	}}})
 	if err != nil {
 		return err
@@ -104,6 +110,11 @@ func (s *Server) checkRecommend(q *RecommendRequest) error {
 	if err := s.checkIDs("candidates", q.Candidates); err != nil {
 		return err
 	}
+	for name, lists := range map[string]map[string][]string{"allow": q.Allow, "deny": q.Deny} {
+		if err := s.checkLists(name, lists); err != nil {
+			return err
+		}
+	}
 	excluded := make(map[string]bool, len(q.Exclude)+len(q.Candidates))
 	for _, id := range q.Exclude {
 		excluded[id] = true
@@ -127,9 +138,32 @@ func (s *Server) checkRecommend(q *RecommendRequest) error {
 	return s.checkID("request_id", q.RequestID)
 }
 
+// maxFields bounds the fields that one request filters by.
+const maxFields = 16
+
+func (s *Server) checkLists(name string, lists map[string][]string) error {
+	if len(lists) > maxFields {
+		return badField(name, fmt.Sprintf("name at most %d", maxFields), "%d fields", len(lists))
+	}
+	for field, values := range lists {
+		at := name + "." + field
+		if err := s.checkID(name, field); err != nil {
+			return err
+		}
+		if len(values) == 0 {
+			return badField(at, "give at least one value", "the list is empty")
+		}
+		if err := s.checkIDs(at, values); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func responseOf(rec corastream.Recommendation) RecommendResponse {
 	out := RecommendResponse{
 		ID: rec.ID, UserID: rec.User, RequestID: rec.RequestID, Items: make([]RecommendedItem, len(rec.Items)), Candidates: rec.Candidates,
+		Arm: rec.Arm, Checkpoint: rec.Versions.Generator, Policy: rec.Policy, Fallback: rec.Fallback,
 		Degraded: rec.Degraded, Cold: rec.Cold, Versions: rec.Versions, Made: rec.Made.UTC(),
 	}
 	for i, it := range rec.Items {
@@ -139,7 +173,10 @@ func responseOf(rec corastream.Recommendation) RecommendResponse {
 		f := float64(rec.Freshness().Microseconds()) / 1000
 		out.FreshnessMS = &f
 	}
-	if rec.Cold {
+	switch {
+	case len(rec.Items) == 0:
+		out.Note = "nothing to recommend: no item is left after history, exclude and filters"
+	case rec.Cold:
 		out.Note = coldNote
 	}
 	return out

@@ -29,13 +29,15 @@ type RerankRequest struct {
 
 // RerankResponse is its answer, best first.
 type RerankResponse struct {
-	ID       string         `json:"id"`
-	Model    string         `json:"model"`
-	Results  []RerankResult `json:"results"`
-	Degraded string         `json:"degraded"`
-	Cold     bool           `json:"cold"`
-	Note     string         `json:"note,omitempty"`
-	Usage    usage          `json:"usage"` // zero: nothing is billed by tokens
+	ID         string         `json:"id"`
+	Model      string         `json:"model"`
+	Results    []RerankResult `json:"results"`
+	Degraded   string         `json:"degraded"`
+	Cold       bool           `json:"cold"`
+	Note       string         `json:"note,omitempty"`
+	Arm        string         `json:"arm,omitempty"`        // the share of a rollout that the user fell in
+	Checkpoint string         `json:"checkpoint,omitempty"` // its digest; absent when degraded
+	Usage      usage          `json:"usage"`                // zero: nothing is billed by tokens
 }
 
 // RerankResult is one document.
@@ -93,7 +95,7 @@ func (s *Server) rerank(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return fmt.Errorf("rerank: %w", err)
 	}
-	out := RerankResponse{ID: "rerank-" + rand.Text(), Model: cmp.Or(q.Model, s.modelName()), Degraded: slate.degraded, Cold: slate.cold, Results: []RerankResult{}}
+	out := RerankResponse{ID: "rerank-" + rand.Text(), Model: cmp.Or(q.Model, s.modelName()), Degraded: slate.degraded, Cold: slate.cold, Arm: slate.arm, Checkpoint: slate.versions.Generator, Results: []RerankResult{}}
 	if slate.cold {
 		out.Note = coldNote
 	}

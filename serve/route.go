@@ -26,28 +26,31 @@ type route struct {
 	method, path string
 	public       bool // answered without the token: it tells nothing of users or items
 	heavy        bool // goes through the gate
+	long         bool // takes as long as an answer of the LLM may; it has a gate of its own
 	handle       handle
 }
 
 func (s *Server) routes() []route {
 	return []route{
-		{"POST", "/v1/recommend", false, true, s.recommend},
-		{"POST", "/v1/score", false, true, s.score},
-		{"POST", "/v1/rerank", false, true, s.rerank},
-		{"POST", "/v1/events", false, true, s.events},
-		{"GET", "/v1/users/{id}", false, false, s.user},
-		{"GET", "/v1/items/{id}", false, false, s.item},
-		{"GET", "/v1/adapters/{user}", false, true, s.adapter},
-		{"GET", "/v1/models", false, false, s.models},
-		{"GET", "/v1/status", false, false, s.status},
-		{"GET", "/metrics", false, false, s.metricsPage},
-		{"GET", "/healthz", true, false, s.healthz},
-		{"GET", "/readyz", true, false, s.readyz},
-		{"GET", "/openapi.json", true, false, s.openAPI},
-		{"GET", "/{$}", true, false, s.page},
-		{"GET", "/users/{id}", true, false, s.page},
-		{"GET", "/items/{id}", true, false, s.page},
-		{"GET", "/assets/{file}", true, false, s.asset},
+		{method: "POST", path: "/v1/recommend", heavy: true, handle: s.recommend},
+		{method: "POST", path: "/v1/score", heavy: true, handle: s.score},
+		{method: "POST", path: "/v1/rerank", heavy: true, handle: s.rerank},
+		{method: "POST", path: "/v1/events", heavy: true, handle: s.events},
+		{method: "GET", path: "/v1/users/{id}", handle: s.user},
+		{method: "GET", path: "/v1/items/{id}", handle: s.item},
+		{method: "GET", path: "/v1/adapters/{user}", heavy: true, handle: s.adapter},
+		{method: "POST", path: "/v1/chat/completions", long: true, handle: s.chat},
+		{method: "GET", path: "/v1/models", handle: s.models},
+		{method: "GET", path: "/v1/models/{model}", handle: s.model},
+		{method: "GET", path: "/v1/status", handle: s.status},
+		{method: "GET", path: "/metrics", handle: s.metricsPage},
+		{method: "GET", path: "/healthz", public: true, handle: s.healthz},
+		{method: "GET", path: "/readyz", public: true, handle: s.readyz},
+		{method: "GET", path: "/openapi.json", public: true, handle: s.openAPI},
+		{method: "GET", path: "/{$}", public: true, handle: s.page},
+		{method: "GET", path: "/users/{id}", public: true, handle: s.page},
+		{method: "GET", path: "/items/{id}", public: true, handle: s.page},
+		{method: "GET", path: "/assets/{file}", public: true, handle: s.asset},
 	}
 }
 
@@ -117,7 +120,11 @@ func (s *Server) wrap(rt route) http.Handler {
 				return err
 			}
 		}
-		ctx, cancel := context.WithTimeout(r.Context(), ms(s.cfg.RequestTimeoutMS))
+		limit := s.cfg.RequestTimeoutMS
+		if rt.long {
+			limit = s.cfg.GenerationTimeoutMS
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), ms(limit))
 		defer cancel()
 		if rt.heavy {
 			if err := s.gate.enter(ctx); err != nil {
@@ -182,7 +189,7 @@ func (s *Server) observed(path string, h handle) http.Handler {
 				// The panic's text may hold anything; the stack holds addresses alone.
 				s.deps.Log.Error().Str("route", path).Str("panic", s.redact(fmt.Sprint(p))).Bytes("stack", debug.Stack()).Msg("a handler panicked")
 				if rec.status == 0 {
-					writeFailure(rec, &Failure{Status: http.StatusInternalServerError, Code: "internal", Message: "the server failed; its log says why"})
+					fail(rec, path, &Failure{Status: http.StatusInternalServerError, Code: "internal", Message: "the server failed; its log says why"})
 				}
 			}
 			s.metrics.observe(path, r.Method, rec.status, s.deps.Now().Sub(start))
@@ -198,7 +205,7 @@ func (s *Server) observed(path string, h handle) http.Handler {
 				s.metrics.refused.WithLabelValues(f.Code).Inc()
 			}
 			if rec.status == 0 {
-				writeFailure(rec, f)
+				fail(rec, path, f)
 			}
 		}
 	})

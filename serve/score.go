@@ -26,7 +26,7 @@ type ScoreRequest struct {
 	UserID           string     `json:"user_id"`
 	Items            []document `json:"items"`
 	Query            *string    `json:"query"`
-	Labels           []string   `json:"labels"`             // text form: each one token; default ["Yes", "No"]
+	Labels           []string   `json:"labels"`             // text form: each one token; default [" Yes", " No"], the answer tokens of this program's prompts
 	LabelTokenIDs    []whole    `json:"label_token_ids"`    // text form: instead of labels
 	ApplySoftmax     *bool      `json:"apply_softmax"`      // text form: over the labels; false gives raw logits. Default true
 	ItemFirst        bool       `json:"item_first"`         // text form: item+query
@@ -35,18 +35,20 @@ type ScoreRequest struct {
 
 // ScoreResponse is its answer: vLLM's shape (data) with SGLang's beside it (scores).
 type ScoreResponse struct {
-	ID       string               `json:"id"`
-	Object   string               `json:"object"` // "list"
-	Created  int64                `json:"created"`
-	Model    string               `json:"model"`
-	UserID   string               `json:"user_id,omitempty"`
-	Data     []ScoredText         `json:"data"`
-	Scores   [][]float64          `json:"scores"` // [items][labels]; with user_id alone: [P(Yes), P(No)]
-	Degraded string               `json:"degraded"`
-	Cold     bool                 `json:"cold"`
-	Note     string               `json:"note,omitempty"`
-	Versions *corastream.Versions `json:"versions,omitempty"`
-	Usage    *usage               `json:"usage,omitempty"`
+	ID         string               `json:"id"`
+	Object     string               `json:"object"` // "list"
+	Created    int64                `json:"created"`
+	Model      string               `json:"model"`
+	UserID     string               `json:"user_id,omitempty"`
+	Data       []ScoredText         `json:"data"`
+	Scores     [][]float64          `json:"scores"` // [items][labels]; with user_id alone: [P(Yes), P(No)]
+	Degraded   string               `json:"degraded"`
+	Cold       bool                 `json:"cold"`
+	Note       string               `json:"note,omitempty"`
+	Versions   *corastream.Versions `json:"versions,omitempty"`
+	Arm        string               `json:"arm,omitempty"`        // the share of a rollout that the user fell in
+	Checkpoint string               `json:"checkpoint,omitempty"` // its digest; absent when degraded
+	Usage      *usage               `json:"usage,omitempty"`
 }
 
 // ScoredText is one item of it, in the order of the request.
@@ -128,6 +130,7 @@ func (s *Server) score(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	out.Degraded, out.Cold, out.Versions = slate.degraded, slate.cold, &slate.versions
+	out.Arm, out.Checkpoint = slate.arm, slate.versions.Generator
 	if slate.cold {
 		out.Note = coldNote
 	}
@@ -164,6 +167,7 @@ type scored struct {
 	scores   []float32
 	degraded string
 	cold     bool
+	arm      string
 	versions corastream.Versions
 }
 
@@ -180,7 +184,9 @@ func (s *Server) scoreSlate(ctx context.Context, user string, docs []document) (
 	for i, p := range out.pairs {
 		out.cf[i] = float32(1 / (1 + math.Exp(-float64(p.Logit()))))
 	}
-	logits, err := s.logits(ctx, out.pairs, out.prompts)
+	arm := s.arm(user)
+	out.arm = arm.Name
+	logits, err := s.logits(ctx, arm.Generator, out.pairs, out.prompts)
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -195,10 +201,7 @@ func (s *Server) scoreSlate(ctx context.Context, user string, docs []document) (
 	for i, l := range logits {
 		out.scores[i] = l.P()
 	}
-	if s.deps.Versions != nil {
-		v := s.deps.Versions()
-		out.versions.Generator, out.versions.LLM = v.Generator, v.LLM
-	}
+	out.versions.Generator, out.versions.LLM = arm.Versions.Generator, arm.Versions.LLM
 	return out, nil
 }
 
@@ -242,11 +245,11 @@ func (s *Server) slate(st corastream.State, user string, docs []document, out *s
 	return nil
 }
 
-func (s *Server) logits(ctx context.Context, pairs []corastream.Pair, prompts []corastream.Prompt) ([]corastream.Logits, error) {
-	if s.deps.Generator == nil || s.deps.Scorer == nil {
+func (s *Server) logits(ctx context.Context, g corastream.Generator, pairs []corastream.Pair, prompts []corastream.Prompt) ([]corastream.Logits, error) {
+	if g == nil || s.deps.Scorer == nil {
 		return nil, corastream.ErrDegraded
 	}
-	weights, projection, err := s.deps.Generator.Weights(ctx, pairs)
+	weights, projection, err := g.Weights(ctx, pairs)
 	if err != nil {
 		return nil, fmt.Errorf("generate weights: %w", err)
 	}

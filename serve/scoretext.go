@@ -71,7 +71,7 @@ func (s *Server) labels(q *ScoreRequest) ([]int, error) {
 	}
 	names := q.Labels
 	if len(names) == 0 {
-		names = []string{"Yes", "No"}
+		names = []string{" Yes", " No"} // as behind "#Answer:": the tokens with the space are other ones than "Yes" and "No"
 	}
 	if len(names) > maxLabels {
 		return nil, badField("labels", fmt.Sprintf("send at most %d", maxLabels), "%d labels", len(names))
@@ -92,7 +92,8 @@ func (s *Server) userWeights(ctx context.Context, user string, n int, out *Score
 	if user == "" {
 		return nil, nil, nil
 	}
-	if s.deps.View == nil || s.deps.Predictor == nil || s.deps.Generator == nil {
+	arm := s.arm(user)
+	if s.deps.View == nil || s.deps.Predictor == nil || arm.Generator == nil {
 		return nil, nil, notHere("user_id", "leave user_id out, or train a checkpoint for this LLM", "this process has no personal weights")
 	}
 	var one corastream.Pair
@@ -113,10 +114,11 @@ func (s *Server) userWeights(ctx context.Context, user string, n int, out *Score
 	for i := range pairs {
 		pairs[i] = one
 	}
-	w, p, err := s.deps.Generator.Weights(ctx, pairs)
+	w, p, err := arm.Generator.Weights(ctx, pairs)
 	if err != nil {
 		return nil, nil, fmt.Errorf("generate weights: %w", err)
 	}
+	out.Arm, out.Checkpoint = arm.Name, arm.Versions.Generator
 	return w, p, nil
 }
 

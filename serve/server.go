@@ -23,6 +23,7 @@ type Server struct {
 	deps    Deps
 	tls     *tls.Config
 	gate    *gate
+	talk    *gate // of conversations
 	limiter *limiter
 	metrics *metrics
 	recent  *recent
@@ -48,6 +49,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, deps: deps, gate: newGate(cfg.MaxInFlight, cfg.MaxQueue, ms(cfg.QueueTimeoutMS)),
+		talk:    newGate(cfg.MaxGenerations, cfg.MaxGenerationQueue, ms(cfg.QueueTimeoutMS)),
 		limiter: newLimiter(cfg.RatePerSecond, cfg.RateBurst), recent: newRecent(cfg.Recent), curve: new(curve),
 		started: deps.Now(),
 	}

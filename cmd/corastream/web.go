@@ -27,7 +27,7 @@ func (e *engine) httpDeps() serve.Deps {
 		d.Generator, d.Adapters = e.gate, adapters{e}
 	}
 	if e.llm != nil {
-		d.Scorer, d.Text = e.llm, e.llm
+		d.Scorer, d.Text, d.Speaker = e.llm, e.llm, e.llm
 	}
 	return d
 }

@@ -102,7 +102,10 @@ func (m *Model) entries(ctx context.Context, ts []tokens) ([]*entry, error) {
 
 // read takes item prompts through the frozen model once. Prompts share the rows of their common beginning; a row's values depend
 // on its own tokens alone, so an entry's bytes do not depend on what it is read with.
-func (m *Model) read(ctx context.Context, ts []tokens) ([]*entry, error) {
+func (m *Model) read(ctx context.Context, ts []tokens) (entries []*entry, err error) {
+	if done, err := m.onGPU(ctx, "a reading", func(g *device) error { entries, err = g.read(ctx, ts); return err }); done || err != nil {
+		return entries, err
+	}
 	p, err := m.borrow(ctx)
 	if err != nil {
 		return nil, err
@@ -111,7 +114,8 @@ func (m *Model) read(ctx context.Context, ts []tokens) ([]*entry, error) {
 	a, dims := m.arch, m.cache.dims
 	h, top := a.hidden, a.layers-dims.top
 	t := newTrie()
-	entries, answers := make([]*entry, len(ts)), make([]int32, len(ts))
+	entries = make([]*entry, len(ts))
+	answers := make([]int32, len(ts))
 	for i := range ts {
 		t.add(ts[i].ids)
 		entries[i] = dims.make(len(ts[i].ids) - 1)

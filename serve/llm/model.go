@@ -33,6 +33,7 @@ type Model struct {
 	chat      *chat // nil, with chatErr why: the model can score, but nobody knows how to talk with it
 	chatErr   error
 	fullHead  func() ([]kernels.Matrix, error)
+	gpu       *device    // nil: the CPU does all
 	reading   sync.Mutex // one pass reads items: callers that miss the same ones wait instead of reading them twice
 
 	closed  atomic.Bool
@@ -73,6 +74,7 @@ func newModel(f *gguf.File, o Options) (*Model, error) {
 			"read_layer %d, top_layers %d, context_tokens %d do not fit a model of %d layers and %d tokens of context",
 			o.ReadLayer, o.TopLayers, o.ContextTokens, a.layers, a.context)
 	}
+	o.deviceNumerics()
 	o.Numerics = o.numerics()
 	m := &Model{opts: o, arch: a, file: f, digest: fileDigest(f, o.CacheDir), scale: float32(1 / math.Sqrt(float64(a.headDim)))}
 	tok, err := token.New(f)
@@ -109,6 +111,7 @@ func newModel(f *gguf.File, o Options) (*Model, error) {
 	if m.cache, err = openCache(m); err != nil {
 		return nil, errors.Join(err, m.weights.close())
 	}
+	m.startDevice()
 	return m, nil
 }
 
@@ -190,7 +193,7 @@ func (m *Model) Close() error {
 	for range maxPasses {
 		m.passes <- nil
 	}
-	return errors.Join(m.cache.close(), m.weights.close(), m.file.Close())
+	return errors.Join(m.gpu.close(), m.cache.close(), m.weights.close(), m.file.Close())
 }
 
 // Digest is the SHA-256 of the model file in hex.

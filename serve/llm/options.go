@@ -47,6 +47,11 @@ type Options struct {
 	CacheDir string `yaml:"cache_dir"`
 	// DiskBytes bounds the file of items in CacheDir. Default 4 GiB, at least 1 MiB.
 	DiskBytes int64 `yaml:"disk_bytes"`
+	// Device is where scores and readings are computed: auto (a GPU when this binary has the path and the machine a device), cpu
+	// or gpu. A GPU computes in bf16. Default auto.
+	Device string `yaml:"device"`
+	// GPU is the device in use; nil is the CPU.
+	GPU *GPU `yaml:"-"`
 	// Progress is told how many of an Encode call's items are read; nil is silent.
 	Progress func(done, total int) `yaml:"-"`
 }
@@ -55,7 +60,7 @@ type Options struct {
 func Default() Options {
 	return Options{
 		Threads: runtime.GOMAXPROCS(0), Numerics: "auto", Template: DefaultTemplate(), ChatTemplate: "auto", TitleTokens: 48, Score: "yes-no",
-		TopLayers: 4, KVBytes: 512 << 20, ContextTokens: 1024, BatchTokens: 1024, DiskBytes: 4 << 30,
+		TopLayers: 4, KVBytes: 512 << 20, ContextTokens: 1024, BatchTokens: 1024, DiskBytes: 4 << 30, Device: "auto",
 	}
 }
 
@@ -74,6 +79,7 @@ func (o Options) Validate() error {
 		inRange("llm.context_tokens", int64(o.ContextTokens), 16, 1<<20),
 		inRange("llm.batch_tokens", int64(o.BatchTokens), 16, 65536),
 		inRange("llm.disk_bytes", o.DiskBytes, 1<<20, 1<<50),
+		o.validateDevice(),
 	)
 }
 

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/internal/bounded"
 )
 
 // text is what the model reads, BOS aside.
@@ -145,10 +146,12 @@ func FuzzTitleNeverLeavesItsPlace(f *testing.F) {
 	}
 	m := tinyLlama.open(f, films)
 	f.Fuzz(func(t *testing.T, title, year string) {
-		ts, err := m.prompts.render(corastream.Prompt{Title: title, Fields: map[string]string{"year": year}})
+		p := corastream.Prompt{Title: title, Fields: map[string]string{"year": year}}
+		ts, err := m.prompts.render(p)
 		if err != nil {
 			t.Fatal(err)
 		}
+		bounded.Parse(t, len(title)+len(year), func() { _, err = m.prompts.render(p) })
 		got := text(m, ts)
 		if n := strings.Count(strings.ToLower(got), "#answer:"); n != 1 || !strings.HasSuffix(got, "\n#Answer:") {
 			t.Errorf("%d answer marks in %q", n, got)

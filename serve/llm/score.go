@@ -22,6 +22,9 @@ func (m *Model) Score(ctx context.Context, prompts []corastream.Prompt, w []cora
 	}
 	out := make([]corastream.Logits, len(prompts))
 	one, all := m.split(prompts, d)
+	if done, err := m.onGPU(ctx, "scores", func(g *device) error { return g.score(ctx, ts, one, all, d, out) }); done || err != nil {
+		return out, err
+	}
 	for _, c := range chunks(one, func(int) int { return 1 }, pairRows) {
 		if err := m.scoreCached(ctx, ts, c, d, out); err != nil {
 			return nil, err
@@ -82,6 +85,11 @@ func chunks(list []int, size func(i int) int, limit int) [][]int {
 // batches cuts a list of whole prompts so that each part makes at most BatchTokens rows; a longer prompt stands alone. What a
 // prompt shares with the one before it makes no rows, up to where the delta begins to act.
 func (m *Model) batches(list []int, ts []tokens, d *delta) [][]int {
+	return m.batchesOf(list, ts, d, m.opts.BatchTokens)
+}
+
+// batchesOf does so for another limit of rows.
+func (m *Model) batchesOf(list []int, ts []tokens, d *delta, limit int) [][]int {
 	var out [][]int
 	lo, sum := 0, 0
 	for i, p := range list {
@@ -94,7 +102,7 @@ func (m *Model) batches(list []int, ts []tokens, d *delta) [][]int {
 		}
 		frozen := d.frozen(ts[p])
 		n := max(len(ids)-shared, max(0, frozen-shared)+len(ids)-frozen)
-		if i > lo && sum+n > m.opts.BatchTokens {
+		if i > lo && sum+n > limit {
 			out, lo, sum, n = append(out, list[lo:i]), i, 0, len(ids)
 		}
 		sum += n

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/internal/bounded"
 )
 
 // forge builds a file byte by byte, so that it may lie.
@@ -160,7 +161,9 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Add([]byte(header(2, 1, 0).tensor("t", Q6_K, 0, 256).pad().zeros(210)))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		file, err := Parse("fuzz", data)
+		var file *File
+		var err error
+		bounded.Parse(t, len(data), func() { file, err = Parse("fuzz", data) })
 		if err != nil {
 			var usage *corastream.UsageError
 			if !errors.As(err, &usage) {

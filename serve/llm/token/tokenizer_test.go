@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/internal/bounded"
 	"github.com/corastream/corastream/serve/llm/gguf"
 )
 
@@ -304,7 +305,8 @@ func FuzzEncode(f *testing.F) {
 			want = string([]rune(text))
 		}
 		for _, tok := range all {
-			ids := tok.Encode(text)
+			var ids []int32
+			bounded.Parse(t, len(text), func() { ids = tok.Encode(text) })
 			if got := tok.Decode(ids); got != want {
 				t.Fatalf("%q comes back as %q", text, got)
 			}
@@ -334,7 +336,8 @@ func FuzzNew(f *testing.F) {
 		if err != nil {
 			return
 		}
-		tok, err := New(file)
+		var tok *Tokenizer
+		bounded.Parse(t, len(data), func() { tok, err = New(file) })
 		if err != nil {
 			var usage *corastream.UsageError
 			if !errors.As(err, &usage) {
