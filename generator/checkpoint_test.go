@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/internal/bounded"
 )
 
 func TestCheckpointComesBackBitForBit(t *testing.T) {
@@ -160,7 +161,9 @@ func FuzzReadCheckpoint(f *testing.F) {
 		f.Add(file[:len(file)-3])
 	}
 	f.Fuzz(func(t *testing.T, file []byte) {
-		c, err := Read(file, Want{})
+		var c *Checkpoint
+		var err error
+		bounded.Parse(t, len(file), func() { c, err = Read(file, Want{}) })
 		if err != nil {
 			return
 		}

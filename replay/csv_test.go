@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/internal/bounded"
 )
 
 func file(t testing.TB, content string) string {
@@ -110,7 +111,10 @@ func FuzzReadEvents(f *testing.F) {
 	f.Add("\ufeffuser_id,item_id,label,timestamp\n\"u\n\",i,.5,2001-06-01T00:41:48+14:00\n")
 	f.Add("user_id,item_id,label,timestamp\n\"")
 	f.Fuzz(func(t *testing.T, content string) {
-		events, err := ReadEvents(file(t, content), "log", 4)
+		path := file(t, content)
+		var events []corastream.Event
+		var err error
+		bounded.Parse(t, len(content), func() { events, err = ReadEvents(path, "log", 4) })
 		var usage *corastream.UsageError
 		if err != nil && !errors.As(err, &usage) {
 			t.Fatalf("not a usage error: %v", err)
@@ -119,6 +123,31 @@ func FuzzReadEvents(f *testing.F) {
 			if ev.User == "" || ev.Item == "" || !(ev.Label >= 0 && ev.Label <= 1) || ev.Pos.Offset != int64(i) {
 				t.Fatalf("event %d got through: %+v", i, ev)
 			}
+		}
+	})
+}
+
+func FuzzReadItems(f *testing.F) {
+	f.Add("item_id,title\n1,a\n")
+	f.Add("item_id,title,year,genre\n1,\"a \"\"b\"\",,1995,x\n2,\xff,1e9,\x00\n")
+	f.Add("\ufeffitem_id\ttitle\n1\t" + strings.Repeat("x", 70_000) + "\n")
+	f.Add("item_id,title\n1,\"")
+	f.Add(strings.Repeat("a,", 5000) + "item_id,title\n1,2\n")
+	f.Fuzz(func(t *testing.T, content string) {
+		path := file(t, content)
+		var items []corastream.Item
+		var err error
+		bounded.Parse(t, len(content), func() { items, err = ReadItems(path) })
+		var usage *corastream.UsageError
+		if err != nil && !errors.As(err, &usage) {
+			t.Fatalf("not a usage error: %v", err)
+		}
+		seen := map[string]bool{}
+		for i, it := range items {
+			if it.ID == "" || seen[it.ID] {
+				t.Fatalf("item %d got through: %+v", i, it)
+			}
+			seen[it.ID] = true
 		}
 	})
 }

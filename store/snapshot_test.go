@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/internal/bounded"
 )
 
 // TestSnapshotRoundTrip: taken while learning goes on, it restores one state between two commits, debts and journal with it.
@@ -122,7 +123,11 @@ func FuzzSnapshot(f *testing.F) {
 	f.Add([]byte(snapMagic + "\x01\x00\x00\x00\xff\xff\xff\xff\x00\x00\x00\x00"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		n := int64(0)
-		info, err := readSnapshot(context.Background(), bytes.NewReader(data), func(_, _ []byte) error { n++; return nil })
+		var info SnapshotInfo
+		var err error
+		bounded.Parse(t, len(data), func() {
+			info, err = readSnapshot(context.Background(), bytes.NewReader(data), func(_, _ []byte) error { n++; return nil })
+		})
 		if err == nil && (info.Records != n || info.Bytes != int64(len(data))) {
 			t.Errorf("%+v after %d records in %d bytes", info, n, len(data))
 		}
