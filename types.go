@@ -73,7 +73,7 @@ type Embedding struct {
 	Vec     []float32
 	Acc     []float32 // Adagrad sums, the learner's own [len(Vec)]; nil in what a Predictor hands out
 	Bias    float32
-	Count   uint32 // gradient steps: one for each event, and one for each negative drawn for it
+	Count   uint32 // events learnt; negatives drawn do not count
 	Version uint64 // grows by one with each change
 }
 
@@ -139,13 +139,23 @@ func (p Pair) Logit() float32 {
 	return z + dot
 }
 
+// ItemScale is the scalar by which the item's side enters W_A beside what the LLM reads of it: b_i + p_u.q_i, what behaviour alone
+// says of this item for this user. factors is K, the width of p_u and q_i; the content's part is left to the LLM.
+func (p Pair) ItemScale(factors int) float32 {
+	scale := p.Item.Bias
+	for i := range min(factors, len(p.User.Vec), len(p.Item.Vec)) {
+		scale += float32(p.User.Vec[i] * p.Item.Vec[i])
+	}
+	return scale
+}
+
 // Weights is W_A [hidden, rank], row-major, for one (user, item): W_A = User + ItemScale*Item. Pairs of one user share
 // the same User slice, so a scorer can tell by its address that one matrix serves all of that user's candidates.
 type Weights struct {
 	Hidden, Rank int
 	User         []float32 // A_u [hidden*rank]
 	Item         []float32 // A_b [hidden*rank], the item's column; nil when the generator has none
-	ItemScale    float32   // b_i
+	ItemScale    float32   // b_i + p_u.q_i
 	UserVersion  uint64
 	ItemVersion  uint64
 	// Generator is the digest of the checkpoint that made it: caches are keyed by content, never by name.

@@ -24,6 +24,11 @@ func Fit(ctx context.Context, s *corastream.Memory, l corastream.Learner, events
 	}
 	events = inOrder(events)
 	for epoch := range epochs {
+		if epoch > 0 {
+			if err := uncount(s, events); err != nil {
+				return err
+			}
+		}
 		for i, ev := range events {
 			if i%4096 == 0 && ctx.Err() != nil {
 				return context.Cause(ctx)

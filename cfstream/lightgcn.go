@@ -104,21 +104,22 @@ func (m *lightGCN) step(shared *corastream.Embedding, u *corastream.UserState, i
 	eu, ei := buf[:k], buf[k:2*k]
 	m.combine(eu, u.Vec)
 	m.combine(ei, it.Vec)
-	z := shared.Bias + u.Bias + it.Bias + kernels.Dot(eu, ei)
+	z := m.biases(shared, u, it) + kernels.Dot(eu, ei)
+	w := m.common(shared)
 	read := m.content > 0 && len(it.Content) > 0
 	if read {
-		z += kernels.Dot(shared.Vec, it.Content)
+		z += kernels.Dot(w, it.Content)
 	}
 	g := cap1(float32((sigmoid(z)-label)*weight), m.clip)
-	m.moveBiases(shared, &u.Embedding, &it.Embedding, g)
+	m.moveBiases(shared, u, it, g)
 	share := float32(g / float32(m.layers+1))
 	adagrad(u.Vec[:k], u.Acc, ei, share, m.factorRate, m.factorDecay, m.factorDamp)
 	adagrad(it.Vec[:k], it.Acc, eu, share, m.factorRate, m.factorDecay, m.factorDamp)
 	capNorm(u.Vec[:k], maxNorm)
 	capNorm(it.Vec[:k], maxNorm)
 	if read {
-		adagrad(shared.Vec, shared.Acc, it.Content, g, m.contentRate, m.contentDecay, m.damp)
-		capNorm(shared.Vec, maxNorm)
+		adagrad(w, shared.Acc, it.Content, g, m.contentRate, m.contentDecay, m.damp)
+		capNorm(w, maxNorm)
 	}
 	if edge {
 		m.join(u.Vec, it.Vec)
@@ -153,19 +154,24 @@ func (m *lightGCN) UserVector(s corastream.State, u *corastream.UserState) (cora
 	if err != nil {
 		return corastream.Embedding{}, err
 	}
-	e, err := m.handOut("user "+u.ID, u.Embedding, shared.Vec)
-	if err == nil && len(shared.Vec) != 0 && len(shared.Vec) != m.content {
-		err = m.mismatch("the shared vector", len(shared.Vec), m.content)
+	if err := m.checkShared(shared); err != nil {
+		return corastream.Embedding{}, err
 	}
-	return e, err
+	return m.handOut("user "+u.ID, u.Embedding, m.common(shared))
 }
 
 // ItemVector implements corastream.Predictor: Vec [factors+content] = [e_i, c_i].
-func (m *lightGCN) ItemVector(_ corastream.State, it *corastream.ItemState) (corastream.Embedding, error) {
+func (m *lightGCN) ItemVector(s corastream.State, it *corastream.ItemState) (corastream.Embedding, error) {
 	if err := m.checkContent(it); err != nil {
 		return corastream.Embedding{}, err
 	}
-	return m.handOut("item "+it.ID, it.Embedding, it.Content)
+	shared, err := s.Shared()
+	if err != nil {
+		return corastream.Embedding{}, err
+	}
+	e, err := m.handOut("item "+it.ID, it.Embedding, it.Content)
+	e.Bias = itemBias(shared, it)
+	return e, err
 }
 
 func (m *lightGCN) handOut(whose string, e corastream.Embedding, content []float32) (corastream.Embedding, error) {
@@ -185,6 +191,11 @@ func (m *lightGCN) handOut(whose string, e corastream.Embedding, content []float
 func (m *lightGCN) Fit(ctx context.Context, s *corastream.Memory, events []corastream.Event, epochs int) error {
 	events = inOrder(events)
 	for epoch := range epochs {
+		if epoch > 0 {
+			if err := uncount(s, events); err != nil {
+				return err
+			}
+		}
 		users, items := map[string]*corastream.UserState{}, map[string]*corastream.ItemState{}
 		liked := map[[2]string]bool{}
 		for n, ev := range events {

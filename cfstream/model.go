@@ -28,9 +28,10 @@ func New(spec Spec) (Model, error) {
 		return nil, err
 	}
 	spec = spec.filled()
-	k, m := spec.widths()
+	k, m := spec.Widths()
 	base := model{
 		spec: spec, factors: k, content: m, zeros: make([]float32, k+m),
+		biasStart: float32(spec.BiasStart), biasSettle: float32(spec.BiasSettle), countRate: float32(spec.CountRate),
 		muRate: float32(spec.MuRate), biasRate: float32(spec.BiasRate), itemBiasRate: float32(spec.ItemBiasRate), biasDecay: float32(spec.BiasDecay),
 		contentRate: float32(spec.ContentRate), contentDecay: float32(spec.ContentDecay),
 		tasteRate: float32(spec.TasteRate), tasteDecay: float32(spec.TasteDecay),
@@ -51,7 +52,7 @@ type model struct {
 	spec             Spec
 	factors, content int // K, m
 	zeros            []float32
-	muRate, biasRate, itemBiasRate, biasDecay,
+	muRate, biasRate, biasStart, biasSettle, itemBiasRate, biasDecay, countRate,
 	contentRate, contentDecay, tasteRate, tasteDecay,
 	factorRate, factorDecay, factorDamp, damp, clip, negativeWeight, blockRate, blockDecay float32
 }
@@ -94,6 +95,9 @@ func (m *model) each(s corastream.State, ev corastream.Event, step stepper) erro
 	if err := step(shared, u, it, ev.Label, ev.Weight); err != nil {
 		return err
 	}
+	shared.Count++
+	u.Count++
+	it.Count++
 	if !ev.Implicit || !ev.Positive() {
 		return nil
 	}
@@ -134,15 +138,25 @@ func (m *model) prepare(shared *corastream.Embedding, u *corastream.UserState, i
 	return m.checkContent(it)
 }
 
+// prepareShared: Vec is [w | gamma], gamma the weight of an item's count (see itemBias).
 func (m *model) prepareShared(shared *corastream.Embedding) error {
-	if len(shared.Vec) == m.content {
-		return nil
+	if err := m.checkShared(shared); err != nil || len(shared.Vec) != 0 {
+		return err
 	}
-	if len(shared.Vec) != 0 {
-		return m.mismatch("the shared vector", len(shared.Vec), m.content)
-	}
-	shared.Vec, shared.Acc = make([]float32, m.content), make([]float32, m.content)
+	shared.Vec, shared.Acc = make([]float32, m.content+1), make([]float32, m.content)
 	return nil
+}
+
+func (m *model) checkShared(shared *corastream.Embedding) error {
+	if n := len(shared.Vec); n != 0 && n != m.content+1 {
+		return m.mismatch("the shared vector", n, m.content+1)
+	}
+	return nil
+}
+
+// common is w, nil in a fresh state.
+func (m *model) common(shared *corastream.Embedding) []float32 {
+	return shared.Vec[:min(m.content, len(shared.Vec))]
 }
 
 func (m *model) checkContent(it *corastream.ItemState) error {
@@ -176,25 +190,26 @@ func drawInto(v []float32, h uint64, deviation float64) {
 // step moves all parameters of one (user, item) against the gradient of the log loss at z.
 func (m *model) step(shared *corastream.Embedding, u *corastream.UserState, it *corastream.ItemState, label, weight float32) {
 	k := m.factors
-	z := shared.Bias + u.Bias + it.Bias
+	z := m.biases(shared, u, it)
 	if k > 0 {
 		z += kernels.Dot(u.Vec[:k], it.Vec)
 	}
 	read := m.content > 0 && len(it.Content) > 0
+	w := m.common(shared)
 	if read {
-		z += kernels.Dot(shared.Vec, it.Content) + kernels.Dot(u.Vec[k:], it.Content)
+		z += kernels.Dot(w, it.Content) + kernels.Dot(u.Vec[k:], it.Content)
 	}
 	g := cap1(float32((sigmoid(z)-label)*weight), m.clip)
 
-	m.moveBiases(shared, &u.Embedding, &it.Embedding, g)
+	m.moveBiases(shared, u, it, g)
 	if k > 0 {
 		adagrad2(u.Vec[:k], u.Acc[:k], it.Vec, it.Acc, g, m.factorRate, m.factorDecay, m.factorDamp)
 		capNorm(u.Vec[:k], maxNorm)
 		capNorm(it.Vec, maxNorm)
 	}
 	if read {
-		adagrad(shared.Vec, shared.Acc, it.Content, g, m.contentRate, m.contentDecay, m.damp)
-		capNorm(shared.Vec, maxNorm)
+		adagrad(w, shared.Acc, it.Content, g, m.contentRate, m.contentDecay, m.damp)
+		capNorm(w, maxNorm)
 		if m.tasteRate > 0 {
 			adagrad(u.Vec[k:], u.Acc[k:], it.Content, g, m.tasteRate, m.tasteDecay, m.damp)
 			capNorm(u.Vec[k:], maxNorm)
@@ -205,20 +220,11 @@ func (m *model) step(shared *corastream.Embedding, u *corastream.UserState, it *
 	touch(&it.Embedding)
 }
 
-func (m *model) moveBiases(shared, u, it *corastream.Embedding, g float32) {
-	shared.Bias = cap1(shared.Bias-float32(m.muRate*g), maxBias)
-	u.Bias = m.moveBias(u.Bias, g, m.biasRate)
-	it.Bias = m.moveBias(it.Bias, g, m.itemBiasRate)
-}
-
 func (m *model) moveBias(b, g, rate float32) float32 {
 	return cap1(b-float32(rate*(g+float32(m.biasDecay*b))), maxBias)
 }
 
-func touch(e *corastream.Embedding) {
-	e.Count++
-	e.Version++
-}
+func touch(e *corastream.Embedding) { e.Version++ }
 
 // UserVector implements corastream.Predictor: Vec [K+m] = [p_u, w + t_u], freshly made.
 func (m *model) UserVector(s corastream.State, u *corastream.UserState) (corastream.Embedding, error) {
@@ -238,22 +244,21 @@ func (m *model) UserVector(s corastream.State, u *corastream.UserState) (corastr
 	default:
 		return e, m.mismatch("user "+u.ID, len(u.Vec), len(e.Vec))
 	}
-	switch len(shared.Vec) {
-	case 0:
-	case m.content:
-		for i, w := range shared.Vec {
-			e.Vec[m.factors+i] += w
-		}
-	default:
-		return e, m.mismatch("the shared vector", len(shared.Vec), m.content)
+	for i, w := range m.common(shared) {
+		e.Vec[m.factors+i] += w
 	}
-	return e, nil
+	return e, m.checkShared(shared)
 }
 
 // ItemVector implements corastream.Predictor: Vec [K+m] = [q_i, c_i]; the part that is not known yet is zero. Without
 // factors Vec is the item's own content, not a copy: do not write to it.
-func (m *model) ItemVector(_ corastream.State, it *corastream.ItemState) (corastream.Embedding, error) {
-	e := corastream.Embedding{Bias: it.Bias, Count: it.Count, Version: it.Version}
+func (m *model) ItemVector(s corastream.State, it *corastream.ItemState) (corastream.Embedding, error) {
+	e := corastream.Embedding{Count: it.Count, Version: it.Version}
+	shared, err := s.Shared()
+	if err != nil {
+		return e, err
+	}
+	e.Bias = itemBias(shared, it)
 	if err := m.checkContent(it); err != nil {
 		return e, err
 	}

@@ -191,9 +191,9 @@ func (m *sasRec) ready(s corastream.State) (*corastream.Embedding, error) {
 		return nil, err
 	}
 	switch len(shared.Vec) {
-	case m.blockSize():
-	case 0:
-		shared.Vec, shared.Acc = make([]float32, m.blockSize()), make([]float32, m.blockSize())
+	case m.blockSize() + 1:
+	case 0: // the block, and gamma behind it (see itemBias)
+		shared.Vec, shared.Acc = make([]float32, m.blockSize()+1), make([]float32, m.blockSize())
 		b := m.cut(shared.Vec)
 		spread := 0.5 / math.Sqrt(float64(m.factors))
 		for name, w := range map[string][]float32{"A": b.a, "V": b.v, "W1": b.w1, "W2": b.w2} {
@@ -201,7 +201,7 @@ func (m *sasRec) ready(s corastream.State) (*corastream.Embedding, error) {
 		}
 		drawInto(b.labels, hash64("labels", m.spec.Seed), m.spec.FactorInit)
 	default:
-		return nil, m.mismatch("the shared vector", len(shared.Vec), m.blockSize())
+		return nil, m.mismatch("the shared vector", len(shared.Vec), m.blockSize()+1)
 	}
 	return shared, nil
 }
@@ -225,9 +225,9 @@ func (m *sasRec) prepare(u *corastream.UserState, it *corastream.ItemState) erro
 
 // step moves biases and q_i, and returns the gradient of z.
 func (m *sasRec) step(shared *corastream.Embedding, u *corastream.UserState, it *corastream.ItemState, label, weight float32) float32 {
-	z := shared.Bias + u.Bias + it.Bias + kernels.Dot(u.Vec, it.Vec)
+	z := m.biases(shared, u, it) + kernels.Dot(u.Vec, it.Vec)
 	g := cap1(float32((sigmoid(z)-label)*weight), m.clip)
-	m.moveBiases(shared, &u.Embedding, &it.Embedding, g)
+	m.moveBiases(shared, u, it, g)
 	adagrad(it.Vec, it.Acc, u.Vec, g, m.factorRate, m.factorDecay, m.factorDamp)
 	capNorm(it.Vec, maxNorm)
 	touch(shared)
@@ -242,8 +242,14 @@ func (m *sasRec) UserVector(_ corastream.State, u *corastream.UserState) (corast
 }
 
 // ItemVector implements corastream.Predictor: Vec [factors] = q_i. It is the record's own: do not write to it.
-func (m *sasRec) ItemVector(_ corastream.State, it *corastream.ItemState) (corastream.Embedding, error) {
-	return m.handOut("item "+it.ID, it.Embedding)
+func (m *sasRec) ItemVector(s corastream.State, it *corastream.ItemState) (corastream.Embedding, error) {
+	shared, err := s.Shared()
+	if err != nil {
+		return corastream.Embedding{}, err
+	}
+	e, err := m.handOut("item "+it.ID, it.Embedding)
+	e.Bias = itemBias(shared, it)
+	return e, err
 }
 
 func (m *sasRec) handOut(whose string, e corastream.Embedding) (corastream.Embedding, error) {
@@ -269,6 +275,11 @@ func (m *sasRec) Fit(ctx context.Context, s *corastream.Memory, events []corastr
 	r, back := m.newReading(), m.newReading()
 	histories := map[string][]corastream.Interaction{}
 	for epoch := range epochs {
+		if epoch > 0 {
+			if err := uncount(s, events); err != nil {
+				return err
+			}
+		}
 		clear(histories)
 		for n, ev := range events {
 			if n%4096 == 0 && ctx.Err() != nil {

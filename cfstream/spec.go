@@ -30,8 +30,8 @@ var Kinds = []string{Bias, MF, Hybrid, LightGCN, SASRec}
 type Spec struct {
 	// Kind is bias, mf, hybrid, lightgcn or sasrec. Default hybrid.
 	Kind string `yaml:"kind"`
-	// Factors is K, the width of p_u and q_i; `bias` has none. Default 0, range 0..1024; 0 is 32 for mf, lightgcn and sasrec,
-	// and none for hybrid.
+	// Factors is K, the width of p_u and q_i; `bias` has none. Default 0, range -1..1024; 0 is 32 for mf, lightgcn and sasrec,
+	// and 16 for hybrid; -1 is none.
 	Factors int `yaml:"factors"`
 	// Content is m, the width of c_i, w and t_u; only `hybrid` has them. Default 64, range 1..1024.
 	Content int `yaml:"content"`
@@ -44,10 +44,17 @@ type Spec struct {
 
 	// MuRate is the step of mu. Default 0.01, range 0..1.
 	MuRate float64 `yaml:"mu_rate"`
-	// BiasRate is the constant step of b_u. Default 0.1, range 0..1.
+	// BiasRate is the step of b_u once the user is known. Default 0.1, range 0..1.
 	BiasRate float64 `yaml:"bias_rate"`
+	// BiasStart is the step of b_u for a new user: bias_start/(1+n/bias_settle) after n events, until that is less than bias_rate.
+	// Default 0.3, range 0..1.
+	BiasStart float64 `yaml:"bias_start"`
+	// BiasSettle is after how many events the step has halved. Default 10, range 0.1..1e6.
+	BiasSettle float64 `yaml:"bias_settle"`
 	// ItemBiasRate is the constant step of b_i. Default 0.15, range 0..1.
 	ItemBiasRate float64 `yaml:"item_bias_rate"`
+	// CountRate is the step of gamma, the weight of ln(1+n) for an item with n events. Default 0.001, range 0..1; 0 leaves it out.
+	CountRate float64 `yaml:"count_rate"`
 	// BiasDecay pulls both biases to zero with each step. Default 0.01, range 0..1.
 	BiasDecay float64 `yaml:"bias_decay"`
 	// ContentRate is the Adagrad step of w. Default 0.1, range 0..1.
@@ -61,8 +68,8 @@ type Spec struct {
 	// FactorRate is the Adagrad step of p_u and q_i. Default 0, range 0..1; 0 is the kind's own: 0.02 for mf and hybrid, 0.04
 	// for a hybrid with layers, 0.05 for lightgcn, 0.01 for sasrec.
 	FactorRate float64 `yaml:"factor_rate"`
-	// FactorDecay pulls p_u and q_i to zero. Default 0, range 0..1; 0 is the kind's own: 0.003 for lightgcn, 0.002 for a
-	// hybrid with layers, else 0.02.
+	// FactorDecay pulls p_u and q_i to zero. Default 0, range 0..1; 0 is the kind's own: 0.003 for lightgcn, 0.01 for hybrid,
+	// 0.002 for one with layers, else 0.02.
 	FactorDecay float64 `yaml:"factor_decay"`
 	// FactorInit is the spread of a new p_u and q_i, drawn from the id's hash. Default 0, range 0..1; 0 is the kind's own: 0.1
 	// for lightgcn, sasrec and a hybrid with layers, else 0.01.
@@ -90,7 +97,7 @@ type Spec struct {
 // Default returns the hybrid with the defaults above.
 func Default() Spec {
 	return Spec{
-		Kind: Hybrid, Factors: 0, Content: 64, Window: 10,
+		Kind: Hybrid, BiasStart: 0.3, BiasSettle: 10, CountRate: 1e-3, Content: 64, Window: 10,
 		MuRate: 0.01, BiasRate: 0.1, ItemBiasRate: 0.15, BiasDecay: 0.01,
 		ContentRate: 0.1, ContentDecay: 1e-3, TasteRate: 0.01, TasteDecay: 0.5,
 		FactorDamp: 1e-4,
@@ -110,8 +117,10 @@ func DefaultFor(kind string) Spec {
 func (s Spec) filled() Spec {
 	factors, layers, rate, decay, init := 32, 0, 0.02, 0.02, 0.01
 	switch s.Kind {
-	case Bias, Hybrid:
-		factors = 0
+	case Bias:
+		factors = -1
+	case Hybrid:
+		factors, decay = 16, 0.01
 	case LightGCN:
 		layers, rate, decay, init = 2, 0.05, 0.003, 0.1
 	case SASRec:
@@ -144,11 +153,12 @@ func (s Spec) Validate() error {
 		errs = append(errs, corastream.Usagef("kind", "choose from "+strings.Join(Kinds, ", "), "%q is not a CF model", s.Kind))
 	}
 	errs = append(errs,
-		inRange("factors", float64(s.Factors), 0, 1024), inRange("content", float64(s.Content), 1, 1024),
+		inRange("factors", float64(s.Factors), -1, 1024), inRange("content", float64(s.Content), 1, 1024),
 		inRange("layers", float64(s.Layers), 0, 4), inRange("window", float64(s.Window), 1, 200),
 		inRange("block_rate", s.BlockRate, 0, 1), inRange("block_decay", s.BlockDecay, 0, 1),
 		inRange("mu_rate", s.MuRate, 0, 1), inRange("bias_rate", s.BiasRate, 0, 1), inRange("item_bias_rate", s.ItemBiasRate, 0, 1),
 		inRange("bias_decay", s.BiasDecay, 0, 1),
+		inRange("bias_start", s.BiasStart, 0, 1), inRange("bias_settle", s.BiasSettle, 0.1, 1e6), inRange("count_rate", s.CountRate, 0, 1),
 		inRange("content_rate", s.ContentRate, 0, 1), inRange("content_decay", s.ContentDecay, 0, 1),
 		inRange("taste_rate", s.TasteRate, 0, 1), inRange("taste_decay", s.TasteDecay, 0, 1),
 		inRange("factor_rate", s.FactorRate, 0, 1), inRange("factor_decay", s.FactorDecay, 0, 1),
@@ -165,26 +175,27 @@ func inRange(key string, v, lo, hi float64) error {
 	return nil
 }
 
-// widths are K and m as the kind has them.
-func (s Spec) widths() (factors, content int) {
+// Widths are K and m as the kind has them.
+func (s Spec) Widths() (factors, content int) {
 	s = s.filled()
+	factors = max(0, s.Factors)
 	switch s.Kind {
 	case Bias:
 		return 0, 0
 	case MF, LightGCN, SASRec:
-		return s.Factors, 0
+		return factors, 0
 	}
-	return s.Factors, s.Content
+	return factors, s.Content
 }
 
 // propagates says whether the factors are those of a graph.
 func (s Spec) propagates() bool {
-	return s.Kind == LightGCN || s.Kind == Hybrid && s.Layers > 0 && s.Factors > 0
+	return s.Kind == LightGCN || s.Kind == Hybrid && s.Layers > 0 && s.Factors >= 0
 }
 
 // String is the spec's identity: the kind and its dimensions, not its rates.
 func (s Spec) String() string {
-	k, m := s.widths()
+	k, m := s.Widths()
 	switch {
 	case s.Kind == LightGCN:
 		return fmt.Sprintf("%s(factors=%d,layers=%d)", s.Kind, k, s.filled().Layers)

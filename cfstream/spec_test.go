@@ -12,7 +12,7 @@ func TestDefaultsAreValidAndBadSpecsNameEveryKey(t *testing.T) {
 			t.Errorf("%s: %v", kind, err)
 		}
 	}
-	bad := Spec{Kind: "magic", Factors: -1, Content: 0, BiasRate: 2, Damp: 0, Clip: math.NaN(), Negatives: -3}
+	bad := Spec{Kind: "magic", Factors: -2, Content: 0, BiasRate: 2, Damp: 0, Clip: math.NaN(), Negatives: -3}
 	err := bad.Validate()
 	for _, key := range []string{"kind", "factors", "content", "bias_rate", "damp", "clip", "negatives"} {
 		if err == nil || !strings.Contains(err.Error(), key+": ") {
@@ -27,7 +27,7 @@ func TestDefaultsAreValidAndBadSpecsNameEveryKey(t *testing.T) {
 // TestZeroIsTheKindsOwnNumber: a configuration may say no more than the kind.
 func TestZeroIsTheKindsOwnNumber(t *testing.T) {
 	for kind, want := range map[string]string{
-		Bias: "bias(factors=0,content=0)", MF: "mf(factors=32,content=0)", Hybrid: "hybrid(factors=0,content=64)",
+		Bias: "bias(factors=0,content=0)", MF: "mf(factors=32,content=0)", Hybrid: "hybrid(factors=16,content=64)",
 		LightGCN: "lightgcn(factors=32,layers=2)", SASRec: "sasrec(factors=32,window=10)",
 	} {
 		s := Default()
@@ -54,7 +54,7 @@ func TestDigestTellsKindAndWidthsAndNothingElse(t *testing.T) {
 		t.Error("a rate changed the digest")
 	}
 	seen := map[string]string{}
-	for _, s := range []Spec{a, {Kind: Hybrid, Content: 32}, {Kind: Hybrid, Factors: 4, Content: 64}, DefaultFor(MF), DefaultFor(Bias), DefaultFor(LightGCN), DefaultFor(SASRec),
+	for _, s := range []Spec{a, {Kind: Hybrid, Content: 32}, {Kind: Hybrid, Factors: -1, Content: 64}, {Kind: Hybrid, Factors: 4, Content: 64}, DefaultFor(MF), DefaultFor(Bias), DefaultFor(LightGCN), DefaultFor(SASRec),
 		{Kind: LightGCN, Layers: 3}, {Kind: SASRec, Window: 20}, {Kind: Hybrid, Factors: 4, Layers: 2, Content: 64},
 	} {
 		if other, ok := seen[s.Digest()]; ok {
@@ -62,7 +62,7 @@ func TestDigestTellsKindAndWidthsAndNothingElse(t *testing.T) {
 		}
 		seen[s.Digest()] = s.String()
 	}
-	if got := a.String(); got != "hybrid(factors=0,content=64)" {
+	if got := a.String(); got != "hybrid(factors=16,content=64)" {
 		t.Errorf("String() = %s", got)
 	}
 }

@@ -91,7 +91,8 @@ func (m *Model) UserInput(x, lin []float32, p *corastream.Pair) error {
 	return nil
 }
 
-// ItemColumn is A_b [hidden*rank], by which b_i enters: the linear path is linear in mu+b_u+b_i. nil without that path.
+// ItemColumn is A_b [hidden*rank], by which what behaviour says of the item enters (corastream.Pair.ItemScale): the linear path is linear in
+// mu+b_u+b_i+p_u.q_i. nil without that path.
 func (m *Model) ItemColumn() []float32 {
 	if !m.Spec.Linear {
 		return nil

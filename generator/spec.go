@@ -40,7 +40,8 @@ type Spec struct {
 	Adapt corastream.Adapt `yaml:"adapt" json:"adapt"`
 	// Taste is m, the width of c_i and of w+t_u. Default 64, range 1..1024.
 	Taste int `yaml:"taste" json:"taste"`
-	// Factors is K, the width of p_u and q_i; only `inputs: paper` looks at them. Default 0, range 0..1024.
+	// Factors is K, the width of p_u and q_i. They enter by their product, as b_i does, and for `inputs: paper` as they are. `train` takes
+	// it from the CF model. Default 0, range 0..1024.
 	Factors int `yaml:"factors" json:"factors"`
 	// Width is the MLP's hidden width. Default 64, range 1..4096.
 	Width int `yaml:"width" json:"width"`

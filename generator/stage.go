@@ -123,7 +123,7 @@ func (s *Stage) Weights(ctx context.Context, pairs []corastream.Pair) ([]corastr
 		out[i] = corastream.Weights{Hidden: spec.Hidden, Rank: spec.Rank, User: of[i].made, UserVersion: p.User.Version,
 			ItemVersion: p.Item.Version, Generator: l.digest}
 		if column != nil {
-			out[i].Item, out[i].ItemScale = column, p.Item.Bias
+			out[i].Item, out[i].ItemScale = column, p.ItemScale(spec.Factors)
 		}
 	}
 	return out, l.ckpt.Projection, nil

@@ -38,7 +38,7 @@ func TestPairsOfOneUserShareOneMatrix(t *testing.T) {
 			if i/4 > 0 && &x.User[0] == &w[0].User[0] {
 				t.Errorf("%s: users share a matrix", kind)
 			}
-			if x.ItemScale != pairs[i].Item.Bias || x.Item == nil || x.Generator != s.Version() || x.UserVersion != pairs[i].User.Version || x.ItemVersion != pairs[i].Item.Version {
+			if x.ItemScale != pairs[i].ItemScale(spec.Factors) || x.Item == nil || x.Generator != s.Version() || x.UserVersion != pairs[i].User.Version || x.ItemVersion != pairs[i].Item.Version {
 				t.Errorf("%s: pair %d: scale %v, versions %d %d", kind, i, x.ItemScale, x.UserVersion, x.ItemVersion)
 			}
 		}
@@ -49,7 +49,7 @@ func TestPairsOfOneUserShareOneMatrix(t *testing.T) {
 		if err := m.UserInput(x, l, &pairs[5]); err != nil {
 			t.Fatal(err)
 		}
-		l[spec.Taste] += pairs[5].Item.Bias
+		l[spec.Taste] += pairs[5].ItemScale(spec.Factors)
 		want, got := make([]float32, spec.Size()), make([]float32, spec.Size())
 		m.Forward(want, x, l, 1)
 		w[5].Dense(got)

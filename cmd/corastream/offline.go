@@ -90,6 +90,7 @@ goes on where it stopped after a kill (OUT.state).`,
 			}
 			defer model.Close()
 			tc := cfg.Train
+			tc.Spec.Factors, tc.Spec.Taste = cfg.CF.Widths()
 			tc.Out = out
 			bars := map[string]*progress{}
 			began := time.Now()

@@ -174,7 +174,7 @@ func (r *runner) inputs(pairs []*corastream.Pair) (x, lin []float32, err error) 
 			return nil, nil, err
 		}
 		if nl > 0 {
-			l[r.model.Spec.Taste] += p.Item.Bias
+			l[r.model.Spec.Taste] += p.ItemScale(r.model.Spec.Factors)
 		}
 	}
 	return x, lin, nil

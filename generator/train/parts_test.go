@@ -263,20 +263,22 @@ func TestTheBestEpochComesOut(t *testing.T) {
 	}
 }
 
-// TestInputsCarryTheItemsBias: in training, b_i goes into the linear path with mu and b_u.
+// TestInputsCarryTheItemsBias: in training, b_i and p_u.q_i go into the linear path with mu and b_u.
 func TestInputsCarryTheItemsBias(t *testing.T) {
 	spec := testSpec()
+	spec.Factors = 2
 	m, err := generator.NewModel(spec, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
 	r := &runner{model: m}
-	pair := corastream.Pair{Mu: 0.25, User: corastream.Embedding{Vec: []float32{1, 2, 3, 4}, Bias: 0.5}, Item: corastream.Embedding{Vec: make([]float32, 4), Bias: 2}}
+	pair := corastream.Pair{Mu: 0.25, User: corastream.Embedding{Vec: []float32{3, 5, 1, 2, 3, 4}, Bias: 0.5},
+		Item: corastream.Embedding{Vec: []float32{1, -0.25, 9, 9, 9, 9}, Bias: 2}}
 	x, lin, err := r.inputs([]*corastream.Pair{&pair, &pair})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := []float32{1, 2, 3, 4, 2.75, 1, 1, 2, 3, 4, 2.75, 1}; !slices.Equal(lin, want) {
+	if want := []float32{1, 2, 3, 4, 4.5, 1, 1, 2, 3, 4, 4.5, 1}; !slices.Equal(lin, want) {
 		t.Errorf("linear inputs %v, want %v", lin, want)
 	}
 	if want := []float32{1, 2, 3, 4, 0.5, 1, 2, 3, 4, 0.5}; !slices.Equal(x, want) {
