@@ -147,7 +147,8 @@ func untrained(t *testing.T, config string, items int, change func(*generator.Ch
 		t.Fatal(err)
 	}
 	spec := generator.DefaultSpec()
-	spec.Hidden, spec.Taste, spec.Factors, spec.Width = w.Hidden, cfg.CF.Content, cfg.CF.Factors, 8
+	spec.Hidden, spec.Width = w.Hidden, 8
+	spec.Factors, spec.Taste = cfg.CF.Widths()
 	if ck.Model, err = generator.NewModel(spec, 5); err != nil {
 		t.Fatal(err)
 	}
