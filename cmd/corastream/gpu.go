@@ -8,6 +8,7 @@ import (
 
 	"github.com/corastream/corastream/generator"
 	"github.com/corastream/corastream/kernels/cuda"
+	"github.com/corastream/corastream/serve"
 )
 
 // gpu is the process's device, opened when a stage first asks for it and held until the process ends. Stages count by
@@ -37,6 +38,22 @@ func openGPU(choice string, count *cuda.Fallback, what string, log zerolog.Logge
 		count.Note(gpu.err)
 	}
 	return gpu.device
+}
+
+// gpuGauges count what the CPU did in the GPU's place; none where no GPU path is built in.
+func gpuGauges() []serve.Gauge {
+	if !cuda.Built {
+		return nil
+	}
+	const help = "Answers that the CPU gave because the GPU could not, by stage."
+	g := []serve.Gauge{
+		{Name: "gpu_fallbacks", Help: help, Labels: map[string]string{"stage": "generator"}, Value: float64(gpu.generator.Count())},
+		{Name: "gpu_fallbacks", Help: help, Labels: map[string]string{"stage": "llm"}, Value: float64(gpu.llm.Count())},
+	}
+	if gpu.device != nil {
+		g = append(g, serve.Gauge{Name: "gpu_memory_bytes", Help: "Device memory in use by this process.", Value: float64(gpu.device.Used())})
+	}
+	return g
 }
 
 // newStage serves a checkpoint, on the device that the configuration chooses.

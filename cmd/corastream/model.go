@@ -21,6 +21,9 @@ func openLLM(c LLMConfig, log zerolog.Logger) (*llm.Model, error) {
 	if _, err := os.Stat(c.File); err != nil {
 		return nil, corastream.Usagef("llm.file", "run `make fetch`, name a GGUF with --llm FILE, or --llm off", "%v", err)
 	}
+	if d := openGPU(c.Device, &gpu.llm, "llm", log); d != nil {
+		c.Options.GPU = &llm.GPU{Device: d, Fallback: &gpu.llm}
+	}
 	m, err := llm.Open(c.File, c.Options)
 	if err != nil {
 		return nil, corastream.Usagef(c.File, "give another GGUF with --llm", "%v", err)

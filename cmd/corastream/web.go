@@ -123,6 +123,7 @@ func (e *engine) gauges() []serve.Gauge {
 			serve.Gauge{Name: "weights_cache_hits", Help: "Users whose weights were fresh.", Value: float64(st.Hits)},
 			serve.Gauge{Name: "weights_cache_misses", Help: "Users whose weights were made.", Value: float64(st.Misses)})
 	}
+	g = append(g, gpuGauges()...)
 	return g
 }
 
