@@ -192,18 +192,21 @@ func timeChart(models []string, figures map[string]Figures) template.HTML {
 	f := newFrame("AUC over time", 900, 320)
 	f.x0, f.x1 = 0, float64(n-1)
 	f.rangeY(lo, hi)
-	f.gridY("AUC")
+	f.right = 40
 	days := "Jan 2 2006"
 	curve := figures[models[0]].Quality.Curve
 	if last := curve[n-1].Until; last.Sub(curve[0].Until).Hours() < 72 {
 		days = "Jan 2 15:04"
 	}
+	before := ""
 	for k := range 6 {
 		i := k * (n - 1) / 5
-		if k == 0 || i > (k-1)*(n-1)/5 {
-			f.labelX(float64(i), curve[i].Until.UTC().Format(days))
+		if text := curve[i].Until.UTC().Format(days); text != before {
+			f.labelX(float64(i), text)
+			before = text
 		}
 	}
+	f.gridY("AUC")
 	f.axisX("time of each window's last row (windows hold equally many rows)")
 	for c, m := range models {
 		q := figures[m].Quality

@@ -28,9 +28,17 @@ var pages = template.Must(template.New("report").Funcs(template.FuncMap{
 		}
 		return fmt.Sprintf("%+.4f", n)
 	},
-	"ci":      func(r Range) string { return interval4(r, "%.4f") },
-	"sci":     func(r Range) string { return interval4(r, "%+.4f") },
-	"clear":   func(r Range) bool { return r[0] > 0 || r[1] < 0 },
+	"ci":  func(r Range) string { return interval4(r, "%.4f") },
+	"sci": func(r Range) string { return interval4(r, "%+.4f") },
+	"sign": func(r Range) template.HTMLAttr {
+		switch {
+		case r[0] > 0:
+			return ` class="good"`
+		case r[1] < 0:
+			return ` class="bad"`
+		}
+		return ""
+	},
 	"figures": func(s splitView, m string) Figures { return s.Figures[m] },
 	"slice":   func(s splitView, m, name string) Slice { return s.Figures[m].Slices[name] },
 	"colour":  func(models []string, m string) int { return slices.Index(models, m) % 10 },
@@ -46,6 +54,11 @@ func interval4(r Range, form string) string {
 	return fmt.Sprintf(form+" to "+form, float64(r[0]), float64(r[1]))
 }
 
+type diagram struct {
+	Model string
+	Chart template.HTML
+}
+
 // splitView is one split's part of the page.
 type splitView struct {
 	Name                 string
@@ -55,7 +68,7 @@ type splitView struct {
 	Slices               []string
 	Ranked, Calibrated   bool
 	Forest, Gains, Curve template.HTML
-	Diagrams             []template.HTML
+	Diagrams             []diagram
 }
 
 // HTML is report.html: the same figures for people, in one file without any outside resource or script.
@@ -113,7 +126,7 @@ func (s *splitView) draw() {
 		levels = append(levels, whisker{m, i, f.AUC, f.AUCCI})
 		s.Ranked = s.Ranked || f.Quality != nil && f.Ranking != nil
 		if d := reliability(m, i, f.Quality); d != "" {
-			s.Diagrams = append(s.Diagrams, d)
+			s.Diagrams = append(s.Diagrams, diagram{m, d})
 		}
 	}
 	s.Pairs = slices.SortedFunc(maps.Keys(s.Paired), func(a, b string) int { return s.place(a) - s.place(b) })
