@@ -52,54 +52,28 @@ func newOnDevice(g *GPU, m *Model, cacheBytes int64) *onDevice {
 	return &onDevice{GPU: g, model: m, slots: int(min(cacheBytes/int64(4*m.Spec.Size()), 1<<14))}
 }
 
+// batch is a Do's work on some rows, uploaded and ready to launch.
+type batch struct {
+	store  *cuda.Rows
+	where  []int32 // the slot of each row's matrix
+	launch func() error
+}
+
 // forward is Model.Forward on the device. It returns a row for each input, of its own memory, bound to its copy on the device.
 func (d *onDevice) forward(ctx context.Context, x, lin []float32, rows int) ([][]float32, error) {
-	m := d.model
-	size, in := m.Spec.Size(), m.Spec.inputs()
-	lins := len(lin) / rows
+	size := d.model.Spec.Size()
 	made := make([][]float32, rows)
 	err := d.Device.Do(ctx, func(q *cuda.Queue) error {
-		if err := d.load(q); err != nil {
-			return err
-		}
-		h := d.held
-		store, err := q.Rows(size, max(d.slots, 2*rows))
+		b, err := d.prepare(q, x, lin, rows)
 		if err != nil {
 			return err
 		}
-		where := make([]int32, rows)
-		for i := range where {
-			where[i] = int32(store.Take())
-		}
-		for _, b := range []struct {
-			at **cuda.Buffer
-			n  int
-		}{{&h.x, 4 * rows * in}, {&h.lin, 4 * rows * lins}, {&h.rows, 2 * rows * h.ld}, {&h.where, 4 * rows}} {
-			if err := q.Grow(b.at, int64(b.n)); err != nil {
-				return err
-			}
-		}
-		for _, err := range []error{cuda.Upload(q, h.x, 0, x), cuda.Upload(q, h.lin, 0, lin), cuda.Upload(q, h.where, 0, where)} {
-			if err != nil {
-				return err
-			}
-		}
-		gain := float32(1)
-		if m.Spec.Linear {
-			gain = m.at["gain"][0]
-		}
-		width := m.Spec.Width
-		if err := q.Launch("mlp_rows", [3]int{rows, 1, 1}, [3]int{128, 1, 1}, 4*(in+width+1+4), h.x, h.lin, h.w0, h.b0, h.gram, gain,
-			float32(NormEps), in, width, lins, h.rows, h.ld); err != nil {
-			return err
-		}
-		if err := q.Gemm(cuda.Gemm{End: "floats", M: rows, N: size, K: h.ld, A: h.rows.At(0), LDA: h.ld, W: h.out.At(0), LDW: h.ld,
-			Out: store.Buffer().At(0), LDO: size, Where: h.where.At(0)}); err != nil {
+		if err := b.launch(); err != nil {
 			return err
 		}
 		for i := range made {
 			made[i] = make([]float32, size)
-			if err := cuda.Download(q, made[i], store.Buffer(), 4*int64(where[i])*int64(size)); err != nil {
+			if err := cuda.Download(q, made[i], b.store.Buffer(), 4*int64(b.where[i])*int64(size)); err != nil {
 				return err
 			}
 		}
@@ -110,11 +84,55 @@ func (d *onDevice) forward(ctx context.Context, x, lin []float32, rows int) ([][
 			if !finiteRow(made[i]) {
 				return fmt.Errorf("weights of row %d: %w", i, cuda.ErrNotFinite)
 			}
-			store.Bind(int(where[i]), made[i])
+			b.store.Bind(int(b.where[i]), made[i])
 		}
 		return nil
 	})
 	return made, err
+}
+
+// prepare uploads the inputs and takes slots for the outputs.
+func (d *onDevice) prepare(q *cuda.Queue, x, lin []float32, rows int) (*batch, error) {
+	if err := d.load(q); err != nil {
+		return nil, err
+	}
+	m, h := d.model, d.held
+	size, in, lins := m.Spec.Size(), m.Spec.inputs(), len(lin)/rows
+	store, err := q.Rows(size, max(d.slots, 2*rows))
+	if err != nil {
+		return nil, err
+	}
+	b := &batch{store: store, where: make([]int32, rows)}
+	for i := range b.where {
+		b.where[i] = int32(store.Take())
+	}
+	for _, x := range []struct {
+		at **cuda.Buffer
+		n  int
+	}{{&h.x, 4 * rows * in}, {&h.lin, 4 * rows * lins}, {&h.rows, 2 * rows * h.ld}, {&h.where, 4 * rows}} {
+		if err := q.Grow(x.at, int64(x.n)); err != nil {
+			return nil, err
+		}
+	}
+	for _, err := range []error{cuda.Upload(q, h.x, 0, x), cuda.Upload(q, h.lin, 0, lin), cuda.Upload(q, h.where, 0, b.where)} {
+		if err != nil {
+			return nil, err
+		}
+	}
+	gain := float32(1)
+	if m.Spec.Linear {
+		gain = m.at["gain"][0]
+	}
+	width := m.Spec.Width
+	b.launch = func() error {
+		if err := q.Launch("mlp_rows", [3]int{rows, 1, 1}, [3]int{128, 1, 1}, 4*(in+width+1+4), h.x, h.lin, h.w0, h.b0, h.gram, gain,
+			float32(NormEps), in, width, lins, h.rows, h.ld); err != nil {
+			return err
+		}
+		return q.Gemm(cuda.Gemm{End: "floats", M: rows, N: size, K: h.ld, A: h.rows.At(0), LDA: h.ld, W: h.out.At(0), LDW: h.ld,
+			Out: store.Buffer().At(0), LDO: size, Where: h.where.At(0)})
+	}
+	return b, nil
 }
 
 // load puts the tensors on the device once.

@@ -70,6 +70,7 @@ low-rank weights from the moved embeddings (CoRA), and lets a frozen language mo
 		replayCommand(), trainCommand(), scoreCommand(), recommendCommand(), exportCommand(), benchCommand(),
 		configCommand(), doctorCommand(), validateCommand(), storeCommand(), eraseCommand(), versionCommand(),
 	)
+	root.AddCommand(gpuCommands()...)
 	usageArgs(root)
 	return root
 }

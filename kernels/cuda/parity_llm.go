@@ -39,9 +39,10 @@ func (u *uploads) room(bytes int) *Buffer {
 	return b
 }
 
-func (u *uploads) run(err error) {
+// run launches, unless something has failed: its arguments would be null then.
+func (u *uploads) run(f func() error) {
 	if u.err == nil {
-		u.err = err
+		u.err = f()
 	}
 }
 
@@ -91,7 +92,7 @@ func rmsCase(rows, width int, seed uint64) Case {
 			out, err := q.Alloc(int64(2 * rows * ld)) // not cleared: the kernel writes the padding too
 			u.err = err
 			xb, wb := u.floats(x), u.floats(w)
-			u.run(q.RMSNorm(xb, wb, 1e-5, rows, width, out.At(0), ld))
+			u.run(func() error { return q.RMSNorm(xb, wb, 1e-5, rows, width, out.At(0), ld) })
 			h := fetch[uint16](u, out, rows*ld)
 			for i := range rows {
 				for j := width; j < ld; j++ {
@@ -118,7 +119,7 @@ func gatherCase() Case {
 			u := &uploads{q: q}
 			out := u.room(4 * 5 * 33)
 			s, ix := u.floats(src), u.ints(index)
-			u.run(q.Gather(out.At(0), 33, s, 40, 4, ix, 5, 33))
+			u.run(func() error { return q.Gather(out.At(0), 33, s, 40, 4, ix, 5, 33) })
 			return fetch[float32](u, out, 5*33), u.err
 		}}
 }
@@ -151,7 +152,7 @@ func headCase(rows, width int, both bool) Case {
 			if both {
 				nb = u.floats(times(no))
 			}
-			u.run(q.Head(xb, yb, nb, 1e-5, rows, width, out.At(0)))
+			u.run(func() error { return q.Head(xb, yb, nb, 1e-5, rows, width, out.At(0)) })
 			return fetch[float32](u, out, 2*rows), u.err
 		}}
 }
@@ -176,7 +177,7 @@ func titlesCase() Case {
 			u := &uploads{q: q}
 			out := u.room(4 * 3 * 2 * width)
 			xb, lb, bb := u.floats(x), u.ints(list), u.ints(begin)
-			u.run(q.ReadTitles(xb, width, lb, bb, 3, out.At(0)))
+			u.run(func() error { return q.ReadTitles(xb, width, lb, bb, 3, out.At(0)) })
 			return fetch[float32](u, out, 3*2*width), u.err
 		}}
 }
@@ -221,7 +222,7 @@ func deltaCase(hidden, rank, count int, seed uint64) Case {
 				flat = append(flat, t.Row, t.N, t.User, t.Item)
 			}
 			tb := u.ints(flat)
-			u.run(q.DeltaDown(xb, Padded(hidden), tb, count, mb, sb, hidden, rank, out.At(0), ldt))
+			u.run(func() error { return q.DeltaDown(xb, Padded(hidden), tb, count, mb, sb, hidden, rank, out.At(0), ldt) })
 			return wide(fetch[uint16](u, out, rows*ldt), rows, rank, ldt), u.err
 		}}
 }
@@ -307,7 +308,7 @@ func attendCase(s AttendShape, rows, before []int, cached, layers int, seed uint
 			kernels.BF16FromF32(half, pool)
 			a := Attend{QKV: u.halves(BF16Rows(qkv, total, width)), LDQ: ldq, QWidth: qw, KVWidth: kvw, Pool: u.halves(half), Layers: layers, Layer: layer,
 				Few: u.ints(p.Few), Many: u.ints(p.Many), Runs: u.ints(p.Runs), Refs: u.ints(p.Refs), Out: room.At(0), LDO: ldo, Scale: scale}
-			u.run(q.Attend(p, a))
+			u.run(func() error { return q.Attend(p, a) })
 			return wide(fetch[uint16](u, room, int(out)*ldo), int(out), qw, ldo), u.err
 		}}
 }

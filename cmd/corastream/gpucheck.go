@@ -1,0 +1,427 @@
+//go:build gpu
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/generator"
+	"github.com/corastream/corastream/kernels/cuda"
+	"github.com/corastream/corastream/serve/llm"
+)
+
+// gpuCommands are those of bin/corastream-gpu alone.
+func gpuCommands() []*cobra.Command { return []*cobra.Command{gpuCheckCommand()} }
+
+// gpuSizes are what gpu-check measures: a model of SmolLM2-135M's shape, or one that the emulated driver gets through.
+type gpuSizes struct {
+	model                          modelShape
+	prompts, length, clicks, items int
+	rows                           []int
+	gemmRows                       int
+	bandwidth                      int64 // bytes
+	spec                           generator.Spec
+	checkPrompts                   int
+	bound                          float64
+}
+
+func fullSizes() gpuSizes {
+	spec := generator.DefaultSpec()
+	spec.Hidden = 576
+	return gpuSizes{model: modelShape{layers: 30, hidden: 576, heads: 9, kv: 3, dim: 64, ffn: 1536}, prompts: 256, length: 110, clicks: 20, items: 512,
+		rows: []int{64, 1024, 4096}, gemmRows: 28160, bandwidth: 4 << 30, spec: spec, checkPrompts: 16, bound: .1}
+}
+
+func tinySizes() gpuSizes {
+	spec := generator.DefaultSpec()
+	spec.Hidden, spec.Layers, spec.Rank, spec.Width, spec.Taste = 64, 2, 4, 16, 8
+	return gpuSizes{model: modelShape{layers: 3, hidden: 64, heads: 4, kv: 2, dim: 16, ffn: 96}, prompts: 4, length: 20, clicks: 4, items: 3,
+		rows: []int{3, 40}, gemmRows: 70, bandwidth: 1 << 20, spec: spec, checkPrompts: 4, bound: .1}
+}
+
+func gpuCheckCommand() *cobra.Command {
+	var seconds float64
+	var tiny bool
+	c := &cobra.Command{
+		Use:   "gpu-check",
+		Short: "On a machine with a GPU: parity with the CPU, then measurements; JSON lines, the summary last",
+		Long: `parity: every kernel's result beside package kernels' own, then whole scores of a model of SmolLM2-135M's shape with random
+weights beside the CPU's. measurements: copying and products as ceilings, then weights made, prompts scored with and without a W_A of
+their own, clicks, items read. Needs no file and no network. Exit code 1 when a parity line is not ok.`,
+		Example: "  corastream-gpu gpu-check\n  corastream-gpu gpu-check --seconds 10", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s := fullSizes()
+			if tiny {
+				s = tinySizes()
+			}
+			return gpuCheck(cmd.Context(), s, time.Duration(seconds*float64(time.Second)), cmd.OutOrStdout())
+		},
+	}
+	c.Flags().Float64Var(&seconds, "seconds", 3, "how long each measurement runs")
+	c.Flags().BoolVar(&tiny, "tiny", false, "small sizes, for the emulated driver: its times mean nothing")
+	return c
+}
+
+// checker is one run of gpu-check.
+type checker struct {
+	gpuSizes
+	w      io.Writer
+	d      *cuda.Device
+	length time.Duration
+	bad    int
+	count  cuda.Fallback
+}
+
+func gpuCheck(ctx context.Context, s gpuSizes, length time.Duration, w io.Writer) error {
+	d, err := cuda.Open()
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	c := &checker{gpuSizes: s, w: w, d: d, length: length}
+	c.count.Warn = func(err error) { fmt.Fprintln(os.Stderr, "the CPU took over:", err) }
+	info := d.Info()
+	began := time.Now()
+	if err := c.line("device", map[string]any{"name": info.Name, "compute": fmt.Sprintf("%d.%d", info.Major, info.Minor), "multiprocessors": info.Multiprocessors,
+		"memory_gib": float64(info.MemoryBytes) / (1 << 30), "driver": info.DriverVersion, "build": version}); err != nil {
+		return err
+	}
+	for _, step := range []func(context.Context) error{c.parity, c.ceilings, c.products, c.generator, c.model} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	if err := jsonLine(w, map[string]any{"gpu": "summary", "parity_failures": c.bad, "answers_of_the_cpu": c.count.Count(), "seconds": time.Since(began).Seconds()}); err != nil {
+		return err
+	}
+	if c.bad > 0 {
+		return fmt.Errorf("%d parity lines are not ok", c.bad)
+	}
+	return nil
+}
+
+func (c *checker) line(kind string, v map[string]any) error {
+	v["gpu"] = kind
+	return jsonLine(c.w, v)
+}
+
+func (c *checker) judge(name string, off, bound float64, err error) error {
+	ok := err == nil && off <= bound
+	if !ok {
+		c.bad++
+	}
+	v := map[string]any{"case": name, "off": off, "bound": bound, "ok": ok}
+	if math.IsInf(off, 0) || math.IsNaN(off) {
+		v["off"] = fmt.Sprint(off)
+	}
+	if err != nil {
+		v["error"] = err.Error()
+	}
+	return c.line("parity", v)
+}
+
+func (c *checker) parity(ctx context.Context) error {
+	var failed error
+	cuda.Check(ctx, c.d, func(name string, off, bound float64, err error) {
+		failed = errors.Join(failed, c.judge(name, off, bound, err))
+	})
+	return failed
+}
+
+// timed repeats a queue's work for the configured time and gives the best run in milliseconds, as the device measured it.
+func (c *checker) timed(q *cuda.Queue, f func() error) (best float64, err error) {
+	if err := f(); err != nil {
+		return 0, err
+	}
+	best = math.Inf(1)
+	for began := time.Now(); time.Since(began) < c.length/4; {
+		ms, err := q.Time(f)
+		if err != nil {
+			return 0, err
+		}
+		best = min(best, ms)
+	}
+	return best, nil
+}
+
+// ceilings measures what the memory gives: writing, and copying.
+func (c *checker) ceilings(ctx context.Context) error {
+	return c.d.Do(ctx, func(q *cuda.Queue) error {
+		const row = 1 << 14 // bytes
+		n := int(c.bandwidth / 2 / row)
+		a, err := q.Alloc(int64(n) * row)
+		if err != nil {
+			return err
+		}
+		b, err := q.Alloc(int64(n) * row)
+		if err != nil {
+			return err
+		}
+		order := make([]int32, n)
+		for i := range order {
+			order[i] = int32(i)
+		}
+		index, err := q.Alloc(int64(4 * n))
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(q.Zero(b, 0, b.Bytes()), cuda.Upload(q, index, 0, order)); err != nil {
+			return err
+		}
+		ms, err := c.timed(q, func() error { return q.Zero(a, 0, a.Bytes()) })
+		if err != nil {
+			return err
+		}
+		write := float64(a.Bytes()) / ms / 1e6
+		ms, err = c.timed(q, func() error { return q.Gather(a.At(0), row/4, b.At(0), row/4, 0, index.At(0), n, row/4) })
+		if err != nil {
+			return err
+		}
+		return errors.Join(c.line("ceiling", map[string]any{"what": "memory written", "gb_per_s": write}),
+			c.line("ceiling", map[string]any{"what": "memory copied, read and written", "gb_per_s": 2 * float64(a.Bytes()) / ms / 1e6}), q.Free(a), q.Free(b), q.Free(index))
+	})
+}
+
+// products measures gemm.cu alone on the model's shapes.
+func (c *checker) products(ctx context.Context) error {
+	m, rows := c.gpuSizes.model, c.gemmRows
+	for _, p := range []struct {
+		name, end string
+		n, k      int
+	}{{"qkv", "bf16", (m.heads + 2*m.kv) * m.dim, m.hidden}, {"o", "add", m.hidden, m.heads * m.dim}, {"gate, up", "swiglu", 2 * m.ffn, m.hidden},
+		{"down", "add", m.hidden, m.ffn}, {"4096", "bf16", 4096, 4096}} {
+		if p.n > 4000 && rows < 1000 {
+			continue
+		}
+		if err := c.d.Do(ctx, func(q *cuda.Queue) error {
+			r := rand.New(rand.NewPCG(1, 2))
+			random := func(n int) []uint16 {
+				v := make([]uint16, n)
+				for i := range v { // random data: zeros would draw less power and run faster
+					v[i] = uint16(r.Uint32())&0x80ff | 0x3f00
+				}
+				return v
+			}
+			ld := cuda.Padded(p.k)
+			var bufs [3]*cuda.Buffer
+			for i, n := range []int{2 * rows * ld, 2 * p.n * ld, 4 * rows * p.n} {
+				var err error
+				if bufs[i], err = q.Alloc(int64(n)); err != nil {
+					return err
+				}
+			}
+			if err := errors.Join(cuda.Upload(q, bufs[0], 0, random(rows*ld)), cuda.Upload(q, bufs[1], 0, random(p.n*ld)), q.Zero(bufs[2], 0, bufs[2].Bytes())); err != nil {
+				return err
+			}
+			ms, err := c.timed(q, func() error {
+				return q.Gemm(cuda.Gemm{End: p.end, M: rows, N: p.n, K: ld, A: bufs[0].At(0), LDA: ld, W: bufs[1].At(0), LDW: ld, Out: bufs[2].At(0), LDO: p.n})
+			})
+			if err != nil {
+				return err
+			}
+			for _, b := range bufs {
+				if err := q.Free(b); err != nil {
+					return err
+				}
+			}
+			return c.line("product", map[string]any{"case": p.name, "rows": rows, "out": p.n, "in": p.k, "ms": ms, "tflops": 2 * float64(rows) * float64(p.n) * float64(p.k) / ms / 1e9})
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// generator measures W_A made: a stage whose every user has moved, and the kernels alone.
+func (c *checker) generator(ctx context.Context) error {
+	m, err := generator.NewModel(c.spec, 5)
+	if err != nil {
+		return err
+	}
+	for _, rows := range c.rows {
+		b, err := generator.NewDeviceBench(m, &generator.GPU{Device: c.d, Fallback: &c.count}, rows)
+		if err != nil {
+			return err
+		}
+		off, err := b.Parity(ctx)
+		if err := c.judge(fmt.Sprintf("generator %s, %d rows", c.spec.Kind, rows), off, 3e-2, err); err != nil {
+			return err
+		}
+		ms, err := b.Kernels(ctx, c.length/4)
+		if err != nil {
+			return err
+		}
+		_, took, err := repeat(c.length, func() error { return b.Whole(ctx) })
+		if err != nil {
+			return err
+		}
+		bytes := float64(rows) * 4 * float64(c.spec.Size())
+		if err := c.line("generator", map[string]any{"kind": c.spec.Kind, "rows": rows, "kernel_ms": ms, "written_gb_per_s": bytes / ms / 1e6,
+			"weights_per_s_kernels": float64(rows) / ms * 1e3, "weights_per_s_to_the_host": float64(rows) / took.Seconds()}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// model measures the LLM through its own interface: what serving sees, host work included.
+func (c *checker) model(ctx context.Context) error {
+	dir, err := os.MkdirTemp("", "corastream-gpu-check")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	file := filepath.Join(dir, "random.gguf")
+	if err := c.gpuSizes.model.write(file); err != nil {
+		return err
+	}
+	open := func(g *llm.GPU) (*llm.Model, error) {
+		o := llm.Default()
+		o.Numerics, o.GPU, o.TitleTokens, o.ContextTokens = "bf16", g, 1024, 1024
+		o.TopLayers, o.ReadLayer = min(4, c.gpuSizes.model.layers-1), 1
+		o.Template = llm.Template{Item: "{title}\n#A:", History: "{history}\n{title}\n#A:"}
+		return llm.Open(file, o)
+	}
+	cpu, err := open(nil)
+	if err != nil {
+		return err
+	}
+	defer cpu.Close()
+	gpu, err := open(&llm.GPU{Device: c.d, Fallback: &c.count})
+	if err != nil {
+		return err
+	}
+	defer gpu.Close()
+	spec := c.spec
+	spec.Hidden = c.gpuSizes.model.hidden
+	prompts := c.titles(c.prompts)
+	for _, k := range []struct {
+		name  string
+		adapt corastream.Adapt
+		users int
+	}{{"base", "", 1}, {"all, one W_A", corastream.AdaptAll, 1}, {"all, a W_A each", corastream.AdaptAll, c.prompts}} {
+		s := spec
+		s.Adapt = k.adapt
+		ws, p := c.weights(s, gpu, k.users, c.prompts)
+		if k.adapt == "" {
+			ws, p = nil, nil
+		}
+		off, err := scoresDiffer(ctx, cpu, gpu, prompts[:c.checkPrompts], firstWeights(ws, c.checkPrompts), p)
+		if err := c.judge("scores, "+k.name, off, c.bound, err); err != nil {
+			return err
+		}
+		_, took, err := repeat(c.length, func() error { _, err := gpu.Score(ctx, prompts, ws, p); return err })
+		if err != nil {
+			return err
+		}
+		if err := c.line("scores", map[string]any{"case": k.name, "prompts": c.prompts, "tokens_each": c.gpuSizes.length, "ms": ms(took), "prompts_per_s": float64(c.prompts) / took.Seconds(),
+			"tflops": c.gpuSizes.model.flops(c.prompts*c.gpuSizes.length) / took.Seconds() / 1e12}); err != nil {
+			return err
+		}
+	}
+	return c.clicks(ctx, cpu, gpu, spec)
+}
+
+// clicks measures one token of each candidate through the top layers, and the reading of new items.
+func (c *checker) clicks(ctx context.Context, cpu, gpu *llm.Model, spec generator.Spec) error {
+	spec.Adapt, spec.Layers = corastream.AdaptLast, min(spec.Layers, gpu.Info().TopLayers)
+	for _, n := range []int{c.gpuSizes.clicks, 16 * c.gpuSizes.clicks} {
+		prompts := c.titles(n)
+		ws, p := c.weights(spec, gpu, max(1, n/c.gpuSizes.clicks), n)
+		off, err := scoresDiffer(ctx, cpu, gpu, prompts[:c.checkPrompts], firstWeights(ws, c.checkPrompts), p)
+		if err := c.judge(fmt.Sprintf("clicks, %d candidates", n), off, c.bound, err); err != nil {
+			return err
+		}
+		var times []float64
+		for began := time.Now(); time.Since(began) < c.length || len(times) < 3; {
+			t := time.Now()
+			if _, err := gpu.Score(ctx, prompts, ws, p); err != nil {
+				return err
+			}
+			times = append(times, ms(time.Since(t)))
+		}
+		slices.Sort(times)
+		if err := c.line("click", map[string]any{"candidates": n, "p50_ms": times[len(times)/2], "p99_ms": times[len(times)*99/100], "runs": len(times)}); err != nil {
+			return err
+		}
+	}
+	items := make([]corastream.Item, c.items)
+	began := time.Now()
+	for i, t := range c.titles(c.items) {
+		items[i] = corastream.Item{ID: t.ItemID, Title: "new " + t.Title}
+	}
+	if _, err := gpu.Encode(ctx, items); err != nil {
+		return err
+	}
+	took := time.Since(began)
+	return c.line("catalogue", map[string]any{"items": c.items, "tokens_each": c.gpuSizes.length, "items_per_s": float64(c.items) / took.Seconds()})
+}
+
+// titles makes prompts of about the wanted number of tokens: the random model reads bytes.
+func (c *checker) titles(n int) []corastream.Prompt {
+	r := rand.New(rand.NewPCG(7, 8))
+	out := make([]corastream.Prompt, n)
+	for i := range out {
+		b := make([]byte, c.gpuSizes.length-5)
+		for j := range b {
+			b[j] = byte('a' + r.IntN(26))
+		}
+		out[i] = corastream.Prompt{ItemID: fmt.Sprint(i), Title: string(b)}
+	}
+	return out
+}
+
+// weights makes W_A for n prompts of some users, in turn, with an item column.
+func (c *checker) weights(spec generator.Spec, m *llm.Model, users, n int) ([]corastream.Weights, *corastream.Projection) {
+	var all []corastream.Weights
+	var p *corastream.Projection
+	for u := range users {
+		var ws []corastream.Weights
+		ws, p = randomWeights(spec, m, 1)
+		for i := range ws[0].User {
+			ws[0].User[i] *= 1 + .1*float32(u%7)
+		}
+		all = append(all, ws[0])
+	}
+	out := make([]corastream.Weights, n)
+	for i := range out {
+		out[i] = all[i*users/n]
+		out[i].Item, out[i].ItemScale = all[0].Item, float32(i%7)*.1
+	}
+	return out, p
+}
+
+func firstWeights(w []corastream.Weights, n int) []corastream.Weights {
+	if w == nil {
+		return nil
+	}
+	return w[:n]
+}
+
+// scoresDiffer is the largest difference of the two engines' scores over their root mean square.
+func scoresDiffer(ctx context.Context, cpu, gpu *llm.Model, prompts []corastream.Prompt, w []corastream.Weights, p *corastream.Projection) (float64, error) {
+	a, err1 := cpu.Score(ctx, prompts, w, p)
+	b, err2 := gpu.Score(ctx, prompts, w, p)
+	if err := errors.Join(err1, err2); err != nil {
+		return math.Inf(1), err
+	}
+	flat := func(l []corastream.Logits) (v []float32) {
+		for _, x := range l {
+			v = append(v, x.Yes, x.No)
+		}
+		return v
+	}
+	return cuda.Compare(flat(a), flat(b)), nil
+}
