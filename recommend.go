@@ -223,7 +223,13 @@ func (p *Pipeline) answer(o Owed, s slate) Recommendation {
 	}
 	r.ID = recommendationID(r)
 	p.Config.Explore.draw(r.Items, n, r.ID)
-	r.Items = r.Items[:min(n, len(r.Items))]
+	n = min(n, len(r.Items))
+	for _, left := range r.Items[n:] {
+		if r.Policy != "" {
+			r.Rest = append(r.Rest, left.Item)
+		}
+	}
+	r.Items = r.Items[:n]
 	for i := range r.Items {
 		r.Items[i].Rank = i + 1
 	}

@@ -289,11 +289,12 @@ type Recommendation struct {
 	// Oldest is the append time of the oldest interaction newly covered; zero when none is.
 	Oldest   time.Time
 	Made     time.Time
-	Degraded string // "" or "cf"
-	Cold     bool   // the user has no history
-	Arm      string // which checkpoint's share the user fell in: "active", "canary", or "" where nothing is tried
-	Policy   string // "", or the stochastic policy that drew the list: its propensities are true ones
-	Fallback string // "", or "popular": nothing was known to rank by but what most people like
+	Degraded string   // "" or "cf"
+	Cold     bool     // the user has no history
+	Arm      string   // which checkpoint's share the user fell in: "active", "canary", or "" where nothing is tried
+	Policy   string   // "", or the stochastic policy that drew the list: its propensities are true ones
+	Rest     []string // where Policy is set: the candidates that were not drawn, for whoever asks what another policy would have earned
+	Fallback string   // "", or "popular": nothing was known to rank by but what most people like
 }
 
 // Freshness is the time from the oldest newly covered interaction to when the answer was made; 0 when none is.
