@@ -81,7 +81,8 @@ func (w weigher) Weights(_ context.Context, pairs []corastream.Pair) ([]corastre
 	*w.calls = append(*w.calls, len(pairs))
 	out := make([]corastream.Weights, len(pairs))
 	for i, p := range pairs {
-		out[i] = corastream.Weights{Hidden: contentWidth, Rank: 1, User: p.User.Vec, ItemScale: p.Mu + p.User.Bias + p.Item.Bias}
+		factors := len(p.User.Vec) - contentWidth
+		out[i] = corastream.Weights{Hidden: contentWidth, Rank: 1, User: p.User.Vec[factors:], ItemScale: p.Mu + p.User.Bias + p.ItemScale(factors)}
 	}
 	return out, &corastream.Projection{Rank: 1, Alpha: 1}, nil
 }
