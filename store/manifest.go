@@ -36,6 +36,9 @@ func checkManifest(dir string) error {
 			continue
 		}
 		sum := uint32(0)
+		if want == 0 { // a new store's first record is empty
+			return fmt.Errorf("%w: %s: the length %d of the record at byte %d should be 0", corastream.ErrCorrupt, path, n, at)
+		}
 		for i := range rest {
 			if sum = crc32.Update(sum, castagnoli, rest[i:i+1]); sum == want {
 				return fmt.Errorf("%w: %s: the length %d of the record at byte %d should be %d", corastream.ErrCorrupt, path, n, at, i+1)

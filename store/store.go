@@ -70,7 +70,7 @@ func Open(dir string, c Config, opts ...Option) (*Store, error) {
 	if err := s.guard.room(c.memTable() * (memTables + 1)); err != nil {
 		return nil, err
 	}
-	err := checkManifest(dir)
+	err := errors.Join(checkManifest(dir), checkTables(dir))
 	var db *badger.DB
 	if err == nil {
 		db, err = openBadger(c.badger(dir, s.log))

@@ -116,7 +116,7 @@ func framed(rest []byte) bool {
 }
 
 // checkSnapshot holds what a clean end wrote down against the segments. One that belongs to other segments is of before a
-// crash, and the server passes it by.
+// crash, and the server passes it by. (A producer that left a transaction open at a clean end is refused, too.)
 func checkSnapshot(path string, end int64, sizes map[int64]int64) error {
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -142,7 +142,7 @@ func checkSnapshot(path string, end int64, sizes map[int64]int64) error {
 			return nil
 		}
 	}
-	if s.High != end || s.Stable > end || s.Start > end {
+	if s.High != end || s.Stable != end || s.Start > end {
 		return fmt.Errorf("%w: %s: it says that the log ends at %d, the segments end at %d (fix: remove this file)", ErrDamaged, path, s.High, end)
 	}
 	return nil
