@@ -8,7 +8,11 @@ GOARCH=arm64 go vet ./kernels/... ./cmd/...
 if command -v java >/dev/null && command -v mvn >/dev/null; then
   dir="$PWD/${CACHE:-.cache}/kafka-test"
   trap 'bash .ci/kafka/kafka.sh stop "$dir" >/dev/null 2>&1 || true' EXIT
+  export KAFKA_USER=ann KAFKA_PASSWORD=s3cret
   address=$(KAFKA_PORT=${KAFKA_PORT:-19192} bash .ci/kafka/kafka.sh start "$dir")
+  port=${address##*:}
+  export CORASTREAM_KAFKA_SASL="ann:s3cret@127.0.0.1:$((port + 2))"
+  [ ! -s "$dir/tls.pem" ] || export CORASTREAM_KAFKA_TLS="ann:s3cret@127.0.0.1:$((port + 3))" CORASTREAM_KAFKA_CA="$dir/tls.pem"
   CORASTREAM_KAFKA="$address" CORASTREAM_KAFKA_DIR="$dir" KAFKA_PORT="${address##*:}" go test -count=1 -timeout 15m ./ingest/ ./cmd/...
 else
   echo "java or mvn is missing: the tests against Apache Kafka were left out"

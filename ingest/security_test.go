@@ -65,21 +65,48 @@ func TestLoginWithAndWithoutTLS(t *testing.T) {
 			})
 		}
 	}
-	t.Run("kafka", func(t *testing.T) {
-		login, addr, ok := strings.Cut(os.Getenv("CORASTREAM_KAFKA_SASL"), "@")
-		user, password, ok2 := strings.Cut(login, ":")
-		if !ok || !ok2 {
-			t.Skip("set CORASTREAM_KAFKA_SASL to user:password@host:port to log in to Apache Kafka too (.ci/kafka/kafka.sh with KAFKA_USER and KAFKA_PASSWORD)")
-		}
-		sasl := SASL{Mechanism: "SCRAM-SHA-512", User: user, Password: NewSecret(password)}
-		wholeWay(t, testConfigWith(t, addr, func(c *Config) { c.SASL = sasl }))
-		c := Default()
-		c.Brokers, c.SASL = []string{addr}, sasl
-		c.SASL.Password = NewSecret("wrong")
-		if _, err := NewSource(t.Context(), c, newStore().hooks(t)); err == nil || retryable(err) {
-			t.Errorf("a wrong password: %v", err)
-		}
-	})
+	for _, c := range []struct {
+		name, login string
+		tls         TLS
+	}{
+		{"kafka", "CORASTREAM_KAFKA_SASL", TLS{}},
+		{"kafka tls", "CORASTREAM_KAFKA_TLS", TLS{Enabled: true, CA: os.Getenv("CORASTREAM_KAFKA_CA")}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			login, addr, ok := strings.Cut(os.Getenv(c.login), "@")
+			user, password, ok2 := strings.Cut(login, ":")
+			if !ok || !ok2 {
+				t.Skipf("set %s to user:password@host:port to log in to Apache Kafka too (.ci/kafka/kafka.sh with KAFKA_USER and KAFKA_PASSWORD)", c.login)
+			}
+			sasl := SASL{Mechanism: "SCRAM-SHA-512", User: user, Password: NewSecret(password)}
+			wholeWay(t, testConfigWith(t, addr, func(k *Config) { k.SASL, k.TLS = sasl, c.tls }))
+			for what, change := range map[string]func(*Config){
+				"a wrong password": func(k *Config) { k.SASL.Password = NewSecret("wrong") },
+				"no login":         func(k *Config) { k.SASL = SASL{} },
+				"TLS the other way": func(k *Config) {
+					if k.TLS = (TLS{Enabled: true}); c.tls.Enabled {
+						k.TLS = TLS{}
+					}
+				},
+				"an authority of no name": func(k *Config) {
+					if k.TLS.CA = ""; !k.TLS.Enabled {
+						k.SASL.User = "nobody"
+					}
+				},
+			} {
+				k := Default()
+				k.Brokers, k.SASL, k.TLS = []string{addr}, sasl, c.tls
+				change(&k)
+				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+				if _, err := NewSource(ctx, k, newStore().hooks(t)); err == nil || strings.Contains(err.Error(), "wrong") && strings.Contains(err.Error(), password) {
+					t.Errorf("%s: %v", what, err)
+				} else {
+					t.Logf("%s: %v", what, err)
+				}
+				cancel()
+			}
+		})
+	}
 }
 
 func wholeWay(t *testing.T, cfg Config) {

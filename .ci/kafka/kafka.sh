@@ -7,7 +7,8 @@
 # the bootstrap address as its only line on standard output, so a Makefile can say
 #   CORASTREAM_KAFKA=$(.ci/kafka/kafka.sh start .cache/kafka) go test ./ingest/
 # Needs java 17 or newer and mvn. KAFKA_PORT chooses the port (default 19092; the controller takes the next one).
-# KAFKA_USER and KAFKA_PASSWORD add a SASL_PLAINTEXT listener with SCRAM-SHA-512 on the port after that.
+# KAFKA_USER and KAFKA_PASSWORD add a SASL_PLAINTEXT listener with SCRAM-SHA-512 on the port after that and, where openssl
+# is, a SASL_SSL one on the next, whose certificate is DIR/tls.pem.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -43,6 +44,15 @@ fetch() {
 
 quiet=-Dorg.slf4j.simpleLogger.defaultLogLevel
 
+# certificate: one for 127.0.0.1, signed by itself; false where openssl is missing.
+certificate() {
+  command -v openssl >/dev/null || { say "openssl is not installed: no TLS listener"; return 1; }
+  [ -s "$dir/store.pem" ] && return
+  openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -subj /CN=corastream-test -addext subjectAltName=IP:127.0.0.1 \
+    -keyout "$dir/key.pem" -out "$dir/tls.pem" 2>> "$log" || return 1
+  openssl pkcs8 -topk8 -nocrypt -in "$dir/key.pem" > "$dir/store.pem" && cat "$dir/tls.pem" >> "$dir/store.pem"
+}
+
 configure() {
   local listeners="PLAINTEXT://$address,CONTROLLER://127.0.0.1:$((port + 1))"
   local advertised="PLAINTEXT://$address"
@@ -51,6 +61,11 @@ configure() {
     listeners+=",SASL://127.0.0.1:$((port + 2))"
     advertised+=",SASL://127.0.0.1:$((port + 2))"
     map+=",SASL:SASL_PLAINTEXT"
+    if certificate; then
+      listeners+=",SECURE://127.0.0.1:$((port + 3))"
+      advertised+=",SECURE://127.0.0.1:$((port + 3))"
+      map+=",SECURE:SASL_SSL"
+    fi
   fi
   cat > "$dir/server.properties" <<PROPERTIES
 process.roles=broker,controller
@@ -63,6 +78,10 @@ inter.broker.listener.name=PLAINTEXT
 listener.security.protocol.map=$map
 sasl.enabled.mechanisms=SCRAM-SHA-512
 listener.name.sasl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.secure.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.secure.ssl.keystore.type=PEM
+listener.name.secure.ssl.keystore.location=$dir/store.pem
+listener.name.secure.ssl.enabled.protocols=TLSv1.2,TLSv1.3
 log.dirs=$dir/data
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=4
