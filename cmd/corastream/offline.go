@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cfstream"
+	"github.com/corastream/corastream/generator"
 	"github.com/corastream/corastream/generator/train"
 	"github.com/corastream/corastream/replay"
 	"github.com/corastream/corastream/serve/llm"
@@ -116,6 +118,26 @@ goes on where it stopped after a kill (OUT.state).`,
 	fl.StringVar(&files.items, "items", "", "the catalogue (CSV: item_id,title)")
 	fl.StringVar(&out, "out", "", "where the checkpoint goes")
 	return c
+}
+
+// blankTitle is what cora-blank reads in place of every item's title.
+const blankTitle = "An item"
+
+// blankRefit trains the checkpoint's generator anew on the same log and basis, every prompt being the same: cora-blank.
+func blankRefit(cfg Config, ck *generator.Checkpoint, model *llm.Model, log []corastream.Event, items []corastream.Item,
+	tell func(step string, done, total int)) func(context.Context) (corastream.Generator, corastream.Prompt, error) {
+	return func(ctx context.Context) (corastream.Generator, corastream.Prompt, error) {
+		tc := cfg.Train
+		tc.Spec, tc.Out, tc.Blank = ck.Model.Spec, "", blankTitle
+		deps := trainDeps(cfg, model)
+		deps.Basis = ck.Basis
+		blank, _, err := train.Run(ctx, tc, train.Data{Train: log, Items: items}, deps, func(p train.Progress) { tell("cora-blank: "+p.Phase, p.Done, p.Total) })
+		if err != nil {
+			return nil, corastream.Prompt{}, err
+		}
+		stage, err := generator.NewStage(blank, cfg.Generator)
+		return stage, corastream.Prompt{Title: blankTitle}, err
+	}
 }
 
 func trainDeps(cfg Config, model *llm.Model) train.Deps {

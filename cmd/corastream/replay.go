@@ -412,7 +412,7 @@ func (r *replaying) stages(ctx context.Context, cfg Config, rc replay.Config, da
 	}
 	if model != nil {
 		done = func() { model.Close() }
-		if err := r.readCatalogue(ctx, cfg, model, &deps, data.Items, log); err != nil {
+		if err := r.readCatalogue(ctx, cfg, model, &deps, data.Train, data.Items, log); err != nil {
 			done()
 			return deps, func() {}, err
 		}
@@ -422,7 +422,7 @@ func (r *replaying) stages(ctx context.Context, cfg Config, rc replay.Config, da
 }
 
 // readCatalogue has the LLM read the catalogue, by the checkpoint's basis where there is one.
-func (r *replaying) readCatalogue(ctx context.Context, cfg Config, model *llm.Model, deps *replay.Deps, items []corastream.Item, log zerolog.Logger) error {
+func (r *replaying) readCatalogue(ctx context.Context, cfg Config, model *llm.Model, deps *replay.Deps, train []corastream.Event, items []corastream.Item, log zerolog.Logger) error {
 	deps.Scorer = model
 	deps.Manifest["llm"] = model.Digest()
 	ck, err := openCheckpoint(cfg, model)
@@ -438,6 +438,7 @@ func (r *replaying) readCatalogue(ctx context.Context, cfg Config, model *llm.Mo
 		}
 		deps.Generator = stage
 		deps.Manifest["checkpoint"] = stage.Version()
+		deps.Blank = blankRefit(cfg, ck, model, train, items, deps.Progress)
 	}
 	if cfg.CF.Kind != cfstream.Hybrid {
 		return nil

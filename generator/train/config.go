@@ -51,6 +51,9 @@ type Config struct {
 	// History is how many liked titles go into each prompt. Default 0 (`item` prompts), range 0..50.
 	History int `yaml:"history" json:"history"`
 
+	// Blank, when set, is the title of the one prompt that every row gets in place of its own: the control that shows what the items'
+	// texts are worth (replay's cora-blank).
+	Blank string `yaml:"-" json:"blank,omitempty"`
 	// Out is where the checkpoint goes; beside it, Out + ".state" keeps what a killed run needs to go on. "" writes neither.
 	Out string `yaml:"-" json:"-"`
 	// StateEvery is the time between two state files. Default 30s, range 1s..1h.

@@ -114,6 +114,10 @@ func (r *runner) snapshot(mem *corastream.Memory, cf CF, ev corastream.Event, it
 	}
 	pair.User, pair.Item = pair.User.Clone(), pair.Item.Clone() // they must not follow what comes later
 	x := row{pair: pair, label: ev.Label, prompt: corastream.Prompt{ItemID: ev.Item, Title: it.Title, Fields: it.Fields}}
+	if r.cfg.Blank != "" {
+		x.prompt = corastream.Prompt{Title: r.cfg.Blank}
+		return x, nil
+	}
 	if r.cfg.History > 0 {
 		u, err := mem.User(ev.User)
 		if err != nil {
