@@ -104,7 +104,7 @@ func (c *Checkpoint) decode(tensors map[string]Tensor, meta map[string]string) e
 		}
 		return t.Data, nil
 	}
-	in, m := 2*spec.Hidden, spec.Taste
+	in, m := 2*spec.Hidden, spec.Contents()
 	b := &Basis{In: in, Out: m}
 	var errs [5]error
 	b.Mean, errs[0] = take("basis.mean", in)

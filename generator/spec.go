@@ -38,7 +38,8 @@ type Spec struct {
 	Targets []corastream.Target `yaml:"targets" json:"targets"`
 	// Adapt says on which tokens the delta acts. Default last.
 	Adapt corastream.Adapt `yaml:"adapt" json:"adapt"`
-	// Taste is m, the width of c_i and of w+t_u. Default 64, range 1..1024.
+	// Taste is m, the width of c_i and of w+t_u; 0 for a CF model that has neither (mf, lightgcn, sasrec), with `inputs: paper`. `train` takes
+	// it from the CF model. Default 64, range 0..1024.
 	Taste int `yaml:"taste" json:"taste"`
 	// Factors is K, the width of p_u and q_i. They enter by their product, as b_i does, and for `inputs: paper` as they are. `train` takes
 	// it from the CF model. Default 0, range 0..1024.
@@ -94,7 +95,7 @@ func (s Spec) Validate() error {
 		oneOf("generator.score", s.Score, ScoreYesNo),
 		oneOf("generator.adapt", s.Adapt, corastream.AdaptAll, corastream.AdaptSuffix, corastream.AdaptLast),
 		within("generator.hidden", s.Hidden, 2, 16384), within("generator.rank", s.Rank, 1, 256),
-		within("generator.layers", s.Layers, 1, 256), within("generator.taste", s.Taste, 1, 1024),
+		within("generator.layers", s.Layers, 1, 256), within("generator.taste", s.Taste, 0, 1024),
 		within("generator.factors", s.Factors, 0, 1024), within("generator.width", s.Width, 1, 4096),
 	}
 	if !(s.Alpha > 0 && s.Alpha <= 4096) {
@@ -109,6 +110,10 @@ func (s Spec) Validate() error {
 		} else if slices.Contains(s.Targets[:i], t) {
 			errs = append(errs, corastream.Usagef("generator.targets", "name it once", "%q is named twice", t))
 		}
+	}
+	if s.Taste == 0 && (s.Inputs != InputsPaper || s.Factors == 0) {
+		errs = append(errs, corastream.Usagef("generator.taste", "set generator.inputs: paper and generator.linear: false, or cf.kind: hybrid",
+			"a CF model without contents has factors alone to give, which inputs: %s does not read", s.Inputs))
 	}
 	if s.Linear && s.Inputs == InputsPaper {
 		errs = append(errs, corastream.Usagef("generator.linear", "set linear: false, or inputs: user",
@@ -153,6 +158,15 @@ func (s Spec) inputs() int {
 		return 2 * (s.Factors + s.Taste + 1)
 	}
 	return s.Taste + 1
+}
+
+// Contents is how many components the checkpoint's basis has: m, or 64 where CF has no use for contents, since a catalogue is
+// still compared by them.
+func (s Spec) Contents() int {
+	if s.Taste == 0 {
+		return 64
+	}
+	return s.Taste
 }
 
 // linearInputs is the width of the linear path's input [t, mu+b_u+b_i, 1].

@@ -146,10 +146,10 @@ func (r *runner) readCatalogue(ctx context.Context) error {
 	r.basis = r.deps.Basis
 	if r.basis == nil {
 		var err error
-		if r.basis, err = generator.FitBasis(r.states, r.cfg.Spec.Taste); err != nil {
+		if r.basis, err = generator.FitBasis(r.states, r.cfg.Spec.Contents()); err != nil {
 			return err
 		}
-	} else if r.basis.Out != r.cfg.Spec.Taste {
+	} else if r.basis.Out != r.cfg.Spec.Contents() {
 		return corastream.Usagef("generator.taste", fmt.Sprintf("set %d", r.basis.Out), "the given basis has %d components", r.basis.Out)
 	}
 	for i := range r.items {
