@@ -198,6 +198,9 @@ func (s *Server) merge(ctx context.Context, user string, d *corastream.Dialogue)
 	}); err != nil {
 		return nil, err
 	}
+	if g, ok := arm.Generator.(interface{ PerPair() bool }); ok && g.PerPair() {
+		return nil, notHere("model", "ask for the model without weights", "with this checkpoint every pair of user and item has weights of its own: there is no user's part")
+	}
 	weights, projection, err := arm.Generator.Weights(ctx, pair)
 	if err != nil {
 		return nil, fmt.Errorf("generate weights: %w", err)

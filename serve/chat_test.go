@@ -51,7 +51,10 @@ func TestAConversationTakesTheUsersPartAlone(t *testing.T) {
 	var seen corastream.Dialogue
 	f := newFixture(t, withLLM, func(_ *Config, d *Deps) {
 		d.Generator = withColumn{}
-		d.Speaker = speaker(func(_ context.Context, d corastream.Dialogue) (corastream.Reply, error) { seen = d; return corastream.Reply{Finish: "stop"}, nil })
+		d.Speaker = speaker(func(_ context.Context, d corastream.Dialogue) (corastream.Reply, error) {
+			seen = d
+			return corastream.Reply{Finish: "stop"}, nil
+		})
 	})
 	f.ok("POST", "/v1/chat/completions", `{`+hello+`,"model":"smollm:anna","seed":5,"temperature":0,"stop":"x","logit_bias":{"7":-2},"max_completion_tokens":9}`, &ChatResponse{})
 	if seen.Weights == nil || seen.Weights.Item != nil || seen.Weights.ItemScale != 0 || seen.Projection == nil {

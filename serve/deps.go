@@ -78,6 +78,7 @@ type Deps struct {
 	Text        TextScorer
 	Speaker     corastream.Speaker // conversations; nil: 501
 	Arms        corastream.Arms    // nil: Generator answers everybody
+	Rollout     Rollout            // nil: 501
 	Neighbours  Neighbours
 	Adapters    Adapters
 	Events      EventSink

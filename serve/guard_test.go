@@ -61,8 +61,10 @@ func TestEveryBodyIsUnderstoodInFullOrRefused(t *testing.T) {
 		"/v1/recommend": `{"user_id":"anna"}`,
 		"/v1/score":     `{"user_id":"anna","items":["i1"]}`,
 		"/v1/rerank":    `{"query":"anna","documents":["i1"]}`,
+		"/v2/rerank":    `{"query":"anna","documents":["i1"]}`,
 		"/v1/events":    `{"user_id":"anna","item_id":"i3"}`,
 
+		"/v1/rollout":          `{"action":"canary","share":0.1}`,
 		"/v1/chat/completions": `{"messages":[{"role":"user","content":"hi"}]}`,
 	}
 	for _, rt := range f.routes() {

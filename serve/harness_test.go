@@ -123,7 +123,7 @@ func (l *lockedWriter) Write(p []byte) (int, error) {
 // withLLM adds a generator and a scorer whose answer can be computed by hand: logit = length of the title times the
 // user's weight, which is the number of letters in the user's id.
 func withLLM(_ *Config, d *Deps) {
-	d.Generator, d.Scorer, d.Text, d.Speaker = byHand{}, byHand{}, byHand{}, byHand{}
+	d.Generator, d.Scorer, d.Text, d.Speaker, d.Rollout = byHand{}, byHand{}, byHand{}, byHand{}, byHand{}
 }
 
 type byHand struct{}
@@ -163,6 +163,16 @@ func (byHand) LabelLogits(_ context.Context, prompts []string, labels []int, w [
 	}
 	return out, tokens, nil
 }
+
+// Change knows no checkpoint but takes every known action.
+func (byHand) Change(_ context.Context, c RolloutRequest) error {
+	if c.Action == "" {
+		return corastream.Usagef("action", "choose one", "there is none")
+	}
+	return nil
+}
+
+func (byHand) Standing() RolloutStatus { return RolloutStatus{Mode: "off"} }
 
 // Speak says the last message back, a word a token, to anybody with weights in capitals; "fail" and "wait" do as they say.
 func (byHand) Speak(ctx context.Context, d corastream.Dialogue, each func(corastream.Piece) error) (corastream.Reply, error) {

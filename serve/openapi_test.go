@@ -87,12 +87,13 @@ func TestTheDescriptionHasExactlyTheFields(t *testing.T) {
 		"FreshnessStatus": FreshnessStatus{}, "FreshnessBucket": FreshnessBucket{}, "CurvePoint": CurvePoint{}, "GaugeStatus": GaugeStatus{}, "Fact": Fact{}, "Letter": Letter{},
 		"ChatResponse": ChatResponse{}, "ChatChoice": ChatChoice{}, "ChatText": ChatText{}, "ChatLogprobs": ChatLogprobs{}, "ChatToken": ChatToken{}, "ChatUsage": ChatUsage{},
 		"ChatWeights": ChatWeights{}, "ModelLine": modelLine{},
+		"RolloutStatus": RolloutStatus{}, "TrialStatus": TrialStatus{}, "ShadowFigures": ShadowFigures{},
 	}
 	for name, v := range answers {
 		all, always := fields(reflect.TypeOf(v))
 		compare(t, name, schemas[name], all, always)
 	}
-	for name, v := range map[string]any{"RecommendRequest": RecommendRequest{}, "ScoreRequest": ScoreRequest{}, "RerankRequest": RerankRequest{}, "ChatRequest": ChatRequest{}, "ChatMessage": chatMessage{}} {
+	for name, v := range map[string]any{"RecommendRequest": RecommendRequest{}, "ScoreRequest": ScoreRequest{}, "RerankRequest": RerankRequest{}, "ChatRequest": ChatRequest{}, "ChatMessage": chatMessage{}, "RolloutRequest": RolloutRequest{}} {
 		all, _ := fields(reflect.TypeOf(v))
 		compare(t, name, schemas[name], all, schemas[name].Required)
 		if schemas[name].Additional != false {
@@ -167,7 +168,7 @@ func TestTheDescriptionsExamplesAreAnswered(t *testing.T) {
 			tried++
 		}
 	}
-	if tried != 5 {
+	if tried != 7 {
 		t.Errorf("%d examples", tried)
 	}
 }

@@ -35,6 +35,7 @@ func (s *Server) routes() []route {
 		{method: "POST", path: "/v1/recommend", heavy: true, handle: s.recommend},
 		{method: "POST", path: "/v1/score", heavy: true, handle: s.score},
 		{method: "POST", path: "/v1/rerank", heavy: true, handle: s.rerank},
+		{method: "POST", path: "/v2/rerank", heavy: true, handle: s.rerank}, // where Cohere's newer client asks
 		{method: "POST", path: "/v1/events", heavy: true, handle: s.events},
 		{method: "GET", path: "/v1/users/{id}", handle: s.user},
 		{method: "GET", path: "/v1/items/{id}", handle: s.item},
@@ -42,6 +43,8 @@ func (s *Server) routes() []route {
 		{method: "POST", path: "/v1/chat/completions", long: true, handle: s.chat},
 		{method: "GET", path: "/v1/models", handle: s.models},
 		{method: "GET", path: "/v1/models/{model}", handle: s.model},
+		{method: "GET", path: "/v1/rollout", handle: s.rollout},
+		{method: "POST", path: "/v1/rollout", handle: s.rollout},
 		{method: "GET", path: "/v1/status", handle: s.status},
 		{method: "GET", path: "/metrics", handle: s.metricsPage},
 		{method: "GET", path: "/healthz", public: true, handle: s.healthz},
@@ -81,19 +84,16 @@ func (s *Server) mux() http.Handler {
 func (s *Server) adminMux() http.Handler {
 	mux := http.NewServeMux()
 	for path, h := range map[string]handle{"/metrics": s.metricsPage, "/healthz": s.healthz, "/readyz": s.readyz} {
-		mux.Handle("GET "+path, s.observed(path, h))
+		mux.Handle("GET "+path, s.observed(path, s.local(h)))
 	}
 	profiles := map[string]http.HandlerFunc{
 		"/debug/pprof/": pprof.Index, "/debug/pprof/profile": pprof.Profile, "/debug/pprof/symbol": pprof.Symbol, "/debug/pprof/trace": pprof.Trace,
 	}
 	for path, h := range profiles {
-		mux.Handle("GET "+path, s.observed(path, func(w http.ResponseWriter, r *http.Request) error {
-			if err := s.checkHost(r); err != nil {
-				return err
-			}
+		mux.Handle("GET "+path, s.observed(path, s.local(func(w http.ResponseWriter, r *http.Request) error {
 			h(w, r)
 			return nil
-		}))
+		})))
 	}
 	return mux
 }

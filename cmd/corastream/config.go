@@ -38,6 +38,9 @@ type Config struct {
 	CF        cfstream.Spec             `yaml:"cf"`
 	Generator generator.StageConfig     `yaml:"generator"`
 	Pipeline  corastream.PipelineConfig `yaml:"pipeline"`
+	Filters   corastream.Filter         `yaml:"filters"`
+	Explore   corastream.ExploreConfig  `yaml:"explore"`
+	Rollout   RolloutConfig             `yaml:"rollout"`
 	Retriever serve.RetrieverConfig     `yaml:"retriever"`
 	HTTP      serve.Config              `yaml:"http"`
 	Replay    replay.Config             `yaml:"replay"`
@@ -78,9 +81,17 @@ func DefaultConfig() Config {
 		Data: "data", LLM: LLMConfig{File: defaultLLM, Options: llm.Default()},
 		Kafka: ingest.Default(), Broker: BrokerConfig{Listen: "127.0.0.1:0"}, Store: store.Default(), CF: cfstream.Default(),
 		Generator: generator.DefaultStageConfig(), Pipeline: corastream.DefaultPipelineConfig(),
+		Filters: corastream.DefaultFilter(), Explore: corastream.DefaultExplore(), Rollout: DefaultRollout(),
 		Retriever: serve.DefaultRetrieverConfig(), HTTP: serve.DefaultConfig(), Replay: replay.Default(), Train: train.Default(),
 		Log: LogConfig{Level: "info"},
 	}
+}
+
+// pipeline is the pipeline's section with those that have a name of their own.
+func (c Config) pipeline() corastream.PipelineConfig {
+	p := c.Pipeline
+	p.Filter, p.Explore = c.Filters, c.Explore
+	return p
 }
 
 // Validate reports the problems of all sections at once. The broker addresses may still be empty: the embedded broker
@@ -93,7 +104,8 @@ func (c Config) Validate() error {
 	errs := []error{
 		section("kafka", kafka.Validate()), section("store", c.Store.Validate()), section("cf", c.CF.Validate()),
 		section("llm", c.LLM.Options.Validate()), section("generator", c.Generator.Validate()),
-		section("pipeline", c.Pipeline.Validate()), section("retriever", c.Retriever.Validate()),
+		section("pipeline", c.Pipeline.Validate()), section("filters", c.Filters.Validate()),
+		section("explore", c.Explore.Validate()), section("rollout", c.Rollout.Validate()), section("retriever", c.Retriever.Validate()),
 		section("http", c.HTTP.Validate()), section("replay", c.Replay.Validate()), section("train", c.Train.Validate()),
 	}
 	if _, err := zerolog.ParseLevel(c.Log.Level); err != nil || c.Log.Level == "" {
@@ -132,6 +144,7 @@ func section(name string, err error) error {
 func loadConfig(path string) (Config, error) {
 	c := DefaultConfig()
 	if path == "" {
+		secretsFromEnvironment(&c)
 		return c, c.Validate()
 	}
 	b, err := os.ReadFile(path)
@@ -141,6 +154,7 @@ func loadConfig(path string) (Config, error) {
 	if at, err := decodeYAML(b, &c); err != nil {
 		return c, corastream.Usagef(path+at, "`corastream config print` shows every key", "%v", err)
 	}
+	secretsFromEnvironment(&c)
 	if err := c.Validate(); err != nil {
 		return c, corastream.Usagef(path, "", "%v", err)
 	}

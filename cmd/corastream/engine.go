@@ -33,7 +33,8 @@ type engine struct {
 	cf        cfstream.Model
 	llm       *llm.Model // nil: off
 	stage     *generator.Stage
-	gate      *gate // nil without a checkpoint
+	gate      *gate    // nil without a checkpoint
+	rollout   *rollout // nil without a checkpoint
 	catalogue *catalogue
 	sink      *ingest.Sink
 	producer  *ingest.Producer
@@ -175,12 +176,14 @@ func (e *engine) openModels() (err error) {
 // wire builds the pipeline, the monitor and the HTTP server around the opened stages.
 func (e *engine) wire(ctx context.Context) (err error) {
 	p := &corastream.Pipeline{
-		Config: e.cfg.Pipeline, Store: e.store, Learner: e.cf, Predictor: e.cf, Retriever: e.catalogue,
+		Config: e.cfg.pipeline(), Store: e.store, Learner: e.cf, Predictor: e.cf, Retriever: e.catalogue,
 		Warn: func(what string, err error) { e.log.Warn().Err(err).Msg(what) },
 	}
 	e.pipeline = p
 	if e.gate != nil {
-		p.Encoder, p.Basis, p.Generator, p.Scorer = e.llm, e.gate, e.gate, e.llm
+		e.rollout = newRollout(e)
+		e.onClose(e.rollout.close)
+		p.Encoder, p.Basis, p.Generator, p.Scorer, p.Arms = e.llm, e.rollout, e.rollout, e.llm, e.rollout
 		p.Versions = corastream.Versions{Generator: e.stage.Version(), LLM: e.llm.Digest()}
 	}
 	if err := e.store.View(ctx, func(s corastream.State) error {
@@ -212,10 +215,16 @@ func (e *engine) wire(ctx context.Context) (err error) {
 	})
 	e.onClose(e.judged)
 	p.Monitor = e.monitor
+	if e.rollout != nil {
+		p.Monitor = teeMonitor{e.monitor, e.rollout}
+		if err := e.rollout.begin(ctx); err != nil {
+			return err
+		}
+	}
 	if e.http, err = serve.New(e.cfg.HTTP, e.httpDeps()); err != nil {
 		return err
 	}
-	p.Sink = teeSink{e.sink, e.http}
+	p.Sink = teeSink{e.sink, e.http, e.rollout}
 	p.DeadLetters = teeLetters{e.sink, e.http}
 	return nil
 }
@@ -308,7 +317,8 @@ func (c *catalogue) prompt(item string) (corastream.Prompt, bool) {
 // teeSink shows on the dashboard what was published; the broker decides whether it was.
 type teeSink struct {
 	corastream.Sink
-	page *serve.Server
+	page    *serve.Server
+	rollout *rollout
 }
 
 // Publish implements corastream.Sink.
@@ -316,7 +326,19 @@ func (t teeSink) Publish(ctx context.Context, recs []corastream.Recommendation) 
 	if err := t.Sink.Publish(ctx, recs); err != nil {
 		return err
 	}
+	if t.rollout != nil {
+		t.rollout.published(recs)
+	}
 	return t.page.Publish(ctx, recs)
+}
+
+// teeMonitor shows each event to both.
+type teeMonitor [2]corastream.Monitor
+
+// Observe implements corastream.Monitor.
+func (t teeMonitor) Observe(ev corastream.Event, before corastream.Pair) {
+	t[0].Observe(ev, before)
+	t[1].Observe(ev, before)
 }
 
 type teeLetters struct {

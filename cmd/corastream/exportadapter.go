@@ -55,14 +55,14 @@ func (e *engine) adapter(ctx context.Context, ask serve.AdapterRequest) (map[str
 	if e.gate == nil {
 		return nil, fmt.Errorf("%w: weights need a language model and a checkpoint (llm.file, checkpoint)", corastream.ErrDegraded)
 	}
-	if ask.Item == "" && e.stage.Checkpoint().Model.Spec.PerPair() {
+	if ask.Item == "" && e.active().PerPair() {
 		return nil, corastream.Usagef("item", "name an item", "with this checkpoint (inputs: paper) every pair has weights of its own: there is no user's part")
 	}
 	pair, prompt, err := e.pairOf(ctx, ask)
 	if err != nil {
 		return nil, err
 	}
-	weights, projection, err := e.gate.Weights(ctx, []corastream.Pair{pair})
+	weights, projection, err := e.active().Weights(ctx, []corastream.Pair{pair})
 	if err != nil {
 		return nil, err
 	}

@@ -19,17 +19,26 @@ func (e *engine) httpDeps() serve.Deps {
 	d := serve.Deps{
 		Recommender: p, View: e.store, Predictor: e.cf, Neighbours: e.catalogue, History: e.cfg.Pipeline.History,
 		Events:   eventSink{e.producer, ingest.NewDecoder(e.cfg.Kafka), e.cfg.Kafka.Topics.Interactions},
-		Versions: func() corastream.Versions { return p.Versions },
+		Versions: e.versions,
 		Stats:    &p.Stats, Status: e.checks, AUC: e.auc, Gauges: e.gauges, Facts: e.facts, Models: e.models,
 		Version: version, Log: e.log,
 	}
 	if e.gate != nil {
-		d.Generator, d.Adapters = e.gate, adapters{e}
+		d.Generator, d.Arms, d.Rollout, d.Adapters = e.rollout, e.rollout, e.rollout, adapters{e}
 	}
 	if e.llm != nil {
 		d.Scorer, d.Text, d.Speaker = e.llm, e.llm, e.llm
 	}
 	return d
+}
+
+// versions of the generator and the LLM that answer whoever no trial is made with.
+func (e *engine) versions() corastream.Versions {
+	v := e.pipeline.Versions
+	if e.rollout != nil {
+		v.Generator = e.active().stage.Version()
+	}
+	return v
 }
 
 // eventSink puts events of POST /v1/events on the interactions topic, after the checks that ingest would make.
@@ -81,7 +90,7 @@ func (e *engine) checks() []serve.Check {
 	case e.gate == nil:
 		ranking.Why = "degraded: cf (no checkpoint)"
 	default:
-		if closed, why := e.gate.state(); closed {
+		if closed, why := e.active().gate.state(); closed {
 			ranking.Why = "degraded: cf (" + why + ")"
 		}
 	}
@@ -118,7 +127,8 @@ func (e *engine) gauges() []serve.Gauge {
 		g = append(g, serve.Gauge{Name: "reconnects", Help: "How often a partition was lost and found again.", Value: float64(e.source.Reconnects())})
 	}
 	if e.stage != nil {
-		st := e.stage.Stats()
+		st := e.active().stage.Stats()
+		g = append(g, e.rollout.gauges()...)
 		g = append(g,
 			serve.Gauge{Name: "weights_cache_hits", Help: "Users whose weights were fresh.", Value: float64(st.Hits)},
 			serve.Gauge{Name: "weights_cache_misses", Help: "Users whose weights were made.", Value: float64(st.Misses)})
@@ -134,8 +144,9 @@ func (e *engine) facts() []serve.Fact {
 		out = append(out, serve.Fact{Name: "llm", Value: fmt.Sprintf("%s, %d layers, width %d, %s", i.Arch, i.Layers, i.Hidden, e.llm.Digest()[:12])})
 	}
 	if e.stage != nil {
-		st := e.stage.Stats()
-		out = append(out, serve.Fact{Name: "generator", Value: fmt.Sprintf("%s, %d weights made, %d reused", e.stage.Version()[:12], st.Misses, st.Hits)})
+		live := e.active().stage
+		st := live.Stats()
+		out = append(out, serve.Fact{Name: "generator", Value: fmt.Sprintf("%s, %d weights made, %d reused", live.Version()[:12], st.Misses, st.Hits)}, e.rollout.fact())
 	}
 	return out
 }
@@ -148,7 +159,7 @@ func (e *engine) models() []serve.Model {
 	if e.stage == nil {
 		return []serve.Model{base}
 	}
-	return []serve.Model{base, {ID: "corastream", Parent: "base", Digest: e.stage.Version(), Created: e.began}}
+	return []serve.Model{base, {ID: "corastream", Parent: "base", Digest: e.active().stage.Version(), Created: e.began}}
 }
 
 // runSummary is the last line of `up` and `make run`.
@@ -179,7 +190,7 @@ func (e *engine) summary(took time.Duration) runSummary {
 	maps.Copy(s.AUC, anyValues(e.auc()))
 	if e.gate == nil {
 		s.Degraded = "cf"
-	} else if closed, _ := e.gate.state(); closed {
+	} else if closed, _ := e.active().gate.state(); closed {
 		s.Degraded = "cf"
 	}
 	return s

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"math"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/serve"
+)
+
+// shadow scores with a candidate what the active checkpoint has answered, in a goroutine of its own. It drops what it has no time
+// for: nothing waits for it.
+type shadow struct {
+	scorer corastream.Scorer
+	queue  chan shadowed
+	cancel context.CancelFunc
+	done   chan struct{}
+
+	mu  sync.Mutex
+	sum serve.ShadowFigures
+	ms  float64
+}
+
+type shadowed struct {
+	t       *trial
+	pairs   []corastream.Pair
+	prompts []corastream.Prompt
+	answers []float32
+}
+
+// shadowQueue slates wait at most.
+const shadowQueue = 64
+
+func newShadow(scorer corastream.Scorer) *shadow {
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &shadow{scorer: scorer, queue: make(chan shadowed, shadowQueue), cancel: cancel, done: make(chan struct{})}
+	go s.run(ctx)
+	return s
+}
+
+func (s *shadow) close() {
+	s.cancel()
+	<-s.done
+}
+
+// offer cuts what was scored into slates of one user each.
+func (s *shadow) offer(t *trial, pairs []corastream.Pair, prompts []corastream.Prompt, logits []corastream.Logits) {
+	for lo := 0; lo < len(pairs); {
+		hi := lo + 1
+		for hi < len(pairs) && pairs[hi].UserID == pairs[lo].UserID {
+			hi++
+		}
+		one := shadowed{t: t, pairs: slices.Clone(pairs[lo:hi]), prompts: slices.Clone(prompts[lo:hi])}
+		for _, l := range logits[lo:hi] {
+			one.answers = append(one.answers, l.P())
+		}
+		select {
+		case s.queue <- one:
+		default:
+			s.mu.Lock()
+			s.sum.Dropped++
+			s.mu.Unlock()
+		}
+		lo = hi
+	}
+}
+
+func (s *shadow) run(ctx context.Context) {
+	defer close(s.done)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case one := <-s.queue:
+			s.compare(ctx, one)
+		}
+	}
+}
+
+func (s *shadow) compare(ctx context.Context, one shadowed) {
+	began := time.Now()
+	weights, projection, err := one.t.Weights(ctx, one.pairs)
+	var logits []corastream.Logits
+	if err == nil {
+		logits, err = s.scorer.Score(ctx, one.prompts, weights, projection)
+	}
+	took := time.Since(began)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil {
+		s.sum.Failed++
+		return
+	}
+	best, mine := 0, 0
+	for i, l := range logits {
+		s.sum.MeanAbsDiff += math.Abs(float64(l.P() - one.answers[i]))
+		if one.answers[i] > one.answers[best] {
+			best = i
+		}
+		if l.P() > logits[mine].P() {
+			mine = i
+		}
+	}
+	s.sum.Compared += int64(len(logits))
+	s.sum.Slates++
+	if best == mine {
+		s.sum.SameFirst++
+	}
+	s.ms += took.Seconds() * 1000
+}
+
+func (s *shadow) reset() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sum, s.ms = serve.ShadowFigures{}, 0
+}
+
+// figures are means; the sums stay.
+func (s *shadow) figures() *serve.ShadowFigures {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := s.sum
+	if out.Slates > 0 {
+		out.MeanAbsDiff /= float64(out.Compared)
+		out.SameFirst /= float64(out.Slates)
+		out.ScoringMS = s.ms / float64(out.Slates)
+	}
+	return &out
+}
+
+// lastLists remembers each user's last list, of so many users; then all are forgotten.
+type lastLists struct {
+	mu  sync.Mutex
+	all map[string]lastList
+}
+
+type lastList struct {
+	t     *trial
+	items []string
+}
+
+const maxLists = 100_000
+
+func (l *lastLists) put(user string, t *trial, items []corastream.Scored) {
+	ids := make([]string, len(items))
+	for i, it := range items {
+		ids[i] = it.Item
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.all == nil || len(l.all) >= maxLists {
+		l.all = map[string]lastList{}
+	}
+	l.all[user] = lastList{t, ids}
+}
+
+// of is the checkpoint whose list showed the item to the user; nil when none did.
+func (l *lastLists) of(user, item string) *trial {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if last, ok := l.all[user]; ok && slices.Contains(last.items, item) {
+		return last.t
+	}
+	return nil
+}
