@@ -84,16 +84,19 @@ func (s *Server) mux() http.Handler {
 func (s *Server) adminMux() http.Handler {
 	mux := http.NewServeMux()
 	for path, h := range map[string]handle{"/metrics": s.metricsPage, "/healthz": s.healthz, "/readyz": s.readyz} {
-		mux.Handle("GET "+path, s.observed(path, s.local(h)))
+		mux.Handle("GET "+path, s.observed(path, h))
 	}
 	profiles := map[string]http.HandlerFunc{
 		"/debug/pprof/": pprof.Index, "/debug/pprof/profile": pprof.Profile, "/debug/pprof/symbol": pprof.Symbol, "/debug/pprof/trace": pprof.Trace,
 	}
 	for path, h := range profiles {
-		mux.Handle("GET "+path, s.observed(path, s.local(func(w http.ResponseWriter, r *http.Request) error {
+		mux.Handle("GET "+path, s.observed(path, func(w http.ResponseWriter, r *http.Request) error {
+			if err := s.checkHost(r); err != nil {
+				return err
+			}
 			h(w, r)
 			return nil
-		})))
+		}))
 	}
 	return mux
 }
