@@ -54,7 +54,7 @@ func (s *Source) vetOne(key, id, what string) error {
 func compacted(ctx context.Context, a *access, items string, topics []string) (map[string]bool, error) {
 	cl, err := a.describe(ctx, topics...)
 	if err != nil {
-		return nil, fmt.Errorf("reach the brokers: %w", err)
+		return nil, fmt.Errorf("reach the brokers: %w", Explain(err))
 	}
 	for _, t := range topics {
 		if err := cl.topics[t].err; err != nil {

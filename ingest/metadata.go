@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strconv"
 
@@ -62,10 +63,16 @@ func (a *access) describe(ctx context.Context, topics ...string) (cluster, error
 		if err == nil {
 			return out, nil
 		}
+		if a.sasl == nil && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)) {
+			err = fmt.Errorf("%w: %w", errLogin, err)
+		}
 		errs = append(errs, fmt.Errorf("metadata from %s: %w", addr, err))
 	}
 	return cluster{}, errors.Join(errs...)
 }
+
+// errLogin: a broker told its versions and hung up at the first question proper, as one does that wants a login.
+var errLogin = errors.New("the broker hung up: it seems to ask for a login")
 
 const metadataWithIDs = 12
 

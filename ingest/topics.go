@@ -82,7 +82,7 @@ func (a *access) missing(ctx context.Context, specs []TopicSpec) ([]TopicSpec, e
 	}
 	cl, err := a.describe(ctx, names...)
 	if err != nil {
-		return nil, fmt.Errorf("reach the brokers: %w", err)
+		return nil, fmt.Errorf("reach the brokers: %w", Explain(err))
 	}
 	var out []TopicSpec
 	for _, s := range specs {

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
@@ -211,48 +210,28 @@ func rerun(ctx context.Context, cfg Config, log zerolog.Logger) (have, again str
 	return have, again, lines, err
 }
 
-func doctorCommand() *cobra.Command {
-	var f common
-	c := &cobra.Command{
-		Use: "doctor", Short: "Check everything that `up` needs, and name the cause and the fix of what is wrong",
-		Example: "  corastream doctor -c configs/default.yaml --bootstrap-server kafka:9092", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, log, err := f.load()
-			if err != nil {
-				return err
-			}
-			return examine(cmd.Context(), cfg, log.Level(zerolog.WarnLevel), cmd.OutOrStdout())
-		},
-	}
-	f.add(c, "data", "llm", "checkpoint", "bootstrap")
-	return c
-}
-
-// reachable opens every topic that `up` reads or writes.
-func reachable(ctx context.Context, cfg ingest.Config) error {
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
-	defer cancel()
-	var errs []error
-	for _, t := range cfg.Specs() {
-		r, err := ingest.NewConsumer(ctx, cfg, t.Name, ingest.FromEnd(), false, zerolog.Nop())
-		if err != nil {
-			errs = append(errs, fmt.Errorf("topic %s: %w", t.Name, err))
-			continue
-		}
-		errs = append(errs, r.Close())
-	}
-	return errors.Join(errs...)
-}
-
 func eraseCommand() *cobra.Command {
 	var f common
+	var from string
 	c := &cobra.Command{
 		Use: "erase USER", Short: "Forget a user: vectors, history, ids and debts; the erasure survives a replay of the log",
-		Example: "  corastream erase 42 --data data", Args: cobra.ExactArgs(1),
+		Long: `Erase removes all that is kept of a user. Events that the log already holds are not learnt again, by a replay from offset 0
+neither. A new data folder does not know of erasures: give it those of the old one with --from before it learns.`,
+		Example: "  corastream erase 42 --data data\n  corastream erase --from data --data new", Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, log, err := f.load()
 			if err != nil {
 				return err
+			}
+			if (from == "") == (len(args) == 0) {
+				return corastream.Usagef("", "see "+cmd.CommandPath()+" --help", "erase wants a user's id or --from DIR, one of them")
+			}
+			if from != "" {
+				n, err := inherit(cmd.Context(), cfg, from, log)
+				if err != nil {
+					return err
+				}
+				return jsonLine(cmd.OutOrStdout(), map[string]any{"erasures": n})
 			}
 			s, err := openExisting(cfg, log)
 			if err != nil {
@@ -265,42 +244,30 @@ func eraseCommand() *cobra.Command {
 		},
 	}
 	f.add(c, "data")
+	c.Flags().StringVar(&from, "from", "", "take over all erasures of the store in this data folder")
 	return c
 }
 
-// examine runs the checks in order and reports each; one that fails does not hide the next.
-func examine(ctx context.Context, cfg Config, log zerolog.Logger, w io.Writer) error {
-	bad := 0
-	say := func(name string, err error, good string) {
+// inherit gives the store in cfg.Data, made where there is none, the erasures of the one in from.
+func inherit(ctx context.Context, cfg Config, from string, log zerolog.Logger) (int, error) {
+	old := cfg
+	old.Data = from
+	s, err := openExisting(old, log)
+	if err != nil {
+		return 0, err
+	}
+	var list []store.Erasure
+	for e, err := range s.Erasures() {
 		if err != nil {
-			bad++
-			fmt.Fprintf(w, "BAD  %-11s %v\n", name, err)
-			return
+			return 0, errors.Join(err, s.Close())
 		}
-		fmt.Fprintf(w, "ok   %-11s %s\n", name, good)
+		list = append(list, e)
 	}
-	fmt.Fprintf(w, "ok   %-11s %s\n", "build", buildInfo())
-	model, err := openLLM(cfg.LLM, log)
-	if model == nil && err == nil {
-		say("llm", nil, "off: ranking by CF alone")
-	} else if say("llm", err, cfg.LLM.File); err == nil {
-		defer model.Close()
-		ck, err := openCheckpoint(cfg, model)
-		good := "none: degraded, ranking by CF alone (fix: `corastream train`, then --checkpoint FILE)"
-		if ck != nil {
-			good = cfg.Checkpoint
-		}
-		say("checkpoint", err, good)
+	if err := s.Close(); err != nil {
+		return 0, err
 	}
-	err = os.MkdirAll(cfg.Data, 0o755)
-	say("data", err, cfg.Data)
-	if len(cfg.Kafka.Brokers) == 0 {
-		say("kafka", nil, "the embedded broker (fix: --bootstrap-server HOST:PORT for a real one)")
-	} else {
-		say("kafka", reachable(ctx, cfg.Kafka), fmt.Sprint(cfg.Kafka.Brokers))
+	if s, err = openStore(cfg, log.Level(zerolog.WarnLevel)); err != nil {
+		return 0, err
 	}
-	if bad > 0 {
-		return fmt.Errorf("%d checks failed", bad)
-	}
-	return nil
+	return len(list), errors.Join(s.EraseAll(ctx, list...), s.Close())
 }
