@@ -88,9 +88,10 @@ cuda-ptx: ## kernels/cuda/ptx/*.ptx from src/*.cu, with nvcc from PyPI
 	cd kernels/cuda && go generate
 test-cuda: ## the GPU path without a GPU: kernels on the CPU behind an emulated driver, and ptxas (needs g++)
 	@bash .ci/cuda/test.sh
-gpu-check: ## on a machine with a GPU: parity table and benchmarks as JSON lines, with bin/corastream-gpu (built when it is missing)
+gpu-check: ## on a machine with a GPU: parity and measurements as JSON lines, PyTorch's too where it is (bin/corastream-gpu is built when missing)
 	@[ -x bin/corastream-gpu ] || $(MAKE) --no-print-directory cuda
 	@bin/corastream-gpu gpu-check
+	@if python3 -c 'import torch; torch.cuda.init()' 2>/dev/null; then python3 .ci/cuda/torch_peer.py; fi
 
 .PHONY: clean
 clean: ## remove what was built (not .cache)

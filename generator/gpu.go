@@ -2,6 +2,7 @@ package generator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 
@@ -34,6 +35,8 @@ type onDevice struct {
 
 // resident are a model's tensors on the device; freed when the model is collected.
 type resident struct {
+	qf           *deviceQFormer // nil: the MLP
+	qfTensors    []*cuda.Buffer
 	w0, b0, gram *cuda.Buffer
 	out          *cuda.Buffer // [size][ld] bf16: out.weight, out.bias and lin.weight by output
 	ld           int
@@ -46,7 +49,8 @@ const widestMLP = 512
 
 // newOnDevice says whether a model has a form for the device.
 func newOnDevice(g *GPU, m *Model, cacheBytes int64) *onDevice {
-	if g == nil || m.Spec.Kind != KindMLP || m.Spec.Width > widestMLP || m.Spec.Size()%2 != 0 {
+	fits := m.Spec.Kind == KindMLP && m.Spec.Width <= widestMLP || qformerFits(m.Spec)
+	if g == nil || !fits || m.Spec.Size()%2 != 0 {
 		return nil
 	}
 	return &onDevice{GPU: g, model: m, slots: int(min(cacheBytes/int64(4*m.Spec.Size()), 1<<14))}
@@ -106,6 +110,13 @@ func (d *onDevice) prepare(q *cuda.Queue, x, lin []float32, rows int) (*batch, e
 	for i := range b.where {
 		b.where[i] = int32(store.Take())
 	}
+	if h.qf != nil {
+		if err := errors.Join(q.Grow(&h.where, int64(4*rows)), h.qf.upload(q, m, x, lin, rows)); err != nil {
+			return nil, err
+		}
+		b.launch = func() error { return h.qf.launch(q, m, rows, store.Buffer().At(0), h.where.At(0)) }
+		return b, cuda.Upload(q, h.where, 0, b.where)
+	}
 	for _, x := range []struct {
 		at **cuda.Buffer
 		n  int
@@ -141,6 +152,13 @@ func (d *onDevice) load(q *cuda.Queue) error {
 		return nil
 	}
 	m := d.model
+	if m.Spec.Kind == KindQFormer {
+		qf, list, err := loadQFormer(q, m)
+		if err == nil {
+			d.keep(&resident{qf: qf, qfTensors: list})
+		}
+		return err
+	}
 	width, size := m.Spec.Width, m.Spec.Size()
 	lins := 0
 	if m.Spec.Linear {
@@ -189,12 +207,23 @@ func (d *onDevice) load(q *cuda.Queue) error {
 		}
 		return err
 	}
+	d.keep(h)
+	return nil
+}
+
+// keep holds the tensors until the model is collected.
+func (d *onDevice) keep(h *resident) {
 	d.held = h
 	device := d.Device
-	runtime.AddCleanup(m, func(h *resident) {
-		device.Discard([]*cuda.Buffer{h.w0, h.b0, h.gram, h.out, h.x, h.lin, h.rows, h.where})
+	runtime.AddCleanup(d.model, func(h *resident) {
+		list := append([]*cuda.Buffer{h.w0, h.b0, h.gram, h.out, h.x, h.lin, h.rows, h.where}, h.qfTensors...)
+		if h.qf != nil {
+			for _, b := range h.qf.buffers() {
+				list = append(list, *b)
+			}
+		}
+		device.Discard(list)
 	}, h)
-	return nil
 }
 
 // gram is v v^T of rows v [n][width], summed in float64.

@@ -78,13 +78,23 @@ func TestDeviceMakesTheCPUsWeights(t *testing.T) {
 		{"small", func(*Spec) {}},
 		{"paper's inputs", func(s *Spec) { *s = smallSpec(KindMLP, InputsPaper) }},
 		{"default widths", func(s *Spec) { *s = DefaultSpec(); s.Hidden, s.Taste = 40, 32 }},
+		{"qformer", func(s *Spec) { *s = smallSpec(KindQFormer, InputsUser) }},
+		{"qformer, paper's inputs", func(s *Spec) { *s = smallSpec(KindQFormer, InputsPaper) }},
+		{"qformer of 8 layers", func(s *Spec) {
+			*s = smallSpec(KindQFormer, InputsPaper)
+			s.Taste, s.Factors, s.Hidden, s.QFormer = 20, 11, 40, QFormerSpec{Queries: 4, Layers: 8, Heads: 8}
+		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			spec := smallSpec(KindMLP, InputsUser)
 			c.change(&spec)
 			gpu, cpu, f, _ := onGPU(t, spec, d)
 			// Both factors of each product are rounded to bfloat16 (2^-9 each); 131 of them add up with random signs. Measured 4e-3.
-			if off := far(t, cpu, gpu, spec); off > 1.2e-2 || off == 0 {
+			bound := 1.2e-2
+			if spec.Kind == KindQFormer { // through up to 8 layers of products in bfloat16; measured 2e-2
+				bound = 6e-2
+			}
+			if off := far(t, cpu, gpu, spec); off > bound || off == 0 {
 				t.Errorf("off by %.3g", off)
 			} else {
 				t.Logf("off by %.3g", off)

@@ -33,6 +33,7 @@ type gpuSizes struct {
 	gemmRows                       int
 	bandwidth                      int64 // bytes
 	spec                           generator.Spec
+	factors                        int // of the paper's form: e_u and e_i are factors + taste + 1 wide
 	checkPrompts                   int
 	bound                          float64
 }
@@ -41,14 +42,14 @@ func fullSizes() gpuSizes {
 	spec := generator.DefaultSpec()
 	spec.Hidden = 576
 	return gpuSizes{model: modelShape{layers: 30, hidden: 576, heads: 9, kv: 3, dim: 64, ffn: 1536}, prompts: 256, length: 110, clicks: 20, items: 512,
-		rows: []int{64, 1024, 4096}, gemmRows: 28160, bandwidth: 4 << 30, spec: spec, checkPrompts: 16, bound: .1}
+		rows: []int{64, 1024, 4096}, gemmRows: 28160, bandwidth: 4 << 30, spec: spec, factors: 191, checkPrompts: 16, bound: .1}
 }
 
 func tinySizes() gpuSizes {
 	spec := generator.DefaultSpec()
 	spec.Hidden, spec.Layers, spec.Rank, spec.Width, spec.Taste = 64, 2, 4, 16, 8
 	return gpuSizes{model: modelShape{layers: 3, hidden: 64, heads: 4, kv: 2, dim: 16, ffn: 96}, prompts: 4, length: 20, clicks: 4, items: 3,
-		rows: []int{3, 40}, gemmRows: 70, bandwidth: 1 << 20, spec: spec, checkPrompts: 4, bound: .1}
+		rows: []int{3, 40}, gemmRows: 70, bandwidth: 1 << 20, spec: spec, factors: 3, checkPrompts: 4, bound: .1}
 }
 
 func gpuCheckCommand() *cobra.Command {
@@ -246,9 +247,25 @@ func (c *checker) products(ctx context.Context) error {
 
 // generator measures W_A made: a stage whose every user has moved, and the kernels alone.
 func (c *checker) generator(ctx context.Context) error {
-	m, err := generator.NewModel(c.spec, 5)
+	paper := c.spec
+	paper.Kind, paper.Inputs, paper.Linear = generator.KindQFormer, generator.InputsPaper, false
+	paper.Factors = c.factors
+	for _, s := range []generator.Spec{c.spec, paper} {
+		if err := c.made(ctx, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *checker) made(ctx context.Context, spec generator.Spec) error {
+	m, err := generator.NewModel(spec, 5)
 	if err != nil {
 		return err
+	}
+	bound := 3e-2 // some bfloat16 roundings in a row, times 3 to 5; the Q-Former has 8 layers of them
+	if spec.Kind == generator.KindQFormer {
+		bound = .1
 	}
 	for _, rows := range c.rows {
 		b, err := generator.NewDeviceBench(m, &generator.GPU{Device: c.d, Fallback: &c.count}, rows)
@@ -256,7 +273,7 @@ func (c *checker) generator(ctx context.Context) error {
 			return err
 		}
 		off, err := b.Parity(ctx)
-		if err := c.judge(fmt.Sprintf("generator %s, %d rows", c.spec.Kind, rows), off, 3e-2, err); err != nil {
+		if err := c.judge(fmt.Sprintf("generator %s, %d rows", spec.Kind, rows), off, bound, err); err != nil {
 			return err
 		}
 		ms, err := b.Kernels(ctx, c.length/4)
@@ -267,8 +284,8 @@ func (c *checker) generator(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		bytes := float64(rows) * 4 * float64(c.spec.Size())
-		if err := c.line("generator", map[string]any{"kind": c.spec.Kind, "rows": rows, "kernel_ms": ms, "written_gb_per_s": bytes / ms / 1e6,
+		bytes := float64(rows) * 4 * float64(spec.Size())
+		if err := c.line("generator", map[string]any{"kind": spec.Kind, "rows": rows, "kernel_ms": ms, "written_gb_per_s": bytes / ms / 1e6,
 			"weights_per_s_kernels": float64(rows) / ms * 1e3, "weights_per_s_to_the_host": float64(rows) / took.Seconds()}); err != nil {
 			return err
 		}

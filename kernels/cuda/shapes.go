@@ -42,7 +42,7 @@ type Gemm struct {
 
 // Gemm launches a product.
 func (q *Queue) Gemm(g Gemm) error {
-	if g.K%Pad != 0 || g.K2%Pad != 0 || g.K+g.K2 == 0 || g.N%2 != 0 || g.M <= 0 || g.LDA%8 != 0 || g.LDW%8 != 0 || g.LDA2%8 != 0 || g.LDW2%8 != 0 {
+	if g.K%Pad != 0 || g.K2%Pad != 0 || g.K+g.K2 == 0 || g.N%2 != 0 || g.LDO%2 != 0 || g.M <= 0 || g.LDA%8 != 0 || g.LDW%8 != 0 || g.LDA2%8 != 0 || g.LDW2%8 != 0 {
 		return fmt.Errorf("cuda: a product of %d x %d x (%d + %d), rows %d, %d, %d, %d apart", g.M, g.N, g.K, g.K2, g.LDA, g.LDW, g.LDA2, g.LDW2)
 	}
 	name, bm, bn := "gemm_"+g.End+"_large", 128, 128

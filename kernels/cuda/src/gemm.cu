@@ -12,7 +12,7 @@ struct Epilogue {
   int ldo;              // its row stride, in values
   const float* bias;    // [N] or null
   const float* angles;  // ROPE: [position][headDim], cosines then sines
-  const int* pos;       // ROPE: positions [M]; FLOATS: the row of out that each row goes to, or null for its own
+  const int* pos;       // ROPE: positions [M]; FLOATS, ADD: the row of out that each row goes to, or null for its own
   int turned, head;     // ROPE: columns that turn, headDim
 };
 
@@ -20,17 +20,19 @@ struct Epilogue {
 // rows of q and k as pairs (i, i+headDim/2), rows of gate and up alternating.
 enum { FLOATS, BF16S, GELU_BF16, ADD, ROPE, SWIGLU };
 
+struct alignas(8) Pair { float x, y; };  // written at once: ldo is even
+
 template <int KIND>
 static __device__ __forceinline__ void finish(const Epilogue& e, int row, int col, float x, float y) {
   if (e.bias) { x += e.bias[col]; y += e.bias[col + 1]; }
-  if (KIND == FLOATS && e.pos) row = e.pos[row];
+  if ((KIND == FLOATS || KIND == ADD) && e.pos) row = e.pos[row];
   size_t at = (size_t)row * e.ldo + col;
   if (KIND == FLOATS) {
-    ((float*)e.out)[at] = x;
-    ((float*)e.out)[at + 1] = y;
+    *(Pair*)((float*)e.out + at) = Pair{x, y};
   } else if (KIND == ADD) {
-    ((float*)e.out)[at] += x;
-    ((float*)e.out)[at + 1] += y;
+    Pair* to = (Pair*)((float*)e.out + at);
+    Pair old = *to;
+    *to = Pair{old.x + x, old.y + y};
   } else if (KIND == SWIGLU) {
     ((bf16*)e.out)[(size_t)row * e.ldo + col / 2] = narrow(x / (1.f + expf(-x)) * y);
   } else {
