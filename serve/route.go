@@ -84,19 +84,16 @@ func (s *Server) mux() http.Handler {
 func (s *Server) adminMux() http.Handler {
 	mux := http.NewServeMux()
 	for path, h := range map[string]handle{"/metrics": s.metricsPage, "/healthz": s.healthz, "/readyz": s.readyz} {
-		mux.Handle("GET "+path, s.observed(path, h))
+		mux.Handle("GET "+path, s.observed(path, s.local(h)))
 	}
 	profiles := map[string]http.HandlerFunc{
 		"/debug/pprof/": pprof.Index, "/debug/pprof/profile": pprof.Profile, "/debug/pprof/symbol": pprof.Symbol, "/debug/pprof/trace": pprof.Trace,
 	}
 	for path, h := range profiles {
-		mux.Handle("GET "+path, s.observed(path, func(w http.ResponseWriter, r *http.Request) error {
-			if err := s.checkHost(r); err != nil {
-				return err
-			}
+		mux.Handle("GET "+path, s.observed(path, s.local(func(w http.ResponseWriter, r *http.Request) error {
 			h(w, r)
 			return nil
-		}))
+		})))
 	}
 	return mux
 }
@@ -165,6 +162,22 @@ func (s *Server) checkHost(r *http.Request) error {
 	if s.cfg.Token != "" || s.cfg.ClientCA != "" {
 		return nil
 	}
+	return s.ownName(r)
+}
+
+// local guards the admin address, which asks nobody for a token, whatever the main one does: a page in the operator's
+// browser must not read profiles, which hold what is in memory.
+func (s *Server) local(h handle) handle {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		if err := s.ownName(r); err != nil {
+			return err
+		}
+		return h(w, r)
+	}
+}
+
+// ownName refuses a Host that is neither this machine's nor allowed.
+func (s *Server) ownName(r *http.Request) error {
 	host := r.Host
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h

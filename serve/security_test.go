@@ -1,0 +1,147 @@
+package serve
+
+import (
+	"encoding/json"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// access is who may ask what. It repeats what routes() says, on purpose: a route that is added or made public shows here.
+var access = map[string]string{
+	"POST /v1/recommend": "token", "POST /v1/score": "token", "POST /v1/rerank": "token", "POST /v1/events": "token",
+	"POST /v1/chat/completions": "token", "GET /v1/users/{id}": "token", "GET /v1/items/{id}": "token",
+	"GET /v1/adapters/{user}": "token", "GET /v1/models": "token", "GET /v1/models/{model}": "token", "GET /v1/status": "token",
+	"GET /metrics": "token", "POST /v2/rerank": "token", "GET /v1/rollout": "token", "POST /v1/rollout": "token",
+	// These tell nothing of users or items: the pages are empty until their script asks, with the token.
+	"GET /healthz": "anybody", "GET /readyz": "anybody", "GET /openapi.json": "anybody", "GET /{$}": "anybody",
+	"GET /users/{id}": "anybody", "GET /items/{id}": "anybody", "GET /assets/{file}": "anybody",
+}
+
+func TestWhoMayAskWhatIsAsTheTableSays(t *testing.T) {
+	f := newFixture(t, withLLM, func(c *Config, _ *Deps) { c.Token = token })
+	seen := map[string]bool{}
+	for _, rt := range f.routes() {
+		name := rt.method + " " + rt.path
+		seen[name] = true
+		who, known := access[name]
+		if !known {
+			t.Errorf("%s is not in the table: say who may ask it", name)
+			continue
+		}
+		without := f.call(rt.method, example(rt), "", nil).Code
+		with := f.call(rt.method, example(rt), "", nil, "Authorization", "Bearer "+token).Code
+		if (without == http.StatusUnauthorized) != (who == "token") || with == http.StatusUnauthorized {
+			t.Errorf("%s is for %s: %d without the token, %d with it", name, who, without, with)
+		}
+	}
+	for name := range access {
+		if !seen[name] {
+			t.Errorf("%s is in the table, but there is no such route", name)
+		}
+	}
+}
+
+// TestNobodyElsesPageReadsTheAdminAddress: it asks for no token, so a foreign Host must be refused even where the main
+// address has one.
+func TestNobodyElsesPageReadsTheAdminAddress(t *testing.T) {
+	for _, secret := range []Secret{"", token} {
+		f := newFixture(t, func(c *Config, _ *Deps) { c.Token = secret })
+		for _, path := range []string{"/metrics", "/healthz", "/readyz", "/debug/pprof/", "/debug/pprof/heap", "/debug/pprof/cmdline"} {
+			for host, want := range map[string]bool{"evil.example": false, "evil.example:8643": false, "127.0.0.1:8643": true, "[::1]:8643": true, "localhost": true} {
+				r := httptest.NewRequest("GET", path, nil)
+				r.Host = host
+				w := httptest.NewRecorder()
+				f.adminMux().ServeHTTP(w, r)
+				if (w.Code != http.StatusForbidden) != want {
+					t.Errorf("%s as %s, token %v: %d", path, host, secret != "", w.Code)
+				}
+			}
+		}
+	}
+}
+
+// TestNoRequestNamesAFile: what is read from the disk is the operator's choice alone. No field or path parameter is a
+// file, an address or an adapter's name; ids that look like paths are ids.
+func TestNoRequestNamesAFile(t *testing.T) {
+	f := newFixture(t, withLLM)
+	var api struct {
+		Paths map[string]map[string]struct {
+			Parameters  []struct{ Name string }
+			RequestBody json.RawMessage
+		}
+		Components struct{ Schemas map[string]json.RawMessage }
+	}
+	if err := json.Unmarshal(f.call("GET", "/openapi.json", "", nil).Body.Bytes(), &api); err != nil {
+		t.Fatal(err)
+	}
+	fields := map[string]bool{}
+	for path, methods := range api.Paths {
+		for _, m := range methods {
+			for _, p := range m.Parameters {
+				if !strings.HasPrefix(path, "/assets/") { // embedded in the binary; see below
+					fields[p.Name] = true
+				}
+			}
+			collect(t, m.RequestBody, api.Components.Schemas, fields, map[string]bool{})
+		}
+	}
+	if len(fields) < 10 {
+		t.Fatalf("only %d fields found: is the description read rightly?", len(fields))
+	}
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		for _, word := range []string{"file", "path", "url", "uri", "dir", "lora", "checkpoint", "host"} {
+			// A rollout's checkpoint is a name within the operator's rollout.dir; cmd/corastream holds it to that.
+			if strings.Contains(strings.ToLower(name), word) && name != "checkpoint" {
+				t.Errorf("a request can say %q", name)
+			}
+		}
+	}
+	for _, id := range []string{"..%2f..%2fetc%2fpasswd", "%2fetc%2fpasswd", "..", "%00", "C:%5cwindows%5cwin.ini"} {
+		for _, path := range []string{"/assets/", "/v1/users/", "/v1/items/", "/v1/models/", "/v1/adapters/"} {
+			if w := f.call("GET", path+id, "", nil); w.Code < 300 && path != "/v1/users/" || strings.Contains(w.Body.String(), "root:") {
+				t.Errorf("GET %s%s: %d %.200s", path, id, w.Code, w.Body)
+			}
+		}
+	}
+}
+
+// collect gathers the names of properties of a schema, through its references.
+func collect(t *testing.T, schema json.RawMessage, all map[string]json.RawMessage, into, done map[string]bool) {
+	t.Helper()
+	var v any
+	if len(schema) == 0 {
+		return
+	}
+	if err := json.Unmarshal(schema, &v); err != nil {
+		t.Fatal(err)
+	}
+	var walk func(any)
+	walk = func(v any) {
+		switch x := v.(type) {
+		case []any:
+			for _, e := range x {
+				walk(e)
+			}
+		case map[string]any:
+			if p, ok := x["properties"].(map[string]any); ok {
+				for name := range p {
+					into[name] = true
+				}
+			}
+			if ref, ok := x["$ref"].(string); ok && !done[ref] {
+				done[ref] = true
+				collect(t, all[ref[strings.LastIndexByte(ref, '/')+1:]], all, into, done)
+			}
+			for k, e := range x {
+				if k != "example" && k != "examples" {
+					walk(e)
+				}
+			}
+		}
+	}
+	walk(v)
+}
