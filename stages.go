@@ -40,6 +40,12 @@ type Predictor interface {
 	ItemVector(s State, it *ItemState) (Embedding, error)
 }
 
+// Demander is what a Predictor may be besides: it knows how much items have been liked of late. Demand is ln of an item's
+// likes, older ones counting less, comparable between items whenever it is asked; -Inf: none.
+type Demander interface {
+	Demand(it *ItemState) float32
+}
+
 // Retriever finds candidates by CF score; Moved tells it which items changed.
 type Retriever interface {
 	Moved(s State, items []string) error

@@ -71,7 +71,7 @@ func QuantizeContent(v []float32) {
 // and e_i in the same type (method: e_u = [p_u, w+t_u], e_i = [q_i, c_i]).
 type Embedding struct {
 	Vec     []float32
-	Acc     []float32 // Adagrad sums, the learner's own [len(Vec)]; nil in what a Predictor hands out
+	Acc     []float32 // the learner's own: Adagrad sums and the like; nil in what a Predictor hands out
 	Bias    float32
 	Count   uint32 // events learnt; negatives drawn do not count
 	Version uint64 // grows by one with each change

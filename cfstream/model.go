@@ -98,6 +98,9 @@ func (m *model) each(s corastream.State, ev corastream.Event, step stepper) erro
 	shared.Count++
 	u.Count++
 	it.Count++
+	if ev.Positive() {
+		m.ask(it, ev.Time)
+	}
 	if !ev.Implicit || !ev.Positive() {
 		return nil
 	}

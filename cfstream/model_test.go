@@ -168,13 +168,13 @@ func TestEqualEventsGiveEqualBytesOnEveryCPU(t *testing.T) {
 		w.events[i].Weight = 0.5 + float32(i%4)
 	}
 	for kind, want := range map[string]string{
-		cfstream.Bias: "43c6290d215feda1", cfstream.MF: "001c17da33a0e941", cfstream.Hybrid: "ca9d324c86ef9d81",
-		cfstream.LightGCN: "7b6e701f817204b8", cfstream.SASRec: "5858607953f77d5e",
+		cfstream.Bias: "a220187537f2b8a5", cfstream.MF: "ea1250e5b49bfcb5", cfstream.Hybrid: "a6bf28113f8940d8",
+		cfstream.LightGCN: "896ca771eef8bcd8", cfstream.SASRec: "0717f46e2be2d50b",
 	} {
 		s := w.state()
 		m := model(t, kind, func(s *cfstream.Spec) {
 			s.MuRate, s.BiasRate, s.ItemBiasRate, s.BiasDecay = 0.01, 0.1, 0.15, 0.02 // the defaults may change
-			s.BiasStart, s.BiasSettle, s.CountRate = 0.3, 10, 1e-3
+			s.BiasStart, s.BiasSettle, s.CountRate, s.DemandHalfLife = 0.3, 10, 1e-3, 168*time.Hour
 			s.ContentRate, s.ContentDecay, s.TasteRate, s.TasteDecay = 0.1, 0.001, 0.01, 0.5
 			s.FactorRate, s.FactorDecay, s.FactorInit, s.FactorDamp, s.Damp, s.Clip = 0.05, 0.05, 0.05, 1, 1, 4
 			s.Negatives, s.NegativeWeight, s.Layers, s.Window = 4, 1, 0, 10

@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cfstream"
@@ -88,5 +89,39 @@ func TestEveryPassCountsTheLogOnce(t *testing.T) {
 		if shared, _ := s.Shared(); shared.Count != uint32(len(w.events)) {
 			t.Errorf("%s: %d events in all, counted %d", kind, len(w.events), shared.Count)
 		}
+	}
+}
+
+// TestDemandFades: a like counts half after the half-life, whoever asks when, a dislike not at all, and a late like less.
+func TestDemandFades(t *testing.T) {
+	m := model(t, cfstream.Hybrid, func(s *cfstream.Spec) { s.DemandHalfLife = 24 * time.Hour })
+	demander := m.(corastream.Demander)
+	s, start := corastream.NewMemory(), time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC)
+	click := func(item string, days float64, label float32) {
+		ev := event(0, "u", item, label)
+		ev.Time = start.Add(time.Duration(days * 24 * float64(time.Hour)))
+		if err := s.Apply(m, ev); err != nil {
+			t.Fatal(err)
+		}
+	}
+	demand := func(item string) float64 {
+		it, _ := s.Item(item)
+		return float64(demander.Demand(it))
+	}
+	click("old", 0, 1)
+	click("old", 0, 1)
+	click("new", 1, 1)
+	click("disliked", 1, 0)
+	if d := demand("old") - demand("new"); math.Abs(d) > 1e-5 {
+		t.Errorf("two likes a half-life ago and one now differ by %v", d)
+	}
+	if !math.IsInf(demand("disliked"), -1) || !math.IsInf(demand("unknown"), -1) {
+		t.Error("demand without a like")
+	}
+	click("late", 3, 1)
+	click("late", 1, 1) // came two days late: 1 + 1/4 as of day 3
+	click("on time", 3, 1)
+	if d := math.Exp(demand("late") - demand("on time")); math.Abs(d-1.25) > 1e-5 {
+		t.Errorf("a like and a late one count %v", d)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/corastream/corastream"
 )
@@ -88,6 +89,10 @@ type Spec struct {
 	// Clip bounds an event's gradient of z after weighting. Default 4, range 0.01..100.
 	Clip float64 `yaml:"clip"`
 
+	// DemandHalfLife is after how long a like counts half in an item's demand, by which candidates are found beside their score
+	// (retriever.demand). Default 168h, range 1h..87600h.
+	DemandHalfLife time.Duration `yaml:"demand_half_life"`
+
 	// Negatives are drawn for each implicit positive. Default 4, range 0..100.
 	Negatives int `yaml:"negatives"`
 	// NegativeWeight is the weight of one of them relative to the positive's. Default 1, range 0..100.
@@ -102,7 +107,7 @@ func Default() Spec {
 		ContentRate: 0.1, ContentDecay: 1e-3, TasteRate: 0.01, TasteDecay: 0.5,
 		FactorDamp: 1e-4,
 		BlockRate:  0.01, BlockDecay: 0.003,
-		Damp: 1, Clip: 4, Negatives: 4, NegativeWeight: 1,
+		Damp: 1, Clip: 4, DemandHalfLife: 7 * 24 * time.Hour, Negatives: 4, NegativeWeight: 1,
 	}
 }
 
@@ -163,7 +168,7 @@ func (s Spec) Validate() error {
 		inRange("taste_rate", s.TasteRate, 0, 1), inRange("taste_decay", s.TasteDecay, 0, 1),
 		inRange("factor_rate", s.FactorRate, 0, 1), inRange("factor_decay", s.FactorDecay, 0, 1),
 		inRange("factor_init", s.FactorInit, 0, 1), inRange("factor_damp", s.FactorDamp, 1e-8, 1e6),
-		inRange("damp", s.Damp, 1e-8, 1e6), inRange("clip", s.Clip, 0.01, 100),
+		inRange("demand_half_life", s.DemandHalfLife.Hours(), 1, 87600), inRange("damp", s.Damp, 1e-8, 1e6), inRange("clip", s.Clip, 0.01, 100),
 		inRange("negatives", float64(s.Negatives), 0, 100), inRange("negative_weight", s.NegativeWeight, 0, 100))
 	return errors.Join(errs...)
 }

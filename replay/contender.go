@@ -83,10 +83,12 @@ type cf struct {
 	history int // liked titles in a prompt
 	items   []*corastream.ItemState
 	vectors []corastream.Embedding // the items' last vectors, by Version
+	demand  float64                // its weight in the ranking of all items
+	demands []float32
 }
 
-func newCF(model Model, items []corastream.Item, u *universe, epochs, history int) (*cf, error) {
-	c := &cf{model: model, state: corastream.NewMemory(), epochs: epochs, history: history}
+func newCF(model Model, items []corastream.Item, u *universe, epochs, history int, demand float64) (*cf, error) {
+	c := &cf{model: model, state: corastream.NewMemory(), epochs: epochs, history: history, demand: demand}
 	for _, it := range items {
 		c.state.Put(it)
 	}
@@ -162,8 +164,31 @@ func (c *cf) all(user string, out []float64) error {
 		}
 		out[i] = float64(v.Bias + dot(vec.Vec, v.Vec))
 	}
+	c.addDemand(out)
 	return nil
 }
+
+// addDemand ranks as serve's retriever does: beside the score, how far an item's demand lies below the highest one.
+func (c *cf) addDemand(out []float64) {
+	demander, ok := c.model.(corastream.Demander)
+	if !ok || c.demand == 0 {
+		return
+	}
+	c.demands = c.demands[:0]
+	peak := float32(math.Inf(-1))
+	for _, it := range c.items {
+		d := demander.Demand(it)
+		c.demands, peak = append(c.demands, d), max(peak, d)
+	}
+	for i, d := range c.demands {
+		if !math.IsInf(float64(peak), -1) {
+			out[i] += c.demand * float64(max(d-peak, demandFloor))
+		}
+	}
+}
+
+// demandFloor is serve's.
+const demandFloor = -8
 
 // choose makes candidates of items of the universe.
 func (c *cf) choose(u *universe, user string, best []int32, target int32) ([]candidate, error) {

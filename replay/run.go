@@ -252,7 +252,7 @@ func (e *evaluation) contender(ctx context.Context, name string, seed uint64) (c
 	if err != nil {
 		return nil, fmt.Errorf("make model %s: %w", kind, err)
 	}
-	return newCF(model, items, e.universe, e.Epochs, e.History)
+	return newCF(model, items, e.universe, e.Epochs, e.History, e.Demand)
 }
 
 // items is the catalogue with one of the contents.

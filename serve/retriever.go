@@ -14,27 +14,37 @@ import (
 // RetrieverConfig bounds the index.
 type RetrieverConfig struct {
 	// MaxItems is how many items the index holds; later ones are counted (Sizes) and not recommended.
-	// One item costs 4*dim+60 bytes. Default 2000000, range 1..100000000.
+	// One item costs 4*dim+64 bytes. Default 2000000, range 1..100000000.
 	MaxItems int `yaml:"max_items"`
 	// MaxCandidates bounds n of one search. Default 1000, range 1..10000.
 	MaxCandidates int `yaml:"max_candidates"`
 	// Untitled lets items be recommended of which neither a title nor content is known (clicked, but not in the
 	// catalogue). Default false.
 	Untitled bool `yaml:"untitled"`
+	// Demand is the weight of an item's demand (likes of late, in ln) beside the CF score: users take what is in demand more often
+	// than the score alone tells. Default 1, range 0..10; 0 leaves it out.
+	Demand float64 `yaml:"demand"`
 	// Workers is how many goroutines share one scan of a large index. Default 2, range 1..64.
 	Workers int `yaml:"workers"`
 }
 
 // DefaultRetrieverConfig returns the defaults above.
 func DefaultRetrieverConfig() RetrieverConfig {
-	return RetrieverConfig{MaxItems: 2_000_000, MaxCandidates: 1000, Workers: 2}
+	return RetrieverConfig{MaxItems: 2_000_000, MaxCandidates: 1000, Demand: 1, Workers: 2}
 }
 
 // Validate reports all problems at once.
 func (c RetrieverConfig) Validate() error {
 	return errors.Join(
 		inRange("max_items", c.MaxItems, 1, 100_000_000), inRange("max_candidates", c.MaxCandidates, 1, 10_000),
-		inRange("workers", c.Workers, 1, 64))
+		inRange("workers", c.Workers, 1, 64), c.checkDemand())
+}
+
+func (c RetrieverConfig) checkDemand() error {
+	if !(c.Demand >= 0 && c.Demand <= 10) {
+		return corastream.Usagef("demand", "choose from 0 to 10", "%v is out of range", c.Demand)
+	}
+	return nil
 }
 
 func inRange(key string, v, lo, hi int) error {
@@ -50,12 +60,14 @@ func inRange(key string, v, lo, hi int) error {
 type Retriever struct {
 	cfg     RetrieverConfig
 	predict corastream.Predictor
+	demands corastream.Demander // nil: the CF model knows nothing of demand, or its weight is 0
 
 	grow  sync.Mutex // one writer at a time makes blocks or widens rows
 	index atomic.Pointer[index]
 
 	live, overflow atomic.Int64
-	scratch        chan *search // a free list: sync.Pool would let go of them at every collection
+	peak           atomic.Uint32 // bits of the highest demand of all
+	scratch        chan *search  // a free list: sync.Pool would let go of them at every collection
 }
 
 // blockRows rows make one block: 1024*64*4 = 256 KiB, a scan of which takes some 20 microseconds.
@@ -73,6 +85,7 @@ type block struct {
 	bias    [blockRows]float32
 	inverse [blockRows]float32 // 1/|vec|, 0 for a zero vector
 	likes   [blockRows]float32 // how many likes: steps learnt times the probability of one
+	demand  [blockRows]float32 // -Inf: none
 	version [blockRows]uint64
 	ids     [blockRows]string
 }
@@ -91,7 +104,11 @@ func newBlock(dim int) *block {
 // NewRetriever returns an empty index; predict makes the vectors.
 func NewRetriever(cfg RetrieverConfig, predict corastream.Predictor) *Retriever {
 	r := &Retriever{cfg: cfg, predict: predict, scratch: make(chan *search, 32)}
+	if cfg.Demand > 0 {
+		r.demands, _ = predict.(corastream.Demander)
+	}
 	r.index.Store(&index{})
+	r.peak.Store(math.Float32bits(absent))
 	return r
 }
 
@@ -106,6 +123,7 @@ func (r *Retriever) Rebuild(s corastream.State) error {
 	r.index.Store(&index{})
 	r.live.Store(0)
 	r.overflow.Store(0)
+	r.peak.Store(math.Float32bits(absent))
 	r.grow.Unlock()
 	for seq := range s.Items() {
 		it, err := s.ItemAt(uint32(seq))
@@ -160,6 +178,10 @@ func (r *Retriever) put(s corastream.State, it *corastream.ItemState) error {
 		return fmt.Errorf("popularity of item %q: %w", it.ID, err)
 	}
 	bias, inverse := e.Bias, float32(0)
+	demand := absent
+	if r.demands != nil {
+		demand = r.demands.Demand(it)
+	}
 	likes := float32(float64(it.Count) / (1 + math.Exp(-float64(shared.Bias)-float64(bias))))
 	var square float64
 	for _, x := range e.Vec {
@@ -193,7 +215,10 @@ func (r *Retriever) put(s corastream.State, it *corastream.ItemState) error {
 		v := b.vec[i*x.dim : (i+1)*x.dim]
 		clear(v[copy(v, e.Vec):])
 	}
-	b.bias[i], b.inverse[i], b.likes[i], b.version[i] = bias, inverse, likes, it.Version
+	b.bias[i], b.inverse[i], b.likes[i], b.demand[i], b.version[i] = bias, inverse, likes, demand, it.Version
+	if demand > math.Float32frombits(r.peak.Load()) && bias != absent { // one writer at a time: grow is held
+		r.peak.Store(math.Float32bits(demand))
+	}
 	if b.ids[i] != it.ID {
 		b.ids[i] = strings.Clone(it.ID) // the state's string may hold on to a whole record
 	}
@@ -222,7 +247,7 @@ func (r *Retriever) room(row, dim int) *index {
 // widened copies a block into one with longer rows; a new coordinate is 0 for items that do not have it.
 func (b *block) widened(from, to int) *block {
 	c := newBlock(to)
-	c.bias, c.inverse, c.likes, c.version, c.ids = b.bias, b.inverse, b.likes, b.version, b.ids
+	c.bias, c.inverse, c.likes, c.demand, c.version, c.ids = b.bias, b.inverse, b.likes, b.demand, b.version, b.ids
 	for i := range blockRows {
 		copy(c.vec[i*to:], b.vec[i*from:(i+1)*from])
 	}

@@ -332,3 +332,47 @@ func BenchmarkCandidates(b *testing.B) {
 		}
 	}
 }
+
+// inDemand knows of some items how much they are liked of late.
+type inDemand struct {
+	stored
+	of map[string]float32
+}
+
+func (d inDemand) Demand(it *corastream.ItemState) float32 {
+	if v, ok := d.of[it.ID]; ok {
+		return v
+	}
+	return float32(math.Inf(-1))
+}
+
+// TestDemandLiftsWhatIsLikedOfLate: candidates come by score plus weight times how far below the most demanded item they are,
+// the never liked standing 8 below; a weight of 0 leaves demand out, and what is withdrawn stays hidden whatever its demand.
+func TestDemandLiftsWhatIsLikedOfLate(t *testing.T) {
+	m := corastream.NewMemory()
+	putItem(m, "best", 3, 1, 0)
+	putItem(m, "good", 2, 1, 0)
+	putItem(m, "wanted", 1, 1, 0)
+	putItem(m, "gone", 3, 1, 0).Withdrawn = true
+	predict := inDemand{of: map[string]float32{"wanted": 1000, "good": 998.5, "gone": 1001}}
+	for weight, want := range map[float64][]string{0: {"best", "good", "wanted"}, .5: {"good", "wanted", "best"}, 1: {"wanted", "good", "best"}} {
+		cfg := DefaultRetrieverConfig()
+		cfg.Demand = weight
+		r := NewRetriever(cfg, predict)
+		if err := r.Rebuild(m); err != nil {
+			t.Fatal(err)
+		}
+		got, err := r.Candidates(corastream.Embedding{Vec: []float32{0, 0}}, 3, nil)
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("weight %v: %v, %v, want %v", weight, got, err, want)
+		}
+		putItem(m, "wide", 0, 0, 0, 0, 1) // rows are widened, and keep their demand
+		if err := r.Moved(m, []string{"wide"}); err != nil {
+			t.Fatal(err)
+		}
+		if got, err = r.Candidates(corastream.Embedding{Vec: []float32{0, 0}}, 3, nil); err != nil || !slices.Equal(got, want) {
+			t.Errorf("weight %v, widened: %v, %v, want %v", weight, got, err, want)
+		}
+		m.Put(corastream.Item{ID: "wide", Removed: true})
+	}
+}

@@ -70,8 +70,10 @@ type search struct {
 	query []float32
 	by    order
 	norm  float32
-	n     int
-	skip  func(string) bool
+	// demand weighs how far an item's demand lies below the peak; 0 leaves it out.
+	demand, peak float32
+	n            int
+	skip         func(string) bool
 
 	next atomic.Int64 // the next block to scan
 	mu   sync.Mutex   // guards top among workers
@@ -80,6 +82,9 @@ type search struct {
 	dots [][]float32
 	wg   sync.WaitGroup
 }
+
+// demandFloor is how far below the peak, in ln, the least demanded items stand: e^-8 is a like among 3,000.
+const demandFloor = -8
 
 // order is what a search looks for.
 type order int
@@ -111,6 +116,10 @@ func (r *Retriever) search(query []float32, by order, n int, skip func(string) b
 	}
 	s := r.begin()
 	s.x, s.by, s.n, s.skip, s.norm = r.index.Load(), by, n, skip, 0
+	s.demand, s.peak = 0, math.Float32frombits(r.peak.Load())
+	if by == byScore && r.demands != nil && s.peak > absent {
+		s.demand = float32(r.cfg.Demand)
+	}
 	if square > 0 {
 		s.norm = float32(1 / math.Sqrt(square))
 	}
@@ -181,6 +190,8 @@ func (s *search) scanBlock(b *block, dots []float32) {
 	for i, bias := range b.bias {
 		score := dots[i] + bias
 		switch {
+		case s.by == byScore && s.demand > 0:
+			score += s.demand * max(b.demand[i]-s.peak, demandFloor)
 		case s.by == byScore:
 		case bias == absent || s.by == byCosine && b.inverse[i] == 0:
 			continue

@@ -182,6 +182,7 @@ func (r *replaying) check(cfg Config) error {
 // settings lays the flags over the configuration's section.
 func (r *replaying) settings(cmd *cobra.Command, cfg Config) (replay.Config, error) {
 	rc := cfg.Replay
+	rc.Demand = cfg.Retriever.Demand
 	if r.mode != "" {
 		rc.Mode = r.mode
 	} else if r.stream() {

@@ -1,0 +1,48 @@
+package cfstream
+
+import (
+	"math"
+	"time"
+
+	"github.com/corastream/corastream"
+)
+
+// An item's demand is how much it has been liked of late: each like counts half after every demand_half_life, by the events' own
+// times. The record's Acc holds it behind the factors: [.. | likes as of the last one | hour of the last one since 2000].
+
+var demandZero = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// ask counts a like into the item's demand. A late event counts as much as it would have by now.
+func (m *model) ask(it *corastream.ItemState, at time.Time) {
+	k := m.factors
+	for len(it.Acc) < k+2 {
+		it.Acc = append(it.Acc, 0)
+	}
+	likes, last := &it.Acc[k], &it.Acc[k+1]
+	now := float32(max(0, int64(at.Sub(demandZero)/time.Hour)))
+	if *likes == 0 || now >= *last {
+		*likes = float32(*likes*m.faded(now-*last)) + 1
+		*last = now
+	} else {
+		*likes += m.faded(*last - now)
+	}
+}
+
+// faded is 2^(-hours/half-life), 0 from about 43 half-lives on.
+func (m *model) faded(hours float32) float32 {
+	x := float64(hours) * math.Ln2 / m.spec.DemandHalfLife.Hours()
+	if x > 30 {
+		return 0
+	}
+	return float32(exp(-x))
+}
+
+// Demand implements corastream.Demander: ln of the likes, as they would count at a moment that is the same for all items (forward
+// decay: Cormode et al., 2009), so that what is handed out at different times compares. -Inf: never liked.
+func (m *model) Demand(it *corastream.ItemState) float32 {
+	k := m.factors
+	if len(it.Acc) < k+2 || it.Acc[k] <= 0 {
+		return float32(math.Inf(-1))
+	}
+	return float32(math.Log(float64(it.Acc[k])) + float64(it.Acc[k+1])*math.Ln2/m.spec.DemandHalfLife.Hours())
+}
