@@ -56,10 +56,10 @@ RUNS   ?= 4
 FLIPS  ?= 40
 DISK   ?= 3
 BROKER ?= 3
-POWER  ?= 5
-crash: fetch ## faults against the running binary: CYCLES= kills, RUNS= of each failpoint, FLIPS= of bits per file kind, DISK= full disks, BROKER= restarts, POWER= losses
-	CORASTREAM_CYCLES=$(CYCLES) CORASTREAM_RUNS=$(RUNS) CORASTREAM_FLIPS=$(FLIPS) CORASTREAM_DISK=$(DISK) CORASTREAM_BROKER=$(BROKER) CORASTREAM_POWER=$(POWER) \
-	go test ./cmd/corastream -count=1 -timeout 180m -v -run 'TestKill|Failpoint|TestFlipped|TestAFullDisk|TestABroker|TestASlow|TestADead|TestPower'
+RECOVERY ?= 0
+crash: fetch ## faults against the running binary: CYCLES= kills, RUNS= of each failpoint, FLIPS= of bits per file kind, DISK= full disks, BROKER= restarts, RECOVERY= events applied before one
+	CORASTREAM_CYCLES=$(CYCLES) CORASTREAM_RUNS=$(RUNS) CORASTREAM_FLIPS=$(FLIPS) CORASTREAM_DISK=$(DISK) CORASTREAM_BROKER=$(BROKER) CORASTREAM_RECOVERY=$(RECOVERY) \
+	go test ./cmd/corastream -count=1 -timeout 180m -v -run 'TestKill|Failpoint|TestFlipped|TestAFullDisk|TestABroker|TestASlow|TestADead|TestADisk|TestRecovery'
 
 .PHONY: simulate
 SEEDS ?= 20
