@@ -42,7 +42,7 @@ type llmCase struct {
 
 // llmCases are the names in the order of the table.
 var llmCases = []string{
-	"prompt_110", "prefix_80_32x30", "click_20_n4", "click_20_n8", "deltas_off_8x110", "deltas_on_8x110", "catalogue_256_n4", "encode_64", "memory",
+	"prompt_110", "prefix_80_32x30", "click_20_n4", "click_20_n8", "deltas_off_8x110", "deltas_on_8x110", "catalogue_256_n4", "encode_64", "train_32_n4", "memory",
 }
 
 // defaultLLMCases leaves out memory, which takes long to fill a cache, and needs a process of its own.
@@ -206,7 +206,7 @@ func makeLLMCases(m *llm.Model, file string) ([]llmCase, error) {
 		}
 	}
 	out = append(out, deltaCases(m, long)...)
-	out = append(out, candidatesCase(m, "catalogue_256_n4", titles, 4), encodeCase(m), memoryCase(m))
+	out = append(out, candidatesCase(m, "catalogue_256_n4", titles, 4), encodeCase(m), trainCase(m, titles[:32]), memoryCase(m))
 	if file == "" {
 		return out, nil
 	}
@@ -273,6 +273,22 @@ func deltaCases(m *llm.Model, long int) []llmCase {
 		}}
 	}
 	return []llmCase{read("deltas_off_8x110", nil), read("deltas_on_8x110", weights)}
+}
+
+// trainCase is the LLM's part of a training step: 32 rows from the item cache, each with a W_A of its own, forward and backward.
+func trainCase(m *llm.Model, prompts []corastream.Prompt) llmCase {
+	spec := generator.DefaultSpec()
+	spec.Hidden, spec.Layers, spec.Adapt = m.Info().Hidden, min(4, m.Info().Layers), corastream.AdaptLast
+	weights, projection := randomWeights(spec, m, len(prompts))
+	labels := make([]float32, len(prompts))
+	for i := range weights {
+		weights[i].User, labels[i] = slices.Clone(weights[i].User), float32(i%2)
+	}
+	share := 3 * float64(spec.Layers) / float64(m.Info().Layers) // backward costs two forward passes
+	return llmCase{"train_32_n4", len(prompts), len(prompts), share, func(ctx context.Context) error {
+		_, err := m.Backward(ctx, prompts, weights, projection, labels)
+		return err
+	}}
 }
 
 // encodeCase reads 64 items that no cache has.
