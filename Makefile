@@ -73,6 +73,10 @@ DURATION ?= 1m
 soak: ## run `up` at full rate for DURATION= (1m) and check that goroutines, descriptors and memory do not grow
 	CORASTREAM_SOAK=$(DURATION) go test ./cmd/corastream -count=1 -timeout 0 -v -run 'TestSoak$$'
 
+.PHONY: overload
+overload: ## offer `up` ten times what it can answer for DURATION= (1m): refusals, memory, latency of what is accepted, recovery
+	CORASTREAM_OVERLOAD=$(DURATION) go test ./cmd/corastream -count=1 -timeout 0 -v -run 'TestOverload$$'
+
 .PHONY: demo-checkpoint
 demo-checkpoint: fetch build ## train the demo's checkpoint on the first 80 % of MovieLens-100K
 	bin/corastream train -c configs/demo.yaml --train $(CACHE)/ml-100k/train.csv --items $(CACHE)/ml-100k/items.csv --out configs/demo.safetensors
