@@ -4,7 +4,7 @@ set -euo pipefail
 url=${1%/}
 post() { curl -sS --fail-with-body -H 'Content-Type: application/json' -d "$2" "$url$1"; }
 status() { curl -sS -o /dev/null -w '%{http_code}' "$@"; }
-has() { grep -qF -- "$1" || { echo "curl.sh: line ${BASH_LINENO[0]}: the answer lacks $1" >&2; exit 1; }; }
+has() { grep -F -- "$1" >/dev/null || { echo "curl.sh: line ${BASH_LINENO[0]}: the answer lacks $1" >&2; exit 1; }; }
 curl -sS "$url/healthz" | has '"status":"ok"'
 post /v1/recommend '{"user_id":"old","n":3,"explain":true}' | has '"arm":"active"'
 post /v1/recommend '{"user_id":"nobody","n":3}' | has 'nothing is known of this user yet'

@@ -17,7 +17,7 @@ import (
 
 // TestRealClients runs the real LLM and the demo's checkpoint, and lets clients that people have ask it: OpenAI's, Cohere's, curl,
 // and schemathesis, which makes requests up from the description. .ci/test.sh makes the environment that CORASTREAM_CLIENTS names;
-// CORASTREAM_FUZZ_EXAMPLES is how many requests schemathesis makes up for each operation (6).
+// CORASTREAM_FUZZ_EXAMPLES asks for the long form: so many requests made up for each operation, and every phase of schemathesis.
 func TestRealClients(t *testing.T) {
 	python := os.Getenv("CORASTREAM_CLIENTS")
 	if python == "" {
@@ -31,7 +31,11 @@ func TestRealClients(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = e.run(withTimeout(t), func(ctx context.Context) error { return clients(ctx, t, e, python) })
+	ctx := withTimeout(t)
+	if os.Getenv("CORASTREAM_FUZZ_EXAMPLES") != "" {
+		ctx = t.Context()
+	}
+	err = e.run(ctx, func(ctx context.Context) error { return clients(ctx, t, e, python) })
 	if err := e.close(); err != nil {
 		t.Errorf("close: %v", err)
 	}
@@ -66,15 +70,15 @@ func clients(ctx context.Context, t *testing.T, e *engine, python string) error 
 	if err != nil {
 		return err
 	}
-	examples := os.Getenv("CORASTREAM_FUZZ_EXAMPLES")
-	if examples == "" {
-		examples = "6"
+	examples, phases := "6", "examples,fuzzing"
+	if n := os.Getenv("CORASTREAM_FUZZ_EXAMPLES"); n != "" {
+		examples, phases = n, "examples,coverage,fuzzing,stateful"
 	}
 	for name, command := range map[string][]string{
 		"openai": {python, filepath.Join(dir, "openai_client.py"), url},
 		"rerank": {python, filepath.Join(dir, "rerank_client.py"), url},
 		"curl":   {"bash", filepath.Join(dir, "curl.sh"), url},
-		"schemathesis": {filepath.Join(filepath.Dir(python), "schemathesis"), "run", url + "/openapi.json", "--seed", "1", "--max-examples", examples, "--workers", "2",
+		"schemathesis": {filepath.Join(filepath.Dir(python), "schemathesis"), "run", url + "/openapi.json", "--seed", "1", "--max-examples", examples, "--phases", phases, "--workers", "2",
 			"--checks", "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance", "--suppress-health-check", "all",
 			"--warnings", "off"},
 	} {
