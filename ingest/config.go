@@ -70,11 +70,11 @@ type Config struct {
 
 // Topics are the topics' names.
 type Topics struct {
-	Interactions    string `yaml:"interactions"`
-	Items           string `yaml:"items"`
-	Requests        string `yaml:"requests"`
-	Recommendations string `yaml:"recommendations"`
-	DeadLetters     string `yaml:"dead_letters"`
+	Interactions    string `yaml:"interactions"`    // events in, keyed by user
+	Items           string `yaml:"items"`           // the catalogue, keyed by item; compacted
+	Requests        string `yaml:"requests"`        // asks for a recommendation
+	Recommendations string `yaml:"recommendations"` // answers, keyed by user
+	DeadLetters     string `yaml:"dead_letters"`    // what could not be used: its bytes, with reason and position in the headers
 }
 
 // Kind is what an event of one type means to the learner.

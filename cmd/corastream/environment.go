@@ -21,3 +21,5 @@ func secretsFromEnvironment(c *Config) {
 		c.Kafka.SASL.Password = ingest.NewSecret(v)
 	}
 }
+
+//go:generate env CORASTREAM_WRITE=1 go test -count=1 -run TestConfigurationReferenceIsUpToDate .

@@ -204,3 +204,44 @@ func TestReplayComparesTwoConfigurations(t *testing.T) {
 		t.Errorf("one configuration: exit %d: %s", r.code, r.stderr)
 	}
 }
+
+// TestListsOfAnExploringUpAreWorthAnEstimate: `up` with explore switched on, its recommendations as `consume` prints them, and a
+// replay that says what each model would have earned; with explore off, the same lists are refused.
+func TestListsOfAnExploringUpAreWorthAnEstimate(t *testing.T) {
+	var clicks strings.Builder
+	clicks.WriteString(csvHeader)
+	began := time.Now().Add(-time.Hour).Unix()
+	for n := range 400 {
+		fmt.Fprintf(&clicks, "u%d,i%d,%d,%d\n", n%20, n*n%7+n%30, n*7%5/3, began+int64(n))
+	}
+	var catalogue strings.Builder
+	catalogue.WriteString("item_id,title\n")
+	for i := range 60 {
+		fmt.Fprintf(&catalogue, "i%d,%q\n", i, title(i))
+	}
+	log, items := write(t, "clicks.csv", clicks.String()), write(t, "items.csv", catalogue.String())
+	estimate := func(explore string) result {
+		config := write(t, "explore.yaml", noLLM+"http: {listen: \"127.0.0.1:0\"}\nbroker: {listen: \"127.0.0.1:0\"}\n"+explore)
+		data := t.TempDir()
+		ok(t, "produce", items, "-c", config, "--data", data)
+		ok(t, "produce", log, "-c", config, "--data", data)
+		ok(t, "up", "-c", config, "--data", data, "--exit-when-idle")
+		broker := start(t, "up", "-c", config, "--data", data)
+		broker.url(t)
+		lists := write(t, "lists.jsonl", ok(t, "consume", "-c", config, "--data", data).stdout)
+		broker.kill()
+		return call(t, "replay", "-c", config, "--log", log, "--items", items, "--lists", lists, "--models", "cf,popularity", "--bootstraps", "20",
+			"--out", t.TempDir())
+	}
+	r := estimate("explore: {policy: epsilon, epsilon: 0.3}\n")
+	if r.code != 0 {
+		t.Fatalf("exit %d: %s", r.code, r.stderr)
+	}
+	o, _ := r.last(t)["off_policy"].(map[string]any)
+	if o == nil || o["lists"].(float64) < 10 || o["explored"] != o["lists"] || len(o["policies"].([]any)) != 2 {
+		t.Errorf("off_policy %v", o)
+	}
+	if r := estimate(""); r.code != 2 || !strings.Contains(r.stderr, "explore:") {
+		t.Errorf("lists without exploration: exit %d, %s", r.code, r.stderr)
+	}
+}

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// TestTroubleshootingQuotesMessagesThereAre: each heading of docs/troubleshooting.md that is a message is in the code, letter by letter.
+func TestTroubleshootingQuotesMessagesThereAre(t *testing.T) {
+	var code strings.Builder
+	if err := filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && strings.HasPrefix(d.Name(), ".") && d.Name() != ".." {
+			return fs.SkipDir
+		}
+		if strings.HasSuffix(path, ".go") && !strings.HasSuffix(path, "_test.go") {
+			b, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			code.Write(b)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile("../../docs/troubleshooting.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	quoted := regexp.MustCompile("`([^`]+)`|\"(.+)\"")
+	for _, line := range strings.Split(string(page), "\n") {
+		heading, ok := strings.CutPrefix(line, "### ")
+		if !ok {
+			continue
+		}
+		messages := quoted.FindAllStringSubmatch(heading, -1)
+		if strings.HasPrefix(heading, "\"") { // a message that has backquotes itself
+			messages = [][]string{{"", "", strings.Trim(heading, "\"")}}
+		}
+		for _, m := range messages {
+			found++
+			if message := m[1] + m[2]; !strings.Contains(code.String(), message) {
+				t.Errorf("nothing says %q", message)
+			}
+		}
+	}
+	if found < 20 {
+		t.Errorf("only %d messages found", found)
+	}
+}
+
+// TestDocumentsLinkToWhatThereIs: relative links and pictures of README and docs lead to files.
+func TestDocumentsLinkToWhatThereIs(t *testing.T) {
+	files, err := filepath.Glob("../../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := regexp.MustCompile(`\]\(([^)#]+)[)#]|(?:src|href)="([^"#]+)"`)
+	for _, file := range append(files, "../../README.md") {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range link.FindAllStringSubmatch(string(b), -1) {
+			to := m[1] + m[2]
+			if strings.Contains(to, "://") {
+				continue
+			}
+			if _, err := os.Stat(filepath.Join(filepath.Dir(file), to)); err != nil {
+				t.Errorf("%s links to %s: %v", file, to, err)
+			}
+		}
+	}
+}
