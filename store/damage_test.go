@@ -169,6 +169,13 @@ func TestEveryBitOfASmallStoreIsNoticed(t *testing.T) {
 			t.Errorf("a table cut to %d of %d bytes is not noticed", n, len(table))
 		}
 	}
+	// A table that was being written at the kill is in no MANIFEST, and no reason to refuse.
+	if err := os.WriteFile(filepath.Join(dir, "000077.sst"), table[:len(table)/2], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := opens(dir); err != nil || got != want {
+		t.Errorf("with a table cut short by a kill: %v", err)
+	}
 	manifest := filepath.Join(dir, badger.ManifestFilename)
 	whole, err := os.ReadFile(manifest)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -12,17 +13,19 @@ import (
 	"sync"
 
 	"github.com/corastream/corastream"
+	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/fb"
 )
 
-// checkTables verifies every table before Badger opens any: on some damage Badger panics in a goroutine of its own, which
-// nobody can catch, before it has looked at a checksum, and names no file.
+// checkTables verifies every table that the MANIFEST names before Badger opens any: on some damage Badger panics in a
+// goroutine of its own, which nobody can catch, before it has looked at a checksum, and names no file. A table that is not
+// named was being written when the process was killed; Badger removes it.
 //
 // A table (*.sst), from its end: length of the checksum (u32), the checksum of the index (a protobuf: field 2 is its
 // CRC32C), length of the index (u32), the index (a flatbuffer). Each block it names ends with the length of a checksum
 // (u32) and before that the checksum of all before. Lengths are big-endian.
 func checkTables(dir string) error {
-	files, err := filepath.Glob(filepath.Join(dir, "*.sst"))
+	files, err := namedTables(dir)
 	if err != nil {
 		return err
 	}
@@ -44,6 +47,29 @@ func checkTables(dir string) error {
 	}
 	wg.Wait()
 	return errors.Join(errs...)
+}
+
+// namedTables lists the tables of the MANIFEST; none when it does not read, as Badger then says why.
+func namedTables(dir string) (files []string, err error) {
+	f, err := os.Open(filepath.Join(dir, badger.ManifestFilename))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // a new store
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	m, _, err := badger.ReplayManifestFile(f, badgerMagic, badger.DefaultOptions(dir).WithLogger(nil))
+	if err != nil {
+		return nil, nil
+	}
+	for id := range m.Tables {
+		path := filepath.Join(dir, fmt.Sprintf("%06d.sst", id))
+		if _, err := os.Stat(path); err == nil { // Badger names a missing one
+			files = append(files, path)
+		}
+	}
+	return files, nil
 }
 
 var errTable = errors.New("the table is cut short, or its footer is damaged")
