@@ -77,6 +77,14 @@ soak: ## run `up` at full rate for DURATION= (1m) and check that goroutines, des
 overload: ## offer `up` ten times what it can answer for DURATION= (1m): refusals, memory, latency of what is accepted, recovery
 	CORASTREAM_OVERLOAD=$(DURATION) go test ./cmd/corastream -count=1 -timeout 0 -v -run 'TestOverload$$'
 
+.PHONY: sbom
+sbom: build ## what the binary is made of, as SPDX JSON: bin/corastream.spdx.json
+	go run ./.ci/sbom bin/corastream > bin/corastream.spdx.json
+
+.PHONY: reproducible
+reproducible: ## build HEAD twice in different folders and compare SHA-256 (FRESH=1: the second without a cache)
+	@bash .ci/reproducible.sh
+
 .PHONY: demo-checkpoint
 demo-checkpoint: fetch build ## train the demo's checkpoint on the first 80 % of MovieLens-100K
 	bin/corastream train -c configs/demo.yaml --train $(CACHE)/ml-100k/train.csv --items $(CACHE)/ml-100k/items.csv --out configs/demo.safetensors
