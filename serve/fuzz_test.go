@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/corastream/corastream/internal/bounded"
 )
 
 // FuzzBodies sends anything to every route that takes a body: the answer is JSON, and never the server's fault.
@@ -30,7 +32,7 @@ func FuzzBodies(f *testing.F) {
 		r.Host = "localhost"
 		r.Header.Set("Content-Type", "application/json")
 		w := httptest.NewRecorder()
-		fix.Handler().ServeHTTP(w, r)
+		bounded.Parse(t, len(body), func() { fix.Handler().ServeHTTP(w, r) })
 		if strings.HasPrefix(w.Header().Get("Content-Type"), "text/event-stream") {
 			return
 		}
