@@ -90,7 +90,7 @@ type Spec struct {
 	Clip float64 `yaml:"clip"`
 
 	// DemandHalfLife is after how long a like counts half in an item's demand, by which candidates are found beside their score
-	// (retriever.demand). Default 168h, range 1h..87600h.
+	// (retriever.demand). Default 336h, range 1h..87600h.
 	DemandHalfLife time.Duration `yaml:"demand_half_life"`
 
 	// Negatives are drawn for each implicit positive. Default 4, range 0..100.
@@ -107,7 +107,7 @@ func Default() Spec {
 		ContentRate: 0.1, ContentDecay: 1e-3, TasteRate: 0.01, TasteDecay: 0.5,
 		FactorDamp: 1e-4,
 		BlockRate:  0.01, BlockDecay: 0.003,
-		Damp: 1, Clip: 4, DemandHalfLife: 7 * 24 * time.Hour, Negatives: 4, NegativeWeight: 1,
+		Damp: 1, Clip: 4, DemandHalfLife: 14 * 24 * time.Hour, Negatives: 4, NegativeWeight: 1,
 	}
 }
 

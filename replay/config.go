@@ -105,7 +105,7 @@ type Config struct {
 	// range 1s..8760h.
 	Window time.Duration `yaml:"window"`
 	// Demand is the weight of an item's demand in the ranking of all items (NDCG@10, HR@10) by a CF model; `corastream replay` takes
-	// retriever.demand. Default 1.
+	// retriever.demand. Default 2.
 	Demand float64 `yaml:"-"`
 	// HalfLife is after how long a click counts half in `recent`. Default 720h, range 1m..87600h.
 	HalfLife time.Duration `yaml:"half_life"`
@@ -118,7 +118,7 @@ type Config struct {
 // Default returns the defaults above.
 func Default() Config {
 	return Config{
-		Mode: Static, Models: []string{Bias, CF}, Content: ContentLLM, Epochs: 6, Bootstraps: 2000, Seed: 1, Seeds: 1, RankRows: 20000, Demand: 1,
+		Mode: Static, Models: []string{Bias, CF}, Content: ContentLLM, Epochs: 6, Bootstraps: 2000, Seed: 1, Seeds: 1, RankRows: 20000, Demand: 2,
 		BatchRows: 256, ReaderShare: 0.3, Window: 30 * time.Minute, HalfLife: 720 * time.Hour, KNNShrink: 10, EASEPenalty: 250,
 	}
 }

@@ -22,7 +22,7 @@ type RetrieverConfig struct {
 	// catalogue). Default false.
 	Untitled bool `yaml:"untitled"`
 	// Demand is the weight of an item's demand (likes of late, in ln) beside the CF score: users take what is in demand more often
-	// than the score alone tells. Default 1, range 0..10; 0 leaves it out.
+	// than the score alone tells. Default 2, range 0..10; 0 leaves it out.
 	Demand float64 `yaml:"demand"`
 	// Workers is how many goroutines share one scan of a large index. Default 2, range 1..64.
 	Workers int `yaml:"workers"`
@@ -30,7 +30,7 @@ type RetrieverConfig struct {
 
 // DefaultRetrieverConfig returns the defaults above.
 func DefaultRetrieverConfig() RetrieverConfig {
-	return RetrieverConfig{MaxItems: 2_000_000, MaxCandidates: 1000, Demand: 1, Workers: 2}
+	return RetrieverConfig{MaxItems: 2_000_000, MaxCandidates: 1000, Demand: 2, Workers: 2}
 }
 
 // Validate reports all problems at once.
