@@ -202,8 +202,12 @@ func (l *life) promises() {
 // orderly judges how a process ended by itself.
 func (l *life) orderly() {
 	w := l.w
-	w.note("ended: %s", kind(l.err))
-	w.count("ended: " + kind(l.err))
+	why := l.err
+	if l.cause != nil {
+		why = l.cause
+	}
+	w.note("ended: %s", kind(why))
+	w.count("ended: " + kind(why))
 	if l.last && l.err != nil {
 		l.fail("the last process ended with %v", l.err)
 	}

@@ -20,7 +20,7 @@ type schedule struct {
 	at     []*stop
 	inside int // goroutines within a stage's own code: Badger may wait for its own timers
 	dead   bool
-	over   bool
+	cause  error // of an orderly end
 }
 
 // stop is a goroutine that waits for its turn.
@@ -125,6 +125,16 @@ func (s *schedule) release(st *stop) {
 	s.at = slices.DeleteFunc(s.at, func(o *stop) bool { return o == st })
 	s.mu.Unlock()
 	close(st.turn)
+}
+
+// fatal is for an error that ends the pipeline: the others see the end at once. Left to themselves they would see it when
+// Go's select happens to choose so, and the trace would not be the seed's alone.
+func (s *schedule) fatal(err error) error {
+	s.mu.Lock()
+	s.cause = err
+	s.mu.Unlock()
+	s.kill()
+	return err
 }
 
 // kill lets every goroutine see that the process is dead.

@@ -63,7 +63,7 @@ func (s *source) Next(ctx context.Context) (corastream.Batch, error) {
 	}
 	if !s.last && w.chance(w.mix.gap) {
 		w.note("retention has passed the watermark")
-		return corastream.Batch{}, fmt.Errorf("simulated retention: %w", corastream.ErrGap)
+		return corastream.Batch{}, s.fatal(fmt.Errorf("simulated retention: %w", corastream.ErrGap))
 	}
 	var spans []corastream.Span
 	left := w.mix.batch
@@ -108,14 +108,14 @@ func (d disk) write(ctx context.Context, who, what string, do func() error) erro
 		broken := !d.last && d.w.chance(d.w.mix.disk)
 		if broken && d.w.rng.IntN(2) == 0 {
 			d.w.count("disk failed before a write")
-			return fmt.Errorf("%s: %w", what, errInjected)
+			return d.fatal(fmt.Errorf("%s: %w", what, errInjected))
 		}
 		if err := do(); err != nil {
 			return err
 		}
 		if broken {
 			d.w.count("disk failed after a write")
-			return fmt.Errorf("%s: %w", what, errInjected)
+			return d.fatal(fmt.Errorf("%s: %w", what, errInjected))
 		}
 		return nil
 	})
@@ -190,7 +190,7 @@ func (t topics) publish(ctx context.Context, who, what string, fails float64, n 
 			put(i)
 		}
 		if w.rng.IntN(20) == 0 {
-			return fmt.Errorf("%s: %w", what, errInjected)
+			return t.fatal(fmt.Errorf("%s: %w", what, errInjected))
 		}
 		if err := t.step(ctx, who, what+" again", w.now.Add(time.Duration(50+w.rng.IntN(1000))*time.Millisecond), nil); err != nil {
 			return err
@@ -250,7 +250,7 @@ func (m model) Encode(ctx context.Context, list []corastream.Item) ([]corastream
 		return nil, err
 	}
 	if !m.last && m.w.chance(m.w.mix.llm/20) {
-		return nil, fmt.Errorf("encode: %w", errInjected)
+		return nil, m.fatal(fmt.Errorf("encode: %w", errInjected))
 	}
 	out := make([]corastream.States, len(list))
 	for i, it := range list {
