@@ -444,6 +444,16 @@ func (r *replaying) readCatalogue(ctx context.Context, cfg Config, model *llm.Mo
 	if cfg.CF.Kind != cfstream.Hybrid {
 		return nil
 	}
+	titled := 0
+	for _, it := range items {
+		if it.Title != "" && !it.Removed {
+			titled++
+		}
+	}
+	if basis == nil && titled <= cfg.CF.Content {
+		log.Warn().Int("items", titled).Int("cf.content", cfg.CF.Content).Msg("too few items to learn what their titles have in common: cf goes without content")
+		return nil
+	}
 	return readContents(ctx, model, basis, cfg.CF.Content, items, newProgress(log, "read catalogue").Set)
 }
 

@@ -245,3 +245,19 @@ func TestListsOfAnExploringUpAreWorthAnEstimate(t *testing.T) {
 		t.Errorf("lists without exploration: exit %d, %s", r.code, r.stderr)
 	}
 }
+
+// TestReplayOfASmallCatalogue: fewer items than content has components, as a newcomer's trial file may hold.
+func TestReplayOfASmallCatalogue(t *testing.T) {
+	items := write(t, "items.csv", "item_id,title\na,A Harbour\nb,B\nc,C\n")
+	var log strings.Builder
+	log.WriteString(csvHeader)
+	for n := range 60 {
+		fmt.Fprintf(&log, "u%d,%c,%d,%d\n", n%5, 'a'+n*n%3, n%7%2, firstTime+n)
+	}
+	config := write(t, "small.yaml", tinyConfig(tinyLLM(t, 3), ""))
+	r := ok(t, "replay", "-c", config, "--log", write(t, "log.csv", log.String()), "--items", items, "--bootstraps", "10", "--models", "bias,cf",
+		"--data", t.TempDir(), "--out", t.TempDir())
+	if !strings.Contains(r.stderr, "too few items") {
+		t.Errorf("nothing is said of it: %s", r.stderr)
+	}
+}
