@@ -52,11 +52,9 @@ func loaded32[T cuda.Value](l *loader, v []T) *cuda.Buffer {
 		return nil
 	}
 	var b *cuda.Buffer
-	if b, l.err = l.q.Alloc(4 * int64(len(v))); l.err != nil {
-		return nil
+	if b, l.err = cuda.Put(l.q, v); b != nil {
+		l.list = append(l.list, b)
 	}
-	l.list = append(l.list, b)
-	l.err = cuda.Upload(l.q, b, 0, v)
 	return b
 }
 

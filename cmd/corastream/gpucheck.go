@@ -348,7 +348,51 @@ func (c *checker) model(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := c.gradients(ctx, cpu, gpu, spec, prompts); err != nil {
+		return err
+	}
 	return c.clicks(ctx, cpu, gpu, spec)
+}
+
+// gradients measures the way there and back that training takes, for each form of adaptation.
+func (c *checker) gradients(ctx context.Context, cpu, gpu *llm.Model, spec generator.Spec, prompts []corastream.Prompt) error {
+	for _, k := range []struct {
+		adapt  corastream.Adapt
+		layers int
+	}{{corastream.AdaptAll, c.gpuSizes.model.layers}, {corastream.AdaptLast, gpu.Info().TopLayers}} {
+		s, n := spec, min(64, c.prompts)
+		s.Adapt, s.Layers = k.adapt, k.layers
+		ws, p := c.weights(s, gpu, n, n)
+		labels := make([]float32, n)
+		for i := range labels {
+			labels[i] = float32(i % 2)
+		}
+		few := min(2, n)
+		a, err1 := cpu.Backward(ctx, prompts[:few], ws[:few], p, labels[:few])
+		b, err2 := gpu.Backward(ctx, prompts[:few], ws[:few], p, labels[:few])
+		off, err := math.Inf(1), errors.Join(err1, err2)
+		if err == nil { // the angle between the gradients, as 1 - cosine
+			var ab, aa, bb float64
+			for i := range a.DW {
+				for j, v := range a.DW[i] {
+					w := float64(b.DW[i][j])
+					ab, aa, bb = ab+float64(v)*w, aa+float64(v)*float64(v), bb+w*w
+				}
+			}
+			off = 1 - ab/math.Sqrt(aa*bb)
+		}
+		if err := c.judge("gradients, "+string(k.adapt), off, .1, err); err != nil {
+			return err
+		}
+		_, took, err := repeat(c.length, func() error { _, err := gpu.Backward(ctx, prompts[:n], ws, p, labels); return err })
+		if err != nil {
+			return err
+		}
+		if err := c.line("gradients", map[string]any{"adapt": string(k.adapt), "rows": n, "tokens_each": c.gpuSizes.length, "ms": ms(took), "rows_per_s": float64(n) / took.Seconds()}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // clicks measures one token of each candidate through the top layers, and the reading of new items.

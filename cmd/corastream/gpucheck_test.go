@@ -35,7 +35,7 @@ func TestGPUCheckGoesThrough(t *testing.T) {
 			t.Error(line)
 		}
 	}
-	for _, k := range []string{"device", "parity", "ceiling", "product", "generator", "scores", "click", "catalogue", "summary"} {
+	for _, k := range []string{"device", "parity", "ceiling", "product", "generator", "scores", "gradients", "click", "catalogue", "summary"} {
 		if kinds[k] == 0 {
 			t.Errorf("no line of %q", k)
 		}

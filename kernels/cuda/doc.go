@@ -31,5 +31,6 @@
 //
 // Files: device.go (Device, Do), queue.go (copies, launches), shapes.go (products), rows.go (W_A that stays), fallback.go, parity.go
 // (the table); driver_cu.go is the only one that knows CUDA. src/common.cuh has the device's instructions, src/gemm.cu the products,
-// src/generator.cu and src/qformer.cu the generator, src/llm.cu the rest of the LLM.
+// src/generator.cu and src/qformer.cu the generator, src/llm.cu the rest of the LLM, src/train.cu its way
+// back.
 package cuda

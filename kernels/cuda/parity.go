@@ -85,18 +85,9 @@ func rounded(v []float32) []float32 {
 	return v
 }
 
-// put uploads values to a buffer of their own.
-func put[T Value](q *Queue, v []T) (*Buffer, error) {
-	b, err := q.Alloc(int64(len(v)) * 4)
-	if err != nil {
-		return nil, err
-	}
-	return b, Upload(q, b, 0, v)
-}
-
-// puts does so for rows of floats, as bfloat16.
+// puts uploads rows of floats as bfloat16.
 func puts(q *Queue, v []float32, n, width int) (*Buffer, error) {
-	return put(q, BF16Rows(v, n, width))
+	return Put(q, BF16Rows(v, n, width))
 }
 
 // wide reads rows [n][width] of bfloat16, ld values apart.
@@ -213,18 +204,18 @@ func gemmCase(end string, m, n, k, k2 int, seed uint64) Case {
 			g.A2, g.W2 = a2b.At(0), w2b.At(0)
 		}
 		if end != "add" {
-			b, err := put(q, bias)
+			b, err := Put(q, bias)
 			if err != nil {
 				return nil, err
 			}
 			g.Bias = b.At(0)
 		}
 		if end == "rope" {
-			ang, err := put(q, angles)
+			ang, err := Put(q, angles)
 			if err != nil {
 				return nil, err
 			}
-			where, err := put(q, pos)
+			where, err := Put(q, pos)
 			if err != nil {
 				return nil, err
 			}

@@ -23,7 +23,7 @@ func uploaded[T Value](u *uploads, v []T) Pointer {
 		return 0
 	}
 	var b *Buffer
-	b, u.err = put(u.q, v)
+	b, u.err = Put(u.q, v)
 	return b.At(0)
 }
 

@@ -89,6 +89,15 @@ func Upload[T Value](q *Queue, b *Buffer, offset int64, v []T) error {
 	return nil
 }
 
+// Put uploads v to a buffer of its own.
+func Put[T Value](q *Queue, v []T) (*Buffer, error) {
+	b, err := q.Alloc(int64(len(v)) * int64(unsafe.Sizeof(*new(T))))
+	if err != nil {
+		return nil, err
+	}
+	return b, Upload(q, b, 0, v)
+}
+
 // Download copies from a byte offset of b into v, once what was launched before has ended; v holds it after Wait, or when Do
 // returns.
 func Download[T Value](q *Queue, v []T, b *Buffer, offset int64) error {

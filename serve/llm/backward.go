@@ -33,19 +33,39 @@ func (m *Model) Backward(ctx context.Context, prompts []corastream.Prompt, w []c
 	if err != nil {
 		return nil, err
 	}
-	b := &backprop{d: d, labels: labels, loss: make([]float64, len(prompts)), g: &corastream.Gradients{
-		Scores: make([]float32, len(prompts)), DW: make([][]float32, len(prompts)), DP: map[corastream.Slot][]float32{},
-	}}
-	dw := make([]float32, len(prompts)*m.arch.hidden*p.Rank)
-	for i := range b.g.DW {
-		b.g.DW[i], dw = dw[:m.arch.hidden*p.Rank], dw[m.arch.hidden*p.Rank:]
+	b := m.newBackprop(d, labels)
+	done, err := m.onGPU(ctx, "gradients", func(g *device) error {
+		one, all := m.split(prompts, d)
+		return g.backAll(ctx, b, one, all, ts)
+	})
+	if err == nil && !done {
+		b = m.newBackprop(d, labels) // the device may have added some already
+		err = m.backAll(ctx, b, prompts, ts)
 	}
-	b.dp = make([][3][]float32, m.arch.layers)
-	if err := m.backAll(ctx, b, prompts, ts); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	b.collect(p)
 	return b.g, nil
+}
+
+func (m *Model) newBackprop(d *delta, labels []float32) *backprop {
+	n, size := len(labels), m.arch.hidden*d.rank
+	b := &backprop{d: d, labels: labels, loss: make([]float64, n), dp: make([][3][]float32, m.arch.layers), g: &corastream.Gradients{
+		Scores: make([]float32, n), DW: make([][]float32, n), DP: map[corastream.Slot][]float32{},
+	}}
+	dw := make([]float32, n*size)
+	for i := range b.g.DW {
+		b.g.DW[i], dw = dw[:size], dw[size:]
+	}
+	return b
+}
+
+// score keeps a row's logit and its part of the loss.
+func (b *backprop) score(row int, z float32) {
+	b.g.Scores[row] = z
+	label := float64(b.labels[row])
+	b.loss[row] = max(float64(z), 0) - float64(z)*label + math.Log1p(math.Exp(-math.Abs(float64(z))))
 }
 
 // backprop gathers the gradients of a batch.
@@ -284,10 +304,8 @@ func (p *pass) headBack(b *backprop, t *tape, order []int) {
 		x := t.out[i*h : (i+1)*h]
 		kernels.RMSNorm(y, x, m.outNorm, m.arch.eps)
 		z := logit(y, m.yes) - logit(y, m.no)
-		b.g.Scores[j] = z
-		label := float64(b.labels[j])
-		b.loss[j] = max(float64(z), 0) - float64(z)*label + math.Log1p(math.Exp(-math.Abs(float64(z))))
-		g := float32((1/(1+math.Exp(-float64(z))) - label) / float64(len(b.labels)))
+		b.score(j, z)
+		g := float32((1/(1+math.Exp(-float64(z))) - float64(b.labels[j])) / float64(len(b.labels)))
 		clear(dy)
 		kernels.Axpy(g, m.yes, dy)
 		if m.no != nil {

@@ -38,6 +38,8 @@ type device struct {
 	yes, no    *cuda.Buffer // rows of the head times the last norm
 	pages      pages
 	deltas     []*deviceDelta // most recently used first
+	back       []*backLayer   // by layer, once it went back
+	tapes      *cuda.Buffer
 	work       activationBuffers
 	plan, tail planBuffers
 }
@@ -127,8 +129,8 @@ func (d *device) drop(q *cuda.Queue) error {
 	for _, x := range d.deltas {
 		errs = append(errs, x.free(q))
 	}
-	errs = append(errs, d.work.free(q), d.plan.free(q), d.tail.free(q), d.pages.free(q))
-	d.held, d.layers, d.deltas, d.loaded = nil, nil, nil, false
+	errs = append(errs, d.work.free(q), d.plan.free(q), d.tail.free(q), d.pages.free(q), q.Free(d.tapes))
+	d.held, d.layers, d.deltas, d.back, d.tapes, d.loaded = nil, nil, nil, nil, nil, false
 	return errors.Join(errs...)
 }
 
@@ -187,20 +189,12 @@ func (d *device) load(q *cuda.Queue) (err error) {
 
 // hold uploads v to a buffer of its own, freed with the model.
 func hold[T cuda.Value](d *device, q *cuda.Queue, at **cuda.Buffer, v []T) error {
-	b, err := upload(q, v)
+	b, err := cuda.Put(q, v)
 	if b != nil {
 		d.held = append(d.held, b)
 	}
 	*at = b
 	return err
-}
-
-func upload[T cuda.Value](q *cuda.Queue, v []T) (*cuda.Buffer, error) {
-	b, err := q.Alloc(int64(len(v)) * 4)
-	if err != nil {
-		return nil, err
-	}
-	return b, cuda.Upload(q, b, 0, v)
 }
 
 func (d *device) loadLayer(q *cuda.Queue, l int) error {
@@ -308,7 +302,7 @@ func (d *device) delta(q *cuda.Queue, p *delta) (*deviceDelta, error) {
 				}
 			}
 			var err error
-			if *y.at, err = upload(q, cuda.BF16Rows(rows, y.p.out, p.rank)); err != nil {
+			if *y.at, err = cuda.Put(q, cuda.BF16Rows(rows, y.p.out, p.rank)); err != nil {
 				return nil, errors.Join(err, x.free(q))
 			}
 		}

@@ -195,27 +195,10 @@ func (d *device) score(ctx context.Context, ts []tokens, one, all []int, with *d
 // scoreCached takes one token of each pair through the top layers, behind its item's pages.
 func (d *device) scoreCached(ctx context.Context, ts []tokens, pairs []int, with *delta, out []corastream.Logits) error {
 	m, a := d.m, d.m.arch
-	order := with.order(pairs)
-	mine := make([]tokens, len(order))
-	for i, j := range order {
-		mine[i] = ts[j]
-	}
-	entries, err := m.entries(ctx, mine)
+	s, entries, states, order, err := d.cachedStage(ctx, ts, pairs, with)
 	if err != nil {
 		return err
 	}
-	s := &stage{rows: len(order)}
-	states := make([]float32, len(order)*a.hidden)
-	for i, e := range entries {
-		r := int32(i)
-		s.pos = append(s.pos, int32(e.n))
-		s.runs = append(s.runs, run{lo: r, hi: r + 1, out: r, ext: e})
-		copy(states[i*a.hidden:], e.state())
-	}
-	if with == nil {
-		s.priv = s.rows
-	}
-	with.assign(s, order, func(int) int { return 1 })
 	err = d.do(ctx, func(q *cuda.Queue) error {
 		x, err := d.delta(q, with)
 		if err != nil {
@@ -251,6 +234,31 @@ func (d *device) scoreCached(ctx context.Context, ts []tokens, pairs []int, with
 		m.cached.Add(int64(s.rows))
 	}
 	return err
+}
+
+// cachedStage is one answer token for each pair, behind its item's pages, with its state: Model.startCached without the CPU's buffers.
+func (d *device) cachedStage(ctx context.Context, ts []tokens, pairs []int, with *delta) (s *stage, entries []*entry, states []float32, order []int, err error) {
+	order = with.order(pairs)
+	mine := make([]tokens, len(order))
+	for i, j := range order {
+		mine[i] = ts[j]
+	}
+	if entries, err = d.m.entries(ctx, mine); err != nil {
+		return nil, nil, nil, nil, err
+	}
+	h := d.m.arch.hidden
+	s, states = &stage{rows: len(order)}, make([]float32, len(order)*h)
+	for i, e := range entries {
+		r := int32(i)
+		s.pos = append(s.pos, int32(e.n))
+		s.runs = append(s.runs, run{lo: r, hi: r + 1, out: r, ext: e})
+		copy(states[i*h:], e.state())
+	}
+	if with == nil {
+		s.priv = s.rows
+	}
+	with.assign(s, order, func(int) int { return 1 })
+	return s, entries, states, order, nil
 }
 
 // width is the padded rank, 0 without a delta.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"reflect"
 	"testing"
 
 	"github.com/corastream/corastream"
@@ -149,6 +150,105 @@ func halvesOf(e *entry) []float32 {
 		v[i] = math.Float32frombits(uint32(h) << 16)
 	}
 	return v
+}
+
+// The device's gradients are the CPU's, as far as bfloat16 goes: within 5 times the distance that the CPU's own in
+// bfloat16 have to the float32 ones (measured: at most 3.2, T and attention being rounded as well).
+func TestGPUGradientsAreTheCPUs(t *testing.T) {
+	d := openGPU(t)
+	for _, s := range []shape{tinyLlama, tinyQwen} {
+		for _, c := range []struct {
+			adapt   corastream.Adapt
+			history bool
+			lowest  int
+			targets []corastream.Target
+		}{
+			{corastream.AdaptLast, false, s.layers - 2, allTargets}, {corastream.AdaptLast, true, s.layers - 1, allTargets},
+			{corastream.AdaptSuffix, true, 1, allTargets}, {corastream.AdaptAll, false, s.layers - 2, allTargets},
+			{corastream.AdaptAll, true, s.layers - 1, []corastream.Target{corastream.TargetV, corastream.TargetGate}},
+			{corastream.AdaptLast, false, s.layers - 2, []corastream.Target{corastream.TargetO}},
+		} {
+			t.Run(fmt.Sprintf("%s/%s/history=%v/from=%d/%v", s.arch, c.adapt, c.history, c.lowest, c.targets), func(t *testing.T) {
+				f := &cuda.Fallback{Warn: func(err error) { t.Error(err) }}
+				exact := s.open(t)
+				cpu := s.open(t, func(o *Options) { o.Numerics = "bf16" })
+				gpu := s.open(t, onDevice(d, f))
+				ps, ws := pairs(cpu, 7, 3, 3, c.history, 41)
+				ws[2].Item = nil
+				p := project(cpu, 3, c.adapt, c.lowest, c.targets, 42)
+				labels := []float32{1, 0, .3, 1, 0, 1, 0}
+				want, err1 := exact.Backward(t.Context(), ps, ws, p, labels)
+				a, err2 := cpu.Backward(t.Context(), ps, ws, p, labels)
+				b, err3 := gpu.Backward(t.Context(), ps, ws, p, labels)
+				again, err4 := gpu.Backward(t.Context(), ps, ws, p, labels)
+				if err := errors.Join(err1, err2, err3, err4); err != nil {
+					t.Fatal(err)
+				}
+				if f.Count() != 0 {
+					t.Fatalf("%d answers of the CPU", f.Count())
+				}
+				close := func(what string, want, a, b, again []float32) {
+					near, off := distance(want, a), distance(want, b)
+					t.Logf("%s: the CPU's bf16 is off by %.3g of its length, the device by %.3g", what, near, off)
+					if off > max(5*near, .05) || off > .8 {
+						t.Errorf("%s: off by %.3g of its length, the CPU's bf16 by %.3g", what, off, near)
+					}
+					if cuda.Compare(b, again) != 0 {
+						t.Errorf("%s: a second pass gives others", what)
+					}
+				}
+				close("scores", want.Scores, a.Scores, b.Scores, again.Scores)
+				rows := func(g *corastream.Gradients) (v []float32) {
+					for _, x := range g.DW {
+						v = append(v, x...)
+					}
+					return v
+				}
+				close("dW", rows(want), rows(a), rows(b), rows(again))
+				for slot := range p.P {
+					if len(want.DP[slot]) == 0 || len(b.DP[slot]) != len(want.DP[slot]) {
+						t.Fatalf("%v: %d values of dP, want %d", slot, len(b.DP[slot]), len(want.DP[slot]))
+					}
+					close(fmt.Sprint("dP of ", slot), want.DP[slot], a.DP[slot], b.DP[slot], again.DP[slot])
+				}
+			})
+		}
+	}
+}
+
+// distance is the length of the difference of two vectors as a part of the first's.
+func distance(want, got []float32) float64 {
+	var square, all float64
+	for i, w := range want {
+		square += (float64(got[i]) - float64(w)) * (float64(got[i]) - float64(w))
+		all += float64(w) * float64(w)
+	}
+	return math.Sqrt(square / all)
+}
+
+// A fault on the way back leaves the CPU's own gradients, nothing added twice.
+func TestGPUGradientFaultsAreMadeGoodWithinTheCall(t *testing.T) {
+	emulated(t)
+	for _, fault := range []string{"launch:40:2", "alloc:12:2", "nan:2"} {
+		t.Run(fault, func(t *testing.T) {
+			d := openGPU(t)
+			f := &cuda.Fallback{Warn: func(err error) { t.Log(err) }}
+			cpu := tinyQwen.open(t, func(o *Options) { o.Numerics = "bf16" })
+			gpu := tinyQwen.open(t, onDevice(d, f))
+			ps, ws := pairs(cpu, 3, 2, 3, false, 5)
+			p := project(cpu, 3, corastream.AdaptAll, 2, allTargets, 6)
+			labels := []float32{1, 0, 1}
+			t.Setenv("CORASTREAM_EMULATE", fault)
+			want, err1 := cpu.Backward(t.Context(), ps, ws, p, labels)
+			got, err2 := gpu.Backward(t.Context(), ps, ws, p, labels)
+			if err := errors.Join(err1, err2); err != nil {
+				t.Fatal(err)
+			}
+			if f.Count() != 1 || !reflect.DeepEqual(want, got) {
+				t.Errorf("%d answers of the CPU; the gradients are the CPU's: %v", f.Count(), reflect.DeepEqual(want, got))
+			}
+		})
+	}
 }
 
 // With room for few items on the device, they come and go, and the scores stay.
