@@ -232,8 +232,8 @@ func TestSeedsDrawOtherStarts(t *testing.T) {
 			}
 			return digest(t, s, []string{"u0", "u1"})
 		}
-		if start(1) != start(1) || start(1) == start(2) {
-			t.Errorf("%s: seeds 1, 1, 2 give %s, %s, %s", kind, start(1), start(1), start(2))
+		if one, again, two := start(1), start(1), start(2); one != again || one == two {
+			t.Errorf("%s: seeds 1, 1, 2 give %s, %s, %s", kind, one, again, two)
 		}
 	}
 }
