@@ -10,7 +10,7 @@ import html
 import re
 import sys
 
-KEEP, WIDTH = 11, 118
+KEEP, WIDTH = 11, 158
 session, command = sys.argv[1], sys.argv[2]
 text = open(session, encoding="utf-8", errors="replace").read()
 text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
@@ -33,10 +33,10 @@ for line in lines:
     out.append(line)
 row, top = 19, 54
 height = top + row * (len(out) + 1) + 12
-print(f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 960 {height}" role="img" aria-label="a recorded run of {html.escape(command)}">')
+print(f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1270 {height}" role="img" aria-label="a recorded run of {html.escape(command)}">')
 print('<style>text{font:13px ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;fill:#d7dbe2;white-space:pre}.u{fill:#9ecbff}.c{fill:#7ee0a6}.d{fill:#8b95a3}'
       '.n{fill:#f2c078}g{opacity:0;animation:a .01s forwards}@keyframes a{to{opacity:1}}@media(prefers-reduced-motion:reduce){g{opacity:1;animation:none}}</style>')
-print(f'<rect width="960" height="{height}" rx="10" fill="#15181d"/><circle cx="22" cy="20" r="6" fill="#ff5f57"/><circle cx="42" cy="20" r="6" fill="#febc2e"/><circle cx="62" cy="20" r="6" fill="#28c840"/>')
+print(f'<rect width="1270" height="{height}" rx="10" fill="#15181d"/><circle cx="22" cy="20" r="6" fill="#ff5f57"/><circle cx="42" cy="20" r="6" fill="#febc2e"/><circle cx="62" cy="20" r="6" fill="#28c840"/>')
 delay = 0.2
 print(f'<g style="animation-delay:{delay:.2f}s"><text x="18" y="{top}"><tspan class="c">$</tspan> {html.escape(command)}</text></g>')
 for i, line in enumerate(out):
