@@ -22,7 +22,7 @@ func TestRecoveryIsAMatterOfSeconds(t *testing.T) {
 	events, seed := dose(t, "RECOVERY", 0)
 	r := rand.New(rand.NewPCG(seed, 71))
 	h := newHome(t, "", "llm: {file: \"off\"}\ncf: {kind: mf, factors: 32}\n")
-	h.amend(t, "max_batch_events: 300", "max_batch_events: 4096")
+	h.amend(t, "max_batch_events: 300", "max_batch_events: 4000")
 	h.amend(t, "history_limit: 16384, dedupe_limit: 65536, memory_limit_bytes: 67108864", "memory_limit_bytes: 536870912")
 	h.amend(t, "reserve_bytes: 67108864", "reserve_bytes: 1073741824")
 	up := h.up(t)
