@@ -44,6 +44,11 @@ T ?= 20s
 fuzz: ## every fuzz target for T (20s) each
 	@bash .ci/fuzz.sh $(T)
 
+.PHONY: api-fuzz
+N ?= 50
+api-fuzz: fetch ## schemathesis makes up N (50) requests for each operation of the HTTP API, in every one of its phases
+	CORASTREAM_CLIENTS=$$(bash .ci/clients/venv.sh $(CACHE)/clients) CORASTREAM_FUZZ_EXAMPLES=$(N) go test ./cmd/corastream -count=1 -timeout 60m -v -run TestRealClients
+
 .PHONY: kafka kafka-stop
 kafka: ## start Apache Kafka (one node, from Maven jars; needs java and mvn) and print its address
 	@bash .ci/kafka/kafka.sh start $(CACHE)/kafka

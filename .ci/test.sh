@@ -2,6 +2,15 @@
 # All tests, then the ones that assembly touches again without assembly, then the broker tests against Apache Kafka.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# What clients people have are asked through; pictures of the dashboard stay in CORASTREAM_SCREENSHOTS.
+if CORASTREAM_CLIENTS=$(bash .ci/clients/venv.sh "${CACHE:-.cache}/clients"); then
+  export CORASTREAM_CLIENTS
+else
+  echo "NOT TESTED: OpenAI's and Cohere's clients and schemathesis (python3 with venv and pip, and a package index, are needed)"
+  unset CORASTREAM_CLIENTS
+fi
+export CORASTREAM_SCREENSHOTS="${CORASTREAM_SCREENSHOTS:-$PWD/bin/screenshots}"
+mkdir -p "$CORASTREAM_SCREENSHOTS"
 go test -timeout 20m ./...
 go test -timeout 20m -tags purego ./kernels/... ./cfstream/... ./serve/llm/... ./generator/...
 GOARCH=arm64 go vet ./kernels/... ./cmd/...

@@ -1,0 +1,237 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/rs/zerolog"
+
+	"github.com/corastream/corastream/generator"
+)
+
+// TestARolloutFromShadowToPromotionAndBack runs a tiny LLM with a checkpoint in use and another one to try, over HTTP as an
+// operator would, and starts again in the middle: what was changed holds.
+func TestARolloutFromShadowToPromotionAndBack(t *testing.T) {
+	t.Parallel()
+	h := newHome(t, "", tinyConfig(tinyLLM(t, 1), ""))
+	dir := t.TempDir()
+	place := func(name string, change func(*generator.Checkpoint)) string {
+		path := filepath.Join(dir, name)
+		if err := os.Rename(untrained(t, h.config, 40, change), path); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	active := place("active.safetensors", nil)
+	place("new.safetensors", func(c *generator.Checkpoint) {
+		for _, p := range c.Projection.P {
+			for i := range p {
+				p[i] = -8 * p[i]
+			}
+		}
+	})
+	place("foreign.safetensors", func(c *generator.Checkpoint) { c.Made.LLM = "another" })
+	h.amend(t, `checkpoint: ""`, `checkpoint: "`+active+`"`)
+	cfg, err := loadConfig(h.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.HTTP.RatePerSecond = 0
+	session := func(do func(e *engine, url string)) {
+		t.Helper()
+		e, err := openEngine(t.Context(), cfg, zerolog.Nop())
+		if err != nil {
+			t.Fatal(err)
+		}
+		done, ended := make(chan struct{}), make(chan error, 1)
+		go func() {
+			ended <- e.run(withTimeout(t), func(context.Context) error { <-done; return nil })
+		}()
+		defer func() {
+			close(done)
+			if err := errors.Join(<-ended, e.close()); err != nil {
+				t.Error(err)
+			}
+		}()
+		eventually(t, "the server", func() bool { return e.http.Addr() != "" })
+		do(e, e.http.URL())
+	}
+	change := func(url, body string, want int) map[string]any {
+		t.Helper()
+		code, v := fetchJSON(t, "POST", url+"v1/rollout", body)
+		if code != want {
+			t.Fatalf("%s: %d %v", body, code, v)
+		}
+		return v
+	}
+	users := make([]string, 60)
+	for i := range users {
+		users[i] = fmt.Sprint("u", i)
+	}
+	// arms asks all users, twice and in two ways.
+	arms := func(url string, digests map[string]string) map[string]string {
+		t.Helper()
+		out := map[string]string{}
+		for _, u := range users {
+			for range 2 {
+				_, v := fetchJSON(t, "POST", url+"v1/recommend", `{"user_id":"`+u+`","n":3}`)
+				arm, _ := v["arm"].(string)
+				if out[u] != "" && out[u] != arm || v["checkpoint"] != digests[arm] || v["degraded"] != "" {
+					t.Fatalf("%s: %v, was %q", u, v, out[u])
+				}
+				out[u] = arm
+			}
+			if _, v := fetchJSON(t, "POST", url+"v1/score", `{"user_id":"`+u+`","items":["i1"]}`); v["arm"] != out[u] || v["checkpoint"] != digests[out[u]] {
+				t.Fatalf("%s: /v1/score %v, /v1/recommend %s", u, v, out[u])
+			}
+		}
+		return out
+	}
+	count := func(arms map[string]string, name string) (n int) {
+		for _, a := range arms {
+			if a == name {
+				n++
+			}
+		}
+		return n
+	}
+	var old, fresh string
+	var half map[string]string
+
+	session(func(e *engine, url string) {
+		events, items := csvLog(t, 300, 60, 40)
+		ok(t, "produce", items, "-c", h.config)
+		ok(t, "produce", events, "-c", h.config)
+		eventually(t, "the stream", func() bool {
+			return e.pipeline.Stats.Events.Load() == 300 && e.pipeline.Stats.ItemsRead.Load() == 40 && noDebts(e)
+		})
+		_, v := fetchJSON(t, "GET", url+"v1/rollout", "")
+		old, _ = v["active"].(map[string]any)["checkpoint"].(string)
+		if v["mode"] != "off" || v["candidate"] != nil || v["previous"] != nil || old != e.stage.Version() {
+			t.Fatalf("%v", v)
+		}
+		for body, field := range map[string]string{
+			`{"action":"begin"}`:  "action",
+			`{"action":"canary"}`: "share",
+			`{"action":"canary","share":1,"checkpoint":"new.safetensors"}`: "share",
+			`{"action":"shadow","share":0.5}`:                              "share",
+			`{"action":"shadow"}`:                                          "checkpoint",
+			`{"action":"promote"}`:                                         "action",
+			`{"action":"rollback"}`:                                        "action",
+			`{"action":"shadow","checkpoint":"../active.safetensors"}`:     "checkpoint",
+			`{"action":"shadow","checkpoint":"nothing.safetensors"}`:       "checkpoint",
+			`{"action":"shadow","checkpoint":"foreign.safetensors"}`:       "checkpoint",
+		} {
+			if v := change(url, body, 400); v["error"].(map[string]any)["field"] != field {
+				t.Errorf("%s: %v", body, v)
+			}
+		}
+		v = change(url, `{"action":"shadow","checkpoint":"new.safetensors"}`, 200)
+		fresh, _ = v["candidate"].(map[string]any)["checkpoint"].(string)
+		if v["mode"] != "shadow" || fresh == "" || fresh == old {
+			t.Fatalf("%v", v)
+		}
+		digests := map[string]string{"active": old, "canary": fresh}
+		if n := count(arms(url, digests), "active"); n != len(users) {
+			t.Errorf("a shadow answers %d users", len(users)-n)
+		}
+		eventually(t, "shadows", func() bool { return e.rollout.Standing().Shadow.Slates > 0 })
+		if f := e.rollout.Standing().Shadow; f.Compared < f.Slates || f.MeanAbsDiff == 0 || f.Failed > 0 {
+			t.Errorf("%+v", f)
+		}
+		change(url, `{"action":"canary","share":0.5}`, 200)
+		half = arms(url, digests)
+		if n := count(half, "canary"); n < 15 || n > 45 {
+			t.Errorf("half of %d users are %d", len(users), n)
+		}
+		// What is published counts for its arm, and so does what follows on it.
+		h.produce(t, "interactions", func() (lines []string) {
+			for _, u := range users {
+				lines = append(lines, `{"user_id":"`+u+`","item_id":"i1","rating":5,"timestamp":1700000000}`)
+			}
+			return lines
+		}()...)
+		eventually(t, "new answers", func() bool {
+			s := e.rollout.Standing()
+			return noDebts(e) && s.Active.Recommendations > 0 && s.Candidate.Recommendations > 0
+		})
+		if code, v := fetchJSON(t, "GET", url+"v1/status", ""); code != 200 || lacks(fmt.Sprint(v), "arm_recommendations", "canary") != nil {
+			t.Errorf("%d %v", code, v)
+		}
+	})
+	session(func(e *engine, url string) {
+		digests := map[string]string{"active": old, "canary": fresh}
+		if s := e.rollout.Standing(); s.Mode != "canary" || s.Share != .5 || s.Candidate.Checkpoint != fresh {
+			t.Fatalf("after a start: %+v", s)
+		}
+		if again := arms(url, digests); fmt.Sprint(again) != fmt.Sprint(half) {
+			t.Errorf("after a start the arms are %v, were %v", again, half)
+		}
+		change(url, `{"action":"canary","share":0.8}`, 200)
+		more := arms(url, digests)
+		for u, arm := range half {
+			if arm == "canary" && more[u] != "canary" {
+				t.Errorf("%s fell out of a growing canary", u)
+			}
+		}
+		v := change(url, `{"action":"promote"}`, 200)
+		if v["active"].(map[string]any)["checkpoint"] != fresh || v["previous"].(map[string]any)["checkpoint"] != old || v["candidate"] != nil {
+			t.Errorf("%v", v)
+		}
+		if n := count(arms(url, map[string]string{"active": fresh}), "active"); n != len(users) {
+			t.Errorf("%d users after the promotion", n)
+		}
+	})
+	session(func(e *engine, url string) {
+		if s := e.rollout.Standing(); s.Active.Checkpoint != fresh || s.Previous.Checkpoint != old {
+			t.Fatalf("after a start: %+v", s)
+		}
+		change(url, `{"action":"rollback"}`, 200)
+		arms(url, map[string]string{"active": old})
+	})
+	// Another configuration holds over what was kept.
+	cfg.Rollout = RolloutConfig{Mode: "canary", Checkpoint: filepath.Join(dir, "new.safetensors"), Share: .1}
+	session(func(e *engine, _ string) {
+		if s := e.rollout.Standing(); s.Mode != "canary" || s.Share != .1 || s.Active.Checkpoint != old || s.Candidate.Checkpoint != fresh || s.Previous != nil {
+			t.Fatalf("%+v", s)
+		}
+	})
+}
+
+func TestTheShareIsOfTheUsers(t *testing.T) {
+	const n = 20000
+	for _, share := range []float64{.01, .05, .5} {
+		in := 0
+		for i := range n {
+			x := lot("digest", fmt.Sprint(i))
+			if !(x >= 0 && x < 1) {
+				t.Fatalf("lot %v", x)
+			}
+			if x < share {
+				in++
+			}
+		}
+		if d := math.Abs(float64(in)/n - share); d > 4.5*math.Sqrt(share*(1-share)/n) {
+			t.Errorf("%v of the users are %v", share, float64(in)/n)
+		}
+	}
+	both := 0
+	for i := range n {
+		if lot("one", fmt.Sprint(i)) < .5 && lot("two", fmt.Sprint(i)) < .5 {
+			both++
+		}
+	}
+	if p := float64(both) / n; math.Abs(p-.25) > .02 {
+		t.Errorf("two checkpoints share %.3f of the users, want .25", p)
+	}
+	for _, c := range []RolloutConfig{{Mode: "on", Share: .1}, {Mode: "shadow", Share: .1}, {Mode: "off"}, {Mode: "off", Share: math.NaN()}} {
+		if c.Validate() == nil {
+			t.Errorf("%+v was taken", c)
+		}
+	}
+}
