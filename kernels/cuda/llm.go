@@ -49,9 +49,6 @@ const PageTokens = 16
 // own; refs from Ref on name all of them, Before+N.
 type Run struct{ Row, N, Out, Ref, Before int32 }
 
-// runWords is how many ints a run takes up on the device.
-const runWords = 8
-
 // AttendPlan is what attends to what, as the kernel takes it; it serves all layers. Few are the runs of few rows, one warp
 // each; Many the others.
 type AttendPlan struct {
@@ -86,7 +83,7 @@ func (s AttendShape) Check() error {
 func (s AttendShape) Plan(runs []Run, refs []int32) *AttendPlan {
 	p := &AttendPlan{Refs: refs, shape: s}
 	for i, r := range runs {
-		p.Runs = append(p.Runs, r.Row, r.N, r.Out, r.Ref, r.Before, 0, 0, 0)
+		p.Runs = append(p.Runs, r.Row, r.N, r.Out, r.Ref, r.Before, 0, 0, 0) // the kernel's runs are 8 ints apart
 		few, many := int32(16/s.Group), int32(64/s.Group)
 		if r.N <= 2*few {
 			for at := int32(0); at < r.N; at += few {
