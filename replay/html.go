@@ -67,6 +67,7 @@ type splitView struct {
 	Pairs, Models        []string
 	Slices               []string
 	Ranked, Calibrated   bool
+	Cold                 bool // some pair has a difference on cold items
 	Forest, Gains, Curve template.HTML
 	Diagrams             []diagram
 }
@@ -131,6 +132,8 @@ func (s *splitView) draw() {
 	}
 	s.Pairs = slices.SortedFunc(maps.Keys(s.Paired), func(a, b string) int { return s.place(a) - s.place(b) })
 	for _, p := range s.Pairs {
+		_, cold := s.Paired[p].Slices["item_cold"]
+		s.Cold = s.Cold || cold
 		gains = append(gains, whisker{p, s.place(p) / 100, s.Paired[p].AUC, s.Paired[p].AUCCI})
 	}
 	s.Calibrated = len(s.Diagrams) > 0
