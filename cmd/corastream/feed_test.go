@@ -70,3 +70,11 @@ func (h *home) ungrouped(t *testing.T) {
 	}
 	h.amend(t, regexp.MustCompile(`group: \S+`).FindString(string(b)), `group: ""`)
 }
+
+// good is how many events the lines so far hold.
+func (w *workload) good() (n int) {
+	for _, m := range w.means {
+		n += len(m.events)
+	}
+	return n
+}
