@@ -75,9 +75,11 @@ func (d *onDevice) forward(ctx context.Context, x, lin []float32, rows int) ([][
 		if err := b.launch(); err != nil {
 			return err
 		}
-		for i := range made {
-			made[i] = make([]float32, size)
-			if err := cuda.Download(q, made[i], b.store.Buffer(), 4*int64(b.where[i])*int64(size)); err != nil {
+		all := make([]float32, rows*size)
+		for lo, hi := 0, 0; lo < rows; lo = hi { // neighbouring slots come back in one copy
+			for hi = lo + 1; hi < rows && b.where[hi] == b.where[hi-1]+1; hi++ {
+			}
+			if err := cuda.Download(q, all[lo*size:hi*size], b.store.Buffer(), 4*int64(b.where[lo])*int64(size)); err != nil {
 				return err
 			}
 		}
@@ -85,6 +87,7 @@ func (d *onDevice) forward(ctx context.Context, x, lin []float32, rows int) ([][
 			return err
 		}
 		for i := range made {
+			made[i] = append([]float32(nil), all[i*size:(i+1)*size]...) // of its own: a part would keep the whole batch alive
 			if !finiteRow(made[i]) {
 				return fmt.Errorf("weights of row %d: %w", i, cuda.ErrNotFinite)
 			}

@@ -363,3 +363,35 @@ func TestGPUMemoryIsGivenBack(t *testing.T) {
 		t.Errorf("%d bytes stay", used)
 	}
 }
+
+// A W_A that the generator has made on the device is taken from there: what its host copy holds is not looked at.
+func TestGPUTakesWeightsThatAreThere(t *testing.T) {
+	d := openGPU(t)
+	f := &cuda.Fallback{Warn: func(err error) { t.Error(err) }}
+	m := tinyQwen.open(t, onDevice(d, f))
+	p := project(m, 3, corastream.AdaptLast, 2, allTargets, 2)
+	ps, made := pairs(m, 2, 1, 3, false, 7)
+	_, host := pairs(m, 2, 1, 3, false, 8)
+	for i := range host {
+		host[i].Item, host[i].ItemScale = made[i].Item, made[i].ItemScale
+	}
+	if err := d.Do(t.Context(), func(q *cuda.Queue) error {
+		r, err := q.Rows(m.arch.hidden*3, 8)
+		if err != nil {
+			return err
+		}
+		slot := r.Take()
+		r.Bind(slot, host[0].User)
+		return cuda.Upload(q, r.Buffer(), 4*int64(slot)*int64(m.arch.hidden*3), made[0].User)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	got, err1 := m.Score(t.Context(), ps, host, p)
+	want, err2 := m.Score(t.Context(), ps, made, p)
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	if got[0] != want[0] || got[1] != want[1] {
+		t.Errorf("scores %v, with the device's own weights %v", got, want)
+	}
+}
