@@ -31,6 +31,8 @@ func openGPU(choice string, count *cuda.Fallback, what string, log zerolog.Logge
 		if gpu.device, gpu.err = cuda.Open(); gpu.err == nil {
 			info := gpu.device.Info()
 			log.Info().Str("name", info.Name).Int("multiprocessors", info.Multiprocessors).Int64("memory_mib", info.MemoryBytes>>20).Msg("gpu")
+		} else if errors.Is(gpu.err, cuda.ErrNoDevice) {
+			log.Info().Msg("no GPU: the CPU does all")
 		}
 	})
 	count.Warn = func(err error) { log.Warn().Err(err).Str("stage", what).Msg("the CPU takes over from the GPU") }
