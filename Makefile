@@ -100,7 +100,7 @@ bench-peers: fetch build ## time us and llama.cpp by turns, and print docs/perfo
 
 .PHONY: cuda cuda-ptx test-cuda gpu-check
 cuda: ## bin/corastream-gpu, on any machine: needs a C compiler, no GPU and no CUDA (headers come from PyPI)
-	@. .ci/cuda/env.sh && set -x && go build -tags gpu -trimpath -ldflags '$(LDFLAGS)' -o bin/corastream-gpu ./cmd/corastream
+	@. .ci/cuda/env.sh && set -x && go build -tags gpu -ldflags '$(LDFLAGS)' -o bin/corastream-gpu ./cmd/corastream
 cuda-ptx: ## kernels/cuda/ptx/*.ptx from src/*.cu, with nvcc from PyPI
 	cd kernels/cuda && go generate
 test-cuda: ## the GPU path without a GPU: kernels on the CPU behind an emulated driver, and ptxas (needs g++)

@@ -11,6 +11,7 @@ cc -O2 -fPIC -Wall -Werror -c "$host/loader.c" -o "$cuda/lib/loader.o"
 rm -f "$cuda/lib/libcuda.a"
 ar rcs "$cuda/lib/libcuda.a" "$cuda/lib/loader.o"
 export CGO_ENABLED=1
+export GOFLAGS="${GOFLAGS:-} -trimpath" # as `make cuda` builds, so that tests find what it has compiled
 # -w: the warnings are gorgonia.org/cu's, about functions that CUDA 11 marked as old.
 export CGO_CFLAGS="-O2 -w -I$cuda/headers/nvidia/cuda_runtime/include"
 export CGO_LDFLAGS="-L$cuda/lib -ldl"
