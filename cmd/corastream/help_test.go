@@ -79,7 +79,8 @@ func commandLines(text string) (out []string) {
 	for _, line := range strings.Split(strings.ReplaceAll(text, "\\\n", " "), "\n") {
 		line, _, _ = strings.Cut(line, "#")
 		for _, part := range strings.Split(line, "|") {
-			part = strings.TrimPrefix(strings.Join(strings.Fields(part), " "), "bin/")
+			part, _, _ = strings.Cut(part, " > ") // what the shell does with it is not ours
+			part = strings.TrimSuffix(strings.TrimPrefix(strings.Join(strings.Fields(part), " "), "bin/"), " &")
 			if strings.HasPrefix(part, "corastream ") {
 				out = append(out, part)
 			}
