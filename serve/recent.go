@@ -28,6 +28,8 @@ type Made struct {
 	FreshnessMS *float64            `json:"freshness_ms"`
 	Degraded    string              `json:"degraded"`
 	Cold        bool                `json:"cold"`
+	Arm         string              `json:"arm,omitempty"`
+	Fallback    string              `json:"fallback,omitempty"`
 }
 
 // Letter is a record that could not be used. Its bytes are shown in part, to those with the token.
@@ -83,7 +85,7 @@ func (s *Server) Publish(_ context.Context, recs []corastream.Recommendation) er
 		resp := responseOf(rec)
 		s.recent.made.add(Made{
 			ID: rec.ID, UserID: rec.User, Items: slices.Clone(rec.Items[:min(shownItems, len(rec.Items))]), Made: resp.Made,
-			FreshnessMS: resp.FreshnessMS, Degraded: rec.Degraded, Cold: rec.Cold,
+			FreshnessMS: resp.FreshnessMS, Degraded: rec.Degraded, Cold: rec.Cold, Arm: rec.Arm, Fallback: rec.Fallback,
 		})
 	}
 	return nil

@@ -69,6 +69,30 @@ func naive(m *corastream.Memory, vec []float32, n int, skip func(string) bool) [
 
 // TestCandidatesAreTheExactTop compares with the definition; all values are multiples of 1/16 below 2^10, so sums are
 // exact in any order and ties are real ties.
+// A popular item is one that many liked: neither one that many were shown, nor one that its only visitor liked.
+func TestPopularCountsLikes(t *testing.T) {
+	f := newFixture(t)
+	for i, c := range []struct {
+		count uint32
+		bias  float32
+	}{{1000, -3}, {1, 3}, {200, 1}, {60, .5}, {0, 0}, {300, 1}} {
+		it, err := f.store.m.Item(fmt.Sprintf("i%d", i+1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		it.Count, it.Bias, it.Version = c.count, c.bias, it.Version+1
+		it.Withdrawn = i == 5
+	}
+	if err := f.retriever.Rebuild(f.store.m); err != nil {
+		t.Fatal(err)
+	}
+	got, err := f.retriever.Popular(4, func(id string) bool { return id == "i4" })
+	if want := []string{"i3", "i1", "i2", "i5"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("%v, want %v: %v", got, want, err)
+	}
+	var _ corastream.Popular = f.retriever
+}
+
 func TestCandidatesAreTheExactTop(t *testing.T) {
 	for _, c := range []struct{ items, dim, n int }{
 		{0, 4, 5}, {1, 4, 5}, {7, 1, 7}, {1000, 8, 10}, {1024, 64, 20}, {1025, 7, 1}, {40000, 8, 500}, {3000, 0, 10},

@@ -11,7 +11,7 @@ PY
 if [ "$(cat "$dir/made" 2>/dev/null || true)" != "$want" ]; then
   rm -rf "$dir"
   python3 -m venv "$dir" >&2
-  "$dir/bin/pip" install --quiet --disable-pip-version-check -r "$here/requirements.txt" >&2
+  "$dir/bin/pip" install --quiet --no-compile --disable-pip-version-check -r "$here/requirements.txt" >&2
   echo "$want" > "$dir/made"
 fi
 echo "$(cd "$dir" && pwd)/bin/python"

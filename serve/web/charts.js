@@ -14,6 +14,12 @@ export function histogram(f) {
   const bound = (b, i) => (b.le_ms === null ? "over " + duration(shown[i - 1]?.le_ms ?? f.buckets.at(-2).le_ms) : "≤ " + duration(b.le_ms));
   return h("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": `Freshness of ${f.count} recommendations: half within ${duration(f.p50_ms)}, 99 % within ${duration(f.p99_ms)}` },
     h("line", { class: "grid", x1: 0, x2: W, y1: base, y2: base }),
+    [["p50", f.p50_ms], ["p99", f.p99_ms]].map(([name, ms]) => {
+      const i = shown.findIndex((b) => b.le_ms === null || ms <= b.le_ms);
+      const from = i > 0 ? shown[i - 1].le_ms : 0, to = shown[i]?.le_ms;
+      const x = ((i < 0 ? shown.length : i + (to ? Math.min(1, (ms - from) / (to - from)) : 1)) * step).toFixed(1);
+      return [h("line", { class: "mark", x1: x, x2: x, y1: 14, y2: base }), h("text", { x, y: H - 4, "text-anchor": "middle" }, `${name} ${duration(ms)}`)];
+    }),
     shown.map((b, i) => {
       const tall = Math.max(b.count ? 2 : 0, (b.count / top) * (base - 22));
       const x = i * step + step * 0.12;

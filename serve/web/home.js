@@ -22,7 +22,8 @@ function tiles(s) {
     tile(count(buried), "dead letters" + (s.duplicates ? ` · ${count(s.duplicates)} duplicates` : "")));
 }
 
-export const tags = (m) => [m.cold && h("span", { class: "tag" }, "new user"), m.degraded && h("span", { class: "tag warn" }, "by CF alone")];
+export const tags = (m) => [m.cold && h("span", { class: "tag" }, "new user"), m.arm === "canary" && h("span", { class: "tag" }, "canary"),
+  m.fallback && h("span", { class: "tag" }, "what is popular"), m.degraded && h("span", { class: "tag warn" }, "by CF alone")];
 
 function flow(recent) {
   if (!recent.length) return h("p", { class: "soft" }, "Nothing has gone out yet.");
