@@ -14,6 +14,8 @@
 //     level and whatever the number of threads.
 //   - Numerics are chosen once: by default bf16 where the CPU multiplies it, else f32. Whatever is cached is kept apart by them.
 //     With CacheDir, packed weights are kept too: a next start maps them, and does not hash the model file again.
+//   - Conversations (Speak) are written as the model's family writes them, messages as plain text whatever they spell. Deltas of
+//     `adapt: all` and `suffix` act on every token, of `last` on each token that the next one is read behind.
 //   - Titles are text: no title can end its line, hide characters, spell a control token or a second answer mark.
 //
 // It refuses, by name: files of other architectures or with shapes that do not fit, weights and projections made for another

@@ -14,12 +14,6 @@ export function histogram(f) {
   const bound = (b, i) => (b.le_ms === null ? "over " + duration(shown[i - 1]?.le_ms ?? f.buckets.at(-2).le_ms) : "≤ " + duration(b.le_ms));
   return h("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": `Freshness of ${f.count} recommendations: half within ${duration(f.p50_ms)}, 99 % within ${duration(f.p99_ms)}` },
     h("line", { class: "grid", x1: 0, x2: W, y1: base, y2: base }),
-    [["p50", f.p50_ms], ["p99", f.p99_ms]].map(([name, ms]) => {
-      const i = shown.findIndex((b) => b.le_ms === null || ms <= b.le_ms);
-      const from = i > 0 ? shown[i - 1].le_ms : 0, to = shown[i]?.le_ms;
-      const x = ((i < 0 ? shown.length : i + (to ? Math.min(1, (ms - from) / (to - from)) : 1)) * step).toFixed(1);
-      return [h("line", { class: "mark", x1: x, x2: x, y1: 14, y2: base }), h("text", { x, y: H - 4, "text-anchor": "middle" }, `${name} ${duration(ms)}`)];
-    }),
     shown.map((b, i) => {
       const tall = Math.max(b.count ? 2 : 0, (b.count / top) * (base - 22));
       const x = i * step + step * 0.12;
@@ -27,6 +21,14 @@ export function histogram(f) {
         h("rect", { class: "col", x: x.toFixed(1), y: (base - tall).toFixed(1), width: (step * 0.76).toFixed(1), height: tall.toFixed(1), rx: 2 }, h("title", {}, `${bound(b, i)}: ${count(b.count)}`)),
         h("text", { x: (i * step + step / 2).toFixed(1), y: (base - tall - 5).toFixed(1), "text-anchor": "middle" }, b.count ? ((100 * b.count) / f.count).toFixed(b.count * 10 < f.count ? 1 : 0) + "%" : ""),
         h("text", { x: (i * step + step / 2).toFixed(1), y: base + 15, "text-anchor": "middle" }, b.le_ms === null ? "more" : duration(b.le_ms)));
+    }),
+    [["p50", f.p50_ms], ["p99", f.p99_ms]].map(([name, ms], k) => {
+      const i = shown.findIndex((b) => b.le_ms === null || ms <= b.le_ms);
+      const from = i > 0 ? shown[i - 1].le_ms : 0, to = shown[i]?.le_ms;
+      const x = (i < 0 ? shown.length : i + (to ? Math.min(1, (ms - from) / (to - from)) : 1)) * step;
+      const before = x > W * 0.85 || (k === 0 && x > W * 0.15); // p50 on the left of its mark, p99 on the right of its own
+      return [h("line", { class: "mark", x1: x.toFixed(1), x2: x.toFixed(1), y1: 14, y2: base }),
+        h("text", { x: (x + (before ? -4 : 4)).toFixed(1), y: H - 4, "text-anchor": before ? "end" : "start" }, `${name} ${duration(ms)}`)];
     }));
 }
 
