@@ -61,10 +61,11 @@ RUNS   ?= 4
 FLIPS  ?= 40
 DISK   ?= 3
 BROKER ?= 3
+POWER  ?= 5
 RECOVERY ?= 0
-crash: fetch ## faults against the running binary: CYCLES= kills, RUNS= of each failpoint, FLIPS= of bits per file kind, DISK= full disks, BROKER= restarts, RECOVERY= events applied before one
-	CORASTREAM_CYCLES=$(CYCLES) CORASTREAM_RUNS=$(RUNS) CORASTREAM_FLIPS=$(FLIPS) CORASTREAM_DISK=$(DISK) CORASTREAM_BROKER=$(BROKER) CORASTREAM_RECOVERY=$(RECOVERY) \
-	go test ./cmd/corastream -count=1 -timeout 180m -v -run 'TestKill|Failpoint|TestFlipped|TestAFullDisk|TestABroker|TestASlow|TestADead|TestADisk|TestRecovery'
+crash: fetch ## faults against the running binary: CYCLES= kills, RUNS= of each failpoint, FLIPS= of bits per file kind, DISK= full disks, BROKER= restarts, POWER= losses (root), RECOVERY= events applied before one
+	CORASTREAM_CYCLES=$(CYCLES) CORASTREAM_RUNS=$(RUNS) CORASTREAM_FLIPS=$(FLIPS) CORASTREAM_DISK=$(DISK) CORASTREAM_BROKER=$(BROKER) CORASTREAM_POWER=$(POWER) CORASTREAM_RECOVERY=$(RECOVERY) \
+	go test ./cmd/corastream -count=1 -timeout 180m -v -run 'TestKill|Failpoint|TestFlipped|TestAFullDisk|TestABroker|TestASlow|TestADead|TestADisk|TestPower|TestRecovery'
 
 .PHONY: simulate
 SEEDS ?= 20
