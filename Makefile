@@ -72,7 +72,7 @@ SEEDS ?= 20
 FIRST ?= 1
 simulate: ## SEEDS= simulated worlds from FIRST= on, of EVENTS= (5000) records each, every fault decided by the seed
 	TMPDIR=$(firstword $(wildcard /dev/shm) /tmp) CORASTREAM_SEEDS=$(SEEDS) CORASTREAM_FIRST=$(FIRST) CORASTREAM_EVENTS=$(or $(EVENTS),5000) \
-	go test ./simulation -count=1 -timeout 0 -v -run 'TestSimulation$$'
+	go test ./cmd/simulation -count=1 -timeout 0 -v -run 'TestSimulation$$'
 
 .PHONY: soak
 DURATION ?= 1m

@@ -25,8 +25,6 @@ var allowed = map[string][]string{
 	"serve":            {module, module + "/kernels", "github.com/prometheus/client_golang", "golang.org/x/text", "golang.org/x/sys"},
 	"replay":           {module, "gonum.org/v1/gonum"},
 	"configs":          {},
-	"internal/bounded": {}, // for tests
-	"simulation":       {}, // tests alone
 	"cmd":              {""},
 }
 

@@ -12,7 +12,7 @@ import (
 	"testing"
 
 	"github.com/corastream/corastream"
-	"github.com/corastream/corastream/internal/bounded"
+	"github.com/corastream/corastream/cmd/bounded"
 )
 
 func TestCheckpointComesBackBitForBit(t *testing.T) {

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/corastream/corastream/internal/bounded"
+	"github.com/corastream/corastream/cmd/bounded"
 )
 
 // raw builds a file from a header and a body.

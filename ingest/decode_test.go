@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/corastream/corastream"
-	"github.com/corastream/corastream/internal/bounded"
+	"github.com/corastream/corastream/cmd/bounded"
 )
 
 var recordTime = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)

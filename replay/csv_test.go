@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/corastream/corastream"
-	"github.com/corastream/corastream/internal/bounded"
+	"github.com/corastream/corastream/cmd/bounded"
 )
 
 func file(t testing.TB, content string) string {

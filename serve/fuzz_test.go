@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/corastream/corastream/internal/bounded"
+	"github.com/corastream/corastream/cmd/bounded"
 )
 
 // FuzzBodies sends anything to every route that takes a body: the answer is JSON, and never the server's fault.

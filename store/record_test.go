@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/corastream/corastream"
-	"github.com/corastream/corastream/internal/bounded"
+	"github.com/corastream/corastream/cmd/bounded"
 )
 
 // samples are records of every kind with odd contents.

@@ -13,7 +13,7 @@ import (
 	"testing"
 
 	"github.com/corastream/corastream"
-	"github.com/corastream/corastream/internal/bounded"
+	"github.com/corastream/corastream/cmd/bounded"
 )
 
 // TestSnapshotRoundTrip: taken while learning goes on, it restores one state between two commits, debts and journal with it.

@@ -7,8 +7,8 @@ import (
 	"testing"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cmd/bounded"
 	"github.com/corastream/corastream/configs"
-	"github.com/corastream/corastream/internal/bounded"
 )
 
 // FuzzConfig: whatever a configuration file holds, it is refused with a place and a fix or gives a configuration that is

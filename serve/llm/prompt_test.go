@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/corastream/corastream"
-	"github.com/corastream/corastream/internal/bounded"
+	"github.com/corastream/corastream/cmd/bounded"
 )
 
 // text is what the model reads, BOS aside.

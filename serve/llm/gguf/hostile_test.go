@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/corastream/corastream"
-	"github.com/corastream/corastream/internal/bounded"
+	"github.com/corastream/corastream/cmd/bounded"
 )
 
 // forge builds a file byte by byte, so that it may lie.

@@ -11,7 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/corastream/corastream"
-	"github.com/corastream/corastream/internal/bounded"
+	"github.com/corastream/corastream/cmd/bounded"
 	"github.com/corastream/corastream/serve/llm/gguf"
 )
 

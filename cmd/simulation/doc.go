@@ -8,6 +8,6 @@
 // stand still). So a seed decides everything, and the same seed gives the same trace, byte by byte.
 //
 //	make simulate SEEDS=20 EVENTS=5000
-//	CORASTREAM_SEED=7 CORASTREAM_EVENTS=5000 go test ./simulation -run TestSimulation -v    # what a failure prints
+//	CORASTREAM_SEED=7 CORASTREAM_EVENTS=5000 go test ./cmd/simulation -run TestSimulation -v    # what a failure prints
 //	CORASTREAM_TRACE=trace.txt ...                                                          # every step, to read
 package simulation

@@ -36,7 +36,7 @@ func (l *life) fail(format string, args ...any) { l.w.fail(format, args...) }
 
 func (w *world) fail(format string, args ...any) {
 	w.t.Helper()
-	w.t.Errorf("seed %d: %s\nthe last steps:\n%s\nto see it again: CORASTREAM_SEED=%d CORASTREAM_EVENTS=%d CORASTREAM_TRACE=trace.txt go test ./simulation -count=1 -run 'TestSimulation$' -v",
+	w.t.Errorf("seed %d: %s\nthe last steps:\n%s\nto see it again: CORASTREAM_SEED=%d CORASTREAM_EVENTS=%d CORASTREAM_TRACE=trace.txt go test ./cmd/simulation -count=1 -run 'TestSimulation$' -v",
 		w.seed, fmt.Sprintf(format, args...), join(w.tail), w.seed, w.n+w.left)
 }
 
