@@ -111,7 +111,7 @@ func TestDeployFilesAreWellFormed(t *testing.T) {
 		t.Errorf("with %s: %v: %s", envToken, err, out)
 	}
 	found := 0
-	for _, file := range []string{deploy + "corastream.service", "../../Dockerfile", deploy + "compose.yaml"} {
+	for _, file := range []string{deploy + "corastream.service", deploy + "Dockerfile", deploy + "compose.yaml"} {
 		b, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

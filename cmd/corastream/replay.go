@@ -223,7 +223,7 @@ func (r *replaying) stages(ctx context.Context, cfg Config, rc replay.Config, da
 	done = func() {}
 	deps = replay.Deps{
 		NewModel: func(kind string, seed uint64) (replay.Model, error) { return newSeededCF(cfg, kind, seed) },
-		Manifest: map[string]string{"build": version, "cf": fmt.Sprintf("%+v", cfg.CF)},
+		Manifest: map[string]string{"build": version, "cf": fmt.Sprintf("%+v", cfg.CF), "demand": fmt.Sprint(rc.Demand)},
 	}
 	for k, v := range from.manifest {
 		deps.Manifest[k] = v
