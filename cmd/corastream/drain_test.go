@@ -40,6 +40,7 @@ func TestSignalDrainsAndCommits(t *testing.T) {
 				if r := producer.wait(t); r.code != 0 {
 					t.Fatalf("produce: exit %d\n%s", r.code, r.stderr)
 				}
+				up.url(t) // a process that was asked to end before it listens to signals dies of them
 				up.signal(c.signal)
 				sum = up.wait(t).last(t)
 				learnt += number(t, sum, "events")

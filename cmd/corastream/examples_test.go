@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -143,6 +144,14 @@ func TestExamplesRun(t *testing.T) {
 	s.run("corastream requests --user 42 -n 5")
 	s.run("corastream consume --dead-letters --from earliest")
 	s.run("corastream validate --topic corastream.interactions --from last=2h --bootstrap-server 127.0.0.1:9092")
+	eventually(t, "readiness", func() bool {
+		r, err := http.Get(up.url(t) + "/readyz")
+		if err != nil {
+			return false
+		}
+		r.Body.Close()
+		return r.StatusCode == http.StatusOK
+	})
 	s.run("corastream healthcheck", "--listen", strings.TrimPrefix(up.url(t), "http://"))
 	follow := s.start("corastream consume --follow")
 	eventually(t, "a recommendation that `consume --follow` prints", func() bool {
