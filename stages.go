@@ -46,6 +46,13 @@ type Demander interface {
 	Demand(it *ItemState) float32
 }
 
+// demandFloor is how far below the peak, in ln, the least demanded items stand: e^-8 is a like among 3,000.
+const demandFloor = -8
+
+// BelowPeak is what an item's demand adds to its score once weighed, 0 for the item with the highest: an index that finds
+// candidates and a replay that judges it rank alike by it.
+func BelowPeak(demand, peak float32) float32 { return max(demand-peak, demandFloor) }
+
 // Retriever finds candidates by CF score; Moved tells it which items changed.
 type Retriever interface {
 	Moved(s State, items []string) error

@@ -182,13 +182,10 @@ func (c *cf) addDemand(out []float64) {
 	}
 	for i, d := range c.demands {
 		if !math.IsInf(float64(peak), -1) {
-			out[i] += c.demand * float64(max(d-peak, demandFloor))
+			out[i] += c.demand * float64(corastream.BelowPeak(d, peak))
 		}
 	}
 }
-
-// demandFloor is serve's.
-const demandFloor = -8
 
 // choose makes candidates of items of the universe.
 func (c *cf) choose(u *universe, user string, best []int32, target int32) ([]candidate, error) {

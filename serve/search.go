@@ -83,9 +83,6 @@ type search struct {
 	wg   sync.WaitGroup
 }
 
-// demandFloor is how far below the peak, in ln, the least demanded items stand: e^-8 is a like among 3,000.
-const demandFloor = -8
-
 // order is what a search looks for.
 type order int
 
@@ -191,7 +188,7 @@ func (s *search) scanBlock(b *block, dots []float32) {
 		score := dots[i] + bias
 		switch {
 		case s.by == byScore && s.demand > 0:
-			score += s.demand * max(b.demand[i]-s.peak, demandFloor)
+			score += s.demand * corastream.BelowPeak(b.demand[i], s.peak)
 		case s.by == byScore:
 		case bias == absent || s.by == byCosine && b.inverse[i] == 0:
 			continue
