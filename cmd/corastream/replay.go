@@ -104,24 +104,13 @@ func (r *replaying) run(cmd *cobra.Command) error {
 	if len(r.compare) > 0 {
 		return r.comparison(cmd, log)
 	}
-	rc, err := r.settings(cmd, cfg)
-	if err != nil {
-		return err
-	}
-	data, from, err := r.read(cmd.Context(), cfg, log)
-	if err != nil {
-		return err
-	}
-	if r.dryRun {
-		return r.plan(cmd, rc, data, from)
-	}
-	deps, done, err := r.stages(cmd.Context(), cfg, rc, data, from, log)
-	if err != nil {
+	side, done, err := r.side(cmd, cfg, log)
+	if err != nil || r.dryRun {
 		return err
 	}
 	defer done()
-	deps.Resume = filepath.Join(r.out, ".resume")
-	report, err := replay.Run(cmd.Context(), rc, data, deps)
+	deps := side.Deps
+	report, err := replay.Run(cmd.Context(), side.Config, side.Data, deps)
 	if err != nil {
 		return err
 	}
@@ -285,6 +274,24 @@ func (r *replaying) readCatalogue(ctx context.Context, cfg Config, model *llm.Mo
 	return readContents(ctx, model, basis, cfg.CF.Content, items, newProgress(log, "read catalogue").Set)
 }
 
+// side reads the rows and makes what one configuration replays them with; done ends it. A dry run tells the plan and makes nothing.
+func (r *replaying) side(cmd *cobra.Command, cfg Config, log zerolog.Logger) (side replay.Side, done func(), err error) {
+	var from origin
+	if side.Config, err = r.settings(cmd, cfg); err != nil {
+		return side, nil, err
+	}
+	if side.Data, from, err = r.read(cmd.Context(), cfg, log); err != nil {
+		return side, nil, err
+	}
+	if r.dryRun {
+		return side, nil, r.plan(cmd, side.Config, side.Data, from)
+	}
+	side.Data.Items = slices.Clone(side.Data.Items) // each side's contents are its own
+	side.Deps, done, err = r.stages(cmd.Context(), cfg, side.Config, side.Data, from, log)
+	side.Deps.Resume = filepath.Join(r.out, ".resume")
+	return side, done, err
+}
+
 // comparison replays two configurations over the same rows.
 func (r *replaying) comparison(cmd *cobra.Command, log zerolog.Logger) error {
 	var sides [2]replay.Side
@@ -295,29 +302,17 @@ func (r *replaying) comparison(cmd *cobra.Command, log zerolog.Logger) error {
 		if err != nil {
 			return err
 		}
-		rc, err := r.settings(cmd, cfg)
-		if err != nil {
-			return err
-		}
-		data, from, err := r.read(cmd.Context(), cfg, log)
+		side, done, err := r.side(cmd, cfg, log)
 		if err != nil {
 			return err
 		}
 		if r.dryRun {
-			if err := r.plan(cmd, rc, data, from); err != nil {
-				return err
-			}
 			continue
 		}
-		data.Items = slices.Clone(data.Items) // each side's contents are its own
-		deps, done, err := r.stages(cmd.Context(), cfg, rc, data, from, log)
-		if err != nil {
-			return err
-		}
 		defer done()
-		deps.Manifest["config"] = path
-		deps.Resume = filepath.Join(r.out, ".resume")
-		sides[i] = replay.Side{Name: strings.TrimSuffix(filepath.Base(path), filepath.Ext(path)), Config: rc, Data: data, Deps: deps}
+		side.Deps.Manifest["config"] = path
+		side.Name = strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
+		sides[i] = side
 	}
 	if r.dryRun {
 		return nil
