@@ -144,14 +144,12 @@ func (d *deviceQFormer) upload(q *cuda.Queue, m *Model, x, lin []float32, rows i
 		{&d.mix, 2 * n * ld, false}, {&d.wide, 2 * n * cuda.Padded(4*w), true}, {&d.mixed, 4 * rows * d.cross.out, false}, {&d.body, 2 * rows * ld, false},
 		{&d.linRows, 2 * rows * max(1, d.lin.ld), false},
 	} {
-		old := *b.at
-		if err := q.Grow(b.at, int64(b.bytes)); err != nil {
-			return err
+		grow := q.Grow
+		if b.clear {
+			grow = q.GrowCleared
 		}
-		if b.clear && *b.at != old {
-			if err := q.Zero(*b.at, 0, (*b.at).Bytes()); err != nil {
-				return err
-			}
+		if err := grow(b.at, int64(b.bytes)); err != nil {
+			return err
 		}
 	}
 	if err := cuda.Upload(q, d.x, 0, cuda.BF16Rows(x, rows, in)); err != nil || d.lin.w == nil {

@@ -4,37 +4,12 @@ package generator
 
 import (
 	"math/rand/v2"
-	"os"
 	"runtime"
 	"testing"
 
 	"github.com/corastream/corastream/kernels/cuda"
+	"github.com/corastream/corastream/kernels/cuda/cudatest"
 )
-
-// openGPU gives a device, or the emulated driver of `make test-cuda`.
-func openGPU(t *testing.T) *cuda.Device {
-	t.Helper()
-	d, err := cuda.Open()
-	if err != nil {
-		if os.Getenv("CORASTREAM_LIBCUDA") == "" {
-			t.Skipf("no device and no emulated driver (`make test-cuda` has one): %v", err)
-		}
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := d.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return d
-}
-
-// emulated skips what injects faults unless the driver is the emulated one.
-func emulated(t *testing.T) {
-	if os.Getenv("CORASTREAM_LIBCUDA") == "" {
-		t.Skip("faults are injected by the emulated driver alone (`make test-cuda`)")
-	}
-}
 
 // onGPU has a stage of the spec on a device beside one on the CPU.
 func onGPU(t *testing.T, spec Spec, d *cuda.Device) (gpu, cpu *Stage, f *cuda.Fallback, told *int) {
@@ -70,7 +45,7 @@ func far(t *testing.T, a, b *Stage, spec Spec) float64 {
 }
 
 func TestDeviceMakesTheCPUsWeights(t *testing.T) {
-	d := openGPU(t)
+	d := cudatest.Open(t)
 	for _, c := range []struct {
 		name   string
 		change func(*Spec)
@@ -107,12 +82,12 @@ func TestDeviceMakesTheCPUsWeights(t *testing.T) {
 }
 
 func TestDeviceFaultsAreMadeGoodWithinTheCall(t *testing.T) {
-	emulated(t)
+	cudatest.Emulated(t)
 	for fault, stays := range map[string]bool{
 		"alloc:1:2": true, "alloc:3:2": true, "alloc:6:2": true, "memory:300": true, "launch:1:2": true, "launch:2:700": false, "launch:1:719": false, "nan:2": true,
 	} {
 		t.Run(fault, func(t *testing.T) {
-			d := openGPU(t)
+			d := cudatest.Open(t)
 			spec := smallSpec(KindMLP, InputsUser)
 			gpu, cpu, f, told := onGPU(t, spec, d)
 			t.Setenv("CORASTREAM_EMULATE", fault)
@@ -138,7 +113,7 @@ func TestDeviceFaultsAreMadeGoodWithinTheCall(t *testing.T) {
 }
 
 func TestSwappedCheckpointLeavesNoMemoryBehind(t *testing.T) {
-	d := openGPU(t)
+	d := cudatest.Open(t)
 	spec := smallSpec(KindMLP, InputsUser)
 	gpu, cpu, _, _ := onGPU(t, spec, d)
 	far(t, cpu, gpu, spec)

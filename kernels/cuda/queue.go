@@ -42,6 +42,15 @@ func (q *Queue) Grow(b **Buffer, n int64) error {
 	return err
 }
 
+// GrowCleared is Grow, and zeroes a buffer that took the old one's place: for padding that no kernel writes.
+func (q *Queue) GrowCleared(b **Buffer, n int64) error {
+	old := *b
+	if err := q.Grow(b, n); err != nil || *b == old {
+		return err
+	}
+	return q.Zero(*b, 0, (*b).Bytes())
+}
+
 // Free gives a buffer back once what is under way has ended; nil is nothing.
 func (q *Queue) Free(b *Buffer) error {
 	if b == nil || b.ptr == 0 {

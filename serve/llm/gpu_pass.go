@@ -47,14 +47,12 @@ func (d *device) reserve(q *cuda.Queue, rows, ldt int) error {
 		{&d.work.qkv, 2 * rows * d.ldq, true}, {&d.work.att, 2 * rows * d.ldo, true}, {&d.work.act, 2 * rows * d.ldf, true},
 		{&d.work.t, 2 * rows * ldt, false},
 	} {
-		old := *b.at
-		if err := q.Grow(b.at, int64(b.bytes)); err != nil {
-			return err
+		grow := q.Grow
+		if b.clear {
+			grow = q.GrowCleared
 		}
-		if b.clear && *b.at != old {
-			if err := q.Zero(*b.at, 0, (*b.at).Bytes()); err != nil {
-				return err
-			}
+		if err := grow(b.at, int64(b.bytes)); err != nil {
+			return err
 		}
 	}
 	return q.Zero(d.work.t, 0, int64(2*rows*ldt)) // rows without a delta have T = 0

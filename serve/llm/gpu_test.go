@@ -6,37 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"os"
 	"reflect"
 	"testing"
 
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/kernels/cuda"
+	"github.com/corastream/corastream/kernels/cuda/cudatest"
 )
-
-// openGPU gives a device, or the emulated driver of `make test-cuda`.
-func openGPU(t testing.TB) *cuda.Device {
-	t.Helper()
-	d, err := cuda.Open()
-	if err != nil {
-		if os.Getenv("CORASTREAM_LIBCUDA") == "" {
-			t.Skipf("no device and no emulated driver (`make test-cuda` has one): %v", err)
-		}
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := d.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return d
-}
-
-func emulated(t *testing.T) {
-	if os.Getenv("CORASTREAM_LIBCUDA") == "" {
-		t.Skip("faults are injected by the emulated driver alone (`make test-cuda`)")
-	}
-}
 
 func onDevice(d *cuda.Device, f *cuda.Fallback) func(*Options) {
 	return func(o *Options) {
@@ -46,7 +22,7 @@ func onDevice(d *cuda.Device, f *cuda.Fallback) func(*Options) {
 
 // The device's scores are as near to a float64 oracle as bfloat16 lets them be: as near as the CPU's own bf16, times 3.
 func TestGPUScoresLikeTheOracle(t *testing.T) {
-	d := openGPU(t)
+	d := cudatest.Open(t)
 	for _, s := range []shape{tinyLlama, tinyQwen, tinyWide} {
 		targets := allTargets
 		if s.heads*s.dim != s.hidden {
@@ -103,7 +79,7 @@ func TestGPUScoresLikeTheOracle(t *testing.T) {
 
 // What the device reads of an item is what the CPU reads, and either can be scored from by the other.
 func TestGPUReadsItemsLikeTheCPU(t *testing.T) {
-	d := openGPU(t)
+	d := cudatest.Open(t)
 	for _, s := range []shape{tinyLlama, tinyQwen} {
 		f := &cuda.Fallback{Warn: func(err error) { t.Error(err) }}
 		cpu := s.open(t, func(o *Options) { o.Numerics = "bf16" })
@@ -155,7 +131,7 @@ func halvesOf(e *entry) []float32 {
 // The device's gradients are the CPU's, as far as bfloat16 goes: within 5 times the distance that the CPU's own in
 // bfloat16 have to the float32 ones (measured: at most 3.2, T and attention being rounded as well).
 func TestGPUGradientsAreTheCPUs(t *testing.T) {
-	d := openGPU(t)
+	d := cudatest.Open(t)
 	for _, s := range []shape{tinyLlama, tinyQwen} {
 		for _, c := range []struct {
 			adapt   corastream.Adapt
@@ -228,10 +204,10 @@ func distance(want, got []float32) float64 {
 
 // A fault on the way back leaves the CPU's own gradients, nothing added twice.
 func TestGPUGradientFaultsAreMadeGoodWithinTheCall(t *testing.T) {
-	emulated(t)
+	cudatest.Emulated(t)
 	for _, fault := range []string{"launch:40:2", "alloc:12:2", "nan:2"} {
 		t.Run(fault, func(t *testing.T) {
-			d := openGPU(t)
+			d := cudatest.Open(t)
 			f := &cuda.Fallback{Warn: func(err error) { t.Log(err) }}
 			cpu := tinyQwen.open(t, func(o *Options) { o.Numerics = "bf16" })
 			gpu := tinyQwen.open(t, onDevice(d, f))
@@ -253,7 +229,7 @@ func TestGPUGradientFaultsAreMadeGoodWithinTheCall(t *testing.T) {
 
 // With room for few items on the device, they come and go, and the scores stay.
 func TestGPUPagesGiveWay(t *testing.T) {
-	d := openGPU(t)
+	d := cudatest.Open(t)
 	f := &cuda.Fallback{Warn: func(err error) { t.Error(err) }}
 	m := tinyLlama.open(t, onDevice(d, f))
 	m.gpu.pages.limit = 5
@@ -288,10 +264,10 @@ func TestGPUPagesGiveWay(t *testing.T) {
 
 // Every fault of the driver leaves the caller with the CPU's own answer.
 func TestGPUFaultsAreMadeGoodWithinTheCall(t *testing.T) {
-	emulated(t)
+	cudatest.Emulated(t)
 	for _, fault := range []string{"alloc:1:2", "alloc:4:2", "memory", "launch:1:719", "launch:9:700", "launch:30:2", "nan:3", "nan:20"} {
 		t.Run(fault, func(t *testing.T) {
-			d := openGPU(t)
+			d := cudatest.Open(t)
 			told := 0
 			f := &cuda.Fallback{Warn: func(err error) { told++; t.Log(err) }}
 			cpu := tinyLlama.open(t, func(o *Options) { o.Numerics = "bf16" })
@@ -321,9 +297,9 @@ func TestGPUFaultsAreMadeGoodWithinTheCall(t *testing.T) {
 
 // A machine with too little memory at the start serves on the CPU and says so once.
 func TestGPUWithoutRoomForTheModel(t *testing.T) {
-	emulated(t)
+	cudatest.Emulated(t)
 	t.Setenv("CORASTREAM_EMULATE", "memory:20000")
-	d := openGPU(t)
+	d := cudatest.Open(t)
 	told := 0
 	f := &cuda.Fallback{Warn: func(error) { told++ }}
 	m := tinyLlama.open(t, onDevice(d, f))
@@ -343,7 +319,7 @@ func TestGPUWithoutRoomForTheModel(t *testing.T) {
 
 // A closed model leaves nothing on the device.
 func TestGPUMemoryIsGivenBack(t *testing.T) {
-	d := openGPU(t)
+	d := cudatest.Open(t)
 	f := &cuda.Fallback{}
 	m, err := openTiny(t, tinyLlama, func() Options { o := tinyOptions(); onDevice(d, f)(&o); return o }())
 	if err != nil {
@@ -366,7 +342,7 @@ func TestGPUMemoryIsGivenBack(t *testing.T) {
 
 // A W_A that the generator has made on the device is taken from there: what its host copy holds is not looked at.
 func TestGPUTakesWeightsThatAreThere(t *testing.T) {
-	d := openGPU(t)
+	d := cudatest.Open(t)
 	f := &cuda.Fallback{Warn: func(err error) { t.Error(err) }}
 	m := tinyQwen.open(t, onDevice(d, f))
 	p := project(m, 3, corastream.AdaptLast, 2, allTargets, 2)
