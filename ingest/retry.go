@@ -10,6 +10,7 @@ import (
 	"time"
 
 	kafka "github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
 
 	"github.com/corastream/corastream"
 )
@@ -42,6 +43,8 @@ func retryable(err error) bool {
 		return true
 	case errors.As(err, &ke):
 		return retryableCode(ke)
+	case errors.Is(err, protocol.ErrNoLeader), errors.Is(err, protocol.ErrNoTopic), errors.Is(err, protocol.ErrNoPartition):
+		return true // the client's own words for LeaderNotAvailable and UnknownTopicOrPartition, from metadata of a restart's first moments
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.ErrClosedPipe),
 		errors.Is(err, net.ErrClosed), errors.Is(err, io.ErrNoProgress):
 		return true // the broker went away

@@ -22,6 +22,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 	kafka "github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
 
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/ingest/devbroker"
@@ -274,6 +275,10 @@ func TestWhatIsTriedAgain(t *testing.T) {
 		"refused":        {&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", fmt.Errorf("refused"))}, true},
 		"no leader":      {fmt.Errorf("x: %w", kafka.LeaderNotAvailable), true},
 		"topic unknown":  {kafka.UnknownTopicOrPartition, true},
+		"led by nobody":  {fmt.Errorf("x: %w", protocol.NewErrNoLeader("t", 2)), true},
+		"not known yet":  {fmt.Errorf("x: %w", protocol.NewErrNoTopic("t")), true},
+		"fewer known":    {fmt.Errorf("x: %w", protocol.NewErrNoPartition("t", 2)), true},
+		"nothing sent":   {fmt.Errorf("x: %w", protocol.ErrNoRecord), false},
 		"rebalance":      {kafka.RebalanceInProgress, true},
 		"some failed":    {kafka.WriteErrors{nil, kafka.NotLeaderForPartition}, true},
 		"some for good":  {kafka.WriteErrors{kafka.NotLeaderForPartition, kafka.MessageSizeTooLarge}, false},
