@@ -96,7 +96,7 @@ func TestKillWhileTheLLMReadsLosesNothing(t *testing.T) {
 		t.Parallel()
 		_, seed := dose(t, "CYCLES", 1)
 		h := newHome(t, "", "llm: {file: "+file+"}\ncheckpoint: "+checkpoint+"\npipeline: {read_batch: 4}\n")
-		w := newWorkload(seed, 12, 25)
+		w := newWorkload(seed, 24, 25) // twelve users leave one of four partitions to records without a key
 		h.reads = 4
 		requests := h.surviveKills(t, w, 1, 400, seed)
 		h.mustAgree(t, w, requests, "")
