@@ -329,14 +329,17 @@ type Span struct {
 	From, To int64
 }
 
-// Batch is what a source read: decoded, in order, not yet applied. Items are applied before Events.
+// Batch is what a source read: decoded, in order, not yet applied. Changes and Parcels, which only a cluster has, are applied
+// first, then Items, then Events.
 type Batch struct {
+	Changes  []Change // of other shards
+	Parcels  []Parcel // for this one
 	Items    []Item
 	Events   []Event
 	Requests []Request
 	Bad      []DeadLetter
 	// Spans say which offsets it covers, in the order they were read; they become the journal's line. Every offset of
-	// Items, Events, Requests and Bad lies in one of them.
+	// the records above lies in one of them.
 	Spans []Span
 }
 
