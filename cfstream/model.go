@@ -45,7 +45,7 @@ func New(spec Spec) (Model, error) {
 	case spec.Kind == SASRec:
 		return &sasRec{model: base, window: spec.Window}, nil
 	}
-	return &base, nil
+	return &local{base}, nil
 }
 
 type model struct {
@@ -131,14 +131,22 @@ func (m *model) prepare(shared *corastream.Embedding, u *corastream.UserState, i
 		u.Vec, u.Acc = make([]float32, k), make([]float32, k)
 		m.scatter(u.Vec[:m.factors], "u:", u.ID)
 	}
-	if len(it.Vec) != m.factors {
-		if len(it.Vec) != 0 {
-			return m.mismatch("item "+it.ID, len(it.Vec), m.factors)
-		}
-		it.Vec, it.Acc = make([]float32, m.factors), make([]float32, m.factors)
-		m.scatter(it.Vec, "i:", it.ID)
+	if err := m.prepareItem(it); err != nil {
+		return err
 	}
 	return m.checkContent(it)
+}
+
+func (m *model) prepareItem(it *corastream.ItemState) error {
+	if len(it.Vec) == m.factors {
+		return nil
+	}
+	if len(it.Vec) != 0 {
+		return m.mismatch("item "+it.ID, len(it.Vec), m.factors)
+	}
+	it.Vec, it.Acc = make([]float32, m.factors), make([]float32, m.factors)
+	m.scatter(it.Vec, "i:", it.ID)
+	return nil
 }
 
 // prepareShared: Vec is [w | gamma], gamma the weight of an item's count (see itemBias).

@@ -1,0 +1,224 @@
+package cfstream
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/corastream/corastream"
+)
+
+// local is a model whose step reads and writes nothing but the records of the event's own user and item and the shared one. What
+// a shard learnt of an item on its own copy is then a sum that the item's owner can add to its copy: local implements corastream.Merger.
+type local struct{ model }
+
+// Shardable says whether a cluster can divide the model's state: nil, or an error that names why not, and the fix.
+func Shardable(spec Spec) error {
+	const fix = "choose cf.kind hybrid (with cf.layers 0), mf or bias, or run one shard"
+	switch {
+	case spec.propagates():
+		return corastream.Usagef("cf.kind", fix, "%v can not be divided into shards: a like moves the vectors of both ends by each other's, and a shard holds its own users alone", spec)
+	case spec.Kind == SASRec:
+		return corastream.Usagef("cf.kind", fix, "%v can not be divided into shards: a user's vector is read by a block that all of them share, and no sums of it have been shown to keep it", spec)
+	}
+	return nil
+}
+
+// What a delta may hold: twice a parameter's bound, since it may have gone from one end to the other, and a little for rounding.
+const (
+	maxDeltaBias = 2*maxBias + 1
+	maxDeltaNorm = 2*maxNorm + 1
+	// maxHour bounds the hour of a like: the year 2292 is as far as ask's clock goes.
+	maxHour = 3e6
+	// maxSteps is more than a transaction has; with it no version begins anew within a cluster's life.
+	maxSteps = 1 << 40
+)
+
+// ItemDelta implements corastream.Merger. before may be nil or fresh: the vector then started where its id's hash puts it.
+//
+// The delta's Acc is [sums | likes | hour] once the item has demand: likes that came, as they count at that hour.
+func (m *local) ItemDelta(id string, before, after *corastream.Embedding) corastream.Embedding {
+	before = orNone(before)
+	d := corastream.Embedding{Bias: after.Bias - before.Bias, Count: after.Count - before.Count, Version: after.Version - before.Version}
+	k := m.factors
+	if len(after.Vec) == 0 && len(after.Acc) == 0 {
+		return d
+	}
+	start := before.Vec
+	if len(start) == 0 && k > 0 {
+		start = make([]float32, k)
+		m.scatter(start, "i:", id)
+	}
+	d.Vec, d.Acc = minus(after.Vec, start), minus(after.Acc[:min(k, len(after.Acc))], before.Acc)
+	if likes, hour := demandOf(after, k); hour > 0 || likes > 0 {
+		had, at := demandOf(before, k)
+		if hour >= at {
+			had = float32(had * m.faded(hour-at))
+		}
+		d.Acc = append(d.Acc, max(0, likes-had), hour)
+	}
+	return d
+}
+
+// MergeItem implements corastream.Merger. A fresh item is made first. A delta that no steps could have made is refused, and
+// nothing of it applied.
+func (m *local) MergeItem(it *corastream.ItemState, d *corastream.Embedding) error {
+	k, what := m.factors, "the delta of item "+it.ID
+	if nothing(d) {
+		return nil
+	}
+	if err := m.checkDelta(what, d, k, k); err != nil {
+		return err
+	}
+	if n := len(d.Acc); n != k && n != k+2 {
+		return m.mismatch(what+" (sums)", n, k)
+	}
+	if err := m.prepareItem(it); err != nil {
+		return err
+	}
+	if len(it.Acc) < k {
+		return m.mismatch("item "+it.ID+" (sums)", len(it.Acc), k)
+	}
+	m.mergeBiases(&it.Embedding, d)
+	plus(it.Vec, d.Vec)
+	grow(it.Acc[:k], d.Acc)
+	capNorm(it.Vec, maxNorm)
+	if len(d.Acc) == k+2 && d.Acc[k] > 0 {
+		m.mergeDemand(it, d.Acc[k], d.Acc[k+1])
+	}
+	return nil
+}
+
+// SharedDelta implements corastream.Merger: mu in Bias, [w | gamma] in Vec. before may be nil or fresh.
+func (m *local) SharedDelta(before, after *corastream.Embedding) corastream.Embedding {
+	before = orNone(before)
+	d := corastream.Embedding{Bias: after.Bias - before.Bias, Count: after.Count - before.Count, Version: after.Version - before.Version}
+	if len(after.Vec) > 0 {
+		d.Vec, d.Acc = minus(after.Vec, before.Vec), minus(after.Acc, before.Acc)
+	}
+	return d
+}
+
+// MergeShared implements corastream.Merger.
+func (m *local) MergeShared(shared, d *corastream.Embedding) error {
+	const what = "the delta of the shared vector"
+	if nothing(d) {
+		return nil
+	}
+	if err := m.checkDelta(what, d, m.content+1, m.content); err != nil {
+		return err
+	}
+	if n := len(d.Acc); n != m.content {
+		return m.mismatch(what+" (sums)", n, m.content)
+	}
+	if err := m.prepareShared(shared); err != nil {
+		return err
+	}
+	if len(shared.Acc) != m.content {
+		return m.mismatch("the shared vector (sums)", len(shared.Acc), m.content)
+	}
+	m.mergeBiases(shared, d)
+	plus(shared.Vec, d.Vec)
+	grow(shared.Acc, d.Acc)
+	capNorm(m.common(shared), maxNorm)
+	gamma := &shared.Vec[m.content]
+	*gamma = cap1(*gamma, maxBias)
+	return nil
+}
+
+// checkDelta refuses numbers that no steps make; sums is how many of Acc are Adagrad's, the rest is demand.
+func (m *local) checkDelta(what string, d *corastream.Embedding, width, sums int) error {
+	if len(d.Vec) != width {
+		return m.mismatch(what, len(d.Vec), width)
+	}
+	corrupt := func(name string, x float32, bound string) error {
+		return fmt.Errorf("%w: %s: %s is %v, and steps make %s (fix: find out which shard sent it; it runs another version, or its parcel was damaged)",
+			corastream.ErrCorrupt, what, name, x, bound)
+	}
+	if d.Version > maxSteps || uint64(d.Count) > d.Version {
+		return fmt.Errorf("%w: %s: %d events in %d steps (fix: find out which shard sent it; it runs another version, or its parcel was damaged)",
+			corastream.ErrCorrupt, what, d.Count, d.Version)
+	}
+	if !(abs(d.Bias) <= maxDeltaBias) {
+		return corrupt("bias", d.Bias, fmt.Sprint("no more than ", maxDeltaBias))
+	}
+	for i, x := range d.Vec {
+		if !(abs(x) <= maxDeltaNorm) {
+			return corrupt(fmt.Sprint("number ", i), x, fmt.Sprint("no more than ", maxDeltaNorm))
+		}
+	}
+	for i, x := range d.Acc {
+		switch {
+		case !(x >= 0 && x <= math.MaxFloat32):
+			return corrupt(fmt.Sprint("sum ", i), x, "sums grow")
+		case i == sums+1 && x > maxHour:
+			return corrupt("hour of the last like", x, fmt.Sprint("no more than ", maxHour))
+		}
+	}
+	return nil
+}
+
+// mergeBiases adds the bias and the counters; a count stays at its end rather than begin anew.
+func (m *local) mergeBiases(e, d *corastream.Embedding) {
+	e.Bias = cap1(e.Bias+d.Bias, maxBias)
+	e.Count += min(d.Count, math.MaxUint32-e.Count)
+	e.Version += d.Version
+}
+
+// mergeDemand adds likes, as they count at an hour, to an item's own: both fade to the later of the two hours.
+func (m *local) mergeDemand(it *corastream.ItemState, likes, hour float32) {
+	k := m.factors
+	for len(it.Acc) < k+2 {
+		it.Acc = append(it.Acc, 0)
+	}
+	have, at := &it.Acc[k], &it.Acc[k+1]
+	if *have == 0 {
+		*at = hour
+	}
+	now := max(*at, hour)
+	*have = min(float32(*have*m.faded(now-*at))+float32(likes*m.faded(now-hour)), math.MaxFloat32)
+	*at = now
+}
+
+// demandOf is what an item's sums hold behind the factors, 0 where nothing is.
+func demandOf(e *corastream.Embedding, k int) (likes, hour float32) {
+	if len(e.Acc) < k+2 {
+		return 0, 0
+	}
+	return e.Acc[k], e.Acc[k+1]
+}
+
+func orNone(e *corastream.Embedding) *corastream.Embedding {
+	if e == nil {
+		return &corastream.Embedding{}
+	}
+	return e
+}
+
+// nothing says that no step was taken.
+func nothing(d *corastream.Embedding) bool {
+	return len(d.Vec) == 0 && len(d.Acc) == 0 && d.Bias == 0 && d.Count == 0 && d.Version == 0
+}
+
+// minus is a - b, where b may be shorter: the rest of it is 0.
+func minus(a, b []float32) []float32 {
+	out := append(make([]float32, 0, len(a)+2), a...)
+	for i := range min(len(a), len(b)) {
+		out[i] -= b[i]
+	}
+	return out
+}
+
+func plus(v, d []float32) {
+	for i := range v {
+		v[i] += d[i]
+	}
+}
+
+// grow adds to Adagrad's sums, which stay finite.
+func grow(acc, d []float32) {
+	for i := range acc {
+		acc[i] = min(acc[i]+d[i], math.MaxFloat32)
+	}
+}
+
+func abs(x float32) float32 { return float32(math.Abs(float64(x))) }
