@@ -42,7 +42,8 @@ type Config struct {
 	TLSKey  string `yaml:"tls_key"`
 	// ClientCA is a PEM file: clients must show a certificate signed by it (mTLS). Default none.
 	ClientCA string `yaml:"client_ca"`
-	// AdminListen is a second address for /metrics and /debug/pprof, without a token; loopback only. Default none.
+	// AdminListen is a second address, loopback only: /metrics and /debug/pprof without a token, and POST /v1/rollout, which asks for
+	// the token where there is one. Default none.
 	AdminListen string `yaml:"admin_listen"`
 	// AllowedHosts are further Host headers answered while there is no token: a page elsewhere that points its own
 	// name at this machine must not read it. Loopback names always pass. Default none.

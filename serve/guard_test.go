@@ -67,9 +67,13 @@ func TestEveryBodyIsUnderstoodInFullOrRefused(t *testing.T) {
 		"/v1/rollout":          `{"action":"canary","share":0.1}`,
 		"/v1/chat/completions": `{"messages":[{"role":"user","content":"hi"}]}`,
 	}
-	for _, rt := range f.routes() {
+	main := f.routes()
+	for i, rt := range append(main, f.adminRoutes()...) {
 		if rt.method != "POST" {
 			continue
+		}
+		if i >= len(main) { // from here on ask the admin address
+			f.handler = f.adminMux()
 		}
 		body := valid[rt.path]
 		if body == "" {

@@ -243,7 +243,7 @@ func (f *fixture) call(method, path, body string, out any, headers ...string) *h
 		}
 	}
 	w := httptest.NewRecorder()
-	f.Handler().ServeHTTP(w, r)
+	f.handler.ServeHTTP(w, r)
 	if out != nil {
 		d := json.NewDecoder(bytes.NewReader(w.Body.Bytes()))
 		d.DisallowUnknownFields()
@@ -252,6 +252,15 @@ func (f *fixture) call(method, path, body string, out any, headers ...string) *h
 		}
 	}
 	return w
+}
+
+// admin is call on the admin address.
+func (f *fixture) admin(method, path, body string, out any, headers ...string) *httptest.ResponseRecorder {
+	f.t.Helper()
+	main := f.handler
+	defer func() { f.handler = main }()
+	f.handler = f.adminMux()
+	return f.call(method, path, body, out, headers...)
 }
 
 // ok is call for answers that must be 200.

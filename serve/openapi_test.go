@@ -24,6 +24,7 @@ type schema struct {
 type operation struct {
 	OperationID string    `json:"operationId"`
 	Security    *[]string `json:"security"`
+	Servers     []struct{ URL, Description string }
 	RequestBody *struct {
 		Content map[string]struct{ Example any }
 	}
@@ -70,6 +71,14 @@ func TestTheDescriptionHasExactlyTheRoutes(t *testing.T) {
 			t.Errorf("%s: operationId %q", path, op.OperationID)
 		}
 		seen[op.OperationID] = true
+	}
+	for _, rt := range f.adminRoutes() { // those that the main address has too are described there
+		if name := rt.method + " " + rt.path; left[name] {
+			delete(left, name)
+			if op := paths[rt.path][strings.ToLower(rt.method)]; len(op.Servers) != 1 || !strings.Contains(op.Servers[0].Description, "admin_listen") {
+				t.Errorf("%s: it is on the admin address: %+v", name, op.Servers)
+			}
+		}
 	}
 	if len(left) > 0 {
 		t.Errorf("described, but no route: %v", slices.Sorted(maps.Keys(left)))
@@ -161,7 +170,11 @@ func TestTheDescriptionsExamplesAreAnswered(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			w := f.call(strings.ToUpper(method), path, string(body), nil)
+			call := f.call
+			if op.Servers != nil {
+				call = f.admin
+			}
+			w := call(strings.ToUpper(method), path, string(body), nil)
 			if w.Code/100 != 2 || op.Responses[strconv.Itoa(w.Code)] == nil {
 				t.Errorf("%s %s: %d %s", path, body, w.Code, w.Body)
 			}

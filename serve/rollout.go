@@ -62,7 +62,7 @@ type ShadowFigures struct {
 	ScoringMS   float64 `json:"mean_slate_ms"` // the candidate's time a slate
 }
 
-// rollout is GET and POST /v1/rollout; a change answers with how things stand then.
+// rollout is GET /v1/rollout and, on the admin address, POST, which answers with how things stand then.
 func (s *Server) rollout(w http.ResponseWriter, r *http.Request) error {
 	if s.deps.Rollout == nil {
 		return missing("a checkpoint", "name one: a rollout tries a new checkpoint beside the one in use")

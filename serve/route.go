@@ -44,7 +44,6 @@ func (s *Server) routes() []route {
 		{method: "GET", path: "/v1/models", handle: s.models},
 		{method: "GET", path: "/v1/models/{model}", handle: s.model},
 		{method: "GET", path: "/v1/rollout", handle: s.rollout},
-		{method: "POST", path: "/v1/rollout", handle: s.rollout},
 		{method: "GET", path: "/v1/status", handle: s.status},
 		{method: "GET", path: "/metrics", handle: s.metricsPage},
 		{method: "GET", path: "/healthz", public: true, handle: s.healthz},
@@ -69,9 +68,15 @@ func (s *Server) mux() http.Handler {
 		}
 	}
 	for path, methods := range allowed {
-		mux.Handle(path, s.wrap(route{path: path, public: true, handle: func(w http.ResponseWriter, _ *http.Request) error {
+		mux.Handle(path, s.wrap(route{path: path, public: true, handle: func(w http.ResponseWriter, r *http.Request) error {
 			w.Header().Set("Allow", strings.Join(methods, ", "))
-			return &Failure{Status: http.StatusMethodNotAllowed, Code: "method_not_allowed", Message: "this path has no such method", Fix: "use " + strings.Join(methods, " or ")}
+			f := &Failure{Status: http.StatusMethodNotAllowed, Code: "method_not_allowed", Message: "this path has no such method", Fix: "use " + strings.Join(methods, " or ")}
+			for _, rt := range s.adminRoutes() {
+				if rt.method == r.Method && rt.path == path {
+					f.Message, f.Fix = "who may ask for recommendations may not do this: it is on the admin address", "set http.admin_listen and send it there"
+				}
+			}
+			return f
 		}}))
 	}
 	mux.Handle("/", s.wrap(route{path: "/", public: true, handle: func(http.ResponseWriter, *http.Request) error {
@@ -80,20 +85,31 @@ func (s *Server) mux() http.Handler {
 	return mux
 }
 
-// adminMux serves metrics and profiles on the loopback address; no token, as only this machine reaches it.
+// adminRoutes are what the admin address answers besides profiles. What changes something asks for the token, where there is one.
+func (s *Server) adminRoutes() []route {
+	return []route{
+		{method: "GET", path: "/metrics", public: true, handle: s.metricsPage},
+		{method: "GET", path: "/healthz", public: true, handle: s.healthz},
+		{method: "GET", path: "/readyz", public: true, handle: s.readyz},
+		{method: "GET", path: "/v1/rollout", public: true, handle: s.rollout},
+		{method: "POST", path: "/v1/rollout", handle: s.rollout},
+	}
+}
+
+// adminMux serves what an operator needs, on the loopback address: only this machine reaches it.
 func (s *Server) adminMux() http.Handler {
 	mux := http.NewServeMux()
-	for path, h := range map[string]handle{"/metrics": s.metricsPage, "/healthz": s.healthz, "/readyz": s.readyz} {
-		mux.Handle("GET "+path, s.observed(path, s.local(h)))
+	for _, rt := range s.adminRoutes() {
+		mux.Handle(rt.method+" "+rt.path, s.observed(rt.path, s.local(rt)))
 	}
 	profiles := map[string]http.HandlerFunc{
 		"/debug/pprof/": pprof.Index, "/debug/pprof/profile": pprof.Profile, "/debug/pprof/symbol": pprof.Symbol, "/debug/pprof/trace": pprof.Trace,
 	}
 	for path, h := range profiles {
-		mux.Handle("GET "+path, s.observed(path, s.local(func(w http.ResponseWriter, r *http.Request) error {
+		mux.Handle("GET "+path, s.observed(path, s.local(route{public: true, handle: func(w http.ResponseWriter, r *http.Request) error {
 			h(w, r)
 			return nil
-		})))
+		}})))
 	}
 	return mux
 }
@@ -111,12 +127,12 @@ func (s *Server) wrap(rt route) http.Handler {
 		if err := s.checkHost(r); err != nil {
 			return err
 		}
-		if err := origin.Check(r); err != nil {
-			return &Failure{Status: http.StatusForbidden, Code: "cross_origin", Field: "Origin", Message: "another site's page sent this", Fix: "call from a page of this server, or from a program"}
+		if origin.Check(r) != nil {
+			return crossOrigin()
 		}
 		if !rt.public {
 			if err := s.authorize(r); err != nil {
-				w.Header().Set("WWW-Authenticate", `Bearer realm="corastream"`)
+				w.Header().Set("WWW-Authenticate", realm)
 				return err
 			}
 		}
@@ -165,15 +181,31 @@ func (s *Server) checkHost(r *http.Request) error {
 	return s.ownName(r)
 }
 
-// local guards the admin address, which asks nobody for a token, whatever the main one does: a page in the operator's
-// browser must not read profiles, which hold what is in memory.
-func (s *Server) local(h handle) handle {
+// local guards the admin address whatever the main one asks: a page in the operator's browser must neither read profiles, which
+// hold what is in memory, nor change anything.
+func (s *Server) local(rt route) handle {
+	origin := http.NewCrossOriginProtection()
 	return func(w http.ResponseWriter, r *http.Request) error {
 		if err := s.ownName(r); err != nil {
 			return err
 		}
-		return h(w, r)
+		if origin.Check(r) != nil {
+			return crossOrigin()
+		}
+		if !rt.public {
+			if err := s.authorize(r); err != nil {
+				w.Header().Set("WWW-Authenticate", realm)
+				return err
+			}
+		}
+		return rt.handle(w, r)
 	}
+}
+
+const realm = `Bearer realm="corastream"`
+
+func crossOrigin() *Failure {
+	return &Failure{Status: http.StatusForbidden, Code: "cross_origin", Field: "Origin", Message: "another site's page sent this", Fix: "call from a page of this server, or from a program"}
 }
 
 // ownName refuses a Host that is neither this machine's nor allowed.

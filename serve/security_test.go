@@ -15,7 +15,7 @@ var access = map[string]string{
 	"POST /v1/recommend": "token", "POST /v1/score": "token", "POST /v1/rerank": "token", "POST /v1/events": "token",
 	"POST /v1/chat/completions": "token", "GET /v1/users/{id}": "token", "GET /v1/items/{id}": "token",
 	"GET /v1/adapters/{user}": "token", "GET /v1/models": "token", "GET /v1/models/{model}": "token", "GET /v1/status": "token",
-	"GET /metrics": "token", "POST /v2/rerank": "token", "GET /v1/rollout": "token", "POST /v1/rollout": "token",
+	"GET /metrics": "token", "POST /v2/rerank": "token", "GET /v1/rollout": "token",
 	// These tell nothing of users or items: the pages are empty until their script asks, with the token.
 	"GET /healthz": "anybody", "GET /readyz": "anybody", "GET /openapi.json": "anybody", "GET /{$}": "anybody",
 	"GET /users/{id}": "anybody", "GET /items/{id}": "anybody", "GET /assets/{file}": "anybody",
@@ -41,6 +41,70 @@ func TestWhoMayAskWhatIsAsTheTableSays(t *testing.T) {
 	for name := range access {
 		if !seen[name] {
 			t.Errorf("%s is in the table, but there is no such route", name)
+		}
+	}
+}
+
+// adminAccess is the same table of the admin address: it tells anybody on this machine what there is to read, and asks for the
+// token before it changes anything.
+var adminAccess = map[string]string{
+	"GET /metrics": "anybody", "GET /healthz": "anybody", "GET /readyz": "anybody", "GET /v1/rollout": "anybody", "POST /v1/rollout": "token",
+}
+
+func TestWhoMayAskTheAdminAddressIsAsTheTableSays(t *testing.T) {
+	f := newFixture(t, withLLM, func(c *Config, _ *Deps) { c.Token = token })
+	seen := map[string]bool{}
+	for _, rt := range f.adminRoutes() {
+		name := rt.method + " " + rt.path
+		seen[name] = true
+		for _, c := range []struct {
+			headers []string
+			let     bool
+		}{
+			{nil, adminAccess[name] == "anybody"},
+			{[]string{"Authorization", "Bearer " + token + "x"}, adminAccess[name] == "anybody"},
+			{[]string{"X-API-Key", token[:len(token)-1]}, adminAccess[name] == "anybody"},
+			{[]string{"Authorization", "Bearer " + token}, adminAccess[name] != ""},
+			{[]string{"X-API-Key", token}, adminAccess[name] != ""},
+		} {
+			body := ""
+			if rt.method == "POST" {
+				body = `{"action":"promote"}`
+			}
+			if w := f.admin(rt.method, rt.path, body, nil, c.headers...); (w.Code == http.StatusOK) != c.let || !c.let && (w.Code != http.StatusUnauthorized || w.Header().Get("WWW-Authenticate") == "") {
+				t.Errorf("%s with %v: %d %s", name, c.headers, w.Code, w.Body)
+			}
+		}
+	}
+	for name := range adminAccess {
+		if !seen[name] {
+			t.Errorf("%s is in the table, but there is no such route", name)
+		}
+	}
+}
+
+// TestARolloutIsChangedOnTheAdminAddressAlone: who may ask for recommendations may read how a trial stands and no more; another
+// site's page, which a browser on the server's machine may show, changes nothing either.
+func TestARolloutIsChangedOnTheAdminAddressAlone(t *testing.T) {
+	for _, secret := range []Secret{"", token} {
+		f := newFixture(t, withLLM, func(c *Config, _ *Deps) { c.Token = secret })
+		body, auth := `{"action":"promote"}`, []string{"Authorization", "Bearer " + token}
+		code, fail := f.failure("POST", "/v1/rollout", body, auth...)
+		if code != http.StatusMethodNotAllowed || !strings.Contains(fail.Fix, "admin_listen") {
+			t.Errorf("the main address: %d %+v", code, fail)
+		}
+		if w := f.call("GET", "/v1/rollout", "", nil, auth...); w.Code != http.StatusOK {
+			t.Errorf("how it stands: %d %s", w.Code, w.Body)
+		}
+		if w := f.admin("POST", "/v1/rollout", body, nil, auth...); w.Code != http.StatusOK {
+			t.Errorf("the admin address: %d %s", w.Code, w.Body)
+		}
+		for _, headers := range [][]string{
+			{"Host", "evil.example"}, {"Sec-Fetch-Site", "cross-site"}, {"Origin", "https://evil.example"}, {"Content-Type", "text/plain"},
+		} {
+			if w := f.admin("POST", "/v1/rollout", body, nil, append(headers, auth...)...); w.Code != http.StatusForbidden && w.Code != http.StatusUnsupportedMediaType {
+				t.Errorf("%v: %d %s", headers, w.Code, w.Body)
+			}
 		}
 	}
 }

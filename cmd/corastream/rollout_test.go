@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/rs/zerolog"
@@ -41,7 +43,8 @@ func TestARolloutFromShadowToPromotionAndBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg.HTTP.RatePerSecond = 0
+	cfg.HTTP.RatePerSecond, cfg.HTTP.AdminListen = 0, "127.0.0.1:0"
+	var admin string
 	session := func(do func(e *engine, url string)) {
 		t.Helper()
 		e, err := openEngine(t.Context(), cfg, zerolog.Nop())
@@ -58,12 +61,13 @@ func TestARolloutFromShadowToPromotionAndBack(t *testing.T) {
 				t.Error(err)
 			}
 		}()
-		eventually(t, "the server", func() bool { return e.http.Addr() != "" })
+		eventually(t, "the server", func() bool { return e.http.AdminAddr() != "" })
+		admin = "http://" + e.http.AdminAddr() + "/"
 		do(e, e.http.URL())
 	}
-	change := func(url, body string, want int) map[string]any {
+	change := func(body string, want int) map[string]any {
 		t.Helper()
-		code, v := fetchJSON(t, "POST", url+"v1/rollout", body)
+		code, v := fetchJSON(t, "POST", admin+"v1/rollout", body)
 		if code != want {
 			t.Fatalf("%s: %d %v", body, code, v)
 		}
@@ -127,11 +131,11 @@ func TestARolloutFromShadowToPromotionAndBack(t *testing.T) {
 			`{"action":"shadow","checkpoint":"nothing.safetensors"}`:       "checkpoint",
 			`{"action":"shadow","checkpoint":"foreign.safetensors"}`:       "checkpoint",
 		} {
-			if v := change(url, body, 400); v["error"].(map[string]any)["field"] != field {
+			if v := change(body, 400); v["error"].(map[string]any)["field"] != field {
 				t.Errorf("%s: %v", body, v)
 			}
 		}
-		v = change(url, `{"action":"shadow","checkpoint":"new.safetensors"}`, 200)
+		v = change(`{"action":"shadow","checkpoint":"new.safetensors"}`, 200)
 		fresh, _ = v["candidate"].(map[string]any)["checkpoint"].(string)
 		if v["mode"] != "shadow" || fresh == "" || fresh == old {
 			t.Fatalf("%v", v)
@@ -144,7 +148,7 @@ func TestARolloutFromShadowToPromotionAndBack(t *testing.T) {
 		if f := e.rollout.Standing().Shadow; f.Compared < f.Slates || f.MeanAbsDiff == 0 || f.Failed > 0 {
 			t.Errorf("%+v", f)
 		}
-		change(url, `{"action":"canary","share":0.5}`, 200)
+		change(`{"action":"canary","share":0.5}`, 200)
 		half = arms(url, digests)
 		if n := count(half, "canary"); n < 15 || n > 45 {
 			t.Errorf("half of %d users are %d", len(users), n)
@@ -172,14 +176,30 @@ func TestARolloutFromShadowToPromotionAndBack(t *testing.T) {
 		if again := arms(url, digests); fmt.Sprint(again) != fmt.Sprint(half) {
 			t.Errorf("after a start the arms are %v, were %v", again, half)
 		}
-		change(url, `{"action":"canary","share":0.8}`, 200)
+		change(`{"action":"canary","share":0.8}`, 200)
 		more := arms(url, digests)
 		for u, arm := range half {
 			if arm == "canary" && more[u] != "canary" {
 				t.Errorf("%s fell out of a growing canary", u)
 			}
 		}
-		v := change(url, `{"action":"promote"}`, 200)
+		// The last steps as an operator types them.
+		rollout := func(args ...string) map[string]any {
+			t.Helper()
+			out := ok(t, append([]string{"rollout", "--admin", e.http.AdminAddr()}, args...)...).stdout
+			var v map[string]any
+			if err := json.Unmarshal([]byte(out), &v); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			return v
+		}
+		if v := rollout("status"); v["mode"] != "canary" || v["share"] != .8 {
+			t.Errorf("%v", v)
+		}
+		if r := call(t, "rollout", "canary", "../x", "--share", "0.5", "--admin", e.http.AdminAddr()); r.code != 2 || !strings.Contains(r.stderr, "without a folder") {
+			t.Errorf("exit %d: %s", r.code, r.stderr)
+		}
+		v := rollout("promote")
 		if v["active"].(map[string]any)["checkpoint"] != fresh || v["previous"].(map[string]any)["checkpoint"] != old || v["candidate"] != nil {
 			t.Errorf("%v", v)
 		}
@@ -191,7 +211,7 @@ func TestARolloutFromShadowToPromotionAndBack(t *testing.T) {
 		if s := e.rollout.Standing(); s.Active.Checkpoint != fresh || s.Previous.Checkpoint != old {
 			t.Fatalf("after a start: %+v", s)
 		}
-		change(url, `{"action":"rollback"}`, 200)
+		change(`{"action":"rollback"}`, 200)
 		arms(url, map[string]string{"active": old})
 	})
 	// Another configuration holds over what was kept.
