@@ -33,6 +33,7 @@ func (p Problem) String() string { return p.Record + ": " + p.Err.Error() }
 var kindNames = map[byte]string{
 	pMeta: "meta", pShared: "shared", pOffset: "offset", pUser: "user", pHistory: "history", pItem: "item", pSeq: "index",
 	pUnread: "unread", pDebt: "debt", pRequest: "request", pJournal: "journal", pErased: "erasure",
+	pOutbox: "parcel", pSeen: "mark", pAccepted: "mark", pReach: "mark",
 }
 
 // Check reads every record, verifies its checksum and decodes it, and holds the indices against the records they point
@@ -97,7 +98,7 @@ func (c *checker) record(key, v []byte) error {
 		return err
 	case pUser:
 		u, err := assembleUser(c.sn.txn, key, v)
-		if err == nil && len(u.debt.pend) > 0 {
+		if err == nil && len(u.debt.pend) > 0 && !c.s.shard.on() {
 			err = c.present(debtKey(u.debt.oldest(), u.ID))
 		}
 		return err
@@ -112,7 +113,7 @@ func (c *checker) record(key, v []byte) error {
 		if id, err := loadSeq(c.sn.txn, it.Seq); err != nil || id != it.ID {
 			return fmt.Errorf("%w: index %d leads to %q (%w)", corastream.ErrCorrupt, it.Seq, id, orNone(err))
 		}
-		if it.unread() {
+		if it.unread() && c.s.shard.owns(it.ID) {
 			return c.present(seqKey(pUnread, it.Seq))
 		}
 		return nil
@@ -164,6 +165,8 @@ func (c *checker) record(key, v []byte) error {
 	case pErased:
 		_, err := decodeErasure(key, v)
 		return err
+	case pOutbox, pSeen, pAccepted, pReach:
+		return checkMarks(key, v)
 	}
 	return errKey
 }

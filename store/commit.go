@@ -15,6 +15,9 @@ type part struct {
 	ops []op
 	// What changes beside the records once it is on the disk.
 	next map[corastream.Partition]int64
+
+	seq     uint64 // its journal line
+	parcels []corastream.Parcel
 }
 
 // op sets a key, or deletes it when value is nil.
@@ -37,11 +40,11 @@ func (s *Store) Commit(ctx context.Context, b corastream.Batch, learn func(coras
 	if err := w.batch(&b, learn); err != nil {
 		return corastream.Commit{}, fmt.Errorf("store: %w", err)
 	}
-	if err := s.write(sn, w); err != nil {
+	if err := s.write(ctx, sn, w); err != nil {
 		return corastream.Commit{}, err
 	}
 	w.out.Seq = sn.seq + uint64(w.lines)
-	return w.out, s.sweepSome()
+	return w.out, s.sweepSome(ctx)
 }
 
 // update runs a small write: change fills transactions, as Commit does with a batch.
@@ -58,7 +61,7 @@ func (s *Store) update(ctx context.Context, change func(*work) error) error {
 	if err := change(w); err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
-	return s.write(sn, w)
+	return s.write(ctx, sn, w)
 }
 
 // lock takes the writer's turn and returns the current snapshot, which stays while the turn lasts.
@@ -83,8 +86,22 @@ func (w *work) batch(b *corastream.Batch, learn func(corastream.State, corastrea
 	if err != nil {
 		return err
 	}
+	for i := range b.Changes {
+		if c := &b.Changes[i]; p.fresh(c.Pos) {
+			if err := w.change(c); err != nil {
+				return fmt.Errorf("change %s:%d@%d: %w", c.Pos.Topic, c.Pos.Partition, c.Pos.Offset, err)
+			}
+		}
+	}
+	for i := range b.Parcels {
+		if c := &b.Parcels[i]; p.fresh(c.Pos) {
+			if err := w.parcel(c); err != nil {
+				return fmt.Errorf("parcel %d of shard %d: %w", c.Seq, c.From, err)
+			}
+		}
+	}
 	for i := range b.Items {
-		if p.fresh(b.Items[i].Pos) {
+		if p.fresh(b.Items[i].Pos) && w.s.shard.owns(b.Items[i].ID) {
 			if err := w.upsert(&b.Items[i]); err != nil {
 				return fmt.Errorf("item %q: %w", b.Items[i].ID, err)
 			}
@@ -151,12 +168,21 @@ func (w *work) border(p *plan, b *corastream.Batch, items, events, requests int)
 }
 
 // maxKeys and maxBytes leave a seventh of what Badger takes for one more event and what goes with every transaction.
-func (s *Store) maxKeys() int  { return min(s.cfg.MaxDirty, int(s.db.MaxBatchCount()*6/7)) }
-func (s *Store) maxBytes() int { return int(s.db.MaxBatchSize() * 6 / 7) }
+func (s *Store) maxKeys() int { return min(s.cfg.MaxDirty, int(s.db.MaxBatchCount()*6/7)) }
+func (s *Store) maxBytes() int {
+	n := int(s.db.MaxBatchSize() * 6 / 7)
+	if s.shard.learns() {
+		n = min(n, maxShipped)
+	}
+	return n
+}
+
+// maxShipped bounds a shard's transaction, which is one record batch of its changelog.
+const maxShipped = 8 << 20
 
 // any says whether anything but offsets would be written.
 func (w *work) any() bool {
-	return len(w.requests) > 0 ||
+	return len(w.requests) > 0 || len(w.extra) > 0 || len(w.accepted) > 0 || len(w.seen) > 0 ||
 		slices.ContainsFunc(w.dirtyUsers, (*userWork).changed) || slices.ContainsFunc(w.dirtyItems, (*itemWork).changed) ||
 		w.sharedChanged()
 }
@@ -195,14 +221,22 @@ func (w *work) reopen() {
 	}
 	w.part++
 	w.keys, w.bytes = 0, 0
+	if w.s.shard.on() {
+		w.sharedMark = cloneEmbedding(&w.shared.Embedding)
+		clear(w.accepted)
+		clear(w.seen)
+	}
 	w.dirtyUsers, w.dirtyItems, w.requests = nil, nil, nil
 }
 
 // close encodes the transaction with its journal line; nil stands for a note, if there is anything to write. Every
 // transaction has a line, so that a hole in the write-ahead files shows (checkJournal).
 func (w *work) close(line *Line, next map[corastream.Partition]int64) error {
-	p := part{next: next, ops: w.extra}
+	p := part{next: next, seq: w.seq(), ops: w.extra}
 	w.extra = nil
+	if err := w.cluster(&p); err != nil {
+		return err
+	}
 	for _, u := range w.dirtyUsers {
 		if u.changed() {
 			if err := w.putUser(&p, u); err != nil {
@@ -270,7 +304,7 @@ func (w *work) trimJournal(p *part) {
 
 // write brings the parts to the disk and then lets readers see them. Every transaction is filled before the first is
 // committed: a batch that does not fit changes nothing.
-func (s *Store) write(sn *snap, w *work) error {
+func (s *Store) write(ctx context.Context, sn *snap, w *work) error {
 	if len(w.parts) == 0 {
 		return nil
 	}
@@ -293,8 +327,11 @@ func (s *Store) write(sn *snap, w *work) error {
 			offsets[part] = to
 		}
 	}
-	for _, t := range txns {
+	for i, t := range txns {
 		err := corastream.Failpoint("store.commit")
+		if err == nil {
+			err = s.ship(ctx, &w.parts[i], t)
+		}
 		if err == nil {
 			err = t.Commit()
 		}
@@ -313,6 +350,10 @@ func (s *Store) write(sn *snap, w *work) error {
 	}
 	s.hold(next)
 	s.install(next, w)
+	s.void = s.void[w.void:]
+	for i := range w.parts {
+		s.outbox.add(w.parts[i].parcels)
+	}
 	return corastream.Failpoint("store.installed")
 }
 

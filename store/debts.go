@@ -16,6 +16,9 @@ func (w *work) owe(u *userWork, ev corastream.Event) {
 	d := &u.rec.debt
 	d.cause = ev.Pos
 	at, seq := nanos(ev.Appended), w.seq()
+	if w.s.shard.on() && !u.pends {
+		d.pend = nil // whoever recommends has seen those before in the changelog
+	}
 	if !u.pends {
 		d.pend, u.pends = append(make([]pending, 0, len(d.pend)+1), d.pend...), true
 	}

@@ -61,13 +61,7 @@ func (w *work) putUser(p *part, u *userWork) error {
 			return err
 		}
 	}
-	if old != nil {
-		for n, end := old.blocks(); n < end; n++ {
-			if n < from || n >= to {
-				p.delete(historyKey(rec.ID, n))
-			}
-		}
-	} else {
+	if old == nil {
 		w.shared.users++
 	}
 	err := w.put(p, userKey(rec.ID), rec.size+256, func(b []byte) ([]byte, error) { return rec.encode(b), nil })
@@ -75,6 +69,13 @@ func (w *work) putUser(p *part, u *userWork) error {
 		return err
 	}
 	rec.size = len(p.ops[len(p.ops)-1].value)
+	if old != nil { // after the record: who follows the changelog may stop between two keys
+		for n, end := old.blocks(); n < end; n++ {
+			if n < from || n >= to {
+				p.delete(historyKey(rec.ID, n))
+			}
+		}
+	}
 	if err := w.putDebt(p, u); err != nil {
 		return err
 	}
@@ -91,7 +92,7 @@ func (w *work) putUser(p *part, u *userWork) error {
 
 // putDebt moves the user's place among the debts when the oldest interaction not covered is another one than before.
 func (w *work) putDebt(p *part, u *userWork) error {
-	owed := len(u.rec.debt.pend) > 0
+	owed := len(u.rec.debt.pend) > 0 && !w.s.shard.on() // a shard's replicas keep their own list
 	at := int64(0)
 	if owed {
 		at = u.rec.debt.oldest()
@@ -130,7 +131,8 @@ func (w *work) putItem(p *part, it *itemWork) error {
 			return err
 		}
 	}
-	before, now := it.base != nil && it.base.unread(), rec.unread()
+	owned := w.s.shard.owns(rec.ID) // its owner reads it
+	before, now := owned && it.base != nil && it.base.unread(), owned && rec.unread()
 	if before != now {
 		key := seqKey(pUnread, rec.Seq)
 		if now {

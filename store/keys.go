@@ -22,6 +22,12 @@ const (
 	pRequest = 'q' // append time i64 (sign flipped), topic, partition u32, offset u64, hash u64 -> the request
 	pJournal = 'j' // seq u64 -> what was applied
 	pErased  = 'e' // SHA-256 of a user id -> when it was erased
+
+	// Only a cluster's stores have these.
+	pOutbox   = 'x' // seq u64, shard u32 -> what a transaction learnt about that shard's vectors
+	pSeen     = 'y' // shard u32 -> the last of its transactions whose parcel was merged
+	pAccepted = 'z' // topic, partition u32 -> epoch and seq of the last transaction read of a changelog that is followed
+	pReach    = 'c' // -> how much of its own changelog the folder holds: offset, epoch, seq; the one key that no changelog has
 )
 
 func userKey(id string) []byte { return append(append(make([]byte, 0, 1+len(id)), pUser), id...) }
@@ -103,6 +109,18 @@ func keyName(key []byte) string {
 		}
 	case pErased:
 		return fmt.Sprintf("erasure %x", rest)
+	case pOutbox:
+		if len(rest) == 12 {
+			return fmt.Sprintf("parcel of transaction %d to shard %d", binary.BigEndian.Uint64(rest), binary.BigEndian.Uint32(rest[8:]))
+		}
+	case pSeen:
+		if len(rest) == 4 {
+			return fmt.Sprintf("parcels of shard %d", binary.BigEndian.Uint32(rest))
+		}
+	case pAccepted:
+		return fmt.Sprintf("changelog mark %q", rest)
+	case pReach:
+		return "reach of the changelog"
 	}
 	return fmt.Sprintf("key %q", key)
 }

@@ -50,6 +50,13 @@ type Store struct {
 	bySeq   seqTable
 
 	queue queues
+
+	// Of a cluster's store (shard.go).
+	shard     Shard
+	changelog corastream.Changelog // under writer; nil: none
+	epoch     uint64               // under writer
+	void      [][]byte             // under writer: keys to be written to the changelog again
+	outbox    outbox
 }
 
 var _ corastream.Store = (*Store)(nil)
@@ -147,6 +154,9 @@ func (s *Store) load() error {
 	}
 	if err == nil {
 		err = s.loadErased(txn)
+	}
+	if err == nil {
+		err = s.outbox.load(txn, int32(s.shard.Index))
 	}
 	if err != nil {
 		txn.Discard()

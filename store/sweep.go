@@ -1,6 +1,8 @@
 package store
 
 import (
+	"context"
+
 	"github.com/corastream/corastream"
 	"github.com/dgraph-io/badger/v4"
 )
@@ -18,8 +20,8 @@ const (
 )
 
 // sweepSome is called with the writer's lock held, after a commit.
-func (s *Store) sweepSome() error {
-	if s.cfg.UserTTL == 0 {
+func (s *Store) sweepSome(ctx context.Context) error {
+	if s.cfg.UserTTL == 0 || s.shard.replica() {
 		return nil
 	}
 	if s.sweep.commits++; s.sweep.commits%sweepEvery != 0 {
@@ -53,7 +55,7 @@ func (s *Store) sweepSome() error {
 	if err != nil {
 		return err
 	}
-	return s.write(sn, w)
+	return s.write(ctx, sn, w)
 }
 
 // dropUser removes all that is kept of a user but open requests.

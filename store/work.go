@@ -36,10 +36,17 @@ type work struct {
 	out        corastream.Commit
 	changes    changes // of the queues
 
-	dropped      []string // users that are gone
+	dropped      []string // users that are gone, or whose record came from elsewhere
 	erasures     []Erasure
 	writtenUsers []*userWork
 	writtenItems []*itemWork
+
+	// Of a cluster's store.
+	sharedMark corastream.Embedding // since when what the shared vector learns is to be told its owner
+	accepted   map[corastream.Partition]accepted
+	seen       map[int32]uint64
+	adopted    map[string]bool // users
+	void       int             // keys of Store.void that this write brings back
 }
 
 // userWork is a user's working copy.
@@ -67,6 +74,8 @@ type itemWork struct {
 	part   int
 	edited bool // the catalogue changed it, in this part
 
+	mark corastream.Embedding // of another shard's item: since when what it learns is to be told its owner
+
 	written, again bool // as in userWork
 }
 
@@ -75,6 +84,10 @@ func newWork(s *Store, sn *snap) *work {
 		s: s, sn: sn, shared: *sn.shared, part: 1, users: map[string]*userWork{}, items: map[string]*itemWork{},
 	}
 	w.shared.Embedding = sn.shared.Clone()
+	if s.shard.on() {
+		w.accepted, w.seen, w.adopted = map[corastream.Partition]accepted{}, map[int32]uint64{}, map[string]bool{}
+		w.sharedMark = cloneEmbedding(&w.shared.Embedding)
+	}
 	return w
 }
 
@@ -194,6 +207,9 @@ func (w *work) item(id string) (*itemWork, error) {
 func (w *work) touchItem(it *itemWork) {
 	if it.part != w.part {
 		it.part, it.edited = w.part, false
+		if w.s.shard.learns() && !w.s.shard.owns(it.rec.ID) {
+			it.mark = cloneEmbedding(&it.rec.Embedding)
+		}
 		w.dirtyItems = append(w.dirtyItems, it)
 		w.charge(1, len(it.rec.ID)+it.rec.size)
 	}
