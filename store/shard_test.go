@@ -1,0 +1,462 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cfstream"
+	"github.com/rs/zerolog"
+)
+
+const changelogs = "embeddings"
+
+// memLog is a changelog in memory with the rule of the real one: what is appended below the highest epoch is void.
+type memLog struct {
+	part    int32
+	records []corastream.Change
+	epoch   uint64
+	lose    bool // store the next one and then fail, as a connection that breaks before the answer does
+}
+
+func (l *memLog) claim() uint64 {
+	l.epoch++
+	l.put(corastream.Change{Epoch: l.epoch, Key: []byte(corastream.ChangeClaim)})
+	return l.epoch
+}
+
+func (l *memLog) put(c corastream.Change) {
+	c.Pos = corastream.Position{Topic: changelogs, Partition: l.part, Offset: int64(len(l.records))}
+	l.records = append(l.records, c)
+}
+
+var errLost = errors.New("the connection broke")
+
+func (l *memLog) Append(_ context.Context, seq uint64, changes []corastream.Change) (int64, [][]byte, error) {
+	for _, c := range changes {
+		if c.Epoch < l.epoch {
+			return 0, nil, corastream.ErrFenced
+		}
+		c.Key = append([]byte(nil), c.Key...)
+		if c.Value != nil {
+			c.Value = append([]byte{}, c.Value...)
+		}
+		if c.Seq != seq {
+			return 0, nil, fmt.Errorf("seq %d in transaction %d", c.Seq, seq)
+		}
+		l.put(c)
+	}
+	if l.lose {
+		l.lose = false
+		return 0, nil, errLost
+	}
+	return int64(len(l.records)), nil, nil
+}
+
+// toy is a cluster of stores in one test, with the topics between them.
+type toy struct {
+	t      *testing.T
+	cf     cfstream.Model
+	logs   []*memLog
+	dirs   []string
+	stores []*Store
+	inbox  [][]corastream.Parcel // by shard; the offset is the index
+	past   [][]corastream.Batch  // by shard: what was committed, for the re-run
+}
+
+func newToy(t *testing.T, n int) *toy {
+	cf, err := cfstream.New(cfstream.DefaultFor(cfstream.MF))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &toy{t: t, cf: cf, inbox: make([][]corastream.Parcel, n), past: make([][]corastream.Batch, n)}
+	for k := range n {
+		c.logs = append(c.logs, &memLog{part: int32(k)})
+		c.dirs = append(c.dirs, t.TempDir())
+		c.stores = append(c.stores, nil)
+	}
+	for k := range n {
+		c.open(k)
+	}
+	return c
+}
+
+func (c *toy) shard(k int) Shard {
+	return Shard{Index: k, Of: len(c.logs), Merger: c.cf.(corastream.Merger)}
+}
+
+// open brings the folder up to its changelog and takes the shard over.
+func (c *toy) open(k int) {
+	c.t.Helper()
+	cp, err := OpenCopy(c.dirs[k], testConfig(), zerolog.Nop())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	next, _, _ := cp.Reach()
+	if next < 0 {
+		next = 0
+	}
+	l := c.logs[k]
+	if err := errors.Join(cp.Apply(l.records[next:], int64(len(l.records))), cp.Close()); err != nil {
+		c.t.Fatal(err)
+	}
+	s, err := Open(c.dirs[k], testConfig(), WithShard(c.shard(k)))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(func() { s.Close() })
+	s.Ship(l, l.claim())
+	c.stores[k] = s
+}
+
+// batch is what a shard's source would hand out next: n events of its partition, and what came from the others.
+func (c *toy) batch(k, n int) corastream.Batch {
+	var b corastream.Batch
+	span := func(topic string, part int, to int64) {
+		p := corastream.Partition{Topic: topic, ID: int32(part)}
+		from, _, err := c.stores[k].Next(p)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		if from < to {
+			b.Spans = append(b.Spans, corastream.Span{Partition: p, From: from, To: to})
+		}
+	}
+	for j, l := range c.logs {
+		if j == k {
+			continue
+		}
+		from, _, _ := c.stores[k].Next(corastream.Partition{Topic: changelogs, ID: int32(j)})
+		b.Changes = append(b.Changes, l.records[from:]...)
+		span(changelogs, j, int64(len(l.records)))
+	}
+	from, _, _ := c.stores[k].Next(corastream.Partition{Topic: "gradients", ID: int32(k)})
+	b.Parcels = append(b.Parcels, c.inbox[k][from:]...)
+	span("gradients", k, int64(len(c.inbox[k])))
+	if n > 0 {
+		from, _, _ := c.stores[k].Next(corastream.Partition{Topic: topic, ID: int32(k)})
+		ev := run(int32(k), from, from+int64(n), 40, 30)
+		b.Events, b.Spans = ev.Events, append(b.Spans, ev.Spans...)
+	}
+	return b
+}
+
+// step commits a batch and sends what it leaves in the outbox.
+func (c *toy) step(k, n int) error {
+	b := c.batch(k, n)
+	if len(b.Spans) == 0 {
+		return nil
+	}
+	if _, err := c.stores[k].Commit(context.Background(), b, c.cf.Learn); err != nil {
+		return err
+	}
+	c.past[k] = append(c.past[k], b)
+	c.send(k)
+	return nil
+}
+
+func (c *toy) send(k int) {
+	out := c.stores[k].Outbox(1 << 20)
+	for _, p := range out {
+		p.Pos = corastream.Position{Topic: "gradients", Partition: p.To, Offset: int64(len(c.inbox[p.To]))}
+		c.inbox[p.To] = append(c.inbox[p.To], p)
+	}
+	c.stores[k].Sent(len(out))
+}
+
+// settle lets everything in flight arrive.
+func (c *toy) settle() {
+	c.t.Helper()
+	for range 4 {
+		for k := range c.stores {
+			if err := c.step(k, 0); err != nil {
+				c.t.Fatal(err)
+			}
+		}
+	}
+}
+
+func (c *toy) learn(rounds int) {
+	c.t.Helper()
+	r := rand.New(rand.NewPCG(1, 2))
+	for range rounds {
+		if err := c.step(r.IntN(len(c.stores)), 1+r.IntN(40)); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+}
+
+func (c *toy) item(s *Store, id string) (out corastream.ItemState) {
+	c.t.Helper()
+	err := s.View(context.Background(), func(v corastream.State) error {
+		it, err := v.Item(id)
+		if err == nil {
+			out = *it
+		}
+		return err
+	})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return out
+}
+
+// TestShardsLearnOneModel: every event counts once at the item's owner, and every copy of an item is its owner's.
+func TestShardsLearnOneModel(t *testing.T) {
+	c := newToy(t, 3)
+	c.learn(60)
+	c.settle()
+	events, counted := uint64(0), uint64(0)
+	for k, s := range c.stores {
+		done, _, _ := s.Next(corastream.Partition{Topic: topic, ID: int32(k)})
+		events += uint64(done)
+	}
+	dups := uint64(0)
+	for k := range c.past {
+		seen := map[string]bool{}
+		for _, b := range c.past[k] {
+			for _, ev := range b.Events {
+				if ev.ID != "" && seen[ev.User+ev.ID] {
+					dups++
+				}
+				seen[ev.User+ev.ID] = true
+			}
+		}
+	}
+	for i := range 30 {
+		id := fmt.Sprintf("i%d", i)
+		owner := c.item(c.stores[corastream.ItemShard(id, 3)], id)
+		counted += uint64(owner.Count)
+		for k, s := range c.stores {
+			if got := c.item(s, id); !same(&got.Embedding, &owner.Embedding) {
+				t.Errorf("item %s in shard %d is %+v, its owner has %+v", id, k, got.Embedding, owner.Embedding)
+			}
+		}
+	}
+	if counted != events-dups {
+		t.Errorf("the items count %d events, the log has %d", counted, events-dups)
+	}
+	for k, s := range c.stores {
+		err := s.View(context.Background(), func(v corastream.State) error {
+			shared, err := v.Shared()
+			if err == nil && uint64(shared.Count) != events-dups {
+				t.Errorf("shard %d: the shared vector counts %d of %d", k, shared.Count, events-dups)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		report, err := s.Check(context.Background())
+		if err != nil || report.Found > 0 {
+			t.Errorf("shard %d: %v %v", k, report.Problems, err)
+		}
+	}
+}
+
+// TestAShardMovesByItsChangelog: a copy made from the changelog alone is equal to the store that wrote it, goes on where that
+// one stopped, and the old owner can write no more.
+func TestAShardMovesByItsChangelog(t *testing.T) {
+	c := newToy(t, 2)
+	c.learn(20)
+	if _, err := c.stores[0].Commit(context.Background(), c.batch(0, 7), c.cf.Learn); err != nil { // parcels not sent
+		t.Fatal(err)
+	}
+	old, want := c.stores[0], digest(t, c.stores[0])
+	waiting := old.Outbox(100)
+	c.dirs[0] = t.TempDir()
+	c.open(0)
+	if got := digest(t, c.stores[0]); got != want {
+		t.Errorf("the copy has digest %s, want %s", got, want)
+	}
+	if got := c.stores[0].Outbox(100); fmt.Sprint(got) != fmt.Sprint(waiting) || len(got) == 0 {
+		t.Errorf("the copy's outbox has %d parcels, want %d", len(got), len(waiting))
+	}
+	before := len(c.logs[0].records)
+	if _, err := old.Commit(context.Background(), c.batch(0, 3), c.cf.Learn); !errors.Is(err, corastream.ErrFenced) {
+		t.Errorf("the old owner's commit: %v, want %v", err, corastream.ErrFenced)
+	}
+	if got := digest(t, old); got != want || len(c.logs[0].records) != before {
+		t.Error("the old owner's commit left something behind")
+	}
+	c.send(0)
+	c.learn(20)
+	c.settle()
+	report, err := c.stores[0].Check(context.Background())
+	if err != nil || report.Found > 0 {
+		t.Errorf("%v %v", report.Problems, err)
+	}
+}
+
+// TestALostAnswerChangesNothing: the changelog has the transaction and the store does not know; reopened, it does, and the events
+// of that transaction are not learnt twice.
+func TestALostAnswerChangesNothing(t *testing.T) {
+	c := newToy(t, 2)
+	c.learn(10)
+	c.logs[1].lose = true
+	b := c.batch(1, 5)
+	if _, err := c.stores[1].Commit(context.Background(), b, c.cf.Learn); !errors.Is(err, errLost) {
+		t.Fatalf("got %v", err)
+	}
+	if err := c.stores[1].Close(); err != nil {
+		t.Fatal(err)
+	}
+	c.past[1] = append(c.past[1], b)
+	c.open(1)
+	c.send(1)
+	c.learn(10)
+	c.settle()
+	if got, want := rerunShard(t, c, 1), digest(t, c.stores[1]); got != want {
+		t.Errorf("the re-run has digest %s, want %s", got, want)
+	}
+}
+
+// rerunShard applies the same batches to an empty store.
+func rerunShard(t *testing.T, c *toy, k int) string {
+	t.Helper()
+	s := mustOpen(t, t.TempDir(), testConfig(), WithShard(c.shard(k)))
+	for _, b := range c.past[k] {
+		if _, err := s.Commit(context.Background(), b, c.cf.Learn); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return digest(t, s)
+}
+
+// TestAParcelCountsOnce although it may be sent many times.
+func TestAParcelCountsOnce(t *testing.T) {
+	c := newToy(t, 2)
+	c.learn(10)
+	c.settle()
+	want := digest(t, c.stores[0])
+	for _, p := range append([]corastream.Parcel(nil), c.inbox[0]...) {
+		p.Pos.Offset = int64(len(c.inbox[0]))
+		c.inbox[0] = append(c.inbox[0], p)
+	}
+	before := c.item(c.stores[0], "i1")
+	if err := c.step(0, 0); err != nil {
+		t.Fatal(err)
+	}
+	if got := c.item(c.stores[0], "i1"); !same(&got.Embedding, &before.Embedding) {
+		t.Errorf("i1 was %+v and is %+v", before.Embedding, got.Embedding)
+	}
+	if digest(t, c.stores[0]) == want {
+		t.Error("the offsets did not move: nothing was read")
+	}
+	bad := c.inbox[0][0]
+	bad.Seq, bad.Pos.Offset, bad.Body = 1<<40, int64(len(c.inbox[0])), append([]byte(nil), bad.Body[:len(bad.Body)-1]...)
+	c.inbox[0] = append(c.inbox[0], bad)
+	if err := c.step(0, 0); !errors.Is(err, corastream.ErrCorrupt) {
+		t.Errorf("a parcel cut short: %v", err)
+	}
+}
+
+// TestAReplicaHasEveryVector, histories that fill blocks included, in batches that cut transactions in two; and void changes leave nothing.
+func TestAReplicaHasEveryVector(t *testing.T) {
+	c := newToy(t, 2)
+	c.learn(100)
+	c.settle()
+	zombie := c.logs[0].records[len(c.logs[0].records)-1]
+	l := c.logs[0]
+	l.claim()
+	for _, r := range append([]corastream.Change(nil), l.records[:len(l.records)/2]...) { // what a former owner still writes
+		r.Epoch = zombie.Epoch
+		if string(r.Key[:2]) != corastream.ChangeClaim {
+			l.put(r)
+		}
+	}
+	s := mustOpen(t, t.TempDir(), testConfig(), WithShard(Shard{Index: Replica, Of: 2}))
+	for k, l := range c.logs {
+		for from := 0; from < len(l.records); from += 7 {
+			to := min(len(l.records), from+7)
+			part := corastream.Partition{Topic: changelogs, ID: int32(k)}
+			_, err := s.Commit(context.Background(), corastream.Batch{
+				Changes: l.records[from:to], Spans: []corastream.Span{{Partition: part, From: int64(from), To: int64(to)}},
+			}, func(corastream.State, corastream.Event) error { return errors.New("a replica learns nothing") })
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	users := 0
+	for k, owner := range c.stores {
+		err := owner.View(context.Background(), func(want corastream.State) error {
+			return s.View(context.Background(), func(got corastream.State) error {
+				for i := range 40 {
+					id := fmt.Sprintf("u%d-%d", k, i)
+					a, err := want.User(id)
+					if err != nil {
+						return err
+					}
+					b, err := got.User(id)
+					if err != nil {
+						return err
+					}
+					if len(a.History) > 0 {
+						users++
+					}
+					if !same(&a.Embedding, &b.Embedding) || fmt.Sprint(a.History) != fmt.Sprint(b.History) {
+						t.Errorf("user %s: %d interactions, version %d; want %d, %d", id, len(b.History), b.Version, len(a.History), a.Version)
+					}
+				}
+				return nil
+			})
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 30 {
+		id := fmt.Sprintf("i%d", i)
+		want, got := c.item(c.stores[corastream.ItemShard(id, 2)], id), c.item(s, id)
+		if !same(&want.Embedding, &got.Embedding) {
+			t.Errorf("item %s: %+v, want %+v", id, got.Embedding, want.Embedding)
+		}
+	}
+	report, err := s.Check(context.Background())
+	if err != nil || report.Found > 0 || report.Records["user"] != users || report.Records["history"] == 0 {
+		t.Errorf("%+v, %v; want %d users", report, err, users)
+	}
+}
+
+// TestMovedUsersAreReadOffTheChangelog with the newest interaction and the oldest one of the transaction.
+func TestMovedUsersAreReadOffTheChangelog(t *testing.T) {
+	c := newToy(t, 2)
+	b := c.batch(0, 10)
+	if err := c.step(0, 10); err != nil {
+		t.Fatal(err)
+	}
+	if owed, err := c.stores[0].Owed(10); err != nil || len(owed) != 0 {
+		t.Errorf("a shard owes nobody itself: %v, %v", owed, err)
+	}
+	want := map[string]corastream.Owed{}
+	for _, ev := range b.Events {
+		o, seen := want[ev.User]
+		if !seen {
+			o = corastream.Owed{User: ev.User, Oldest: ev.Appended}
+		}
+		o.Cause = ev.Pos
+		want[ev.User] = o
+	}
+	got := map[string]corastream.Owed{}
+	for _, r := range c.logs[0].records {
+		o, ok, err := MovedUser(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ok {
+			got[o.User] = o
+		}
+	}
+	if len(got) == 0 || len(got) != len(want) {
+		t.Fatalf("%d users moved, want %d", len(got), len(want))
+	}
+	for id, w := range want {
+		if g := got[id]; !g.Oldest.Equal(w.Oldest) || g.Cause.Partition != w.Cause.Partition {
+			t.Errorf("user %s: %+v, want %+v", id, g, w)
+		}
+	}
+}
