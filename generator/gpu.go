@@ -15,6 +15,9 @@ import (
 type GPU struct {
 	Device   *cuda.Device
 	Fallback *cuda.Fallback
+	// BF16 has W_A kept in bfloat16, as an LLM in bfloat16 reads it: half the bytes to write, and the host's copy is rounded too. Right
+	// where the LLM's numerics are bf16 (always, where it computes on the same device); it finds no float32 W_A there.
+	BF16 bool
 }
 
 // UseGPU has the stage make W_A on a device from now on, with a copy of every matrix staying there for the LLM. What the device
@@ -75,16 +78,21 @@ func (d *onDevice) forward(ctx context.Context, x, lin []float32, rows int) ([][
 		if err := b.launch(); err != nil {
 			return err
 		}
-		all := make([]float32, rows*size)
+		all, then := make([]float32, rows*size), []func(){}
 		for lo, hi := 0, 0; lo < rows; lo = hi { // neighbouring slots come back in one copy
 			for hi = lo + 1; hi < rows && b.where[hi] == b.where[hi-1]+1; hi++ {
 			}
-			if err := cuda.Download(q, all[lo*size:hi*size], b.store.Buffer(), 4*int64(b.where[lo])*int64(size)); err != nil {
+			widen, err := b.store.Download(q, all[lo*size:hi*size], int(b.where[lo]))
+			if err != nil {
 				return err
 			}
+			then = append(then, widen)
 		}
 		if err := q.Wait(); err != nil {
 			return err
+		}
+		for _, widen := range then {
+			widen()
 		}
 		for i := range made {
 			made[i] = append([]float32(nil), all[i*size:(i+1)*size]...) // of its own: a part would keep the whole batch alive
@@ -105,7 +113,7 @@ func (d *onDevice) prepare(q *cuda.Queue, x, lin []float32, rows int) (*batch, e
 	}
 	m, h := d.model, d.held
 	size, in, lins := m.Spec.Size(), m.Spec.inputs(), len(lin)/rows
-	store, err := q.Rows(size, max(d.slots, 2*rows))
+	store, err := q.Rows(cuda.RowsFormat{Width: size, BF16: d.BF16}, max(d.slots, 2*rows))
 	if err != nil {
 		return nil, err
 	}
@@ -114,10 +122,10 @@ func (d *onDevice) prepare(q *cuda.Queue, x, lin []float32, rows int) (*batch, e
 		b.where[i] = int32(store.Take())
 	}
 	if h.qf != nil {
-		if err := errors.Join(q.Grow(&h.where, int64(4*rows)), h.qf.upload(q, m, x, lin, rows)); err != nil {
+		if err := errors.Join(q.Grow(&h.where, int64(4*rows)), h.qf.upload(q, m, x, lin, rows, d.BF16)); err != nil {
 			return nil, err
 		}
-		b.launch = func() error { return h.qf.launch(q, m, rows, store.Buffer().At(0), h.where.At(0)) }
+		b.launch = func() error { return h.qf.launch(q, m, rows, store.Buffer().At(0), h.where.At(0), d.BF16) }
 		return b, cuda.Upload(q, h.where, 0, b.where)
 	}
 	for _, x := range []struct {
@@ -137,13 +145,16 @@ func (d *onDevice) prepare(q *cuda.Queue, x, lin []float32, rows int) (*batch, e
 	if m.Spec.Linear {
 		gain = m.at["gain"][0]
 	}
-	width := m.Spec.Width
+	width, end := m.Spec.Width, "floats"
+	if d.BF16 {
+		end = "bf16"
+	}
 	b.launch = func() error {
 		if err := q.Launch("mlp_rows", [3]int{rows, 1, 1}, [3]int{128, 1, 1}, 4*(in+width+1+4), h.x, h.lin, h.w0, h.b0, h.gram, gain,
 			float32(NormEps), in, width, lins, h.rows, h.ld); err != nil {
 			return err
 		}
-		return q.Gemm(cuda.Gemm{End: "floats", M: rows, N: size, K: h.ld, A: h.rows.At(0), LDA: h.ld, W: h.out.At(0), LDW: h.ld,
+		return q.Gemm(cuda.Gemm{End: end, M: rows, N: size, K: h.ld, A: h.rows.At(0), LDA: h.ld, W: h.out.At(0), LDW: h.ld,
 			Out: store.Buffer().At(0), LDO: size, Where: h.where.At(0)})
 	}
 	return b, nil

@@ -17,7 +17,7 @@ type deviceQFormer struct {
 	lin    deviceLinear // lin.weight; nothing without a linear path
 	// one batch
 	x, wide, h, copy, qkv, mix, mixed, body *cuda.Buffer
-	linRows                                 *cuda.Buffer
+	linRows, raw                            *cuda.Buffer
 }
 
 type deviceQLayer struct {
@@ -127,12 +127,16 @@ func loadQFormer(q *cuda.Queue, m *Model) (*deviceQFormer, []*cuda.Buffer, error
 
 // buffers of a batch, for whoever frees them.
 func (d *deviceQFormer) buffers() []**cuda.Buffer {
-	return []**cuda.Buffer{&d.x, &d.wide, &d.h, &d.copy, &d.qkv, &d.mix, &d.mixed, &d.body, &d.linRows}
+	return []**cuda.Buffer{&d.x, &d.wide, &d.h, &d.copy, &d.qkv, &d.mix, &d.mixed, &d.body, &d.linRows, &d.raw}
 }
 
 // upload takes a batch's inputs; launch then makes the rows.
-func (d *deviceQFormer) upload(q *cuda.Queue, m *Model, x, lin []float32, rows int) error {
+func (d *deviceQFormer) upload(q *cuda.Queue, m *Model, x, lin []float32, rows int, bf16 bool) error {
 	s := &m.Spec
+	raw := 0
+	if bf16 {
+		raw = 4 * rows * s.Size()
+	}
 	w, n, in := s.queryWidth(), rows*s.QFormer.Queries, s.inputs()
 	ld := cuda.Padded(w)
 	for _, b := range []struct {
@@ -142,7 +146,7 @@ func (d *deviceQFormer) upload(q *cuda.Queue, m *Model, x, lin []float32, rows i
 	}{
 		{&d.x, 2 * rows * cuda.Padded(in), false}, {&d.h, 4 * n * w, false}, {&d.copy, 2 * n * ld, false}, {&d.qkv, 2 * n * cuda.Padded(3*w), true},
 		{&d.mix, 2 * n * ld, false}, {&d.wide, 2 * n * cuda.Padded(4*w), true}, {&d.mixed, 4 * rows * d.cross.out, false}, {&d.body, 2 * rows * ld, false},
-		{&d.linRows, 2 * rows * max(1, d.lin.ld), false},
+		{&d.linRows, 2 * rows * max(1, d.lin.ld), false}, {&d.raw, raw, false},
 	} {
 		grow := q.Grow
 		if b.clear {
@@ -158,8 +162,8 @@ func (d *deviceQFormer) upload(q *cuda.Queue, m *Model, x, lin []float32, rows i
 	return cuda.Upload(q, d.linRows, 0, cuda.BF16Rows(lin, rows, s.linearInputs()))
 }
 
-// launch makes dst rows `where`.
-func (d *deviceQFormer) launch(q *cuda.Queue, m *Model, rows int, dst, where cuda.Pointer) error {
+// launch makes dst rows `where`, in bfloat16 by way of raw.
+func (d *deviceQFormer) launch(q *cuda.Queue, m *Model, rows int, dst, where cuda.Pointer, bf16 bool) error {
 	s := &m.Spec
 	w, nq, size := s.queryWidth(), s.QFormer.Queries, s.Size()
 	n, ld := rows*nq, cuda.Padded(w)
@@ -197,18 +201,30 @@ func (d *deviceQFormer) launch(q *cuda.Queue, m *Model, rows int, dst, where cud
 	if err != nil {
 		return err
 	}
+	rounded, at := dst, where // at: rows of dst, their own where that is 0
+	if bf16 {
+		dst, at = d.raw.At(0), 0
+	}
 	if err := q.Launch("qf_mean", [3]int{rows, 1, 1}, block, 0, d.h, nq, w, d.body, ld); err != nil {
 		return err
 	}
-	if err := q.Gemm(cuda.Gemm{End: "floats", M: rows, N: size, K: ld, A: d.body.At(0), LDA: ld, W: d.out.w.At(0), LDW: ld, Out: dst, LDO: size, Bias: d.out.b.At(0), Where: where}); err != nil {
+	if err := q.Gemm(cuda.Gemm{End: "floats", M: rows, N: size, K: ld, A: d.body.At(0), LDA: ld, W: d.out.w.At(0), LDW: ld, Out: dst, LDO: size, Bias: d.out.b.At(0), Where: at}); err != nil {
 		return err
 	}
 	gain := float32(1)
 	if s.Linear {
 		gain = m.at["gain"][0]
 	}
-	if err := q.Launch("unit_rows", [3]int{rows, 1, 1}, block, 16, cuda.Pointer(dst), where, size, gain, float32(NormEps)); err != nil || d.lin.w == nil {
+	if err := q.Launch("unit_rows", [3]int{rows, 1, 1}, block, 16, dst, at, size, gain, float32(NormEps)); err != nil {
 		return err
 	}
-	return q.Gemm(cuda.Gemm{End: "add", M: rows, N: size, K: d.lin.ld, A: d.linRows.At(0), LDA: d.lin.ld, W: d.lin.w.At(0), LDW: d.lin.ld, Out: dst, LDO: size, Where: where})
+	if d.lin.w != nil {
+		if err := q.Gemm(cuda.Gemm{End: "add", M: rows, N: size, K: d.lin.ld, A: d.linRows.At(0), LDA: d.lin.ld, W: d.lin.w.At(0), LDW: d.lin.ld, Out: dst, LDO: size, Where: at}); err != nil {
+			return err
+		}
+	}
+	if !bf16 {
+		return nil
+	}
+	return q.Launch("round_rows", [3]int{rows, 1, 1}, block, 0, dst, where, size, rounded)
 }

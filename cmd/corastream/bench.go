@@ -207,7 +207,7 @@ func benchGenerator(ctx context.Context, cfg Config, log zerolog.Logger, w io.Wr
 	if ck == nil {
 		return corastream.Usagef("checkpoint", "name one with --checkpoint FILE, or -c configs/demo.yaml", "this benchmark needs a checkpoint")
 	}
-	stage, err := newStage(ck, cfg.Generator, log)
+	stage, err := newStage(ck, cfg.Generator, m, log)
 	if err != nil {
 		return err
 	}

@@ -166,7 +166,7 @@ func (e *engine) openModels() (err error) {
 	if err := e.store.Bind(context.Background(), "basis", ck.Basis.Digest(), "use the checkpoint this store was made with, or another --data folder"); err != nil {
 		return corastream.Usagef(e.cfg.Checkpoint, "", "%v", err)
 	}
-	if e.stage, err = newStage(ck, e.cfg.Generator, e.log); err != nil {
+	if e.stage, err = newStage(ck, e.cfg.Generator, e.llm, e.log); err != nil {
 		return err
 	}
 	e.gate = &gate{stage: e.stage}

@@ -9,6 +9,7 @@ import (
 	"github.com/corastream/corastream/generator"
 	"github.com/corastream/corastream/kernels/cuda"
 	"github.com/corastream/corastream/serve"
+	"github.com/corastream/corastream/serve/llm"
 )
 
 // gpu is the process's device, opened when a stage first asks for it and held until the process ends. Stages count by
@@ -58,14 +59,14 @@ func gpuGauges() []serve.Gauge {
 	return g
 }
 
-// newStage serves a checkpoint, on the device that the configuration chooses.
-func newStage(ck *generator.Checkpoint, c generator.StageConfig, log zerolog.Logger) (*generator.Stage, error) {
+// newStage serves a checkpoint to an LLM, on the device that the configuration chooses. There W_A is in bfloat16 when the LLM is.
+func newStage(ck *generator.Checkpoint, c generator.StageConfig, m *llm.Model, log zerolog.Logger) (*generator.Stage, error) {
 	s, err := generator.NewStage(ck, c)
 	if err != nil {
 		return nil, err
 	}
 	if d := openGPU(string(c.Device), &gpu.generator, "generator", log); d != nil {
-		err = s.UseGPU(&generator.GPU{Device: d, Fallback: &gpu.generator})
+		err = s.UseGPU(&generator.GPU{Device: d, Fallback: &gpu.generator, BF16: m.Info().Numerics == "bf16"})
 	}
 	return s, err
 }

@@ -251,14 +251,16 @@ func (c *checker) generator(ctx context.Context) error {
 	paper.Kind, paper.Inputs, paper.Linear = generator.KindQFormer, generator.InputsPaper, false
 	paper.Factors = c.factors
 	for _, s := range []generator.Spec{c.spec, paper} {
-		if err := c.made(ctx, s); err != nil {
-			return err
+		for _, bf16 := range []bool{false, true} {
+			if err := c.made(ctx, s, bf16); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-func (c *checker) made(ctx context.Context, spec generator.Spec) error {
+func (c *checker) made(ctx context.Context, spec generator.Spec, bf16 bool) error {
 	m, err := generator.NewModel(spec, 5)
 	if err != nil {
 		return err
@@ -268,12 +270,12 @@ func (c *checker) made(ctx context.Context, spec generator.Spec) error {
 		bound = .1
 	}
 	for _, rows := range c.rows {
-		b, err := generator.NewDeviceBench(m, &generator.GPU{Device: c.d, Fallback: &c.count}, rows)
+		b, err := generator.NewDeviceBench(m, &generator.GPU{Device: c.d, Fallback: &c.count, BF16: bf16}, rows)
 		if err != nil {
 			return err
 		}
 		off, err := b.Parity(ctx)
-		if err := c.judge(fmt.Sprintf("generator %s, %d rows", spec.Kind, rows), off, bound, err); err != nil {
+		if err := c.judge(fmt.Sprintf("generator %s, %d rows, bf16 %v", spec.Kind, rows, bf16), off, bound, err); err != nil {
 			return err
 		}
 		ms, err := b.Kernels(ctx, c.length/4)
@@ -284,8 +286,9 @@ func (c *checker) made(ctx context.Context, spec generator.Spec) error {
 		if err != nil {
 			return err
 		}
-		bytes := float64(rows) * 4 * float64(spec.Size())
-		if err := c.line("generator", map[string]any{"kind": spec.Kind, "rows": rows, "kernel_ms": ms, "written_gb_per_s": bytes / ms / 1e6,
+		each := cuda.RowsFormat{Width: spec.Size(), BF16: bf16}.Bytes()
+		bytes := float64(rows) * float64(each)
+		if err := c.line("generator", map[string]any{"kind": spec.Kind, "bf16": bf16, "rows": rows, "bytes_each": each, "kernel_ms": ms, "written_gb_per_s": bytes / ms / 1e6,
 			"weights_per_s_kernels": float64(rows) / ms * 1e3, "weights_per_s_to_the_host": float64(rows) / took.Seconds()}); err != nil {
 			return err
 		}

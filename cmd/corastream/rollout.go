@@ -316,7 +316,7 @@ func (r *rollout) load(ctx context.Context, path string) (*trial, error) {
 	if err != nil {
 		return nil, corastream.Usagef("checkpoint", "train one for this LLM, these prompts and this CF, on the active checkpoint's basis", "%v", err)
 	}
-	stage, err := newStage(ck, r.e.cfg.Generator, r.e.log)
+	stage, err := newStage(ck, r.e.cfg.Generator, r.e.llm, r.e.log)
 	if err != nil {
 		return nil, err
 	}

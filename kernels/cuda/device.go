@@ -75,8 +75,8 @@ type Device struct {
 	used    int64
 	garbage []*Buffer // to be freed by the next Do
 
-	staging []byte        // pinned memory that uploads go through
-	rows    map[int]*Rows // by width
+	staging []byte // pinned memory that uploads go through
+	rows    map[RowsFormat]*Rows
 }
 
 // stagingBytes is the size of the pinned memory; a Do that uploads more waits for the copies to end now and then.
@@ -84,7 +84,7 @@ const stagingBytes = 32 << 20
 
 // Open takes the first device and loads the kernels: ErrNotBuilt, ErrNoDevice or what the driver says.
 func Open() (*Device, error) {
-	d := &Device{work: make(chan func()), done: make(chan struct{}), rows: map[int]*Rows{}}
+	d := &Device{work: make(chan func()), done: make(chan struct{}), rows: map[RowsFormat]*Rows{}}
 	opened := make(chan error)
 	go func() {
 		runtime.LockOSThread() // a context belongs to a thread; the thread ends with this goroutine

@@ -182,7 +182,7 @@ func TestManyCallersShareADevice(t *testing.T) {
 func TestRowsAreFoundByTheirCopy(t *testing.T) {
 	d := open(t)
 	err := d.Do(t.Context(), func(q *Queue) error {
-		r, err := q.Rows(16, 4)
+		r, err := q.Rows(RowsFormat{Width: 16}, 4)
 		if err != nil {
 			return err
 		}

@@ -34,7 +34,7 @@ func (q *Queue) ReadTitles(x Pointer, width int, list, begin Pointer, items int,
 // DeltaTile is at most 16 consecutive rows with the same W_A = User + scale[row]*Item; Item may be -1. Both are slots of Rows.
 type DeltaTile struct{ Row, N, User, Item int32 }
 
-// DeltaDown writes T = W_A^T x of the tiles' rows, t [rows][ldt] bf16; mats holds [hidden][rank] floats for each slot.
+// DeltaDown writes T = W_A^T x of the tiles' rows, t [rows][ldt] bf16; mats holds [hidden][rank] bfloat16 for each slot.
 func (q *Queue) DeltaDown(x Pointer, ldx int, tiles Pointer, count int, mats, scale Pointer, hidden, rank int, t Pointer, ldt int) error {
 	if count == 0 {
 		return nil

@@ -79,10 +79,15 @@ func draws(seed uint64, n int, sd float64) []float32 {
 
 // rounded rounds to bfloat16 in place.
 func rounded(v []float32) []float32 {
+	kernels.F32FromBF16(v, halvesOf(v))
+	return v
+}
+
+// halvesOf rounds to bfloat16.
+func halvesOf(v []float32) []uint16 {
 	h := make([]uint16, len(v))
 	kernels.BF16FromF32(h, v)
-	kernels.F32FromBF16(v, h)
-	return v
+	return h
 }
 
 // puts uploads rows of floats as bfloat16.

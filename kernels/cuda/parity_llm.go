@@ -216,7 +216,7 @@ func deltaCase(hidden, rank, count int, seed uint64) Case {
 		Device: func(q *Queue) ([]float32, error) {
 			u, ldt := &uploads{q: q}, Padded(rank)
 			out := u.room(2 * rows * ldt)
-			xb, mb, sb := u.halves(BF16Rows(x, rows, hidden)), u.floats(mats), u.floats(scale)
+			xb, mb, sb := u.halves(BF16Rows(x, rows, hidden)), u.halves(halvesOf(mats)), u.floats(scale)
 			var flat []int32
 			for _, t := range tiles {
 				flat = append(flat, t.Row, t.N, t.User, t.Item)

@@ -36,7 +36,7 @@ type Gemm struct {
 	Out           Pointer
 	LDO           int
 	Bias          Pointer
-	Angles, Where Pointer // rope: angles by position, positions; floats: Where may name each row's place
+	Angles, Where Pointer // rope: angles by position, positions; floats, bf16, add: Where may name each row's place
 	Turned, Head  int
 }
 

@@ -106,7 +106,7 @@ func (g *device) matrices(q *cuda.Queue, d *delta, s *stage) (*cuda.Rows, error)
 			distinct[unsafe.SliceData(x.a)] = true
 		}
 	}
-	return q.Rows(g.m.arch.hidden*d.rank, len(distinct)+1)
+	return q.Rows(cuda.RowsFormat{Width: g.m.arch.hidden * d.rank, BF16: true}, len(distinct)+1)
 }
 
 // deltaTiles cuts the rows that carry a delta into tiles of one matrix each, and sees to it that the matrices are on the device.

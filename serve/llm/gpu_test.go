@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/kernels"
 	"github.com/corastream/corastream/kernels/cuda"
 	"github.com/corastream/corastream/kernels/cuda/cudatest"
 )
@@ -351,14 +352,16 @@ func TestGPUTakesWeightsThatAreThere(t *testing.T) {
 	for i := range host {
 		host[i].Item, host[i].ItemScale = made[i].Item, made[i].ItemScale
 	}
+	halves := make([]uint16, len(made[0].User))
+	kernels.BF16FromF32(halves, made[0].User)
 	if err := d.Do(t.Context(), func(q *cuda.Queue) error {
-		r, err := q.Rows(m.arch.hidden*3, 8)
+		r, err := q.Rows(cuda.RowsFormat{Width: m.arch.hidden * 3, BF16: true}, 8)
 		if err != nil {
 			return err
 		}
 		slot := r.Take()
 		r.Bind(slot, host[0].User)
-		return cuda.Upload(q, r.Buffer(), 4*int64(slot)*int64(m.arch.hidden*3), made[0].User)
+		return cuda.Upload(q, r.Buffer(), 2*int64(slot)*int64(m.arch.hidden*3), halves)
 	}); err != nil {
 		t.Fatal(err)
 	}

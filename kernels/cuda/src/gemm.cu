@@ -12,7 +12,7 @@ struct Epilogue {
   int ldo;              // its row stride, in values
   const float* bias;    // [N] or null
   const float* angles;  // ROPE: [position][headDim], cosines then sines
-  const int* pos;       // ROPE: positions [M]; FLOATS, ADD: the row of out that each row goes to, or null for its own
+  const int* pos;       // ROPE: positions [M]; FLOATS, BF16S, ADD: the row of out that each row goes to, or null for its own
   int turned, head;     // ROPE: columns that turn, headDim
 };
 
@@ -25,7 +25,7 @@ struct alignas(8) Pair { float x, y; };  // written at once: ldo is even
 template <int KIND>
 static __device__ __forceinline__ void finish(const Epilogue& e, int row, int col, float x, float y) {
   if (e.bias) { x += e.bias[col]; y += e.bias[col + 1]; }
-  if ((KIND == FLOATS || KIND == ADD) && e.pos) row = e.pos[row];
+  if ((KIND == FLOATS || KIND == BF16S || KIND == ADD) && e.pos) row = e.pos[row];
   size_t at = (size_t)row * e.ldo + col;
   if (KIND == FLOATS) {
     *(Pair*)((float*)e.out + at) = Pair{x, y};

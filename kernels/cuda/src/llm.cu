@@ -64,16 +64,16 @@ KERNEL void read_titles(const float* x, int width, const int* list, const int* b
 REGISTER(read_titles);
 
 // delta_down makes T = W_A^T x, one W_A for each tile of rows: t [row][n] = sum over k of x[row][k] (U[k][n] + scale[row] I[k][n]). A
-// tile is {first row, rows (at most 16), slot of U, slot of I or -1}; slots lie in mats, hidden*rank floats each. Block (tile, 16
+// tile is {first row, rows (at most 16), slot of U, slot of I or -1}; slots lie in mats, hidden*rank bf16 each. Block (tile, 16
 // columns of n), 4 warps that share k; dynamic shared memory 8192 bytes.
-KERNEL void delta_down(const bf16* x, int ldx, const int* tiles, const float* mats, const float* scale, int hidden, int rank, bf16* t, int ldt) {
+KERNEL void delta_down(const bf16* x, int ldx, const int* tiles, const bf16* mats, const float* scale, int hidden, int rank, bf16* t, int ldt) {
   SHARED_BYTES(bytes);
   float* part = (float*)bytes;  // [4 warps][2][16][16]
   const int* tile = tiles + 4 * blockIdx.x;
   int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, c = lane % 4 * 2;
   int row0 = tile[0], rows = tile[1], n0 = blockIdx.y * 16;
   size_t size = (size_t)hidden * rank;
-  const float* mat[2] = {mats + tile[2] * size, tile[3] < 0 ? nullptr : mats + tile[3] * size};
+  const bf16* mat[2] = {mats + tile[2] * size, tile[3] < 0 ? nullptr : mats + tile[3] * size};
   float acc[2][2][4];
   UNROLL for (int m = 0; m < 2; m++)
     UNROLL for (int j = 0; j < 2; j++)
@@ -90,12 +90,12 @@ KERNEL void delta_down(const bf16* x, int ldx, const int* tiles, const float* ma
       if (!mat[m]) continue;
       UNROLL for (int j = 0; j < 2; j++) {
         int n = n0 + j * 8 + g;
-        float w[4];
+        uint32_t w[4];
         UNROLL for (int i = 0; i < 4; i++) {
           int r = k + c + i % 2 + i / 2 * 8;
-          w[i] = n < rank && r < hidden ? mat[m][(size_t)r * rank + n] : 0.f;
+          w[i] = n < rank && r < hidden ? mat[m][(size_t)r * rank + n] : 0;
         }
-        mma(acc[m][j], a, pack2(w[0], w[1]), pack2(w[2], w[3]));
+        mma(acc[m][j], a, w[0] | w[1] << 16, w[2] | w[3] << 16);
       }
     }
   }

@@ -81,11 +81,12 @@ KERNEL void qf_mean(const float* h, int nq, int width, bf16* out, int ld) {
 }
 REGISTER(qf_mean);
 
-// unit_rows scales row where[i] of x [..][width] to length gain (eps under the root). A block of 128 threads for each.
+// unit_rows scales row where[i] of x [..][width], or row i where that is null, to length gain (eps under the root). A block of 128
+// threads for each.
 KERNEL void unit_rows(float* x, const int* where, int width, float gain, float eps) {
   SHARED_BYTES(bytes);
   float* part = (float*)bytes;
-  float* v = x + (size_t)where[blockIdx.x] * width;
+  float* v = x + (size_t)(where ? where[blockIdx.x] : blockIdx.x) * width;
   float square = 0.f;
   for (int i = threadIdx.x; i < width; i += 128) square += v[i] * v[i];
   square = sum_warp(square);
@@ -95,3 +96,11 @@ KERNEL void unit_rows(float* x, const int* where, int width, float gain, float e
   for (int i = threadIdx.x; i < width; i += 128) v[i] *= s;
 }
 REGISTER(unit_rows);
+
+// round_rows makes row where[i] of out row i of x, rounded; width is even. A block of 128 threads for each.
+KERNEL void round_rows(const float* x, const int* where, int width, bf16* out) {
+  const float* v = x + (size_t)blockIdx.x * width;
+  bf16* to = out + (size_t)where[blockIdx.x] * width;
+  for (int i = threadIdx.x * 2; i < width; i += 256) *(uint32_t*)(to + i) = pack2(v[i], v[i + 1]);
+}
+REGISTER(round_rows);

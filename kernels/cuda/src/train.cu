@@ -109,19 +109,19 @@ KERNEL void scatter_rows(float* dst, const float* src, const int* place, int wid
 REGISTER(scatter_rows);
 
 // delta_up adds W_A dT to dx [row][hidden], tile by tile as delta_down: dT [row][ldt] floats.
-KERNEL void delta_up(float* dx, const float* dt, int ldt, const int* tiles, const float* mats, const float* scale, int hidden, int rank) {
+KERNEL void delta_up(float* dx, const float* dt, int ldt, const int* tiles, const bf16* mats, const float* scale, int hidden, int rank) {
   const int* tile = tiles + 4 * blockIdx.x;
   int k = blockIdx.y * 128 + threadIdx.x;
   if (k >= hidden) return;
   size_t size = (size_t)hidden * rank;
-  const float* u = mats + tile[2] * size + (size_t)k * rank;
-  const float* it = tile[3] < 0 ? nullptr : mats + tile[3] * size + (size_t)k * rank;
+  const bf16* u = mats + tile[2] * size + (size_t)k * rank;
+  const bf16* it = tile[3] < 0 ? nullptr : mats + tile[3] * size + (size_t)k * rank;
   for (int row = tile[0]; row < tile[0] + tile[1]; row++) {
     const float* t = dt + (size_t)row * ldt;
     float a = 0.f, b = 0.f;
     for (int r = 0; r < rank; r++) {
-      a += t[r] * u[r];
-      if (it) b += t[r] * it[r];
+      a += t[r] * widen(u[r]);
+      if (it) b += t[r] * widen(it[r]);
     }
     dx[(size_t)row * hidden + k] += it ? a + scale[row] * b : a;
   }
