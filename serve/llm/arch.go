@@ -20,11 +20,16 @@ type arch struct {
 	permuted                bool      // rows of q and k lie in pairs (2i, 2i+1), as converters to GGUF put Llama's
 	bias                    bool      // q, k and v have biases
 	tied                    bool      // the head is the embedding table
+	scale                   float32   // of attention
+	traits
 }
 
 func (a arch) qWidth() int   { return a.heads * a.headDim }
 func (a arch) kvWidth() int  { return a.kvHeads * a.headDim }
 func (a arch) qkvWidth() int { return a.qWidth() + 2*a.kvWidth() }
+
+// turnedWidth is the width of q and k, which turn with the position.
+func (a arch) turnedWidth() int { return a.qWidth() + a.kvWidth() }
 
 // Limits on what a file may ask for: far above any model of these families, far below what would exhaust memory by itself.
 const (
@@ -43,8 +48,9 @@ func readArch(f *gguf.File) (arch, error) {
 	bad := func(key, fix, what string, args ...any) error {
 		return corastream.Usagef(f.Name(), fix, "metadata key %q: "+what, append([]any{key}, args...)...)
 	}
-	if a.name != "llama" && a.name != "qwen2" {
-		return a, bad("general.architecture", "use a model of the llama or qwen2 architecture", "%q is not supported", a.name)
+	known := false
+	if a.traits, known = families[a.name]; !known {
+		return a, bad("general.architecture", "use a model of the "+familyNames()+" architecture", "%q is not supported", a.name)
 	}
 	a.permuted = a.name == "llama"
 	a.bias = f.Has("blk.0.attn_q.bias")
@@ -83,9 +89,22 @@ func readArch(f *gguf.File) (arch, error) {
 	if f.Has("blk.0.ffn_gate_inp.weight") {
 		errs = append(errs, bad(a.name+".expert_count", "use a dense model", "mixtures of experts are not supported"))
 	}
-	for _, t := range []string{"attn_output.bias", "ffn_gate.bias", "ffn_up.bias", "ffn_down.bias", "attn_q_norm.weight"} {
+	for _, t := range a.foreign() {
 		if f.Has("blk.0." + t) {
-			errs = append(errs, corastream.Usagef(f.Name(), "use a plain Llama or Qwen2 model", "tensor %q is not supported", "blk.0."+t))
+			errs = append(errs, corastream.Usagef(f.Name(), "use a plain model of the architecture "+a.name, "tensor %q is not supported", "blk.0."+t))
+		}
+	}
+	a.scale = float32(1 / math.Sqrt(float64(a.headDim)))
+	if a.windows {
+		a.window = num("attention.sliding_window", 1, 1<<24)
+		a.period = num("attention.sliding_window_pattern", 1, maxLayers, windowPeriod)
+		if a.layers == gemma27Layers {
+			a.scale = float32(1 / math.Sqrt(float64(a.hidden)/float64(a.heads)))
+		}
+	}
+	for _, key := range []string{"attn_logit_softcapping", "final_logit_softcapping"} {
+		if v, err := f.Float(a.name+"."+key, 0); err != nil || v != 0 {
+			errs = append(errs, err, bad(a.name+"."+key, "use a model that does not cap its logits", "%v is not supported", v))
 		}
 	}
 	eps, err := f.Float(a.name + ".attention.layer_norm_rms_epsilon")
@@ -106,7 +125,10 @@ func readArch(f *gguf.File) (arch, error) {
 			emb.Name, emb.Dims, a.hidden)
 	}
 	a.vocab = emb.Rows()
-	a.freqs, err = readFreqs(f, a)
+	if a.freqs, err = readFreqs(f, a); err != nil || !a.windows {
+		return a, err
+	}
+	a.local, err = readLocalFreqs(f, a)
 	return a, err
 }
 

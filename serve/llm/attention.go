@@ -12,8 +12,42 @@ func (p *pass) attendRun(l int, r *run, from, to int, qkv, att []float32, w *wor
 	a := p.m.arch
 	d, group, o := a.headDim, a.heads/a.kvHeads, a.qWidth()
 	cache := p.stretches(l, r, from, qkv, w)
-	kernels.AttendBlock(att[int(r.out)*o+from*group*d:], o, qkv[int(r.lo)*a.qkvWidth()+from*group*d:], a.qkvWidth(), int(r.hi-r.lo),
-		cache, (to-from)*group, to-from, d, p.m.scale, &w.scratch)
+	p.m.attendBlock(l, att[int(r.out)*o+from*group*d:], qkv[int(r.lo)*a.qkvWidth()+from*group*d:], int(r.hi-r.lo), cache, to-from, w)
+}
+
+// attendBlock is kernels.AttendBlock for m rows and kvHeads key/value heads of layer l, each row with the window that the layer has.
+// It changes cache.
+func (m *Model) attendBlock(l int, att, q []float32, rows int, cache []kernels.Stretch, kvHeads int, w *worker) {
+	a := m.arch
+	group, o, total := a.heads/a.kvHeads, a.qWidth(), 0
+	for _, c := range cache {
+		total += c.N
+	}
+	window := a.sees(l)
+	if window == 0 || total <= window {
+		kernels.AttendBlock(att, o, q, a.qkvWidth(), rows, cache, kvHeads*group, kvHeads, a.headDim, m.scale, &w.scratch)
+		return
+	}
+	own := &cache[len(cache)-1]
+	before := total - rows // positions before the rows
+	own.N -= rows
+	dropped := 0
+	for i := range rows {
+		own.N++
+		dropped += drop(cache, before+i+1-dropped-window)
+		kernels.AttendBlock(att[i*o:], o, q[i*a.qkvWidth():], a.qkvWidth(), 1, cache, kvHeads*group, kvHeads, a.headDim, m.scale, &w.scratch)
+	}
+}
+
+// drop cuts the first n positions off the stretches and returns how many those were.
+func drop(cache []kernels.Stretch, n int) (dropped int) {
+	for i := range cache {
+		c := &cache[i]
+		k := max(0, min(n-dropped, c.N))
+		c.Keys, c.Values, c.N = c.Keys[min(k*c.Stride, len(c.Keys)):], c.Values[min(k*c.Stride, len(c.Values)):], c.N-k
+		dropped += k
+	}
+	return dropped
 }
 
 // eachRun spreads runs over the workers, the key/value heads [from, to) of one at a time: all of them where there are runs
@@ -86,8 +120,20 @@ func (p *pass) attendRunBack(l int, r *run, priv, g int, qkv []float32, w *worke
 		n += c.N
 	}
 	both := grow(&w.scores, 2*(n+own.N))
+	cut := grow(&w.cut, len(cache)) // positions that the layer's window has left behind, by stretch
+	clear(cut)
+	window := a.sees(l)
+	own.N = 0
 	for row := r.lo; row < r.hi; row++ {
-		own.N = int(row-r.lo) + 1 // a row sees itself and those before it
+		own.N++ // a row sees itself and those before it
+		for i := 0; i < len(cache) && window > 0 && n+own.N > window; i++ {
+			held := cache[i].N
+			drop(cache[i:i+1], n+own.N-window)
+			gone := held - cache[i].N
+			if cut[i] += gone; &cache[i] != own {
+				n -= gone
+			}
+		}
 		probs, ds := both[:n+own.N], both[n+own.N:2*(n+own.N)]
 		for h := g * group; h < (g+1)*group; h++ {
 			query := qkv[int(row)*q+h*d:][:d]
@@ -108,6 +154,7 @@ func (p *pass) attendRunBack(l int, r *run, priv, g int, qkv []float32, w *worke
 			for i, c := range cache {
 				kernels.AttendSum(dq, ds[at:], c.Keys, c.N, d, c.Stride)
 				if lo := r.first(i); lo >= priv {
+					lo += cut[i]
 					keys := t.dqkv[lo*q+o+g*d:]
 					kernels.AttendOuter(keys, ds[at:], query, c.N, d, q)
 					kernels.AttendOuter(keys[a.kvWidth():], probs[at:], dout, c.N, d, q)

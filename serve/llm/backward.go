@@ -85,7 +85,7 @@ const (
 
 func (m *Model) backAll(ctx context.Context, b *backprop, prompts []corastream.Prompt, ts []tokens) error {
 	a := m.arch
-	perRow := 4 * (3*a.hidden + a.qkvWidth() + a.qWidth() + 2*a.ffn + 3*b.d.rank) * max(1, a.layers-b.d.lowest)
+	perRow := 4 * (3*a.hidden + a.qkvWidth() + a.qWidth() + 2*a.ffn + 3*b.d.rank + a.rawWidth() + 2*a.addedWidth()) * max(1, a.layers-b.d.lowest)
 	limit := max(1, tapeBytes/perRow)
 	one, all := m.split(prompts, b.d)
 	for _, c := range chunks(one, func(int) int { return 1 }, min(limit, pairRows)) {
@@ -196,6 +196,7 @@ type tape struct {
 	grad   []float32
 	// gradients, by row: of the residual stream, of q|k|v, attention's output, gate|up and T; norm is a linear's input again
 	dx, dqkv, datt, dgu, dt, norm []float32
+	dadd                          []float32 // of what o and down gave, where that is normed before it is added
 	out                           []float32 // the last layer's output for the answers
 }
 
@@ -212,23 +213,41 @@ func (c *carve) take(n int) []float32 {
 func (p *pass) newTape(first int, s, tail *stage, rank int) *tape {
 	a, t := p.m.arch, &p.tape
 	n, k := a.layers-first, s.rows
-	front := a.hidden + a.qkvWidth() + rank
-	back := a.qWidth() + a.hidden + 2*a.ffn + 2*rank
+	raw, added := a.rawWidth(), a.addedWidth()
+	front := a.hidden + a.qkvWidth() + rank + raw
+	back := a.qWidth() + a.hidden + 2*a.ffn + 2*rank + 2*added
 	rows := max(s.rows, tail.rows)
 	c := carve(grow(&t.buf, n*k*(front+back)+tail.rows*(back+2*a.hidden)))
-	g := carve(grow(&t.grad, rows*(2*a.hidden+a.qkvWidth()+a.qWidth()+2*a.ffn+rank)))
+	g := carve(grow(&t.grad, rows*(2*a.hidden+a.qkvWidth()+a.qWidth()+2*a.ffn+rank+added)))
 	t.first, t.layers = first, t.layers[:0]
 	for range n {
 		t.layers = append(t.layers, activations{tape: true, x: c.take(k * a.hidden), qkv: c.take(k * a.qkvWidth()), tq: c.take(k * rank),
-			att: c.take(k * a.qWidth()), mid: c.take(k * a.hidden), gateUp: c.take(k * 2 * a.ffn), to: c.take(k * rank), tg: c.take(k * rank)})
+			att: c.take(k * a.qWidth()), mid: c.take(k * a.hidden), gateUp: c.take(k * 2 * a.ffn), to: c.take(k * rank), tg: c.take(k * rank),
+			raw: c.take(k * raw), oRaw: c.take(k * added), ffnRaw: c.take(k * added)})
 	}
 	k = tail.rows
 	t.tail = activations{tape: true, x: c.take(k * a.hidden), att: c.take(k * a.qWidth()), mid: c.take(k * a.hidden),
-		gateUp: c.take(k * 2 * a.ffn), to: c.take(k * rank), tg: c.take(k * rank)}
+		gateUp: c.take(k * 2 * a.ffn), to: c.take(k * rank), tg: c.take(k * rank), oRaw: c.take(k * added), ffnRaw: c.take(k * added)}
 	t.out = c.take(k * a.hidden)
 	t.dx, t.norm, t.dqkv = g.take(rows*a.hidden), g.take(rows*a.hidden), g.take(rows*a.qkvWidth())
 	t.datt, t.dgu, t.dt = g.take(rows*a.qWidth()), g.take(rows*2*a.ffn), g.take(rows*rank)
+	t.dadd = g.take(rows * added)
 	return t
+}
+
+// rawWidth is what a tape keeps of q and k before their norm; addedWidth of o's and the feed-forward's output before theirs.
+func (a arch) rawWidth() int {
+	if a.headNorms {
+		return a.turnedWidth()
+	}
+	return 0
+}
+
+func (a arch) addedWidth() int {
+	if a.postNorms {
+		return a.hidden
+	}
+	return 0
 }
 
 // taped runs the adapted layers forward with a tape, then back. x is the residual stream at the lowest adapted layer. answers

@@ -16,9 +16,9 @@ func (p *pass) finishBack(l int, s *stage, b *backprop, act *activations, back t
 		k := hi - lo
 		dx := t.dx[lo*h : hi*h]
 		mid := act.mid[lo*h : hi*h]
-		back.down.Mul(w.act, f, dx, h, k, false, &w.scratch)
+		back.down.Mul(w.act, f, p.addedBack(lo, hi, ly.postFFN, act.ffnRaw, w), h, k, false, &w.scratch)
 		for i := range k {
-			siluBack(t.dgu[(lo+i)*2*f:(lo+i+1)*2*f], w.act[i*f:(i+1)*f], act.gateUp[(lo+i)*2*f:(lo+i+1)*2*f], w.gateUp)
+			m.arch.gatedBack(t.dgu[(lo+i)*2*f:(lo+i+1)*2*f], w.act[i*f:(i+1)*f], act.gateUp[(lo+i)*2*f:(lo+i+1)*2*f], w.gateUp)
 		}
 		dgu := t.dgu[lo*2*f : hi*2*f]
 		back.gateUp.Mul(w.norm, h, dgu, 2*f, k, false, &w.scratch)
@@ -39,7 +39,8 @@ func (p *pass) finishBack(l int, s *stage, b *backprop, act *activations, back t
 	}
 	p.rows(n, func(lo, hi int, w *worker) {
 		lo, hi = lo+s.priv, hi+s.priv
-		dx, datt := t.dx[lo*h:hi*h], t.datt[lo*o:hi*o]
+		datt := t.datt[lo*o : hi*o]
+		dx := p.addedBack(lo, hi, ly.postAttn, act.oRaw, w)
 		back.o.Mul(datt, o, dx, h, hi-lo, false, &w.scratch)
 		if own.o != nil {
 			dt := t.dt[lo*r : hi*r]
@@ -48,8 +49,29 @@ func (p *pass) finishBack(l int, s *stage, b *backprop, act *activations, back t
 		}
 	})
 	if own.o != nil {
-		p.gradients(s, b, l, ofO, own.o, act.att, o, act.to, t.dx, order)
+		dy := t.dx
+		if m.arch.postNorms {
+			dy = t.dadd
+		}
+		p.gradients(s, b, l, ofO, own.o, act.att, o, act.to, dy, order)
 	}
+}
+
+// addedBack returns the gradients of what rows [lo, hi) were given by o or down, from those of the residual: the same, unless it was
+// normed, by w, before it was added; raw is what it was then.
+func (p *pass) addedBack(lo, hi int, weights, raw []float32, w *worker) []float32 {
+	t, h := &p.tape, p.m.arch.hidden
+	dx := t.dx[lo*h : hi*h]
+	if weights == nil {
+		return dx
+	}
+	out, tmp := t.dadd[lo*h:hi*h], grow(&w.ranks[2], h)
+	clear(out)
+	for i := range hi - lo {
+		copy(tmp, dx[i*h:(i+1)*h])
+		normBack(out[i*h:(i+1)*h], tmp, raw[(lo+i)*h:(lo+i+1)*h], weights, p.m.arch.eps)
+	}
+	return out
 }
 
 // projectBack undoes project: t.dqkv holds the gradients of the turned q, k and v, t.dx that of the residual stream, to which
@@ -64,7 +86,10 @@ func (p *pass) projectBack(l int, s *stage, b *backprop, act *activations, back 
 		k := hi - lo
 		dqkv, dt := t.dqkv[lo*q:hi*q], t.dt[lo*r:hi*r]
 		for i := range k {
-			turnBack(dqkv[i*q:i*q+heads*m.arch.headDim], heads, m.arch.headDim, m, s.pos[lo+i], w)
+			turnBack(dqkv[i*q:i*q+heads*m.arch.headDim], heads, m.arch.headDim, m, l, s.pos[lo+i], w)
+			if n := m.arch.rawWidth(); n > 0 {
+				m.normQKBack(ly, dqkv[i*q:i*q+n], act.raw[(lo+i)*n:(lo+i+1)*n], w)
+			}
 		}
 		if own != nil {
 			own.back.Mul(dt, r, dqkv, q, k, false, &w.scratch)
@@ -89,8 +114,8 @@ func (p *pass) projectBack(l int, s *stage, b *backprop, act *activations, back 
 }
 
 // turnBack is the gradient of the rotation: a turn by the opposite angle.
-func turnBack(v []float32, heads, headDim int, m *Model, pos int32, w *worker) {
-	cos, sin := m.angles(pos)
+func turnBack(v []float32, heads, headDim int, m *Model, l int, pos int32, w *worker) {
+	cos, sin := m.anglesOf(l, pos)
 	neg := grow(&w.ranks[2], len(sin))
 	for i, x := range sin {
 		neg[i] = -x

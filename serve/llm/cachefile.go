@@ -30,7 +30,7 @@ import (
 //	   8  uint32    version, 1
 //	  12  uint32    numerics: 0 f32, 1 bf16, 2 int8; keys and values are float32 with 0, else bfloat16
 //	  16  [32]byte  SHA-256 of the model file
-//	  48  uint32    layers, top layers kept, ReadLayer, hidden, width of the o-projection's input, width of the keys
+//	  48  uint32    layers, top layers kept, ReadLayer, hidden, width of a layer's answer reading (hidden), width of the keys
 //	  72  uint32    0
 //	  76  uint32    CRC-32C of bytes 0..75
 //	then records, one behind the other, 48 bytes and values each
@@ -76,7 +76,7 @@ func cacheHeader(digest string, readLayer int, d *entryDims) ([]byte, error) {
 	kind := uint32(slices.Index(numericsNames, d.numerics))
 	b := le.AppendUint32(le.AppendUint32([]byte("CORAITEM"), 1), kind)
 	b = append(b, sum...)
-	for _, v := range []int{d.layers, d.top, readLayer, d.hidden, d.qWidth, d.kvWidth, 0} {
+	for _, v := range []int{d.layers, d.top, readLayer, d.hidden, d.hidden, d.kvWidth, 0} {
 		b = le.AppendUint32(b, uint32(v))
 	}
 	return le.AppendUint32(b, crc32.Checksum(b, castagnoli)), nil

@@ -12,7 +12,8 @@ import (
 // It is read-only once made. data holds, in this order:
 //
 //	title   [2*hidden]              mean of the title tokens' states at ReadLayer, then the last token's
-//	answer  [top][qWidth]           the o-projection's inputs at the answer token of the top layers, lowest first
+//	answer  [top][hidden]           the inputs of o (of gate and up where o's are not hidden wide) at the answer token of the
+//	                                top layers, lowest first
 //	state   [hidden]                the answer token's residual stream at the input of the lowest top layer
 //
 // kv [top][2][n][kvWidth] holds keys (turned) and values of the n tokens before the answer token; kv16 instead, as bfloat16,
@@ -27,12 +28,12 @@ type entry struct {
 
 // entryDims are the sizes that all entries of a model share.
 type entryDims struct {
-	layers, top, hidden, qWidth, kvWidth int
-	bf16                                 bool
-	numerics                             string
+	layers, top, hidden, kvWidth int
+	bf16                         bool
+	numerics                     string
 }
 
-func (d *entryDims) fixed() int      { return 3*d.hidden + d.top*d.qWidth }
+func (d *entryDims) fixed() int      { return (3 + d.top) * d.hidden }
 func (d *entryDims) pairs(n int) int { return 2 * d.top * n * d.kvWidth }
 
 // bytes is the size of an entry's values.
@@ -55,8 +56,8 @@ func (d *entryDims) make(n int) *entry {
 
 func (e *entry) title() []float32 { return e.data[:2*e.dims.hidden] }
 func (e *entry) answer(i int) []float32 {
-	lo := 2*e.dims.hidden + i*e.dims.qWidth
-	return e.data[lo : lo+e.dims.qWidth]
+	lo := (2 + i) * e.dims.hidden
+	return e.data[lo : lo+e.dims.hidden]
 }
 func (e *entry) state() []float32 { return e.data[e.dims.fixed()-e.dims.hidden : e.dims.fixed()] }
 

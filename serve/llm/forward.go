@@ -1,6 +1,7 @@
 package llm
 
 import (
+	"math"
 	"sync/atomic"
 
 	"github.com/corastream/corastream/kernels"
@@ -16,8 +17,13 @@ type activations struct {
 	x   []float32 // [rows][hidden], the layer's input
 	qkv []float32 // [rows][qkvWidth]
 	att []float32 // [rows][qWidth], the o-projection's input
+	// tap, when set, gets the inputs of gate and up [rows][hidden]
+	tap []float32
 	// tape
 	tape   bool
+	raw    []float32 // [rows][turnedWidth], q and k before their norm; empty without one
+	oRaw   []float32 // [rows][hidden], o's output before its norm; empty without one
+	ffnRaw []float32 // [rows][hidden], the feed-forward's
 	mid    []float32 // [rows][hidden], the residual after attention
 	gateUp []float32 // [rows][2*ffn]
 	tq     []float32 // [rows][rank] T of q|k|v, of o, of gate|up
@@ -35,15 +41,16 @@ type worker struct {
 	scores  []float32
 	ranks   [3][]float32
 	cache   []kernels.Stretch
+	cut     []int
 	kv      []float32 // a cached item's keys and values, widened
 }
 
 func (w *worker) rank(i, n int) []float32 { return grow(&w.ranks[i], n) }
 
 // grow returns a slice of n values, making a larger one only when it must.
-func grow(s *[]float32, n int) []float32 {
+func grow[T float32 | int](s *[]T, n int) []T {
 	if cap(*s) < n {
-		*s = make([]float32, n+n/4)
+		*s = make([]T, n+n/4)
 	}
 	return (*s)[:n]
 }
@@ -54,6 +61,7 @@ type pass struct {
 	workers           []worker
 	act               activations // untaped
 	x, qkv, att, last []float32
+	tap               []float32
 	next              atomic.Int64
 	tape              tape
 }
@@ -94,10 +102,13 @@ func (p *pass) embed(tokens []int32, x []float32) error {
 			return err
 		}
 	}
+	if p.m.arch.embedRoot {
+		kernels.Scale(float32(math.Sqrt(float64(h))), x[:len(tokens)*h])
+	}
 	return nil
 }
 
-// project computes q, k and v of every row of the stage: norm, linear, bias, delta, rotation.
+// project computes q, k and v of every row of the stage: norm, linear, bias, delta, norm of the heads, rotation.
 func (p *pass) project(l int, s *stage, d *delta, a *activations) {
 	p.rows(s.rows, func(lo, hi int, w *worker) { p.m.projectRows(l, s, d, a, lo, hi, w) })
 }
@@ -119,9 +130,15 @@ func (m *Model) projectRows(l int, s *stage, d *delta, a *activations, lo, hi in
 	if d != nil {
 		d.add(s, d.layers[l].qkv, lo, hi, w.norm, h, out, q, d.kept(a.tq, lo, hi, w), w)
 	}
-	turned := (m.arch.heads + m.arch.kvHeads) * m.arch.headDim
+	turned := m.arch.turnedWidth()
 	for i := range n {
-		cos, sin := m.angles(s.pos[lo+i])
+		if m.arch.headNorms {
+			if a.tape {
+				copy(a.raw[(lo+i)*turned:(lo+i+1)*turned], out[i*q:])
+			}
+			m.normQK(ly, out[i*q:(i+1)*q])
+		}
+		cos, sin := m.anglesOf(l, s.pos[lo+i])
 		kernels.Rotate(out[i*q:i*q+turned], m.arch.heads+m.arch.kvHeads, m.arch.headDim, cos, sin, true)
 	}
 }
@@ -132,6 +149,20 @@ func (d *delta) kept(tape []float32, lo, hi int, w *worker) []float32 {
 		return tape[lo*d.rank : hi*d.rank]
 	}
 	return w.rank(1, (hi-lo)*d.rank)
+}
+
+// normAdded norms what rows [lo, hi) are about to add, in families that do so; raw, when there is a tape, keeps what it was.
+func (m *Model) normAdded(sum, w, raw []float32, lo, hi int) {
+	if w == nil {
+		return
+	}
+	h := m.arch.hidden
+	if len(raw) > 0 {
+		copy(raw[lo*h:hi*h], sum)
+	}
+	for i := range hi - lo {
+		kernels.RMSNorm(sum[i*h:(i+1)*h], sum[i*h:(i+1)*h], w, m.arch.eps)
+	}
 }
 
 // finish takes the stage's rows from attention to the next layer: o, residual, norm, feed-forward, residual. next may be
@@ -166,9 +197,13 @@ func (m *Model) finishRows(l int, s *stage, d *delta, a *activations, next []flo
 	if d != nil {
 		d.add(s, d.layers[l].o, lo, hi, att, o, sum, h, d.kept(a.to, lo, hi, w), w)
 	}
+	m.normAdded(sum, ly.postAttn, a.oRaw, lo, hi)
 	kernels.Add(x, sum)
 	for i := range n {
 		kernels.RMSNorm(w.norm[i*h:(i+1)*h], x[i*h:(i+1)*h], ly.ffnNorm, m.arch.eps)
+	}
+	if a.tap != nil {
+		copy(a.tap[lo*h:hi*h], w.norm)
 	}
 	gu := w.gateUp[:n*2*f]
 	if a.tape {
@@ -179,12 +214,13 @@ func (m *Model) finishRows(l int, s *stage, d *delta, a *activations, next []flo
 		d.add(s, d.layers[l].gateUp, lo, hi, w.norm, h, gu, 2*f, d.kept(a.tg, lo, hi, w), w)
 	}
 	for i := range n {
-		kernels.SiLUMul(w.act[i*f:(i+1)*f], gu[i*2*f:i*2*f+f], gu[i*2*f+f:(i+1)*2*f])
+		m.arch.gated(w.act[i*f:(i+1)*f], gu[i*2*f:i*2*f+f], gu[i*2*f+f:(i+1)*2*f])
 	}
 	out := next[lo*h : hi*h]
 	if a.tape {
 		copy(out, x)
 	}
 	ly.down.Mul(sum, h, w.act, f, n, false, &w.scratch)
+	m.normAdded(sum, ly.postFFN, a.ffnRaw, lo, hi)
 	kernels.Add(out, sum)
 }

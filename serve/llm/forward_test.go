@@ -44,11 +44,11 @@ func compare(got []corastream.Logits, want [][2]float64) (worst, spread float64)
 // positions alone. Measured: the largest difference is 8e-6 of the spread of the logits (float32 noise).
 func TestScoreEqualsPlainForward(t *testing.T) {
 	numbers(t)
-	for _, s := range []shape{tinyLlama, tinyQwen} {
+	for _, s := range []shape{tinyLlama, tinyQwen, tinyGemma, tinyGemmaWide, tinyQwen3} {
 		for _, adapt := range []corastream.Adapt{corastream.AdaptAll, corastream.AdaptSuffix, corastream.AdaptLast} {
 			for _, history := range []bool{false, true} {
 				for lowest := range s.layers {
-					t.Run(fmt.Sprintf("%s/%s/history=%v/lowest=%d", s.arch, adapt, history, lowest), func(t *testing.T) {
+					t.Run(fmt.Sprintf("%s-%d/%s/history=%v/lowest=%d", s.arch, s.hidden, adapt, history, lowest), func(t *testing.T) {
 						m := s.open(t)
 						ps, ws := pairs(m, 12, 3, 4, history, 9)
 						p := project(m, 4, adapt, lowest, allTargets, 11)

@@ -198,8 +198,7 @@ func (s *session) attend(p *pass, l, n int, act *activations) {
 		k := &p.workers[worker]
 		cache := append(k.cache[:0], kernels.Stretch{Keys: keys[lo*d:], Values: values[lo*d:], N: total, Stride: w})
 		k.cache = cache
-		kernels.AttendBlock(act.att[lo*group*d:], a.qWidth(), act.qkv[lo*group*d:], a.qkvWidth(), n, cache, (hi-lo)*group, hi-lo, d,
-			s.m.scale, &k.scratch)
+		s.m.attendBlock(l, act.att[lo*group*d:], act.qkv[lo*group*d:], n, cache, hi-lo, k)
 	})
 }
 

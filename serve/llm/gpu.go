@@ -61,6 +61,9 @@ func newDevice(m *Model, g *GPU) (*device, error) {
 		return nil, nil
 	}
 	a := m.arch
+	if !a.plain() {
+		return nil, fmt.Errorf("llm: the GPU has no form of the architecture %s", a.name)
+	}
 	d := &device{GPU: g, m: m, shape: cuda.AttendShape{HeadDim: a.headDim, Group: a.heads / a.kvHeads, KVHeads: a.kvHeads}}
 	d.ldh, d.ldq, d.ldo, d.ldf = cuda.Padded(a.hidden), cuda.Padded(a.qkvWidth()), cuda.Padded(a.qWidth()), cuda.Padded(a.ffn)
 	if err := d.shape.Check(); err != nil {

@@ -103,8 +103,10 @@ func (m *Model) entries(ctx context.Context, ts []tokens) ([]*entry, error) {
 // read takes item prompts through the frozen model once. Prompts share the rows of their common beginning; a row's values depend
 // on its own tokens alone, so an entry's bytes do not depend on what it is read with.
 func (m *Model) read(ctx context.Context, ts []tokens) (entries []*entry, err error) {
-	if done, err := m.onGPU(ctx, "a reading", func(g *device) error { entries, err = g.read(ctx, ts); return err }); done || err != nil {
-		return entries, err
+	if !m.arch.readsGate() { // the device reads o's inputs
+		if done, err := m.onGPU(ctx, "a reading", func(g *device) error { entries, err = g.read(ctx, ts); return err }); done || err != nil {
+			return entries, err
+		}
 	}
 	p, err := m.borrow(ctx)
 	if err != nil {
@@ -152,23 +154,41 @@ func (m *Model) read(ctx context.Context, ts []tokens) (entries []*entry, err er
 				}
 			}
 		}
-		if l == a.layers-1 { // only the answers' attention is wanted of the last layer
+		if l == a.layers-1 { // only the answers' reading is wanted of the last layer
 			p.attend(l, tail, act.qkv, act.att)
-			for i, e := range entries {
-				copy(e.answer(l-top), act.att[i*a.qWidth():])
+			if a.readsGate() {
+				last := &activations{x: grow(&p.last, tail.rows*h), att: act.att, tap: grow(&p.tap, tail.rows*h)}
+				for i, r := range answers {
+					copy(last.x[i*h:(i+1)*h], act.x[int(r)*h:])
+				}
+				p.finish(l, tail, nil, last, last.x)
+				act = last
 			}
+			keepAnswers(entries, a, l-top, act, ascending32(len(entries)))
 			break
 		}
 		p.attend(l, s, act.qkv, act.att)
-		if l >= top {
-			for i, e := range entries {
-				copy(e.answer(l-top), act.att[int(answers[i])*a.qWidth():])
-			}
+		if act.tap = nil; l >= top && a.readsGate() {
+			act.tap = grow(&p.tap, s.rows*h)
 		}
 		p.finishAndProject(l, s, nil, act)
+		if l >= top {
+			keepAnswers(entries, a, l-top, act, answers)
+		}
 	}
 	m.forward.Add(int64(s.rows))
 	return entries, nil
+}
+
+// keepAnswers copies what is read of the answer tokens, which are at the given rows, in top layer i.
+func keepAnswers(entries []*entry, a arch, i int, act *activations, rows []int32) {
+	from, width := act.att, a.qWidth()
+	if a.readsGate() {
+		from, width = act.tap, a.hidden
+	}
+	for j, e := range entries {
+		copy(e.answer(i), from[int(rows[j])*width:])
+	}
 }
 
 // readTitle fills dst with the mean of the title tokens' states and the last token's.
@@ -183,6 +203,14 @@ func readTitle(dst, x []float32, h int, path []int32, t tokens) {
 	}
 	last := int(path[len(path)-1])
 	copy(dst[h:], x[last*h:(last+1)*h])
+}
+
+func ascending32(n int) []int32 {
+	s := make([]int32, n)
+	for i := range s {
+		s[i] = int32(i)
+	}
+	return s
 }
 
 func ascending(n int) []int {

@@ -3,7 +3,6 @@ package llm
 import (
 	"context"
 	"errors"
-	"math"
 	"sync"
 	"sync/atomic"
 
@@ -22,10 +21,11 @@ type Model struct {
 	weights   *weights
 	embedding *gguf.Tensor
 	prompts   *prompter
-	outNorm   []float32 // [hidden]
-	yes, no   []float32 // the head's rows [hidden]; no is nil when only " Yes" counts
-	scale     float32   // of attention, 1/sqrt(headDim)
-	cos, sin  []float32 // [context][headDim/2]
+	outNorm   []float32    // [hidden]
+	yes, no   []float32    // the head's rows [hidden]; no is nil when only " Yes" counts
+	scale     float32      // of attention
+	cos, sin  []float32    // [context][headDim/2]
+	local     [2][]float32 // the same for layers with a window; nil without them
 	digest    string
 	cache     *cache
 	passes    chan *pass
@@ -44,7 +44,7 @@ type Model struct {
 // maxPasses bounds the batches that go through the layers at a time, and with them the working memory.
 const maxPasses = 4
 
-// Open reads a GGUF file of the llama or qwen2 architecture.
+// Open reads a GGUF file of the llama, qwen2, qwen3 or gemma3 architecture.
 func Open(path string, o Options) (*Model, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
@@ -76,7 +76,7 @@ func newModel(f *gguf.File, o Options) (*Model, error) {
 	}
 	o.deviceNumerics()
 	o.Numerics = o.numerics()
-	m := &Model{opts: o, arch: a, file: f, digest: fileDigest(f, o.CacheDir), scale: float32(1 / math.Sqrt(float64(a.headDim)))}
+	m := &Model{opts: o, arch: a, file: f, digest: fileDigest(f, o.CacheDir), scale: a.scale}
 	tok, err := token.New(f)
 	if err != nil {
 		return nil, err
@@ -99,10 +99,9 @@ func newModel(f *gguf.File, o Options) (*Model, error) {
 	if m.weights, err = loadWeights(f, a, m.digest, o.Numerics, packedPath(o.CacheDir, m.digest, o.Numerics)); err != nil {
 		return nil, err
 	}
-	half := a.headDim / 2
-	m.cos, m.sin = make([]float32, o.ContextTokens*half), make([]float32, o.ContextTokens*half)
-	for pos := range o.ContextTokens {
-		kernels.RoPEAngles(m.cos[pos*half:(pos+1)*half], m.sin[pos*half:(pos+1)*half], pos, a.freqs)
+	m.cos, m.sin = angles(o.ContextTokens, a.freqs)
+	if a.windows {
+		m.local[0], m.local[1] = angles(o.ContextTokens, a.local)
 	}
 	m.passes = make(chan *pass, maxPasses)
 	for range maxPasses {
@@ -152,9 +151,26 @@ func (m *Model) head() (*gguf.Tensor, error) {
 	return t, err
 }
 
-func (m *Model) angles(pos int32) (cos, sin []float32) {
+// angles fills the cosines and sines of all positions [positions][len(freqs)].
+func angles(positions int, freqs []float32) (cos, sin []float32) {
+	n := len(freqs)
+	cos, sin = make([]float32, positions*n), make([]float32, positions*n)
+	for pos := range positions {
+		kernels.RoPEAngles(cos[pos*n:(pos+1)*n], sin[pos*n:(pos+1)*n], pos, freqs)
+	}
+	return cos, sin
+}
+
+func (m *Model) angles(pos int32) (cos, sin []float32) { return m.anglesOf(m.arch.layers-1, pos) }
+
+// anglesOf gives the rotation of layer l at a position.
+func (m *Model) anglesOf(l int, pos int32) (cos, sin []float32) {
 	half := m.arch.headDim / 2
-	return m.cos[int(pos)*half : (int(pos)+1)*half], m.sin[int(pos)*half : (int(pos)+1)*half]
+	lo, hi := int(pos)*half, (int(pos)+1)*half
+	if m.arch.sees(l) > 0 {
+		return m.local[0][lo:hi], m.local[1][lo:hi]
+	}
+	return m.cos[lo:hi], m.sin[lo:hi]
 }
 
 // borrow waits for working memory; the caller gives it back.

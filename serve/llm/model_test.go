@@ -22,7 +22,7 @@ var (
 // `adapt: all` is what merging (alpha/r) P^T W_A^T into every adapted weight gives: 20 pairs, no code shared. Measured: largest
 // difference 4e-5 on logits that spread over 15 (float32 noise).
 func TestAdaptAllEqualsDenseMerge(t *testing.T) {
-	for _, s := range []shape{tinyLlama, tinyQwen} {
+	for _, s := range []shape{tinyLlama, tinyQwen, tinyGemma, tinyGemmaWide} {
 		m := s.open(t)
 		ps, ws := pairs(m, 20, 3, 4, false, 21)
 		p := project(m, 4, corastream.AdaptAll, 0, allTargets, 22)
@@ -47,7 +47,7 @@ func TestAdaptAllEqualsDenseMerge(t *testing.T) {
 }
 
 func TestBaseModelEqualsPlainForward(t *testing.T) {
-	for _, s := range []shape{tinyLlama, tinyQwen, tinyWide} {
+	for _, s := range []shape{tinyLlama, tinyQwen, tinyWide, tinyGemma, tinyGemmaWide, tinyQwen3} {
 		for _, history := range []bool{false, true} {
 			m := s.open(t)
 			ps, _ := pairs(m, 10, 3, 1, history, 3)

@@ -143,15 +143,19 @@ func (o *oracle) norm(x []float64, w []float64) []float64 {
 	return y
 }
 
-func (o *oracle) rotate(v []float64, heads, pos int) {
+func (o *oracle) rotate(l int, v []float64, heads, pos int) {
 	d := o.m.arch.headDim
+	freqs := o.m.arch.freqs
+	if o.m.arch.sees(l) > 0 {
+		freqs = o.m.arch.local
+	}
 	for h := range heads {
 		for i := range d / 2 {
 			a, b := h*d+i, h*d+i+d/2
 			if o.m.arch.permuted {
 				a, b = h*d+2*i, h*d+2*i+1
 			}
-			s, c := math.Sincos(float64(pos) * float64(o.m.arch.freqs[i]))
+			s, c := math.Sincos(float64(pos) * float64(freqs[i]))
 			v[a], v[b] = v[a]*c-v[b]*s, v[a]*s+v[b]*c
 		}
 	}
@@ -160,7 +164,24 @@ func (o *oracle) rotate(v []float64, heads, pos int) {
 // trace is what a pass leaves behind, by layer and position.
 type trace struct {
 	x, att [][][]float64 // [layer][pos]: the residual stream at the layer's input, the o-projection's input
+	gate   [][][]float64 // the input of gate and up
 	final  []float64     // normed state of the last position
+}
+
+// heads norms each head of v in place, in families that do.
+func (o *oracle) heads(l int, tensor string, v []float64) {
+	d := o.m.arch.headDim
+	for h := 0; o.f.Has(name(l, tensor)) && h < len(v); h += d {
+		copy(v[h:h+d], o.norm(v[h:h+d], o.get(name(l, tensor))))
+	}
+}
+
+// added norms what a layer adds, in families that do.
+func (o *oracle) added(l int, tensor string, v []float64) []float64 {
+	if !o.f.Has(name(l, tensor)) {
+		return v
+	}
+	return o.norm(v, o.get(name(l, tensor)))
 }
 
 func (o *oracle) forward(ids []int32, d *oracleDelta) *trace {
@@ -170,24 +191,35 @@ func (o *oracle) forward(ids []int32, d *oracleDelta) *trace {
 	x := make([][]float64, len(ids))
 	for i, id := range ids {
 		x[i] = append([]float64(nil), emb[int(id)*a.hidden:(int(id)+1)*a.hidden]...)
+		for j := range x[i] {
+			if a.name == "gemma3" {
+				x[i][j] *= math.Sqrt(float64(a.hidden))
+			}
+		}
 	}
 	for l := range a.layers {
 		in := make([][]float64, len(x))
-		ks, vs, atts := make([][]float64, len(x)), make([][]float64, len(x)), make([][]float64, len(x))
+		ks, vs, atts, gates := make([][]float64, len(x)), make([][]float64, len(x)), make([][]float64, len(x)), make([][]float64, len(x))
 		for i := range x {
 			in[i] = append([]float64(nil), x[i]...)
 			n := o.norm(x[i], o.get(name(l, "attn_norm.weight")))
 			q := o.linear(l, corastream.TargetQ, "attn_q", n, d, i)
 			ks[i] = o.linear(l, corastream.TargetK, "attn_k", n, d, i)
 			vs[i] = o.linear(l, corastream.TargetV, "attn_v", n, d, i)
-			o.rotate(q, a.heads, i)
-			o.rotate(ks[i], a.kvHeads, i)
+			o.heads(l, "attn_q_norm.weight", q)
+			o.heads(l, "attn_k_norm.weight", ks[i])
+			o.rotate(l, q, a.heads, i)
+			o.rotate(l, ks[i], a.kvHeads, i)
+			from := 0
+			if n := a.sees(l); n > 0 {
+				from = max(0, i+1-n)
+			}
 			att := make([]float64, a.qWidth())
 			for h := range a.heads {
 				g := h / (a.heads / a.kvHeads) * a.headDim
 				var sum float64
 				e := make([]float64, i+1)
-				for t := range e {
+				for t := from; t <= i; t++ {
 					var s float64
 					for j := range a.headDim {
 						s += q[h*a.headDim+j] * ks[t][g+j]
@@ -195,27 +227,32 @@ func (o *oracle) forward(ids []int32, d *oracleDelta) *trace {
 					e[t] = math.Exp(s / math.Sqrt(float64(a.headDim)))
 					sum += e[t]
 				}
-				for t := range e {
+				for t := from; t <= i; t++ {
 					for j := range a.headDim {
 						att[h*a.headDim+j] += e[t] / sum * vs[t][g+j]
 					}
 				}
 			}
 			atts[i] = att
-			for j, v := range o.linear(l, corastream.TargetO, "attn_output", att, d, i) {
+			for j, v := range o.added(l, "post_attention_norm.weight", o.linear(l, corastream.TargetO, "attn_output", att, d, i)) {
 				x[i][j] += v
 			}
 			n = o.norm(x[i], o.get(name(l, "ffn_norm.weight")))
+			gates[i] = n
 			gate := o.linear(l, corastream.TargetGate, "ffn_gate", n, d, i)
 			up := o.linear(l, corastream.TargetUp, "ffn_up", n, d, i)
 			for j, g := range gate {
-				up[j] *= g / (1 + math.Exp(-g))
+				if a.name == "gemma3" {
+					up[j] *= g / 2 * (1 + math.Tanh(math.Sqrt(2/math.Pi)*(g+.044715*g*g*g)))
+				} else {
+					up[j] *= g / (1 + math.Exp(-g))
+				}
 			}
-			for j, v := range o.linear(l, "down", "ffn_down", up, d, i) {
+			for j, v := range o.added(l, "post_ffw_norm.weight", o.linear(l, "down", "ffn_down", up, d, i)) {
 				x[i][j] += v
 			}
 		}
-		tr.x, tr.att = append(tr.x, in), append(tr.att, atts)
+		tr.x, tr.att, tr.gate = append(tr.x, in), append(tr.att, atts), append(tr.gate, gates)
 	}
 	tr.final = o.norm(x[len(x)-1], o.get("output_norm.weight"))
 	return tr

@@ -31,6 +31,10 @@ var (
 	tinyQwen  = shape{"qwen2", 4, 32, 4, 2, 8, 72, false}
 	// tinyWide has an o-projection whose input is not hidden wide.
 	tinyWide = shape{"llama", 3, 32, 4, 4, 16, 40, true}
+	// tinyGemma sees windows of 5 tokens in two of three layers; tinyGemmaWide's o can not be adapted.
+	tinyGemma     = shape{"gemma3", 4, 48, 6, 2, 8, 40, true}
+	tinyGemmaWide = shape{"gemma3", 4, 32, 4, 1, 16, 40, true}
+	tinyQwen3     = shape{"qwen3", 3, 32, 4, 2, 8, 40, false}
 )
 
 // words is a byte-level vocabulary with " Yes" and " No".
@@ -86,6 +90,10 @@ func (s shape) writeAs(seed uint64, typ gguf.Type) *gguf.Writer {
 	key("attention.value_length", uint32(s.dim))
 	key("attention.layer_norm_rms_epsilon", float32(1e-5))
 	key("rope.freq_base", float32(500))
+	if s.arch == "gemma3" {
+		key("attention.sliding_window", uint32(5))
+		key("attention.sliding_window_pattern", uint32(3))
+	}
 	vocab := words(w)
 	add := func(name string, mean, sd float64, dims ...int) {
 		n := 1
@@ -121,6 +129,14 @@ func (s shape) writeAs(seed uint64, typ gguf.Type) *gguf.Writer {
 		add(name(l, "ffn_gate.weight"), 0, sd(s.hidden), s.hidden, s.ff)
 		add(name(l, "ffn_up.weight"), 0, sd(s.hidden), s.hidden, s.ff)
 		add(name(l, "ffn_down.weight"), 0, sd(s.ff), s.ff, s.hidden)
+		if s.arch == "gemma3" || s.arch == "qwen3" {
+			add(name(l, "attn_q_norm.weight"), 1, .3, s.dim)
+			add(name(l, "attn_k_norm.weight"), 1, .3, s.dim)
+		}
+		if s.arch == "gemma3" {
+			add(name(l, "post_attention_norm.weight"), 1, .3, s.hidden)
+			add(name(l, "post_ffw_norm.weight"), 1, .3, s.hidden)
+		}
 		if s.arch == "qwen2" {
 			add(name(l, "attn_q.bias"), 0, .5, s.heads*s.dim)
 			add(name(l, "attn_k.bias"), 0, .5, s.kv*s.dim)
@@ -196,6 +212,16 @@ func pairs(m *Model, n, users, rank int, history bool, seed uint64) ([]corastrea
 	return ps, ws
 }
 
+// takes leaves out the targets that the model can not adapt.
+func (m *Model) takes(targets []corastream.Target) (out []corastream.Target) {
+	for _, t := range targets {
+		if _, ok := m.TargetWidths()[t]; ok {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
 var allTargets = []corastream.Target{corastream.TargetQ, corastream.TargetK, corastream.TargetV, corastream.TargetO, corastream.TargetGate, corastream.TargetUp}
 
 // project makes a random P for the given layers and targets.
@@ -203,7 +229,7 @@ func project(m *Model, rank int, adapt corastream.Adapt, lowest int, targets []c
 	rng := rand.New(rand.NewPCG(seed, 5))
 	p := &corastream.Projection{Rank: rank, Alpha: float32(2 * rank), Adapt: adapt, P: map[corastream.Slot][]float32{}}
 	for l := lowest; l < m.arch.layers; l++ {
-		for _, t := range targets {
+		for _, t := range m.takes(targets) {
 			v := make([]float32, rank*m.TargetWidths()[t][1])
 			for i := range v {
 				v[i] = float32(.2 * rng.NormFloat64())

@@ -12,6 +12,8 @@ import (
 // layer is one transformer block. Linears that read the same input are one matrix: q, k, v and gate, up.
 type layer struct {
 	attnNorm, ffnNorm    []float32 // [hidden]
+	qNorm, kNorm         []float32 // [headDim]; nil when heads are not normed
+	postAttn, postFFN    []float32 // [hidden]; nil when what is added is not normed
 	bias                 []float32 // of q, k, v [qkvWidth]; nil when the model has none
 	qkv, o, gateUp, down kernels.Matrix
 }
@@ -77,12 +79,23 @@ func (w *weights) close() error {
 // vectors reads a layer's norms and biases.
 func (w *weights) vectors(l int, out *layer) error {
 	a := w.arch
-	out.attnNorm, out.ffnNorm = make([]float32, a.hidden), make([]float32, a.hidden)
-	if err := readVector(w.file, name(l, "attn_norm.weight"), out.attnNorm); err != nil {
-		return err
-	}
-	if err := readVector(w.file, name(l, "ffn_norm.weight"), out.ffnNorm); err != nil {
-		return err
+	for _, v := range []struct {
+		name  string
+		there bool
+		n     int
+		dst   *[]float32
+	}{
+		{"attn_norm", true, a.hidden, &out.attnNorm}, {"ffn_norm", true, a.hidden, &out.ffnNorm},
+		{"attn_q_norm", a.headNorms, a.headDim, &out.qNorm}, {"attn_k_norm", a.headNorms, a.headDim, &out.kNorm},
+		{"post_attention_norm", a.postNorms, a.hidden, &out.postAttn}, {"post_ffw_norm", a.postNorms, a.hidden, &out.postFFN},
+	} {
+		if !v.there {
+			continue
+		}
+		*v.dst = make([]float32, v.n)
+		if err := readVector(w.file, name(l, v.name+".weight"), *v.dst); err != nil {
+			return err
+		}
 	}
 	if !a.bias {
 		return nil
