@@ -25,6 +25,9 @@ type Config struct {
 	TLS      TLS    `yaml:"tls"`
 	SASL     SASL   `yaml:"sasl"`
 	Create   Create `yaml:"create"`
+	// Shards divide the state between the processes of a cluster: the number of partitions of the embeddings and gradients topics, fixed
+	// when these are made. Default 0: no cluster, one process learns everything. Range 0..1024.
+	Shards int `yaml:"shards"`
 
 	// Start says where a partition that the store has no offset of begins: "earliest" or "latest". Default "earliest".
 	Start string `yaml:"start"`
@@ -75,6 +78,8 @@ type Topics struct {
 	Requests        string `yaml:"requests"`        // asks for a recommendation
 	Recommendations string `yaml:"recommendations"` // answers, keyed by user
 	DeadLetters     string `yaml:"dead_letters"`    // what could not be used: its bytes, with reason and position in the headers
+	Embeddings      string `yaml:"embeddings"`      // a cluster's changelogs, one partition per shard; compacted
+	Gradients       string `yaml:"gradients"`       // a cluster's parcels, one partition per shard that they go to
 }
 
 // Kind is what an event of one type means to the learner.
@@ -89,11 +94,13 @@ type Kind struct {
 
 // Create says how EnsureTopics makes a topic that is missing.
 type Create struct {
-	// Partitions of interactions, requests and recommendations; the others have one. Default 4, range 1..1024.
+	// Partitions of interactions, requests and recommendations; items and dead letters have one, a cluster's own topics one per
+	// shard, and interactions no fewer than shards. Default 4, range 1..1024.
 	Partitions int `yaml:"partitions"`
 	// Replication factor; -1: the cluster's default. Default -1.
 	Replication int `yaml:"replication"`
-	// Retention of interactions and recommendations. A process that is down for longer meets a gap. Default 168h.
+	// Retention of interactions, recommendations and gradients, and of what the embeddings topic says of deleted keys. A process
+	// that is down for longer meets a gap. Default 168h.
 	Retention time.Duration `yaml:"retention"`
 }
 
@@ -120,6 +127,7 @@ func Default() Config {
 		Topics: Topics{
 			Interactions: "corastream.interactions", Items: "corastream.items", Requests: "corastream.requests",
 			Recommendations: "corastream.recommendations", DeadLetters: "corastream.dead-letters",
+			Embeddings: "corastream.embeddings", Gradients: "corastream.gradients",
 		},
 		Group: "corastream", ClientID: "corastream", Start: startEarliest,
 		Create:         Create{Partitions: 4, Replication: -1, Retention: 7 * 24 * time.Hour},
@@ -177,6 +185,10 @@ func (c Config) Validate() error {
 		whole("create.replication", c.Create.Replication, 1, math.MaxInt16)
 	}
 	span("create.retention", c.Create.Retention, time.Minute, 100*365*24*time.Hour)
+	whole("shards", c.Shards, 0, 1024)
+	if c.Shards > 0 && c.MaxFetchBytes < 2*ownBatchBytes {
+		bad("max_fetch_bytes", fmt.Sprintf("choose from %d on", 2*ownBatchBytes), "%d is less than a cluster's largest record batches need", c.MaxFetchBytes)
+	}
 	c.Fields.validate(bad)
 	c.validateKinds(bad)
 	span("max_ahead", c.MaxAhead, 0, 8760*time.Hour)
@@ -215,6 +227,7 @@ func (t Topics) validate(bad func(key, fix, format string, args ...any)) {
 	for _, n := range []struct{ key, name string }{
 		{"topics.interactions", t.Interactions}, {"topics.items", t.Items}, {"topics.requests", t.Requests},
 		{"topics.recommendations", t.Recommendations}, {"topics.dead_letters", t.DeadLetters},
+		{"topics.embeddings", t.Embeddings}, {"topics.gradients", t.Gradients},
 	} {
 		if !legalTopic(n.name) {
 			bad(n.key, "use 1 to 249 of letters, digits, '.', '_' and '-'", "%q is not a topic name", n.name)
@@ -224,6 +237,9 @@ func (t Topics) validate(bad func(key, fix, format string, args ...any)) {
 		seen[n.name] = n.key
 	}
 }
+
+// own says that only corastream's own processes read and write the topic.
+func (t Topics) own(topic string) bool { return topic == t.Embeddings || topic == t.Gradients }
 
 func legalTopic(s string) bool {
 	if s == "" || len(s) > 249 || s == "." || s == ".." {

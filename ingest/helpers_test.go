@@ -62,7 +62,8 @@ func testConfigWith(t *testing.T, addr string, change func(*Config)) Config {
 		}
 		return '-'
 	}, t.Name()), os.Getpid(), unique.Add(1))
-	for _, p := range []*string{&c.Topics.Interactions, &c.Topics.Items, &c.Topics.Requests, &c.Topics.Recommendations, &c.Topics.DeadLetters} {
+	for _, p := range []*string{&c.Topics.Interactions, &c.Topics.Items, &c.Topics.Requests, &c.Topics.Recommendations, &c.Topics.DeadLetters,
+		&c.Topics.Embeddings, &c.Topics.Gradients} {
 		*p = strings.TrimPrefix(*p, "corastream.") + "." + id
 	}
 	c.Group = id

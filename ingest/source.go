@@ -226,8 +226,12 @@ func (s *Source) start(ctx context.Context, p corastream.Partition) (*feed, erro
 }
 
 func (c Config) tail(a *access, p corastream.Partition, next int64, compacted bool) *tail {
-	return &tail{access: a, part: p, next: next, compacted: compacted, size: c.FetchBytes, patience: c.GapPatience,
+	t := &tail{access: a, part: p, next: next, compacted: compacted, size: c.FetchBytes, patience: c.GapPatience,
 		limits: limits{record: c.MaxRecordBytes, batch: c.MaxFetchBytes}, now: time.Now}
+	if c.Topics.own(p.Topic) {
+		t.limits.record = ownBatchBytes
+	}
+	return t
 }
 
 // assign replaces the partitions read. Blocks of a partition that is taken away are dropped: they are read again by

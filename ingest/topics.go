@@ -8,6 +8,8 @@ import (
 	"time"
 
 	kafka "github.com/segmentio/kafka-go"
+
+	"github.com/corastream/corastream"
 )
 
 // TopicSpec is how a topic of ours is made.
@@ -28,13 +30,22 @@ func (c Config) Specs() []TopicSpec {
 		}
 		return m
 	}
-	return []TopicSpec{
-		{c.Topics.Interactions, c.Create.Partitions, stamped()},
+	specs := []TopicSpec{
+		{c.Topics.Interactions, max(c.Create.Partitions, c.Shards), stamped()},
 		{c.Topics.Items, 1, map[string]string{"cleanup.policy": "compact"}},
 		{c.Topics.Requests, c.Create.Partitions, stamped()},
 		{c.Topics.Recommendations, c.Create.Partitions, stamped()},
 		{c.Topics.DeadLetters, 1, stamped("max.message.bytes", strconv.FormatInt(letterBytes(c), 10))},
 	}
+	if c.Shards > 0 {
+		batch := strconv.Itoa(ownBatchBytes)
+		specs = append(specs,
+			// The lag lets a reader that is near the end see every record, and so whose they are. The embedded broker does not wait.
+			TopicSpec{c.Topics.Embeddings, c.Shards, map[string]string{"cleanup.policy": "compact", "min.compaction.lag.ms": "3600000",
+				"delete.retention.ms": keep, "max.message.bytes": batch}},
+			TopicSpec{c.Topics.Gradients, c.Shards, stamped("max.message.bytes", batch)})
+	}
+	return specs
 }
 
 // EnsureTopics makes the topics that are missing and leaves the others alone. Without the right to make topics it
@@ -48,8 +59,11 @@ func EnsureTopics(ctx context.Context, cfg Config) error {
 		return err
 	}
 	missing, err := a.missing(ctx, cfg.Specs())
-	if err != nil || len(missing) == 0 {
+	if err != nil {
 		return err
+	}
+	if len(missing) == 0 {
+		return a.fitsShards(ctx, cfg)
 	}
 	tr := a.transport()
 	defer tr.CloseIdleConnections()
@@ -63,7 +77,7 @@ func EnsureTopics(ctx context.Context, cfg Config) error {
 	for fails := 1; ; fails++ {
 		missing, err := a.missing(ctx, cfg.Specs())
 		if err == nil && len(missing) == 0 {
-			return nil
+			return a.fitsShards(ctx, cfg)
 		}
 		if fails > maxFails {
 			return errors.Join(fmt.Errorf("the new topics do not come up: %v", missing), err)
@@ -96,6 +110,34 @@ func (a *access) missing(ctx context.Context, specs []TopicSpec) ([]TopicSpec, e
 		}
 	}
 	return out, nil
+}
+
+// fitsShards holds a cluster's topics against the number of shards: a user's or item's shard is a remainder by that number.
+func (a *access) fitsShards(ctx context.Context, c Config) error {
+	if c.Shards == 0 {
+		return nil
+	}
+	t := c.Topics
+	cl, err := a.describe(ctx, t.Interactions, t.Embeddings, t.Gradients)
+	if err != nil {
+		return fmt.Errorf("reach the brokers: %w", Explain(err))
+	}
+	for _, topic := range []string{t.Embeddings, t.Gradients} {
+		if n := len(cl.topics[topic].leaders); n != c.Shards {
+			return corastream.Usagef("shards", fmt.Sprintf("set shards: %d, or give the cluster new topics and learn anew", n),
+				"topic %s has %d partitions, not %d: the number of shards is fixed at birth", topic, n, c.Shards)
+		}
+	}
+	if n := len(cl.topics[t.Interactions].leaders); n < c.Shards {
+		return corastream.Usagef("shards", fmt.Sprintf("add partitions before the first event is learnt, or set shards to %d or less", n),
+			"topic %s has %d partitions, fewer than the %d shards that share them", t.Interactions, n, c.Shards)
+	}
+	policy, err := a.topicConfig(ctx, "cleanup.policy", t.Embeddings)
+	if err == nil && policy[t.Embeddings] != "" && policy[t.Embeddings] != "compact" {
+		return corastream.Usagef("topics.embeddings", "set its cleanup.policy to compact, or name another topic",
+			"topic %s has cleanup.policy=%s: it would forget the state", t.Embeddings, policy[t.Embeddings])
+	}
+	return cause(ctx, nil)
 }
 
 func allLed(cl cluster, t topicInfo) bool {

@@ -20,7 +20,7 @@ import (
 )
 
 // streamFailpoints are passed by `up` while a stream flows, with up to how often a run lets the process pass before it is
-// hit; commandFailpoints are passed by the commands named.
+// hit; commandFailpoints are passed by the commands named, clusterFailpoints by a cluster's members.
 var (
 	streamFailpoints = map[string]int{
 		"ingest.fetched": 6, "ingest.handed": 4, "ingest.applied": 3, "sink.bury": 2, "sink.buried": 2,
@@ -28,6 +28,7 @@ var (
 		"sink.publish": 6, "sink.published": 6, "store.settle": 5, "llm.cached": 9,
 	}
 	commandFailpoints = []string{"llm.packed", "store.erase", "snapshot.block", "snapshot.written", "restore.written", "restore.renamed"}
+	clusterFailpoints = []string{"changelog.append", "changelog.appended"}
 )
 
 // failing is the program with failpoints in it, built when first needed.
@@ -80,7 +81,7 @@ func TestFailpointsAreListedAndCostNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	listed := append(slices.Collect(maps.Keys(streamFailpoints)), commandFailpoints...)
+	listed := slices.Concat(slices.Collect(maps.Keys(streamFailpoints)), commandFailpoints, clusterFailpoints)
 	slices.Sort(found)
 	slices.Sort(listed)
 	if !slices.Equal(found, listed) {
