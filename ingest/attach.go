@@ -49,9 +49,9 @@ func (s *Source) vetOne(key, id, what string) error {
 	return nil
 }
 
-// compacted asks which topics are compacted: there, missing offsets are normal. Without the right to ask, only the items
-// topic is taken for one. It also finds out whether the cluster can be reached and the topics are there.
-func compacted(ctx context.Context, a *access, items string, topics []string) (map[string]bool, error) {
+// compacted asks which topics are compacted: there, missing offsets are normal. Without the right to ask, the items and embeddings
+// topics are taken for such. It also finds out whether the cluster can be reached and the topics are there.
+func compacted(ctx context.Context, a *access, names Topics, topics []string) (map[string]bool, error) {
 	cl, err := a.describe(ctx, topics...)
 	if err != nil {
 		return nil, fmt.Errorf("reach the brokers: %w", Explain(err))
@@ -63,7 +63,7 @@ func compacted(ctx context.Context, a *access, items string, topics []string) (m
 	}
 	out := map[string]bool{}
 	for _, t := range topics {
-		out[t] = t == items
+		out[t] = t == names.Items || t == names.Embeddings
 	}
 	policies, err := a.topicConfig(ctx, "cleanup.policy", topics...)
 	if err != nil {

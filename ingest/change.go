@@ -68,6 +68,36 @@ func notOurs(r Record, format string, args ...any) error {
 		r.Pos.Topic, r.Pos.Partition, r.Pos.Offset, fmt.Sprintf(format, args...), corastream.ErrCorrupt)
 }
 
+// wants is what is read of one partition of a cluster's own topics.
+type wants struct {
+	order order
+	keep  func(key []byte) bool // of the changes that count; nil: all
+}
+
+// take decodes a record of any topic. On a cluster's own, what has been superseded or is not wanted gives nothing, and what is not ours is
+// an error: a dead letter would leave a hole in the state.
+func (d *Decoder) take(b *corastream.Batch, w *wants, r Record) error {
+	switch r.Pos.Topic {
+	case d.cfg.Topics.Embeddings:
+		c, err := decodeChange(r)
+		if err != nil {
+			return err
+		}
+		if !w.order.void(c.Epoch, c.Seq) && (w.keep == nil || w.keep(c.Key)) {
+			b.Changes = append(b.Changes, c)
+		}
+	case d.cfg.Topics.Gradients:
+		p, err := decodeParcel(r)
+		if err != nil {
+			return err
+		}
+		b.Parcels = append(b.Parcels, p)
+	default:
+		d.Decode(b, r, r.Time)
+	}
+	return nil
+}
+
 const parcelVersion = 1
 
 // encodeParcel gives the record of a parcel. The key is its identity, From u32 and Seq u64, big-endian; the value a version

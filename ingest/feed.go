@@ -19,6 +19,7 @@ type mark struct {
 	to                            int64
 	at                            int64 // when it happened, unix ms: its first event's time, else the record's
 	events, items, requests, bads int
+	changes, parcels              int
 }
 
 // block is one decoded chunk, handed out piece by piece.
@@ -30,23 +31,32 @@ type block struct {
 	came     time.Time
 }
 
-// decodeChunk decodes all records of a chunk. The last mark reaches the chunk's end, over control records and holes.
-func decodeChunk(d *Decoder, c chunk, came time.Time) *block {
+// decodeChunk decodes all records of a chunk. The last mark reaches the chunk's end, over control records and holes. It fails only on
+// what is not ours on a cluster's own topics.
+func decodeChunk(d *Decoder, w *wants, c chunk, came time.Time) (*block, error) {
 	b := &block{from: c.from, to: c.to, came: came, marks: make([]mark, 0, max(1, len(c.records)))}
 	for _, r := range c.records {
 		n, at := len(b.batch.Events), r.Time
-		d.Decode(&b.batch, r, r.Time)
+		if err := d.take(&b.batch, w, r); err != nil {
+			return nil, err
+		}
 		if len(b.batch.Events) > n {
 			at = b.batch.Events[n].Time
 		}
-		b.marks = append(b.marks, mark{r.Pos.Offset + r.Covers, at.UnixMilli(),
-			len(b.batch.Events), len(b.batch.Items), len(b.batch.Requests), len(b.batch.Bad)})
+		m := mark{to: r.Pos.Offset + r.Covers, at: at.UnixMilli(),
+			events: len(b.batch.Events), items: len(b.batch.Items), requests: len(b.batch.Requests), bads: len(b.batch.Bad),
+			changes: len(b.batch.Changes), parcels: len(b.batch.Parcels)}
+		if k := len(b.marks); k > 0 && d.cfg.Topics.own(r.Pos.Topic) && m.outputs() == b.marks[k-1].outputs() {
+			b.marks[k-1].to = m.to // not wanted: it costs no share of a batch
+			continue
+		}
+		b.marks = append(b.marks, m)
 	}
 	if len(b.marks) == 0 {
 		b.marks = append(b.marks, mark{})
 	}
 	b.marks[len(b.marks)-1].to = c.to
-	return b
+	return b, nil
 }
 
 // size of the i-th mark as a share of a batch: its outputs, and at least 1.
@@ -58,7 +68,7 @@ func (b *block) size(i int) int {
 	return max(1, n)
 }
 
-func (m mark) outputs() int { return m.events + m.items + m.requests + m.bads }
+func (m mark) outputs() int { return m.events + m.items + m.requests + m.bads + m.changes + m.parcels }
 
 // left is how much of the block has not been handed out.
 func (b *block) left() (n int) {
@@ -80,6 +90,8 @@ func (b *block) take(dst *corastream.Batch, n int) (from, to int64, got int) {
 		b.taken++
 	}
 	end := b.marks[b.taken-1]
+	dst.Changes = append(dst.Changes, b.batch.Changes[start.changes:end.changes]...)
+	dst.Parcels = append(dst.Parcels, b.batch.Parcels[start.parcels:end.parcels]...)
 	dst.Events = append(dst.Events, b.batch.Events[start.events:end.events]...)
 	dst.Items = append(dst.Items, b.batch.Items[start.items:end.items]...)
 	dst.Requests = append(dst.Requests, b.batch.Requests[start.requests:end.requests]...)
@@ -92,6 +104,7 @@ type feed struct {
 	s      *Source
 	part   corastream.Partition
 	tail   *tail
+	wants  wants
 	cancel context.CancelFunc
 	done   chan struct{}
 	room   chan struct{} // one token per block that may still be queued
@@ -122,7 +135,12 @@ func (f *feed) run(ctx context.Context) {
 			fails, corrupt = 0, 0
 		}
 		if err == nil && c.to > c.from {
-			f.s.put(f, decodeChunk(f.s.decoder, c, time.Now()), c.end)
+			b, err := decodeChunk(f.s.decoder, &f.wants, c, time.Now())
+			if err != nil {
+				f.s.fail(err)
+				return
+			}
+			f.s.put(f, b, c.end)
 			continue
 		}
 		<-f.room

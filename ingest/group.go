@@ -57,10 +57,10 @@ func (s *Source) assignByGroup() {
 // generation reads what one generation assigns, until the group rebalances. Generation.Start makes the group wait for
 // the feeds to stop before it joins again, so no partition is read here and elsewhere at once.
 func (s *Source) generation(gen *kafka.Generation) {
-	var parts []corastream.Partition
-	for topic, assigned := range gen.Assignments {
-		for _, a := range assigned {
-			parts = append(parts, corastream.Partition{Topic: topic, ID: int32(a.ID)})
+	var parts []assigned
+	for topic, list := range gen.Assignments {
+		for _, a := range list {
+			parts = append(parts, assigned{corastream.Partition{Topic: topic, ID: int32(a.ID)}, a.Offset})
 		}
 	}
 	ready := make(chan struct{})
@@ -86,17 +86,25 @@ func (s *Source) mine(p corastream.Partition) bool {
 	return slices.ContainsFunc(s.feeds, func(f *feed) bool { return f.part == p })
 }
 
-// assignAll reads all partitions of the topics, and those that are added later.
+// assignAll reads all partitions of the topics, or those that are picked, and those that are added later.
 func (s *Source) assignAll() {
 	defer s.unassign()
 	var have []corastream.Partition
+	first := false // until then, no partition is an assignment too
 	for fails := 0; ; {
 		parts, err := s.access.partitions(s.ctx, s.topics)
+		if err == nil && s.hooks.Pick != nil {
+			parts = s.hooks.Pick(parts)
+		}
 		wait := refreshEvery
 		switch {
-		case err == nil && !slices.Equal(parts, have):
-			fails = 0
-			if err := s.assign(s.ctx, slices.Clone(parts)); err != nil {
+		case err == nil && (!slices.Equal(parts, have) || !first):
+			fails, first = 0, true
+			all := make([]assigned, len(parts))
+			for i, p := range parts {
+				all[i] = assigned{p, -1}
+			}
+			if err := s.assign(s.ctx, all); err != nil {
 				s.fail(err)
 			}
 			have = parts
@@ -133,7 +141,9 @@ func (a *access) partitions(ctx context.Context, topics []string) ([]corastream.
 	return out, nil
 }
 
-// Committed tells the source that the store has a batch's spans. They are reported to the group soon, for lag tools.
+// Committed tells the source that a batch's spans are done with. They are reported to the group soon: for lag tools, and where
+// Hooks.GroupOffsets is set, for whoever reads on. It may be called long after Next, in any order between partitions, but for each
+// partition in the order in which its spans were handed out.
 func (s *Source) Committed(spans []corastream.Span) {
 	if err := corastream.Failpoint("ingest.applied"); err != nil {
 		s.fail(err)
@@ -145,6 +155,20 @@ func (s *Source) Committed(spans []corastream.Span) {
 type committer struct {
 	mu   sync.Mutex
 	next map[corastream.Partition]int64 // not reported yet
+	from map[corastream.Partition]int64 // where the group's offset stood when the partition was assigned; it never moves back
+}
+
+// begin takes note of the group's offset of a partition that is assigned. Another member may have moved it on meanwhile.
+func (c *committer) begin(p corastream.Partition, offset int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.from == nil {
+		c.from = map[corastream.Partition]int64{}
+	}
+	c.from[p] = offset
+	if c.next[p] <= offset {
+		delete(c.next, p)
+	}
 }
 
 func (c *committer) note(spans []corastream.Span) {
@@ -154,7 +178,9 @@ func (c *committer) note(spans []corastream.Span) {
 		c.next = map[corastream.Partition]int64{}
 	}
 	for _, s := range spans {
-		c.next[s.Partition] = max(c.next[s.Partition], s.To)
+		if from, ok := c.from[s.Partition]; !ok || s.To > from {
+			c.next[s.Partition] = max(c.next[s.Partition], s.To)
+		}
 	}
 }
 

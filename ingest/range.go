@@ -81,6 +81,7 @@ type lane struct {
 	part     corastream.Partition
 	from, to int64
 	block    *block // nil: to be read; its marks are all within the range
+	wants    wants
 }
 
 // NewRange opens [from, to) of the topics; a topic that the config does not name is read as interactions.
@@ -92,7 +93,7 @@ func NewRange(ctx context.Context, cfg Config, topics []string, from, to Bound) 
 	if err != nil {
 		return nil, err
 	}
-	policies, err := compacted(ctx, a, cfg.Topics.Items, topics)
+	policies, err := compacted(ctx, a, cfg.Topics, topics)
 	if err != nil {
 		return nil, err
 	}
@@ -167,8 +168,9 @@ func (l *lane) fill(ctx context.Context, d *Decoder) error {
 		}
 	}
 	c.at = ch.to
-	l.block = decodeChunk(d, ch, time.Time{})
-	return nil
+	var err error
+	l.block, err = decodeChunk(d, &l.wants, ch, time.Time{})
+	return err
 }
 
 // head is when the lane's next record happened.

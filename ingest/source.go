@@ -25,9 +25,22 @@ type Hooks struct {
 	Meta    func(key string) (string, error)
 	SetMeta func(key, value string) error
 	Log     zerolog.Logger
+
+	// Topics to read. Default: interactions, items and requests.
+	Topics []string
+	// Pick chooses among all partitions when there is no group; nil: all of them.
+	Pick func([]corastream.Partition) []corastream.Partition
+	// Keep says of a change's key whether it is wanted; nil: all are. The others are covered by the spans all the same.
+	Keep func(key []byte) bool
+	// Seen is the newest (epoch, seq) of a partition of the embeddings topic before the offset that Next gives for it; nil: none. A
+	// change below it, or below one that was read before it, is void and is not handed out.
+	Seen func(corastream.Partition) (epoch, seq uint64)
+	// GroupOffsets starts a partition at the offset that the group has for it, not at Next's: for what a store has no part in. The
+	// group's offset is what Committed was told, so a batch that was handed out and not reported is read again by whoever comes next.
+	GroupOffsets bool
 }
 
-// Source reads interactions, items and requests in micro-batches and implements corastream.Source. Next is for one
+// Source reads topics in micro-batches and implements corastream.Source. Next is for one
 // goroutine; everything else may be called from any.
 type Source struct {
 	cfg     Config
@@ -67,10 +80,16 @@ func NewSource(ctx context.Context, cfg Config, h Hooks) (*Source, error) {
 	}
 	s := &Source{
 		cfg: cfg, hooks: h, access: a, decoder: NewDecoder(cfg), handed: map[corastream.Partition]int64{},
-		topics: []string{cfg.Topics.Interactions, cfg.Topics.Items, cfg.Topics.Requests},
+		topics: h.Topics,
 		news:   make(chan struct{}), active: time.Now(),
 	}
-	if s.compact, err = compacted(ctx, a, cfg.Topics.Items, s.topics); err != nil {
+	if len(s.topics) == 0 {
+		s.topics = []string{cfg.Topics.Interactions, cfg.Topics.Items, cfg.Topics.Requests}
+	}
+	if h.GroupOffsets && cfg.Group == "" {
+		return nil, corastream.Usagef("group", "name a group", "a group's offsets are asked for, but there is no group")
+	}
+	if s.compact, err = compacted(ctx, a, cfg.Topics, s.topics); err != nil {
 		return nil, err
 	}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
@@ -194,12 +213,17 @@ func (s *Source) recovered(f *feed) {
 	}
 }
 
-// start begins to read a partition where the store says, or where this process has handed out to if that is further: the
-// rest is in the batch being learnt now.
-func (s *Source) start(ctx context.Context, p corastream.Partition) (*feed, error) {
+// start begins to read a partition where the group or the store says, or where this process has handed out to if that is
+// further: the rest is in the batch being learnt now.
+func (s *Source) start(ctx context.Context, a assigned) (*feed, error) {
 	var next int64
 	var known bool
-	if s.hooks.Next != nil {
+	p := a.Partition
+	switch {
+	case s.hooks.GroupOffsets:
+		next, known = a.offset, a.offset >= 0
+		s.commit.begin(p, next)
+	case s.hooks.Next != nil:
 		var err error
 		if next, known, err = s.hooks.Next(p); err != nil {
 			return nil, fmt.Errorf("offset of %s/%d: %w", p.Topic, p.ID, err)
@@ -220,7 +244,10 @@ func (s *Source) start(ctx context.Context, p corastream.Partition) (*feed, erro
 	t.vet = func(c cluster) error { return s.vet(c, p.Topic) }
 	ctx, cancel := context.WithCancel(ctx)
 	f := &feed{s: s, part: p, end: -1, read: max(next, 0), tail: t, cancel: cancel,
-		done: make(chan struct{}), room: make(chan struct{}, blocksAhead)}
+		done: make(chan struct{}), room: make(chan struct{}, blocksAhead), wants: wants{keep: s.hooks.Keep}}
+	if s.hooks.Seen != nil && p.Topic == s.cfg.Topics.Embeddings {
+		f.wants.order.epoch, f.wants.order.seq = s.hooks.Seen(p)
+	}
 	go f.run(ctx)
 	return f, nil
 }
@@ -234,11 +261,17 @@ func (c Config) tail(a *access, p corastream.Partition, next int64, compacted bo
 	return t
 }
 
+// assigned is a partition to read, and the offset that the group has of it; below 0: none.
+type assigned struct {
+	corastream.Partition
+	offset int64
+}
+
 // assign replaces the partitions read. Blocks of a partition that is taken away are dropped: they are read again by
 // whoever has it next, or here from where this process has handed out to.
-func (s *Source) assign(ctx context.Context, parts []corastream.Partition) error {
+func (s *Source) assign(ctx context.Context, parts []assigned) error {
 	s.unassign()
-	slices.SortFunc(parts, comparePartitions)
+	slices.SortFunc(parts, func(a, b assigned) int { return comparePartitions(a.Partition, b.Partition) })
 	var feeds []*feed
 	var errs []error
 	for _, p := range parts {

@@ -59,7 +59,9 @@ func (s *Spans) one(ctx context.Context, b *corastream.Batch, sp corastream.Span
 			c.at = sp.To // what is between was control records or holes
 			break
 		}
-		s.decoder.Decode(b, r, r.Time)
+		if err := s.decoder.take(b, &c.wants, r); err != nil {
+			return err
+		}
 		c.rest = c.rest[1:]
 		c.at = r.Pos.Offset + r.Covers
 	}
@@ -71,7 +73,7 @@ func (s *Spans) cursor(ctx context.Context, p corastream.Partition) (*cursor, er
 		return c, nil
 	}
 	if _, ok := s.compact[p.Topic]; !ok {
-		m, err := compacted(ctx, s.access, s.cfg.Topics.Items, []string{p.Topic})
+		m, err := compacted(ctx, s.access, s.cfg.Topics, []string{p.Topic})
 		if err != nil {
 			return nil, err
 		}
@@ -101,11 +103,16 @@ type cursor struct {
 	tail *tail
 	at   int64    // every offset before it is done
 	rest []Record // read, not used
+
+	wants wants
 }
 
 func (c *cursor) seek(offset int64) {
 	if c.at == offset {
 		return
+	}
+	if offset < c.at {
+		c.wants.order = order{}
 	}
 	c.at, c.rest, c.tail.next = offset, nil, offset
 }
