@@ -2,7 +2,7 @@
 //
 // Two kinds of vocabulary can be read: byte-level BPE (tokenizer.ggml.model gpt2: SmolLM, Llama 3, Qwen2), with the
 // pre-tokenizers that PreTokenizers lists, and SentencePiece BPE (tokenizer.ggml.model llama: Llama 1 and 2, Vicuna,
-// Mistral), with scores, byte fallback and the space prefix.
+// Mistral, Gemma), with scores, byte fallback, the space prefix and user-defined runs of white space.
 //
 // It promises: the ids are those that llama.cpp gives for the same text (tested on 5,000 texts of many scripts); Encode
 // never returns a control token, whatever the text says, so a title can not end a turn or open another; the time is

@@ -19,6 +19,9 @@ type sentencePiece struct {
 	keys   []uint32 // by id: order of merging, lower first
 	bytes  [256]int32
 	maxLen int // bytes of the longest token
+	// white are user-defined tokens of white space alone, by first byte, longest first: Gemma writes runs of newlines, tabs and spaces
+	// so. They are cut out of any text before it is merged; other user-defined tokens only out of trusted text.
+	white  map[byte][]int32
 	pieces map[string]int32
 }
 
@@ -63,6 +66,16 @@ func (t *Tokenizer) initSentencePiece(f *gguf.File) error {
 			t.byPiece[t.pieces[i]] = int32(i)
 		}
 	}
+	for c, ids := range t.special {
+		for _, id := range ids {
+			if t.kinds[id] == kindUser && strings.TrimLeft(t.texts[id], " \t\n") == "" {
+				if s.white == nil {
+					s.white = map[byte][]int32{}
+				}
+				s.white[c] = append(s.white[c], id)
+			}
+		}
+	}
 	t.encode = s.encode
 	return nil
 }
@@ -76,7 +89,33 @@ func descending(score float32) uint32 {
 	return b
 }
 
+// encode cuts out tokens of white space; what follows one is read as at a start.
 func (s *sentencePiece) encode(ids []int32, text string, first bool) []int32 {
+	start := 0
+	for i := 0; i < len(text) && s.white != nil; {
+		id := s.whiteAt(text[i:])
+		if id < 0 {
+			i++
+			continue
+		}
+		ids = append(s.merge(ids, text[start:i], first), id)
+		i += len(s.t.texts[id])
+		start, first = i, true
+	}
+	return s.merge(ids, text[start:], first)
+}
+
+func (s *sentencePiece) whiteAt(text string) int32 {
+	for _, id := range s.white[text[0]] {
+		if strings.HasPrefix(text, s.t.texts[id]) {
+			return id
+		}
+	}
+	return -1
+}
+
+// merge appends the ids of text without such tokens.
+func (s *sentencePiece) merge(ids []int32, text string, first bool) []int32 {
 	if text == "" {
 		return ids
 	}

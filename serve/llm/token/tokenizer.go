@@ -136,8 +136,8 @@ func (t *Tokenizer) refuse(key, format string, args ...any) error {
 	return corastream.Usagef(fmt.Sprintf("%s: metadata key %q", t.name, key), "convert the model again with a current converter", format, args...)
 }
 
-// Encode returns the ids of text. Nothing in it is taken for a control, unknown or user-defined token, so it may be untrusted. No
-// BOS is added: that is the caller's, by AddBOS.
+// Encode returns the ids of text. Nothing in it is taken for a control, unknown or user-defined token, but for tokens of white space
+// alone in a SentencePiece vocabulary, so it may be untrusted. No BOS is added: that is the caller's, by AddBOS.
 func (t *Tokenizer) Encode(text string) []int32 {
 	text = clip(text)
 	return t.encode(make([]int32, 0, len(text)/3+2), text, true)
