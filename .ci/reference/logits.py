@@ -89,8 +89,10 @@ class Model:
         self.llm = llama_cpp.Llama(model_path=path, n_ctx=1024, n_batch=1024, n_ubatch=1024, n_threads=threads, n_threads_batch=threads,
                                    type_k=0, type_v=0, flash_attn=False, logits_all=False, verbose=False)
 
-    def tokens(self, text):
-        return self.llm.tokenize(text.encode(), add_bos=False, special=False)
+    def tokens(self, text, whole=False):
+        """Ids of a text; of a whole prompt, with the BOS that the model's file asks for."""
+        bos = whole and self.llm.metadata.get("tokenizer.ggml.add_bos_token") == "true"
+        return self.llm.tokenize(text.encode(), add_bos=bos, special=False)
 
     def logits(self, ids):
         self.llm.reset()
@@ -125,7 +127,7 @@ def main():
         if a.golden:
             rng, rows = random.Random(5), []
             for text in prompts_of(OWN_TITLES, 5, 5):
-                ids = model.tokens(text)
+                ids = model.tokens(text, whole=True)
                 z = model.logits(ids)
                 pick = chosen(model, z, rng)
                 rows.append({"prompt": text, "tokens": ids, "spread": float(z.std()), "argmax": int(z.argmax()),
@@ -142,7 +144,7 @@ def main():
                 open(os.path.join(a.out, "prompts.jsonl"), "w", encoding="utf-8") as g:
             f.write(b"CORALOG1" + struct.pack("<II", a.count, model.llm.n_vocab()))
             for text in prompts_of(titles, a.count, 1):
-                ids = model.tokens(text)
+                ids = model.tokens(text, whole=True)
                 z = model.logits(ids)
                 f.write(struct.pack("<I", len(ids)) + np.array(ids, "<i4").tobytes() + z.astype("<f4").tobytes())
                 g.write(json.dumps({"prompt": text, "tokens": ids}, ensure_ascii=False) + "\n")

@@ -13,8 +13,10 @@ import (
 )
 
 // compareLogits runs every prompt of the file in float32 and returns the largest difference, in standard deviations of the row.
-func compareLogits(model, path string) (float64, error) {
-	m, err := llm.Open(model, llm.Default())
+func compareLogits(model, path string, tolerance float64) (float64, error) {
+	o := llm.Default()
+	o.Numerics = "f32"
+	m, err := llm.Open(model, o)
 	if err != nil {
 		return 0, err
 	}
@@ -53,6 +55,9 @@ func compareLogits(model, path string) (float64, error) {
 			return 0, fmt.Errorf("%d logits, want %d", len(got), len(want))
 		}
 		off, same := difference(got, want)
+		if off > tolerance {
+			fmt.Printf("prompt %d, %d tokens: %.1e standard deviations\n", i, n, off)
+		}
 		if all = max(all, off); same {
 			top++
 		}

@@ -28,7 +28,7 @@ func main() {
 	show := flag.Int("show", 10, "differences to print")
 	flag.Parse()
 	if *logits != "" {
-		worst, err := compareLogits(*model, *logits)
+		worst, err := compareLogits(*model, *logits, *tolerance)
 		if err != nil {
 			log.Fatal(err)
 		}
