@@ -186,16 +186,19 @@ func (c *Changelog) Claim(ctx context.Context, next int64) error {
 // them. void are keys whose newest record in the log is a former owner's: they are returned until an Append has written them
 // once more. corastream.ErrFenced: another process owns the shard, and this transaction did not happen. After any error the shard has
 // to be read and claimed anew.
+//
+// Without changes nothing is written, and seq does not matter: it finds out whether the shard is still ours, and what is void. An owner
+// that has nothing to write does so more often than the topic's min.compaction.lag.ms: a void record would win over what it hides then.
 func (c *Changelog) Append(ctx context.Context, seq uint64, changes []corastream.Change) (next int64, void [][]byte, err error) {
 	switch {
 	case c.lost != "":
 		return 0, nil, fmt.Errorf("append to the changelog of shard %d: %s: %w", c.part.ID, c.lost, corastream.ErrFenced)
 	case c.epoch == 0:
 		return 0, nil, fmt.Errorf("append to the changelog of shard %d: %w", c.part.ID, errUnclaimed)
+	case len(changes) == 0:
+		return c.check(ctx)
 	case seq == 0 || c.order.epoch == c.epoch && seq <= c.order.seq:
 		return 0, nil, fmt.Errorf("append to the changelog of shard %d: transaction %d comes after %d", c.part.ID, seq, c.order.seq)
-	case len(changes) == 0:
-		return c.next, c.Void(), nil
 	}
 	own := slices.Clone(changes)
 	for i := range own {

@@ -150,6 +150,11 @@ func TestAnOwnerThatWasFollowedIsFenced(t *testing.T) {
 		if err := a.write(ctx, "u:1", "lost"); !errors.Is(err, errUnclaimed) {
 			t.Errorf("and again: %v", err)
 		}
+		_, void, err := b.Append(ctx, 0, nil) // writes nothing
+		must(t, err)
+		if got := fmt.Sprintf("%s", void); got != "[u:1 u:3]" {
+			t.Errorf("an idle owner is told of %s", got)
+		}
 		next, void, err := b.Append(ctx, 1, []corastream.Change{{Key: []byte("u:2"), Value: []byte("b1")}})
 		must(t, err)
 		b.next, b.seq = next, 1
@@ -169,6 +174,11 @@ func TestAnOwnerThatWasFollowedIsFenced(t *testing.T) {
 		must(t, a.own(ctx)) // reads on from where it was
 		a.holds(t, want)
 		must(t, a.write(ctx, "u:1", "a3"))
+		if _, _, err := b.Append(ctx, 0, nil); !errors.Is(err, corastream.ErrFenced) {
+			t.Errorf("b without writing: %v", err)
+		}
+		must(t, b.own(ctx))
+		must(t, a.own(ctx))
 		if err := b.write(ctx, "u:9", "lost"); !errors.Is(err, corastream.ErrFenced) {
 			t.Errorf("b after a came back: %v", err)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/corastream/corastream"
 )
@@ -43,6 +44,16 @@ func (c *Changelog) tryStore(ctx context.Context, changes []corastream.Change) e
 	return corastream.Failpoint("changelog.appended")
 }
 
+// check reads what others have written since.
+func (c *Changelog) check(ctx context.Context) (next int64, void [][]byte, err error) {
+	was := c.order
+	if _, err := c.look(ctx, -1, corastream.Change{Epoch: c.epoch, Seq: math.MaxUint64}); err != nil {
+		c.epoch, c.order = 0, was
+		return 0, nil, fmt.Errorf("look at the changelog of shard %d: %w", c.part.ID, err)
+	}
+	return c.next, c.Void(), nil
+}
+
 // sizeOf is no less than a record's size in a batch.
 func sizeOf(r Record) int {
 	n := recordFrame + len(r.Key) + len(r.Value)
@@ -65,7 +76,7 @@ func (c *Changelog) insist(ctx context.Context, p *posting, changes []corastream
 		}
 		if p.maybe && ctx.Err() == nil {
 			// The answer is lost, not the batch perhaps. A copy that comes later still is harmless: it is void, or the same once more.
-			if there, err := c.look(ctx, -1, changes); there || err != nil {
+			if there, err := c.look(ctx, -1, changes[0]); there || err != nil {
 				return err
 			}
 		}
@@ -92,7 +103,7 @@ func (c *Changelog) landed(ctx context.Context, base int64, changes []corastream
 			c.part.Topic, c.part.ID, base, c.next, corastream.ErrGap)
 	}
 	if base > c.next {
-		if _, err := c.look(ctx, base, changes); err != nil || c.lost != "" {
+		if _, err := c.look(ctx, base, changes[0]); err != nil || c.lost != "" {
 			return err
 		}
 	}
@@ -106,11 +117,10 @@ func (c *Changelog) landed(ctx context.Context, base int64, changes []corastream
 var errStop = errors.New("no more")
 
 // look reads what others wrote from c.next up to `to` (below 0: the present end), moves c.next behind it, and says whether a copy of
-// our batch is there. ErrFenced: our batch does not count, wherever it lies. A transaction is beaten by a higher epoch alone: what
+// our batch, of which `ours` is the first change, is there. ErrFenced: our batch does not count, wherever it lies. A transaction is beaten by a higher epoch alone: what
 // has a lower one is void, and what has our own is a lost claim or a copy of our own. A claim is beaten by anything that counts, since its
 // owner has not read that.
-func (c *Changelog) look(ctx context.Context, to int64, changes []corastream.Change) (there bool, err error) {
-	ours := changes[0]
+func (c *Changelog) look(ctx context.Context, to int64, ours corastream.Change) (there bool, err error) {
 	claiming := isClaim(ours.Key)
 	reached, err := c.walk(ctx, c.next, to, func(seen []corastream.Change) error {
 		for _, ch := range seen {
