@@ -42,14 +42,15 @@ type Parcel struct {
 // ErrFenced says that a shard has another owner by now: what was about to be written did not happen.
 var ErrFenced = errors.New("another process owns the shard now")
 
-// Changelog takes a transaction's changes, all or none, and returns the offset after them. void names keys that a former owner has
-// overwritten in the log meanwhile: they are to be written once more, before the log's compaction keeps the wrong ones.
+// Changelog takes a transaction's changes, all or none, and returns the offset after them. void names keys whose newest record in the log
+// is a former owner's: they are to be written once more, before the log's compaction keeps the wrong ones.
 type Changelog interface {
 	Append(ctx context.Context, seq uint64, changes []Change) (next int64, void [][]byte, err error)
 }
 
 // Merger is what a Learner must be besides for a cluster: it tells what some steps added to a vector, and adds that to another copy of it.
-// Sums commute but for rounding; an owner applies them in the order in which they reach it.
+// A delta knows its base, so an owner that has moved on since does not go a second time where both were going. Deltas of one base
+// commute to first order alone: an owner applies them in the order in which they reach it, and its journal tells that order.
 type Merger interface {
 	// ItemDelta is what `after` has more than `before`, both of the item `id`; MergeItem adds it, with the bounds of a step.
 	ItemDelta(id string, before, after *Embedding) Embedding

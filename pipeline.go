@@ -27,6 +27,7 @@ type Pipeline struct {
 	Arms        Arms     // nil: Generator answers everybody
 	Versions    Versions // of the generator and the LLM in use, where Arms is nil
 	Stats       Stats
+	Behind      func() *Behind // of a replica: goes into every answer; nil elsewhere
 	Warn        func(what string, err error)
 	Now         func() time.Time
 

@@ -196,6 +196,9 @@ func (p *Pipeline) answer(o Owed, s slate) Recommendation {
 		Versions: s.arm.Versions, Arm: s.arm.Name, Cold: s.cold, Policy: p.Config.Explore.Name(),
 	}
 	r.Versions.User = s.version
+	if p.Behind != nil {
+		r.Behind = p.Behind()
+	}
 	if s.cf {
 		r.Degraded, r.Versions.Generator, r.Versions.LLM = "cf", "", ""
 	}
@@ -314,6 +317,12 @@ func (p *Pipeline) rounds(ctx context.Context, awake, last <-chan struct{}, work
 			ending = true
 		}
 	}
+}
+
+// Wake says that the store may owe a recommendation that no batch brought.
+func (p *Pipeline) Wake() {
+	p.init()
+	wake(p.debts)
 }
 
 func wake(c chan<- struct{}) {

@@ -295,6 +295,13 @@ type Recommendation struct {
 	Policy   string   // "", or the stochastic policy that drew the list: its propensities are true ones
 	Rest     []string // where Policy is set: the candidates that were not drawn, for whoever asks what another policy would have earned
 	Fallback string   // "", or "popular": nothing was known to rank by but what most people like
+	Behind   *Behind  // how old the state was that it was made from; nil where the state is the process's own
+}
+
+// Behind says how far a replica's state lies behind the shards'.
+type Behind struct {
+	Records int64 `json:"records"` // of their changelogs, not read yet
+	MS      int64 `json:"ms"`      // since it had read all there was
 }
 
 // Freshness is the time from the oldest newly covered interaction to when the answer was made; 0 when none is.

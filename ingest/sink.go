@@ -68,7 +68,9 @@ type recommendation struct {
 	Policy      string     `json:"policy,omitempty"`   // the stochastic policy that drew the items; their propensities are true then
 	Rest        []string   `json:"rest,omitempty"`     // beside a policy: the candidates that were not drawn
 	Fallback    string     `json:"fallback,omitempty"` // "popular": nothing was known to rank by
-	GeneratedAt time.Time  `json:"generated_at"`
+
+	Behind      *corastream.Behind `json:"behind,omitempty"` // of a replica: how old its state was
+	GeneratedAt time.Time          `json:"generated_at"`
 }
 
 type position struct {
@@ -80,7 +82,7 @@ type position struct {
 // EncodeRecommendation gives the record's value.
 func EncodeRecommendation(r corastream.Recommendation) ([]byte, error) {
 	out := recommendation{ID: r.ID, User: r.User, RequestID: r.RequestID, Items: r.Items, Candidates: r.Candidates,
-		Versions: r.Versions, Degraded: r.Degraded, Cold: r.Cold, Arm: r.Arm, Policy: r.Policy, Rest: r.Rest, Fallback: r.Fallback, GeneratedAt: r.Made.UTC()}
+		Versions: r.Versions, Degraded: r.Degraded, Cold: r.Cold, Arm: r.Arm, Policy: r.Policy, Rest: r.Rest, Fallback: r.Fallback, Behind: r.Behind, GeneratedAt: r.Made.UTC()}
 	if out.Items == nil {
 		out.Items = []corastream.Scored{}
 	}
@@ -106,7 +108,7 @@ func DecodeRecommendation(r Record) (corastream.Recommendation, error) {
 		return corastream.Recommendation{}, fmt.Errorf("recommendation at %s/%d offset %d: %w", r.Pos.Topic, r.Pos.Partition, r.Pos.Offset, err)
 	}
 	out := corastream.Recommendation{ID: in.ID, User: in.User, RequestID: in.RequestID, Items: in.Items, Candidates: in.Candidates,
-		Versions: in.Versions, Degraded: in.Degraded, Cold: in.Cold, Arm: in.Arm, Policy: in.Policy, Rest: in.Rest, Fallback: in.Fallback, Made: in.GeneratedAt}
+		Versions: in.Versions, Degraded: in.Degraded, Cold: in.Cold, Arm: in.Arm, Policy: in.Policy, Rest: in.Rest, Fallback: in.Fallback, Behind: in.Behind, Made: in.GeneratedAt}
 	if in.Cause != nil {
 		out.Cause = corastream.Position(*in.Cause)
 	}

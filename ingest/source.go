@@ -123,6 +123,17 @@ func (s *Source) Lag() map[corastream.Partition]int64 {
 	return out
 }
 
+// Assigned lists the partitions that are read now.
+func (s *Source) Assigned() []corastream.Partition {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make([]corastream.Partition, len(s.feeds))
+	for i, f := range s.feeds {
+		out[i] = f.part
+	}
+	return out
+}
+
 // position is the offset after the last one handed out. Called under the source's lock.
 func (f *feed) position() int64 {
 	if len(f.queue) == 0 {

@@ -37,6 +37,7 @@ type RecommendResponse struct {
 	Checkpoint string              `json:"checkpoint,omitempty"` // its digest; absent when degraded
 	Policy     string              `json:"policy,omitempty"`     // the stochastic policy that drew the list; absent: best first
 	Fallback   string              `json:"fallback,omitempty"`   // "popular": nothing was known to rank by but what most people like
+	Behind     *corastream.Behind  `json:"behind,omitempty"`     // of a replica: how old the state was that this was made from
 	Versions   corastream.Versions `json:"versions"`
 	Made       time.Time           `json:"made"`
 	// FreshnessMS is the time from the oldest newly covered interaction; null when this answer covers none.
@@ -164,7 +165,7 @@ func responseOf(rec corastream.Recommendation) RecommendResponse {
 	out := RecommendResponse{
 		ID: rec.ID, UserID: rec.User, RequestID: rec.RequestID, Items: make([]RecommendedItem, len(rec.Items)), Candidates: rec.Candidates,
 		Arm: rec.Arm, Checkpoint: rec.Versions.Generator, Policy: rec.Policy, Fallback: rec.Fallback,
-		Degraded: rec.Degraded, Cold: rec.Cold, Versions: rec.Versions, Made: rec.Made.UTC(),
+		Degraded: rec.Degraded, Cold: rec.Cold, Behind: rec.Behind, Versions: rec.Versions, Made: rec.Made.UTC(),
 	}
 	for i, it := range rec.Items {
 		out.Items[i] = RecommendedItem{Scored: it}

@@ -350,7 +350,6 @@ func (s *Store) write(ctx context.Context, sn *snap, w *work) error {
 	}
 	s.hold(next)
 	s.install(next, w)
-	s.void = s.void[w.void:]
 	for i := range w.parts {
 		s.outbox.add(w.parts[i].parcels)
 	}

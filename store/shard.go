@@ -61,7 +61,7 @@ func (s *Store) ship(ctx context.Context, p *part, t *badger.Txn) error {
 	if err != nil {
 		return err
 	}
-	s.void = append(s.void, void...)
+	s.void = void
 	key, value := encodeReach(reach{next, s.epoch, p.seq})
 	return t.Set(key, value)
 }
@@ -115,7 +115,6 @@ func (w *work) rewrite(p *part) error {
 		}
 		p.ops = append(p.ops, op{key, value})
 	}
-	w.void = len(w.s.void)
 	return nil
 }
 

@@ -46,7 +46,6 @@ type work struct {
 	accepted   map[corastream.Partition]accepted
 	seen       map[int32]uint64
 	adopted    map[string]bool // users
-	void       int             // keys of Store.void that this write brings back
 }
 
 // userWork is a user's working copy.

@@ -39,6 +39,7 @@ type engine struct {
 	sink      *ingest.Sink
 	producer  *ingest.Producer
 	source    *ingest.Source
+	replica   *replica // nil but in a cluster's answering process
 	monitor   *replay.Monitor
 	http      *serve.Server
 	pipeline  *corastream.Pipeline
@@ -82,30 +83,7 @@ func openEngine(ctx context.Context, cfg Config, log zerolog.Logger) (e *engine,
 			e = nil
 		}
 	}()
-	if e.broker, err = embed(&e.cfg, log); err != nil {
-		return e, err
-	}
-	if e.broker != nil {
-		e.onClose(e.broker.Close)
-	}
-	if err = ingest.EnsureTopics(ctx, e.cfg.Kafka); err != nil {
-		return e, fmt.Errorf("topics: %w", err)
-	}
-	if err = e.openState(ctx); err != nil {
-		return e, err
-	}
-	if err = e.openModels(); err != nil {
-		return e, err
-	}
-	if e.sink, err = ingest.NewSink(e.cfg.Kafka, log); err != nil {
-		return e, err
-	}
-	e.onClose(e.sink.Close)
-	if e.producer, err = ingest.NewProducer(e.cfg.Kafka, log); err != nil {
-		return e, err
-	}
-	e.onClose(e.producer.Close)
-	if err = e.wire(ctx); err != nil {
+	if err = e.openStages(ctx); err != nil {
 		return e, err
 	}
 	e.source, err = ingest.NewSource(ctx, e.cfg.Kafka, ingest.Hooks{
@@ -118,6 +96,35 @@ func openEngine(ctx context.Context, cfg Config, log zerolog.Logger) (e *engine,
 	e.onClose(e.source.Close)
 	e.pipeline.Source = e.source
 	return e, nil
+}
+
+// openStages opens all but what is read.
+func (e *engine) openStages(ctx context.Context) (err error) {
+	log := e.log
+	if e.broker, err = embed(&e.cfg, log); err != nil {
+		return err
+	}
+	if e.broker != nil {
+		e.onClose(e.broker.Close)
+	}
+	if err = ingest.EnsureTopics(ctx, e.cfg.Kafka); err != nil {
+		return fmt.Errorf("topics: %w", err)
+	}
+	if err = e.openState(ctx); err != nil {
+		return err
+	}
+	if err = e.openModels(); err != nil {
+		return err
+	}
+	if e.sink, err = ingest.NewSink(e.cfg.Kafka, log); err != nil {
+		return err
+	}
+	e.onClose(e.sink.Close)
+	if e.producer, err = ingest.NewProducer(e.cfg.Kafka, log); err != nil {
+		return err
+	}
+	e.onClose(e.producer.Close)
+	return e.wire(ctx)
 }
 
 func (e *engine) onClose(f func() error) { e.closers = append(e.closers, f) }
@@ -134,7 +141,12 @@ func (e *engine) close() error {
 
 // openState opens the store and the CF model, and ties one to the other.
 func (e *engine) openState(ctx context.Context) (err error) {
-	if e.store, err = openStore(e.cfg, e.log); err != nil {
+	if e.replica != nil {
+		e.store, err = e.replica.open(e.cfg, e.log)
+	} else {
+		e.store, err = openStore(e.cfg, e.log)
+	}
+	if err != nil {
 		return err
 	}
 	e.onClose(e.store.Close)
@@ -187,10 +199,13 @@ func (e *engine) wire(ctx context.Context) (err error) {
 		p.Versions = corastream.Versions{Generator: e.stage.Version(), LLM: e.llm.Digest()}
 	}
 	if err := e.store.View(ctx, func(s corastream.State) error {
+		if e.replica != nil && e.gate != nil {
+			e.catalogue.read = e.gate.note
+		}
 		if err := e.catalogue.fill(s); err != nil {
 			return err
 		}
-		if e.gate != nil {
+		if e.gate != nil && e.replica == nil {
 			return e.gate.fill(s)
 		}
 		return nil
@@ -272,7 +287,9 @@ func (e *engine) run(ctx context.Context, after func(context.Context) error) err
 // catalogue is the retriever, with the prompt of every titled item at hand for the monitor.
 type catalogue struct {
 	*serve.Retriever
-	prompts sync.Map // item id -> corastream.Prompt
+	prompts sync.Map        // item id -> corastream.Prompt
+	read    func([]float32) // of a replica: told the content of each item once; others read it themselves
+	known   sync.Map        // item ids of which it was told
 }
 
 // Moved implements corastream.Retriever.
@@ -288,6 +305,11 @@ func (c *catalogue) Moved(s corastream.State, items []string) error {
 }
 
 func (c *catalogue) note(it *corastream.ItemState) {
+	if c.read != nil && it.Content != nil {
+		if _, told := c.known.LoadOrStore(it.Item.ID, true); !told {
+			c.read(it.Content)
+		}
+	}
 	if it.Title == "" {
 		c.prompts.Delete(it.Item.ID)
 		return

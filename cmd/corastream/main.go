@@ -66,7 +66,7 @@ low-rank weights from the moved embeddings (CoRA), and lets a frozen language mo
 		return corastream.Usagef(c.CommandPath(), "see "+c.CommandPath()+" --help", "%v", err)
 	})
 	root.AddCommand(
-		upCommand(), demoCommand(), produceCommand(), consumeCommand(), requestsCommand(),
+		upCommand(), runCommand(), demoCommand(), produceCommand(), consumeCommand(), requestsCommand(),
 		replayCommand(), trainCommand(), scoreCommand(), recommendCommand(), exportCommand(), benchCommand(),
 		configCommand(), doctorCommand(), validateCommand(), storeCommand(), eraseCommand(), healthcheckCommand(), rolloutCommand(), completionCommand(), versionCommand(),
 	)

@@ -83,6 +83,9 @@ func (e *engine) checks() []serve.Check {
 	if !connected {
 		broker.Why = "a partition can not be read, or none is assigned yet"
 	}
+	if e.replica != nil && !connected { // it serves what it has
+		broker.OK, broker.Why = true, "the changelogs can not be read at the moment: serving what is here"
+	}
 	ranking := serve.Check{Name: "ranking", OK: true}
 	switch {
 	case e.llm == nil:
@@ -102,7 +105,11 @@ func (e *engine) checks() []serve.Check {
 	if !sink.OK {
 		sink.Why = "recommendations or dead letters can not be written; trying again"
 	}
-	return []serve.Check{state, broker, sink, ranking}
+	checks := []serve.Check{state, broker, sink, ranking}
+	if e.replica != nil {
+		checks = append(checks, e.replica.check())
+	}
+	return checks
 }
 
 func (e *engine) auc() map[string]float64 {
