@@ -8,7 +8,7 @@ import (
 )
 
 // local is a model whose step reads and writes nothing but the records of the event's own user and item and the shared one. What
-// a shard learnt of an item on its own copy is then a sum that the item's owner can add to its copy: local implements corastream.Merger.
+// a shard learnt of an item on its own copy is then a delta that the item's owner can add to its copy: local implements corastream.Merger.
 type local struct{ model }
 
 // Shardable says whether a cluster can divide the model's state: nil, or an error that names why not, and the fix.
@@ -18,7 +18,7 @@ func Shardable(spec Spec) error {
 	case spec.propagates():
 		return corastream.Usagef("cf.kind", fix, "%v can not be divided into shards: a like moves the vectors of both ends by each other's, and a shard holds its own users alone", spec)
 	case spec.Kind == SASRec:
-		return corastream.Usagef("cf.kind", fix, "%v can not be divided into shards: a user's vector is read by a block that all of them share, and no sums of it have been shown to keep it", spec)
+		return corastream.Usagef("cf.kind", fix, "%v can not be divided into shards: all users' vectors are read by one block, which is learnt as a whole and has no delta", spec)
 	}
 	return nil
 }
@@ -35,20 +35,20 @@ const (
 
 // ItemDelta implements corastream.Merger. before may be nil or fresh: the vector then started where its id's hash puts it.
 //
-// The delta's Acc is [sums | likes | hour] once the item has demand: likes that came, as they count at that hour.
+// The delta's Vec is [difference | before | bias before]; its Acc is [sums | likes | hour] once the item has demand: likes that came, as
+// they count at that hour.
 func (m *local) ItemDelta(id string, before, after *corastream.Embedding) corastream.Embedding {
 	before = orNone(before)
-	d := corastream.Embedding{Bias: after.Bias - before.Bias, Count: after.Count - before.Count, Version: after.Version - before.Version}
-	k := m.factors
-	if len(after.Vec) == 0 && len(after.Acc) == 0 {
-		return d
+	if after.Version == before.Version {
+		return corastream.Embedding{}
 	}
+	k := m.factors
 	start := before.Vec
 	if len(start) == 0 && k > 0 {
 		start = make([]float32, k)
 		m.scatter(start, "i:", id)
 	}
-	d.Vec, d.Acc = minus(after.Vec, start), minus(after.Acc[:min(k, len(after.Acc))], before.Acc)
+	d := difference(before, after, start, k)
 	if likes, hour := demandOf(after, k); hour > 0 || likes > 0 {
 		had, at := demandOf(before, k)
 		if hour >= at {
@@ -56,6 +56,28 @@ func (m *local) ItemDelta(id string, before, after *corastream.Embedding) corast
 		}
 		d.Acc = append(d.Acc, max(0, likes-had), hour)
 	}
+	return d
+}
+
+// SharedDelta implements corastream.Merger: mu in Bias, [w | gamma] in Vec, laid out as ItemDelta does. before may be nil or fresh.
+func (m *local) SharedDelta(before, after *corastream.Embedding) corastream.Embedding {
+	before = orNone(before)
+	if after.Version == before.Version {
+		return corastream.Embedding{}
+	}
+	start := before.Vec
+	if len(start) == 0 {
+		start = make([]float32, m.content+1)
+	}
+	return difference(before, after, start, m.content)
+}
+
+// difference is after - before, whose vector is start; sums is how many of Acc are Adagrad's.
+func difference(before, after *corastream.Embedding, start []float32, sums int) corastream.Embedding {
+	d := corastream.Embedding{Bias: after.Bias - before.Bias, Count: after.Count - before.Count, Version: after.Version - before.Version}
+	d.Vec = append(minus(after.Vec, start), start...)
+	d.Vec = append(d.Vec, before.Bias)
+	d.Acc = minus(after.Acc[:min(sums, len(after.Acc))], before.Acc)
 	return d
 }
 
@@ -78,24 +100,14 @@ func (m *local) MergeItem(it *corastream.ItemState, d *corastream.Embedding) err
 	if len(it.Acc) < k {
 		return m.mismatch("item "+it.ID+" (sums)", len(it.Acc), k)
 	}
-	m.mergeBiases(&it.Embedding, d)
-	plus(it.Vec, d.Vec)
-	grow(it.Acc[:k], d.Acc)
-	capNorm(it.Vec, maxNorm)
+	delta, base, bias, steps := d.Vec[:k], d.Vec[k:2*k], d.Vec[2*k], float32(d.Version)
+	merged(&it.Bias, d.Bias, bias, forgotten(steps*m.itemBiasRate*(curve+m.biasDecay)))
+	m.mergeVec(it.Vec, it.Acc, delta, base, d, m.factorRate, m.factorDecay, m.factorDamp)
+	m.count(&it.Embedding, d)
 	if len(d.Acc) == k+2 && d.Acc[k] > 0 {
 		m.mergeDemand(it, d.Acc[k], d.Acc[k+1])
 	}
 	return nil
-}
-
-// SharedDelta implements corastream.Merger: mu in Bias, [w | gamma] in Vec. before may be nil or fresh.
-func (m *local) SharedDelta(before, after *corastream.Embedding) corastream.Embedding {
-	before = orNone(before)
-	d := corastream.Embedding{Bias: after.Bias - before.Bias, Count: after.Count - before.Count, Version: after.Version - before.Version}
-	if len(after.Vec) > 0 {
-		d.Vec, d.Acc = minus(after.Vec, before.Vec), minus(after.Acc, before.Acc)
-	}
-	return d
 }
 
 // MergeShared implements corastream.Merger.
@@ -104,31 +116,67 @@ func (m *local) MergeShared(shared, d *corastream.Embedding) error {
 	if nothing(d) {
 		return nil
 	}
-	if err := m.checkDelta(what, d, m.content+1, m.content); err != nil {
+	n := m.content
+	if err := m.checkDelta(what, d, n+1, n); err != nil {
 		return err
 	}
-	if n := len(d.Acc); n != m.content {
-		return m.mismatch(what+" (sums)", n, m.content)
+	if len(d.Acc) != n {
+		return m.mismatch(what+" (sums)", len(d.Acc), n)
 	}
 	if err := m.prepareShared(shared); err != nil {
 		return err
 	}
-	if len(shared.Acc) != m.content {
-		return m.mismatch("the shared vector (sums)", len(shared.Acc), m.content)
+	if len(shared.Acc) != n {
+		return m.mismatch("the shared vector (sums)", len(shared.Acc), n)
 	}
-	m.mergeBiases(shared, d)
-	plus(shared.Vec, d.Vec)
-	grow(shared.Acc, d.Acc)
-	capNorm(m.common(shared), maxNorm)
-	gamma := &shared.Vec[m.content]
-	*gamma = cap1(*gamma, maxBias)
+	delta, base, mu, steps := d.Vec[:n+1], d.Vec[n+1:2*n+2], d.Vec[2*n+2], float32(d.Version)
+	grown := growth(shared.Count) // no item has more events than all of them together
+	merged(&shared.Bias, d.Bias, mu, forgotten(steps*m.muRate*curve))
+	merged(&shared.Vec[n], delta[n], base[n], forgotten(steps*m.countRate*curve*grown*grown))
+	m.mergeVec(shared.Vec[:n], shared.Acc, delta, base, d, m.contentRate, m.contentDecay, m.damp)
+	m.count(shared, d)
 	return nil
+}
+
+// What an owner does with a delta whose sender started from another base than what the owner holds by now, because other shards' deltas
+// came in between: each of them has taken the same way towards what the events ask for, and their sum would go that way many times and
+// then swing back, ever wider. A run of steps on a number is v -> v + (1-keep)*(target-v); from `base` it made d = (1-keep)*(target-base),
+// so from v it makes d - (1-keep)*(v-base). keep is exp(-rate * the loss's curvature over the run): for a bias the log loss's most, 1/4 a step,
+// for Adagrad's numbers their own squared gradients, whose mean is the curvature (so too DC-ASGD: Zheng et al., 2017, for one step).
+// More curvature than there is costs a part of what others learnt meanwhile, and never stability.
+
+// curve is the second derivative of the log loss at z = 0, where it is largest.
+const curve = 0.25
+
+// merged moves a number by d from `base`, of whose difference from here the run forgets a share.
+func merged(v *float32, d, base, forgets float32) {
+	*v = cap1(*v+d-float32(forgets*(*v-base)), maxBias)
+}
+
+// forgotten is 1 - exp(-x), and 1 from about x = 30 on.
+func forgotten(x float32) float32 {
+	if !(x < 30) {
+		return 1
+	}
+	return float32(1 - exp(-float64(x)))
+}
+
+// mergeVec does so for a vector of Adagrad's numbers and adds their sums, which stay finite.
+func (m *local) mergeVec(v, acc, delta, base []float32, d *corastream.Embedding, rate, decay, damp float32) {
+	drawn := float32(decay * float32(d.Version))
+	for i := range v {
+		acc[i] = min(acc[i]+d.Acc[i], math.MaxFloat32)
+		step := rate / float32(math.Sqrt(float64(damp+acc[i])))
+		forgets := forgotten(float32(step * (d.Acc[i] + drawn)))
+		v[i] += delta[i] - float32(forgets*(v[i]-base[i]))
+	}
+	capNorm(v, maxNorm)
 }
 
 // checkDelta refuses numbers that no steps make; sums is how many of Acc are Adagrad's, the rest is demand.
 func (m *local) checkDelta(what string, d *corastream.Embedding, width, sums int) error {
-	if len(d.Vec) != width {
-		return m.mismatch(what, len(d.Vec), width)
+	if len(d.Vec) != 2*width+1 {
+		return m.mismatch(what, len(d.Vec), 2*width+1)
 	}
 	corrupt := func(name string, x float32, bound string) error {
 		return fmt.Errorf("%w: %s: %s is %v, and steps make %s (fix: find out which shard sent it; it runs another version, or its parcel was damaged)",
@@ -157,9 +205,8 @@ func (m *local) checkDelta(what string, d *corastream.Embedding, width, sums int
 	return nil
 }
 
-// mergeBiases adds the bias and the counters; a count stays at its end rather than begin anew.
-func (m *local) mergeBiases(e, d *corastream.Embedding) {
-	e.Bias = cap1(e.Bias+d.Bias, maxBias)
+// count adds the counters; a count stays at its end rather than begin anew.
+func (m *local) count(e, d *corastream.Embedding) {
 	e.Count += min(d.Count, math.MaxUint32-e.Count)
 	e.Version += d.Version
 }
@@ -206,19 +253,6 @@ func minus(a, b []float32) []float32 {
 		out[i] -= b[i]
 	}
 	return out
-}
-
-func plus(v, d []float32) {
-	for i := range v {
-		v[i] += d[i]
-	}
-}
-
-// grow adds to Adagrad's sums, which stay finite.
-func grow(acc, d []float32) {
-	for i := range acc {
-		acc[i] = min(acc[i]+d[i], math.MaxFloat32)
-	}
 }
 
 func abs(x float32) float32 { return float32(math.Abs(float64(x))) }
