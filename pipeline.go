@@ -9,7 +9,7 @@ import (
 )
 
 // Pipeline joins the stages. Two rhythms share it: Learn runs at the log's pace and never waits for the LLM; Recommend
-// runs at the LLM's pace over a coalesced set of moved users. Generator, Scorer, Encoder, Basis and Monitor may be nil.
+// runs at the LLM's pace over a coalesced set of moved users. Generator, Scorer, Encoder, Basis, Monitor and Tracer may be nil.
 type Pipeline struct {
 	Config      PipelineConfig
 	Source      Source
@@ -24,6 +24,7 @@ type Pipeline struct {
 	Sink        Sink
 	DeadLetters DeadLetters
 	Monitor     Monitor
+	Tracer      Tracer
 	Arms        Arms     // nil: Generator answers everybody
 	Versions    Versions // of the generator and the LLM in use, where Arms is nil
 	Stats       Stats
@@ -78,15 +79,18 @@ func (p *Pipeline) learn(ctx context.Context) error {
 }
 
 // LearnBatch applies one batch: bad records are buried first, so that the offset never passes one that is not.
-func (p *Pipeline) LearnBatch(ctx context.Context, b Batch) error {
+func (p *Pipeline) LearnBatch(ctx context.Context, b Batch) (err error) {
 	p.init()
+	var done Commit
+	ctx, end := p.Tracer.Learn(ctx, b)
+	defer func() { end(done, err) }()
 	if len(b.Bad) > 0 {
 		if err := p.DeadLetters.Bury(ctx, b.Bad); err != nil {
 			return fmt.Errorf("bury %d dead letters: %w", len(b.Bad), err)
 		}
 		p.Stats.DeadLetters.Add(int64(len(b.Bad)))
 	}
-	done, err := p.Store.Commit(ctx, b, func(s State, ev Event) error {
+	done, err = p.Store.Commit(ctx, b, func(s State, ev Event) error {
 		if p.Monitor != nil {
 			before, err := PairOf(s, p.Predictor, ev.User, ev.Item)
 			if err != nil {
@@ -159,8 +163,10 @@ func (p *Pipeline) recommend(ctx context.Context, learnt <-chan struct{}) error 
 
 // Recommend makes one recommendation for each debt: candidates by CF, W_A from the embeddings as they stand, the frozen
 // LLM's score with those weights. Without weights or LLM, or when they fail, the CF score ranks and the answer says so.
-func (p *Pipeline) Recommend(ctx context.Context, owed []Owed) ([]Recommendation, error) {
+func (p *Pipeline) Recommend(ctx context.Context, owed []Owed) (recs []Recommendation, err error) {
 	p.init()
+	ctx, end := p.Tracer.Recommend(ctx, owed)
+	defer func() { end(recs, err) }()
 	slates := make([]slate, len(owed))
 	if err := p.Store.View(ctx, func(s State) error {
 		for i, o := range owed {
@@ -176,7 +182,7 @@ func (p *Pipeline) Recommend(ctx context.Context, owed []Owed) ([]Recommendation
 	if err := p.judge(ctx, slates); err != nil {
 		return nil, err
 	}
-	recs := make([]Recommendation, len(owed))
+	recs = make([]Recommendation, len(owed))
 	for i, s := range slates {
 		recs[i] = p.answer(owed[i], s)
 	}

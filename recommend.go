@@ -285,7 +285,21 @@ func (p *Pipeline) init() {
 		if p.Warn == nil {
 			p.Warn = func(string, error) {}
 		}
+		if p.Tracer == nil {
+			p.Tracer = untraced{}
+		}
 	})
+}
+
+// untraced is the Tracer that makes no spans.
+type untraced struct{}
+
+func (untraced) Learn(ctx context.Context, _ Batch) (context.Context, func(Commit, error)) {
+	return ctx, func(Commit, error) {}
+}
+
+func (untraced) Recommend(ctx context.Context, _ []Owed) (context.Context, func([]Recommendation, error)) {
+	return ctx, func([]Recommendation, error) {}
 }
 
 // moved tells the retriever which items changed.

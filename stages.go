@@ -89,6 +89,14 @@ type (
 	}
 )
 
+// Tracer follows work from process to process. Learn and Recommend open a span for one batch of work, below or beside the traces that its
+// records came with; what is called with the context they return belongs to it, and end closes it. end may set the recommendations'
+// Trace.
+type Tracer interface {
+	Learn(ctx context.Context, b Batch) (in context.Context, end func(Commit, error))
+	Recommend(ctx context.Context, owed []Owed) (in context.Context, end func([]Recommendation, error))
+}
+
 // Monitor sees each event just before it is learnt, with the embeddings of that moment. It must not block.
 type Monitor interface {
 	Observe(ev Event, before Pair)

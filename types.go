@@ -33,6 +33,7 @@ type Event struct {
 	Implicit bool
 	Time     time.Time // when it happened
 	Appended time.Time // when the broker appended it; freshness counts from here
+	Trace    string    // the trace its record came with (W3C traceparent); "": none. It is not stored
 }
 
 // Positive says whether the event belongs to the user's liked items.
@@ -256,6 +257,7 @@ type Request struct {
 	// Allow and Deny narrow the answer by the items' plain fields, as Filter's do; they come over HTTP alone.
 	Allow, Deny map[string][]string
 	Appended    time.Time
+	Trace       string // as Event's
 }
 
 // Scored is one recommended item.
@@ -296,6 +298,7 @@ type Recommendation struct {
 	Rest     []string // where Policy is set: the candidates that were not drawn, for whoever asks what another policy would have earned
 	Fallback string   // "", or "popular": nothing was known to rank by but what most people like
 	Behind   *Behind  // how old the state was that it was made from; nil where the state is the process's own
+	Trace    string   // the span that made it, as a W3C traceparent; "": none
 }
 
 // Behind says how far a replica's state lies behind the shards'.

@@ -94,6 +94,7 @@ type job struct {
 	now     time.Time
 	dialect string
 	ce      ce
+	trace   string // W3C traceparent of the record or its envelope
 }
 
 // ce holds a CloudEvents envelope's attributes; they stand in for what the data does not say.
@@ -107,6 +108,10 @@ func (j *job) envelope() {
 	var id, source string
 	for _, h := range j.r.Headers {
 		switch strings.ToLower(h.Key) {
+		case "traceparent", "ce_traceparent": // the record's own says more: whoever sent it was last
+			if t := traceOf(h.Value); t != "" && (j.trace == "" || len(h.Key) == len("traceparent")) {
+				j.trace = t
+			}
 		case "ce_specversion":
 			j.dialect = DialectCEBinary
 		case "ce_id":
@@ -156,9 +161,9 @@ func (j *job) document(v []byte) {
 				j.bury(e, ReasonJSON, "an array may hold objects only")
 				return true
 			}
-			outer := j.ce // a structured element's envelope is its own
+			outer, trace := j.ce, j.trace // a structured element's envelope is its own
 			j.object(e)
-			j.ce = outer
+			j.ce, j.trace = outer, trace
 			return true
 		})
 		if n == 0 {
@@ -212,9 +217,11 @@ func (j *job) structured(v []byte) (data []byte, ok, done bool) {
 	if !bytes.Contains(v, []byte(`"specversion"`)) {
 		return nil, false, false
 	}
-	var spec, raw, raw64, id, source, kind, at []byte
+	var spec, raw, raw64, id, source, kind, at, trace []byte
 	members(v, func(k, x []byte) {
 		switch string(k) {
+		case "traceparent":
+			trace = x
 		case "specversion":
 			spec = x
 		case "data":
@@ -252,6 +259,10 @@ func (j *job) structured(v []byte) (data []byte, ok, done bool) {
 	name, _ := text(id)
 	j.ce = ce{id: identity(src, name)}
 	j.ce.kind, _ = text(kind)
+	if j.trace == "" {
+		t, _ := text(trace)
+		j.trace = traceOf([]byte(t))
+	}
 	if at != nil {
 		j.ce.time, _ = clock(at)
 	}

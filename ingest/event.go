@@ -88,7 +88,7 @@ func (j *job) interaction(v []byte, f eventFields) {
 
 // common reads what every event has: user, id, time.
 func (j *job) common(f eventFields) (ev corastream.Event, bad *problem) {
-	ev = corastream.Event{Pos: j.r.Pos, Appended: j.r.Time, Weight: 1}
+	ev = corastream.Event{Pos: j.r.Pos, Appended: j.r.Time, Weight: 1, Trace: j.trace}
 	if f.twice != "" {
 		return ev, &problem{ReasonAmbiguous, f.twice + " comes twice with different values"}
 	}

@@ -35,7 +35,7 @@ func (j *job) readRequest(v []byte) (r corastream.Request, bad *problem) {
 			slot(&candidates, x, &twice, "candidates")
 		}
 	})
-	r = corastream.Request{Pos: j.r.Pos, Appended: j.r.Time}
+	r = corastream.Request{Pos: j.r.Pos, Appended: j.r.Time, Trace: j.trace}
 	if twice != "" {
 		return r, &problem{ReasonAmbiguous, twice + " comes twice with different values"}
 	}

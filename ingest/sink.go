@@ -137,6 +137,9 @@ func (s *Sink) Publish(ctx context.Context, recs []corastream.Recommendation) er
 		if r.Versions.Generator != "" {
 			h = append(h, header("ce_generator", r.Versions.Generator))
 		}
+		if r.Trace != "" {
+			h = append(h, header("traceparent", r.Trace))
+		}
 		msgs[i] = kafka.Message{Topic: s.topics.Recommendations, Key: []byte(r.User), Value: v, Headers: h}
 	}
 	if err := corastream.Failpoint("sink.publish"); err != nil {

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"net/http"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -91,6 +92,9 @@ type Deps struct {
 	Gauges   func() []Gauge
 	AUC      func() map[string]float64 // running prequential AUC by model: "bias", "cf", "cora"
 	Facts    func() []Fact
+	// Span, when there is one, opens a span for a request to this route, below its caller's; the request goes on with ctx, and end
+	// closes it.
+	Span func(r *http.Request, route string) (ctx context.Context, end func(status int))
 
 	Version string // of this program
 	Log     zerolog.Logger

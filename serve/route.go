@@ -244,7 +244,7 @@ func (s *Server) observed(path string, h handle) http.Handler {
 		}()
 		rec.Header().Set("X-Content-Type-Options", "nosniff")
 		rec.Header().Set("Referrer-Policy", "no-referrer")
-		if err := h(rec, r); err != nil {
+		if err := s.traced(path, h)(rec, r); err != nil {
 			f := failureOf(err)
 			if f.Status >= 500 && f.cause != nil {
 				s.deps.Log.Warn().Str("route", path).Int("status", f.Status).Str("error", s.redact(f.cause.Error())).Msg("request failed")
@@ -257,6 +257,25 @@ func (s *Server) observed(path string, h handle) http.Handler {
 			}
 		}
 	})
+}
+
+// traced gives a route of the API a span; pages, probes and metrics, which are asked all the time, have none.
+func (s *Server) traced(path string, h handle) handle {
+	if s.deps.Span == nil || !strings.HasPrefix(path, "/v") {
+		return h
+	}
+	return func(w http.ResponseWriter, r *http.Request) (err error) {
+		ctx, end := s.deps.Span(r, path)
+		status := http.StatusInternalServerError // a panic's
+		defer func() { end(status) }()
+		err = h(w, r.WithContext(ctx))
+		if err != nil {
+			status = failureOf(err).Status
+		} else if rec, ok := w.(*recorder); ok {
+			status = rec.status
+		}
+		return err
+	}
 }
 
 func (s *Server) redact(text string) string {

@@ -46,6 +46,7 @@ type Config struct {
 	Replay    replay.Config             `yaml:"replay"`
 	Train     train.Config              `yaml:"train"`
 	Log       LogConfig                 `yaml:"log"`
+	Telemetry TelemetryConfig           `yaml:"telemetry"`
 }
 
 // LLMConfig is the model file and how it is read.
@@ -83,7 +84,7 @@ func DefaultConfig() Config {
 		Generator: generator.DefaultStageConfig(), Pipeline: corastream.DefaultPipelineConfig(),
 		Filters: corastream.DefaultFilter(), Explore: corastream.DefaultExplore(), Rollout: DefaultRollout(),
 		Retriever: serve.DefaultRetrieverConfig(), HTTP: serve.DefaultConfig(), Replay: replay.Default(), Train: train.Default(),
-		Log: LogConfig{Level: "info"},
+		Log: LogConfig{Level: "info"}, Telemetry: DefaultTelemetry(),
 	}
 }
 
@@ -107,6 +108,7 @@ func (c Config) Validate() error {
 		section("pipeline", c.Pipeline.Validate()), section("filters", c.Filters.Validate()),
 		section("explore", c.Explore.Validate()), section("rollout", c.Rollout.Validate()), section("retriever", c.Retriever.Validate()),
 		section("http", c.HTTP.Validate()), section("replay", c.Replay.Validate()), section("train", c.Train.Validate()),
+		section("telemetry", c.Telemetry.Validate()),
 	}
 	if _, err := zerolog.ParseLevel(c.Log.Level); err != nil || c.Log.Level == "" {
 		errs = append(errs, corastream.Usagef("log.level", "choose debug, info, warn or error", "%q is not a level", c.Log.Level))

@@ -42,6 +42,8 @@ type engine struct {
 	replica   *replica // nil but in a cluster's answering process
 	monitor   *replay.Monitor
 	http      *serve.Server
+	telemetry *telemetry // nil: no traces
+	tracer    *tracer    // the same
 	pipeline  *corastream.Pipeline
 
 	judged  func() error // ends the monitor once the rows in its queue are judged
@@ -101,6 +103,13 @@ func openEngine(ctx context.Context, cfg Config, log zerolog.Logger) (e *engine,
 // openStages opens all but what is read.
 func (e *engine) openStages(ctx context.Context) (err error) {
 	log := e.log
+	if e.telemetry, err = openTelemetry(ctx, e.cfg.Telemetry, log); err != nil {
+		return err
+	}
+	if e.telemetry != nil {
+		e.tracer = e.telemetry.tracer()
+		e.onClose(e.telemetry.close)
+	}
 	if e.broker, err = embed(&e.cfg, log); err != nil {
 		return err
 	}
@@ -241,6 +250,9 @@ func (e *engine) wire(ctx context.Context) (err error) {
 	}
 	p.Sink = teeSink{e.sink, e.http, e.rollout}
 	p.DeadLetters = teeLetters{e.sink, e.http}
+	if e.tracer != nil {
+		e.tracer.wrap(p)
+	}
 	return nil
 }
 

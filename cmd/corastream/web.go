@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/corastream/corastream"
@@ -28,6 +29,9 @@ func (e *engine) httpDeps() serve.Deps {
 	}
 	if e.llm != nil {
 		d.Scorer, d.Text, d.Speaker = e.llm, e.llm, e.llm
+	}
+	if e.tracer != nil {
+		e.tracer.wrapHTTP(&d)
 	}
 	return d
 }
@@ -55,7 +59,13 @@ func (s eventSink) Produce(ctx context.Context, events [][]byte, headers map[str
 	for i, body := range events {
 		r := ingest.Record{Pos: corastream.Position{Topic: s.topic}, Value: body, Time: now}
 		for k, v := range headers {
+			if attribute, ok := strings.CutPrefix(k, "ce-"); ok { // HTTP's binding of CloudEvents writes it so, Kafka's otherwise
+				k = "ce_" + attribute
+			}
 			r.Headers = append(r.Headers, ingest.Header{Key: k, Value: []byte(v)})
+		}
+		if t := traceparent(ctx); t != "" {
+			r.Headers = append(r.Headers, ingest.Header{Key: "traceparent", Value: []byte(t)})
 		}
 		var b corastream.Batch
 		s.decoder.Decode(&b, r, now)

@@ -1,0 +1,334 @@
+package main
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/corastream/corastream"
+)
+
+// spanReceiver is a collector: it takes OTLP over HTTP and keeps the spans.
+type spanReceiver struct {
+	*httptest.Server
+	mu       sync.Mutex
+	spans    []*tracepb.Span
+	raw      bytes.Buffer
+	services map[string]bool
+	faults   []string
+}
+
+func newSpanReceiver(t *testing.T) *spanReceiver {
+	c := &spanReceiver{services: map[string]bool{}}
+	c.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if r.Header.Get("Content-Encoding") == "gzip" {
+			var z *gzip.Reader
+			if z, err = gzip.NewReader(bytes.NewReader(body)); err == nil {
+				body, err = io.ReadAll(z)
+			}
+		}
+		var in collector.ExportTraceServiceRequest
+		if err == nil {
+			err = proto.Unmarshal(body, &in)
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if err != nil || r.URL.Path != "/v1/traces" || r.Header.Get("Content-Type") != "application/x-protobuf" || r.Header.Get("X-Key") != "k1" {
+			c.faults = append(c.faults, fmt.Sprint(r.URL, r.Header, err))
+		}
+		c.raw.Write(body)
+		for _, rs := range in.ResourceSpans {
+			for _, a := range rs.Resource.Attributes {
+				if a.Key == "service.name" {
+					c.services[a.Value.GetStringValue()] = true
+				}
+			}
+			for _, ss := range rs.ScopeSpans {
+				c.spans = append(c.spans, ss.Spans...)
+			}
+		}
+		w.Header().Set("Content-Type", "application/x-protobuf")
+	}))
+	t.Cleanup(c.Close)
+	return c
+}
+
+// of are the spans of one trace by name.
+func (c *spanReceiver) of(trace string) map[string]*tracepb.Span {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := map[string]*tracepb.Span{}
+	for _, s := range c.spans {
+		if hex.EncodeToString(s.TraceId) == trace {
+			out[s.Name] = s
+		}
+	}
+	return out
+}
+
+// named are all spans of a name.
+func (c *spanReceiver) named(name string) (out []*tracepb.Span) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.spans {
+		if s.Name == name {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+func figureOf(s *tracepb.Span, key string) int64 {
+	for _, a := range s.Attributes {
+		if a.Key == key {
+			return a.Value.GetIntValue()
+		}
+	}
+	return -1
+}
+
+const (
+	askTrace    = "0af7651916cd43dd8448eb211c80319c"
+	eventTrace  = "1bf7651916cd43dd8448eb211c80319d"
+	kafkaTrace  = "2cf7651916cd43dd8448eb211c80319e"
+	kafkaTrace2 = "3df7651916cd43dd8448eb211c80319f"
+	callersSpan = "b7ad6b7169203331"
+)
+
+// TestTracesGoFromTheCallerToTheTopicAndBack runs `up` with a tiny LLM and a checkpoint against a collector, configured by the standard
+// variables: a request's, an event's over HTTP and a record's over Kafka are each one trace from the caller to what is published.
+func TestTracesGoFromTheCallerToTheTopicAndBack(t *testing.T) {
+	c := newSpanReceiver(t)
+	h := newHome(t, "", tinyConfig(tinyLLM(t, 1), ""))
+	h.amend(t, `checkpoint: ""`, `checkpoint: "`+untrained(t, h.config, 40, nil)+`"`)
+	env := []string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + c.URL, "OTEL_EXPORTER_OTLP_HEADERS=x-key=k1", "OTEL_EXPORTER_OTLP_COMPRESSION=gzip", "OTEL_BSP_SCHEDULE_DELAY=20", "OTEL_SERVICE_NAME=shop"}
+	p := startWith(t, program, env, "up", "-c", h.config)
+	url := p.url(t)
+	if where := p.logged(t, "sending traces", "endpoint"); where != c.URL {
+		t.Errorf("traces go to %q", where)
+	}
+	events, items := csvLog(t, 40, 10, 40)
+	ok(t, "produce", items, "-c", h.config)
+	ok(t, "produce", events, "-c", h.config)
+	eventually(t, "the stream", func() bool {
+		return counter(url, "corastream_events_total") == 40 && counter(url, "corastream_items_read_total") == 40
+	})
+
+	// HTTP: the request is below its caller, and its steps below the request.
+	post(t, url+"/v1/recommend", `{"user_id":"u7","n":3}`, 200, "Traceparent", "00-"+askTrace+"-"+callersSpan+"-01")
+	follow := func(trace string, parents map[string]string) map[string]*tracepb.Span {
+		t.Helper()
+		var spans map[string]*tracepb.Span
+		eventually(t, "the spans of trace "+trace, func() bool {
+			spans = c.of(trace)
+			for name := range parents {
+				if spans[name] == nil {
+					return false
+				}
+			}
+			return true
+		})
+		for name, parent := range parents {
+			want := callersSpan
+			if parent != "" {
+				want = hex.EncodeToString(spans[parent].SpanId)
+			}
+			if got := hex.EncodeToString(spans[name].ParentSpanId); got != want {
+				t.Errorf("trace %s: the parent of %s is %s, want %s (%q)", trace, name, got, want, parent)
+			}
+			if s := spans[name]; s.EndTimeUnixNano < s.StartTimeUnixNano {
+				t.Errorf("%s ends before it begins", name)
+			}
+		}
+		return spans
+	}
+	spans := follow(askTrace, map[string]string{"POST /v1/recommend": "", "recommend": "POST /v1/recommend", "candidates": "recommend", "weights": "recommend", "score": "recommend"})
+	if s := spans["POST /v1/recommend"]; s.Kind != tracepb.Span_SPAN_KIND_SERVER || figureOf(s, "http.response.status_code") != 200 {
+		t.Errorf("%v", s)
+	}
+	if n := figureOf(spans["score"], "corastream.prompts"); n < 3 || n != figureOf(spans["recommend"], "corastream.candidates") {
+		t.Errorf("%d prompts: %v", n, spans["recommend"])
+	}
+
+	// An event over HTTP: through the topic into the commit, and out again.
+	post(t, url+"/v1/events", `{"user_id":"u3","item_id":"i5","rating":5,"timestamp":1700009999}`, 202, "Traceparent", "00-"+eventTrace+"-"+callersSpan+"-01")
+	// The recommendation is below the event that caused it, not below the batch that learnt it: that may hold many.
+	spans = follow(eventTrace, map[string]string{"POST /v1/events": "", "learn": "POST /v1/events", "commit": "learn", "recommend": "POST /v1/events",
+		"candidates": "recommend", "publish": "recommend"})
+	if figureOf(spans["learn"], "corastream.learnt") != 1 {
+		t.Errorf("%v", spans["learn"])
+	}
+
+	// CloudEvents as HTTP writes them keep their attributes on the topic: this one's kind comes with its header alone, and twice is once.
+	for range 2 {
+		post(t, url+"/v1/events", `{"user_id":"u4","item_id":"i7"}`, 202, "Ce-Specversion", "1.0", "Ce-Id", "e1", "Ce-Source", "/shop", "Ce-Type", "like")
+	}
+	eventually(t, "the repeat", func() bool { return counter(url, "corastream_duplicates_total") == 1 })
+
+	// Two records with traces of their own in one batch: the batch is beside both.
+	client, err := kgo.NewClient(kgo.SeedBrokers(h.address()), kgo.ConsumeTopics(h.topics.recommendations), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	record := func(user, key, trace string) *kgo.Record {
+		return &kgo.Record{Topic: h.topics.interactions, Partition: 0, Key: []byte("same"), Value: []byte(`{"user_id":"` + user + `","item_id":"i6","rating":4}`),
+			Headers: []kgo.RecordHeader{{Key: key, Value: []byte("00-" + trace + "-" + callersSpan + "-01")}, {Key: "traceparent", Value: []byte("not a trace")}}}
+	}
+	if err := client.ProduceSync(t.Context(), record("u1", "ce_traceparent", kafkaTrace), record("u2", "traceparent", kafkaTrace2)).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "both records in a trace", func() bool {
+		found := map[string]bool{}
+		for _, s := range c.named("learn") {
+			found[hex.EncodeToString(s.TraceId)] = true
+			for _, l := range s.Links {
+				found[hex.EncodeToString(l.TraceId)] = true
+			}
+		}
+		return found[kafkaTrace] && found[kafkaTrace2]
+	})
+	// What goes out says which span made it.
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for said := false; !said; {
+		fetched := client.PollFetches(ctx)
+		if err := fetched.Err0(); err != nil {
+			t.Fatal(err)
+		}
+		fetched.EachRecord(func(r *kgo.Record) {
+			said = said || slices.ContainsFunc(r.Headers, func(h kgo.RecordHeader) bool {
+				return h.Key == "traceparent" && strings.HasPrefix(string(h.Value), "00-"+eventTrace)
+			})
+		})
+	}
+
+	p.signal(syscall.SIGTERM)
+	if r := p.wait(t); r.code != 0 {
+		t.Errorf("exit %d: %s", r.code, r.stderr)
+	}
+	if len(c.named("read items")) == 0 {
+		t.Error("the catalogue was read without a span")
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.faults) > 0 || !c.services["shop"] || len(c.services) != 1 {
+		t.Errorf("%v, services %v", c.faults, c.services)
+	}
+	for _, secret := range []string{"u7", "u3", title(5)} {
+		if bytes.Contains(c.raw.Bytes(), []byte(secret)) {
+			t.Errorf("a span holds %q", secret)
+		}
+	}
+}
+
+// post sends a JSON body and expects a status.
+func post(t *testing.T, url, body string, want int, headers ...string) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), "POST", url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	for i := 0; i+1 < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != want {
+		t.Fatalf("%s: %d %s %v", url, resp.StatusCode, b, err)
+	}
+	return string(b)
+}
+
+// TestACollectorThatIsAwayCostsSpansAlone: the stream runs as without, the log says so, and the end does not wait.
+func TestACollectorThatIsAwayCostsSpansAlone(t *testing.T) {
+	h := newHome(t, "", noLLM+fmt.Sprintf("telemetry: {endpoint: \"http://127.0.0.1:%d\"}\n", freePort(t)))
+	events, items := csvLog(t, 100, 10, 20)
+	p := startWith(t, program, []string{"OTEL_BSP_SCHEDULE_DELAY=20"}, "up", "-c", h.config)
+	url := p.url(t)
+	ok(t, "produce", items, "-c", h.config)
+	ok(t, "produce", events, "-c", h.config)
+	eventually(t, "the stream", func() bool { return counter(url, "corastream_events_total") == 100 })
+	p.signal(syscall.SIGTERM)
+	if r := p.wait(t); r.code != 0 || !strings.Contains(r.stderr, "spans are lost (fix: see telemetry.endpoint") {
+		t.Errorf("exit %d: %s", r.code, r.stderr)
+	}
+}
+
+// TestTheEnvironmentTurnsTracesOnAndOff.
+func TestTheEnvironmentTurnsTracesOnAndOff(t *testing.T) {
+	const general, special = "http://a:4318", "http://b:4318/x"
+	for _, c := range []struct {
+		name     string
+		endpoint string
+		env      map[string]string
+		want     string
+		usage    string // where a usage error points
+	}{
+		{name: "nothing is set"},
+		{name: "the file", endpoint: general, want: general},
+		{name: "the general variable", env: map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": general}, want: general},
+		{name: "the special one goes first", env: map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": general, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": special}, want: special},
+		{name: "the file goes first", endpoint: general, env: map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": special}, want: general},
+		{name: "disabled", endpoint: general, env: map[string]string{"OTEL_SDK_DISABLED": "true"}},
+		{name: "no exporter", endpoint: general, env: map[string]string{"OTEL_TRACES_EXPORTER": "none"}},
+		{name: "the one there is", endpoint: general, env: map[string]string{"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}, want: general},
+		{name: "another exporter", endpoint: general, env: map[string]string{"OTEL_TRACES_EXPORTER": "zipkin"}, usage: "OTEL_TRACES_EXPORTER"},
+		{name: "another protocol", endpoint: general, env: map[string]string{"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, usage: "OTEL_EXPORTER_OTLP_PROTOCOL"},
+		{name: "another protocol, for nothing", env: map[string]string{"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for _, name := range []string{"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_SDK_DISABLED", "OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_PROTOCOL"} {
+				t.Setenv(name, c.env[name])
+			}
+			cfg := DefaultTelemetry()
+			cfg.Endpoint = c.endpoint
+			got, err := cfg.wanted()
+			if got != c.want || (err != nil) != (c.usage != "") || err != nil && (exitCode(err) != 2 || !strings.HasPrefix(err.Error(), c.usage)) {
+				t.Errorf("%q, %v", got, err)
+			}
+		})
+	}
+	for _, bad := range []TelemetryConfig{
+		{Endpoint: "localhost:4318", Service: "a"}, {Endpoint: "grpc://a:4317", Service: "a"}, {Endpoint: "http://u:p@a:4318", Service: "a"}, {Service: ""},
+		{Service: "a", Sample: 1.1}, {Service: "a", Sample: -.1},
+	} {
+		if bad.Validate() == nil {
+			t.Errorf("%+v was taken", bad)
+		}
+	}
+}
+
+// TestCausesAreBounded: the oldest go first, and one that comes again takes no second place.
+func TestCausesAreBounded(t *testing.T) {
+	var c causes
+	at := func(n int) corastream.Position { return corastream.Position{Topic: "t", Offset: int64(n)} }
+	for n := range 3 * maxCauses {
+		c.note(at(n), fmt.Sprint(n))
+		c.note(at(n), fmt.Sprint(n))
+	}
+	if len(c.traces) != maxCauses || c.of(at(2*maxCauses-1)) != "" || c.of(at(2*maxCauses)) == "" || c.of(at(3*maxCauses-1)) == "" {
+		t.Errorf("%d remembered", len(c.traces))
+	}
+}
