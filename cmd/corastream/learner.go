@@ -33,6 +33,7 @@ type learner struct {
 	basis *generator.Basis
 	sink  *ingest.Sink
 	http  *serve.Server // nil: a replica in the same process answers
+	trace *tracer       // nil: no traces
 	stats corastream.Stats
 	close func() error
 
@@ -61,6 +62,14 @@ func openLearner(cfg Config, log zerolog.Logger, member string, listen bool) (l 
 			err = errors.Join(err, l.close())
 		}
 	}()
+	telemetry, err := openTelemetry(context.Background(), cfg.Telemetry, log)
+	if err != nil {
+		return nil, err
+	}
+	if telemetry != nil {
+		l.trace = telemetry.tracer()
+		closers = append(closers, telemetry.close)
+	}
 	if l.llm, err = openLLM(cfg.LLM, log); err != nil {
 		return nil, err
 	}
@@ -86,10 +95,14 @@ func openLearner(cfg Config, log zerolog.Logger, member string, listen bool) (l 
 		return nil, err
 	}
 	closers = append(closers, producer.Close)
-	l.http, err = serve.New(cfg.HTTP, serve.Deps{
+	deps := serve.Deps{
 		Events: eventSink{producer, ingest.NewDecoder(cfg.Kafka), cfg.Kafka.Topics.Interactions},
 		Stats:  &l.stats, Status: l.checks, Gauges: l.gauges, Facts: l.facts, Version: version, Log: log,
-	})
+	}
+	if l.trace != nil {
+		l.trace.wrapHTTP(&deps)
+	}
+	l.http, err = serve.New(cfg.HTTP, deps)
 	return l, err
 }
 
@@ -362,6 +375,9 @@ func (o *owner) learn(st *store.Store, log zerolog.Logger) error {
 	}
 	if o.l.basis != nil {
 		p.Encoder, p.Basis = o.l.llm, o.l.basis
+	}
+	if o.l.trace != nil {
+		o.l.trace.wrap(p)
 	}
 	parcels, err := ingest.NewParcelSink(kc, log)
 	if err != nil {
