@@ -147,7 +147,7 @@ func trainDeps(cfg Config, model *llm.Model) train.Deps {
 			Digest: model.Digest(), Template: model.TemplateDigest(), Hidden: info.Hidden, Layers: info.Layers,
 			In: map[corastream.Target]int{}, Out: map[corastream.Target]int{},
 		},
-		Encoder: model, Backprop: model, Scorer: model, CFDigest: cfg.CF.Digest(),
+		Encoder: model, Backprop: model, Scorer: model, CFDigest: cfg.CF.Digest(), OnDevice: trainOn(model),
 		NewCF: func() (train.CF, error) { return cfstream.New(cfg.CF) },
 	}
 	for t, w := range model.TargetWidths() {

@@ -56,11 +56,9 @@ func (o *adamw) update(schedule, clip float64) {
 	if l := o.length(); l > clip {
 		scale = float32(clip / l)
 	}
-	c1 := 1 / (1 - math.Pow(beta1, float64(o.step)))
-	c2 := float32(1 / (1 - math.Pow(beta2, float64(o.step))))
-	for _, s := range o.slots {
-		rate := float32(schedule * s.rate * c1)
-		keep := float32(1 - schedule*s.rate*s.decay)
+	rates, c2 := o.rates(o.step, schedule)
+	for k, s := range o.slots {
+		rate, keep := rates[2*k], rates[2*k+1]
 		first, second, data := s.first[:len(s.grad)], s.second[:len(s.grad)], s.data[:len(s.grad)]
 		for i, g := range s.grad {
 			g *= scale
@@ -70,6 +68,15 @@ func (o *adamw) update(schedule, clip float64) {
 			data[i] = keep*data[i] - rate*m/(float32(math.Sqrt(float64(v*c2)))+adamEps)
 		}
 	}
+}
+
+// rates gives, for an update by number, each slice's rate and what it keeps of itself, side by side, and the second moments' factor.
+func (o *adamw) rates(step int, schedule float64) (rates []float32, c2 float32) {
+	c1 := 1 / (1 - math.Pow(beta1, float64(step)))
+	for _, s := range o.slots {
+		rates = append(rates, float32(schedule*s.rate*c1), float32(1-schedule*s.rate*s.decay))
+	}
+	return rates, float32(1 / (1 - math.Pow(beta2, float64(step))))
 }
 
 // schedule is a linear warm-up, then a cosine to 0 at total steps.

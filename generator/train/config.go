@@ -132,6 +132,8 @@ type Deps struct {
 	CFDigest string // of the CF spec
 	// Basis, when set, is used in place of a new one, so that contents already stored stay valid.
 	Basis *generator.Basis
+	// OnDevice, when set, is where steps are made as long as it can.
+	OnDevice *OnDevice
 }
 
 // Progress of a run. Phase is "read catalogue", "basis", "cf", "decoder", "align 1/4", "labels 1/1", "evaluate" or "report".

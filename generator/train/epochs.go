@@ -25,6 +25,8 @@ func (r *runner) epochs(ctx context.Context, rows *snapshots) error {
 	if err != nil {
 		return err
 	}
+	r.toDevice(ctx, at)
+	defer r.leaveDevice()
 	r.clock.steps(len(rows.train) / r.cfg.Batch * (r.cfg.Align + r.cfg.Labels))
 	total := r.cfg.Align + r.cfg.Labels
 	for at.Epoch < total && at.Epoch-at.Best < r.cfg.Patience {
@@ -57,6 +59,10 @@ func (r *runner) epoch(ctx context.Context, rows *snapshots, at *place) error {
 		batch := r.batch(rows.train, order, at)
 		r.clock.begin()
 		loss, err := r.step(ctx, batch, schedule(at.Epoch*steps+at.Step, r.cfg.WarmUp, steps*(r.cfg.Align+r.cfg.Labels)))
+		if err != nil && r.device != nil && ctx.Err() == nil {
+			r.failed(err, at)
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("%s, step %d: %w", phase, at.Step, err)
 		}
@@ -67,6 +73,9 @@ func (r *runner) epoch(ctx context.Context, rows *snapshots, at *place) error {
 			if err := r.saveState(at); err != nil {
 				return err
 			}
+		}
+		if at.Step == steps || at.Step%pullEvery == 0 {
+			r.pull(at) // it may take the step back
 		}
 	}
 	scores, err := r.score(ctx, rows.holdout, nil, "evaluate")
@@ -128,6 +137,9 @@ func (r *runner) step(ctx context.Context, batch []example, rate float64) (float
 	x, lin, err := r.inputs(pairs)
 	if err != nil {
 		return 0, err
+	}
+	if r.device != nil {
+		return r.device.step(ctx, x, lin, prompts, labels, rate)
 	}
 	got, err := r.deps.Backprop.Backward(ctx, prompts, r.weights(x, lin, n), r.proj, labels)
 	if err != nil {

@@ -31,6 +31,8 @@ type runner struct {
 	opt   *adamw
 	graph *graph
 
+	device *resident // nil: the CPU trains
+
 	report Report
 }
 

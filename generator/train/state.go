@@ -25,6 +25,7 @@ const stateFormat = "corastream.training/1"
 func (r *runner) statePath() string { return r.cfg.Out + ".state" }
 
 func (r *runner) saveState(at *place) error {
+	r.pull(at)
 	if r.cfg.Out == "" {
 		return nil
 	}

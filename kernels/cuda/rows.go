@@ -91,6 +91,17 @@ func (r *Rows) Bind(slot int, host []float32) {
 	}
 }
 
+// Place gives the slot of a host row for content that a kernel is about to write: what it held before is gone.
+func (r *Rows) Place(host []float32) (slot int) {
+	if e := r.byKey[weak.Make(&host[0])]; e != nil {
+		r.order.MoveToFront(e)
+		return e.Value.(*rowSlot).slot
+	}
+	slot = r.Take()
+	r.Bind(slot, host)
+	return slot
+}
+
 // Find gives the slot of a host row, uploading it when the device does not hold it.
 func (r *Rows) Find(q *Queue, host []float32) (slot int, err error) {
 	if e := r.byKey[weak.Make(&host[0])]; e != nil {

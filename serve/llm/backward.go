@@ -36,7 +36,7 @@ func (m *Model) Backward(ctx context.Context, prompts []corastream.Prompt, w []c
 	b := m.newBackprop(d, labels)
 	done, err := m.onGPU(ctx, "gradients", func(g *device) error {
 		one, all := m.split(prompts, d)
-		return g.backAll(ctx, b, one, all, ts)
+		return g.backAll(ctx, b, one, all, ts, nil)
 	})
 	if err == nil && !done {
 		b = m.newBackprop(d, labels) // the device may have added some already

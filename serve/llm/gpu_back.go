@@ -12,26 +12,26 @@ import (
 // deviceTape bounds what a backward pass keeps on the device; longer batches are cut.
 const deviceTape = 4 << 30
 
-// backAll does what Model.backAll does, on the device.
-func (d *device) backAll(ctx context.Context, b *backprop, one, all []int, ts []tokens) error {
+// backAll does what Model.backAll does, on the device. With a Learner, P comes from and gradients stay in its memory.
+func (d *device) backAll(ctx context.Context, b *backprop, one, all []int, ts []tokens, on *Learner) error {
 	if b.d.lowest >= d.m.arch.layers {
 		return errors.New("llm: the projection adapts no layer; there is nothing to train")
 	}
 	limit := max(1, int(min(deviceTape, d.Device.Info().MemoryBytes/4))/d.perRow(b.d))
 	for _, c := range chunks(one, func(int) int { return 1 }, min(limit, devicePairs)) {
-		if err := d.backCached(ctx, b, ts, c); err != nil {
+		if err := d.backCached(ctx, b, ts, c, on); err != nil {
 			return err
 		}
 	}
 	for _, c := range chunks(all, func(i int) int { return len(ts[i].ids) }, min(limit, deviceTokens)) {
-		if err := d.backWhole(ctx, b, ts, c); err != nil {
+		if err := d.backWhole(ctx, b, ts, c, on); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (d *device) backCached(ctx context.Context, b *backprop, ts []tokens, pairs []int) error {
+func (d *device) backCached(ctx context.Context, b *backprop, ts []tokens, pairs []int, on *Learner) error {
 	m, a := d.m, d.m.arch
 	s, entries, states, order, err := d.cachedStage(ctx, ts, pairs, b.d)
 	if err != nil {
@@ -50,11 +50,11 @@ func (d *device) backCached(ctx context.Context, b *backprop, ts []tokens, pairs
 				return err
 			}
 		}
-		return d.taped(ctx, q, b, s, s, cached, nil, order)
+		return d.taped(ctx, q, b, s, s, cached, nil, order, on)
 	})
 }
 
-func (d *device) backWhole(ctx context.Context, b *backprop, ts []tokens, pairs []int) error {
+func (d *device) backWhole(ctx context.Context, b *backprop, ts []tokens, pairs []int, on *Learner) error {
 	order := b.d.order(pairs)
 	t := newTrie()
 	for _, j := range order {
@@ -82,7 +82,7 @@ func (d *device) backWhole(ctx context.Context, b *backprop, ts []tokens, pairs 
 		if err := d.rowsOf(q, from); err != nil {
 			return err
 		}
-		return d.taped(ctx, q, b, s, tail, nil, answers, order)
+		return d.taped(ctx, q, b, s, tail, nil, answers, order, on)
 	})
 }
 
@@ -98,6 +98,7 @@ type passBack struct {
 	last     taped
 	ldt, ldr int
 	iota     cuda.Pointer
+	order    cuda.Pointer    // which prompt each answer is
 	stages   [2]*stage       // s, and the tail in which the last layer ends
 	plans    [2]*planBuffers // of them
 	spans    [2]cuda.Pointer // rows of each pair in them
@@ -105,13 +106,9 @@ type passBack struct {
 }
 
 // taped runs the adapted layers forward with a tape, then back: Model.taped on the device. The residual stream is in work.x.
-func (d *device) taped(ctx context.Context, q *cuda.Queue, b *backprop, s, tail *stage, cached [][]int32, answers []int32, order []int) error {
+func (d *device) taped(ctx context.Context, q *cuda.Queue, b *backprop, s, tail *stage, cached [][]int32, answers []int32, order []int, on *Learner) error {
 	a, with := d.m.arch, b.d
-	x, err := d.delta(q, with)
-	if err != nil {
-		return err
-	}
-	back, free, err := d.backs(q, with)
+	x, back, free, err := d.projections(q, with, on)
 	if err != nil {
 		return err
 	}
@@ -158,6 +155,9 @@ func (d *device) taped(ctx context.Context, q *cuda.Queue, b *backprop, s, tail 
 			return err
 		}
 	}
+	if on != nil {
+		return pb.leave(b, order, on)
+	}
 	return pb.collect(b, order)
 }
 
@@ -196,6 +196,11 @@ func (pb *passBack) upload(s, tail *stage, cached [][]int32, answers []int32, b 
 		labels[i] = int32(math.Float32bits(b.labels[j]))
 	}
 	add(labels)
+	rows := make([]int32, len(order))
+	for i, j := range order {
+		rows[i] = int32(j)
+	}
+	add(rows)
 	base, err := pb.d.indices(pb.q, words)
 	if err != nil {
 		return 0, err
@@ -207,6 +212,7 @@ func (pb *passBack) upload(s, tail *stage, cached [][]int32, answers []int32, b 
 		pb.spans[i], pb.tasks[i].Queries, pb.tasks[i].Keys = pointer(3+3*i), pointer(4+3*i), pointer(5+3*i)
 		pb.tasks[i].DAtt, pb.tasks[i].DQKV, pb.tasks[i].Stats = pb.g.datt, pb.g.dqkv, pb.g.stats
 	}
+	pb.order = pointer(10)
 	return pointer(9), nil
 }
 
