@@ -14,9 +14,7 @@ import (
 // sharded are brokers with the topics of a cluster of n shards.
 func sharded(t *testing.T, n int, test func(t *testing.T, cfg Config)) {
 	eachBroker(t, func(t *testing.T, cfg Config) {
-		cfg.Shards = n
-		must(t, EnsureTopics(t.Context(), cfg))
-		test(t, cfg)
+		test(t, testConfigWith(t, cfg.Brokers[0], func(c *Config) { c.Shards = n }))
 	})
 }
 

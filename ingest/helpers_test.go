@@ -303,3 +303,21 @@ func portOf(t *testing.T, addr string) int {
 	must(t, err)
 	return n
 }
+
+// atomicShards is a list that two goroutines share.
+type atomicShards struct {
+	mu   sync.Mutex
+	list []int32
+}
+
+func (a *atomicShards) get() []int32 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.list)
+}
+
+func (a *atomicShards) set(list []int32) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.list = list
+}
