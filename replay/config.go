@@ -113,13 +113,15 @@ type Config struct {
 	KNNShrink float64 `yaml:"knn_shrink"`
 	// EASEPenalty is the ridge of `ease`. Default 250, range 1e-3..1e9.
 	EASEPenalty float64 `yaml:"ease_penalty"`
+	// Sharding is how a cluster would learn the log.
+	Sharding Sharding `yaml:"sharding"`
 }
 
 // Default returns the defaults above.
 func Default() Config {
 	return Config{
 		Mode: Static, Models: []string{Bias, CF}, Content: ContentLLM, Epochs: 6, Bootstraps: 2000, Seed: 1, Seeds: 1, RankRows: 20000, Demand: 2,
-		BatchRows: 256, ReaderShare: 0.3, Window: 30 * time.Minute, HalfLife: 720 * time.Hour, KNNShrink: 10, EASEPenalty: 250,
+		BatchRows: 256, ReaderShare: 0.3, Window: 30 * time.Minute, HalfLife: 720 * time.Hour, KNNShrink: 10, EASEPenalty: 250, Sharding: DefaultSharding(),
 	}
 }
 
@@ -162,7 +164,14 @@ func (c Config) Validate() error {
 		inRange("history", float64(c.History), 0, 50), inRange("reader_share", c.ReaderShare, 0.01, 0.9),
 		inRange("window (seconds)", c.Window.Seconds(), 1, 8760*3600),
 		inRange("half_life (hours)", c.HalfLife.Hours(), 1./60, 87600), inRange("knn_shrink", c.KNNShrink, 0, 1e6),
-		inRange("ease_penalty", c.EASEPenalty, 1e-3, 1e9))
+		inRange("ease_penalty", c.EASEPenalty, 1e-3, 1e9), c.Sharding.Validate())
+	if c.Sharding.Shards > 1 {
+		for _, m := range c.Models {
+			if slices.Contains(counters, m) || m == LightGCN || m == SASRec {
+				errs = append(errs, corastream.Usagef("models", "leave "+m+" out, or drop --shards", "%s can not be divided into shards", m))
+			}
+		}
+	}
 	return errors.Join(errs...)
 }
 

@@ -23,6 +23,11 @@ type contender interface {
 	all(user string, out []float64) error
 }
 
+// chooser is a contender whose best items the LLM may rank.
+type chooser interface {
+	choose(u *universe, user string, best []int32, target int32) ([]candidate, error)
+}
+
 // sight is what a contender made of a row before its label. Pair and prompt are those of a CF model.
 type sight struct {
 	score float64
@@ -82,13 +87,14 @@ type cf struct {
 	epochs  int
 	history int // liked titles in a prompt
 	items   []*corastream.ItemState
+	number  map[string]int32       // items' places
 	vectors []corastream.Embedding // the items' last vectors, by Version
 	demand  float64                // its weight in the ranking of all items
 	demands []float32
 }
 
 func newCF(model Model, items []corastream.Item, u *universe, epochs, history int, demand float64) (*cf, error) {
-	c := &cf{model: model, state: corastream.NewMemory(), epochs: epochs, history: history, demand: demand}
+	c := &cf{model: model, state: corastream.NewMemory(), epochs: epochs, history: history, demand: demand, number: u.number}
 	for _, it := range items {
 		c.state.Put(it)
 	}
@@ -166,6 +172,13 @@ func (c *cf) all(user string, out []float64) error {
 	}
 	c.addDemand(out)
 	return nil
+}
+
+// forget drops an item's vector: its record has been overwritten, and another one may have its version.
+func (c *cf) forget(item string) {
+	if n, ok := c.number[item]; ok {
+		c.vectors[n] = corastream.Embedding{}
+	}
 }
 
 // addDemand ranks as serve's retriever does: beside the score, how far an item's demand lies below the highest one.

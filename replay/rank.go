@@ -95,7 +95,7 @@ func (r *ranker) rank(rows []corastream.Event, i int, k contender) ([]candidate,
 	r.gain[i], r.hit[i] = placed(above, level)
 	r.ranks.above[i], r.ranks.level[i] = int32(above), int32(level)
 	r.ranks.show(r.test[i], topTen(r.scores, func(n int32) bool { return n == target || !met[n] }))
-	chooser, ok := k.(*cf)
+	chooser, ok := k.(chooser)
 	if !ok || r.top == 0 {
 		return nil, nil
 	}

@@ -58,6 +58,8 @@ type Report struct {
 	Seeds     []Spread `json:"seeds,omitempty"`
 	// OffPolicy is what each model would have earned on logged lists; only where a log with propensities was given.
 	OffPolicy *OffPolicy `json:"off_policy,omitempty"`
+	// Cluster is how the log was divided; only where more than one shard learnt.
+	Cluster *Cluster `json:"cluster,omitempty"`
 	// Configurations is how many (model, mode, delay, seed) were scored on these rows: what a reader must know to judge the best.
 	Configurations int               `json:"configurations"`
 	Manifest       map[string]string `json:"manifest"`
@@ -145,6 +147,10 @@ func worthComparing(a, b string, order func(string) int) bool {
 func (c Config) report(data Data, d Deps, rows []row, outcomes map[string]outcome) *Report {
 	r := &Report{Mode: c.Mode, Manifest: c.manifest(data, d)}
 	var paired map[string]Difference
+	if c.Sharding.Shards > 1 {
+		r.Cluster = &Cluster{c.Sharding, c.Sharding.SyncEvery.String(), c.Sharding.Staleness()}
+		r.Manifest["sharding"] = c.Sharding.String()
+	}
 	if len(data.Valid) > 0 {
 		d.progress("judge valid", 0, c.Bootstraps)
 		r.Valid, paired = c.judgeSplit(rows, outcomes, false)
@@ -384,6 +390,9 @@ func (r *Report) Table() string {
 					withRange(f.AUC, f.AUCCI), withRange(f.UAUC, f.UAUCCI), f.UAUCNoUserBias, f.LogLoss, f.NDCG10All, f.HR10All)
 			}
 		}
+	}
+	if r.Cluster != nil {
+		fmt.Fprintln(&b, r.Cluster.Sharding)
 	}
 	r.freshTable(&b)
 	r.seedTable(&b)

@@ -196,6 +196,11 @@ func (e *evaluation) contend(ctx context.Context, p pass, name string) (outcome,
 	if err := k.fit(ctx, e.data.Train); err != nil {
 		return outcome{}, nil, fmt.Errorf("learn train: %w", err)
 	}
+	if c, ok := k.(*cluster); ok && !p.learn { // what stands still has heard of everything
+		if err := c.settle(); err != nil {
+			return outcome{}, nil, fmt.Errorf("learn train: %w", err)
+		}
+	}
 	e.deps.progress("learn "+name, len(e.data.Train), len(e.data.Train))
 	top := 0
 	if name == CF {
@@ -252,7 +257,16 @@ func (e *evaluation) contender(ctx context.Context, name string, seed uint64) (c
 	if err != nil {
 		return nil, fmt.Errorf("make model %s: %w", kind, err)
 	}
-	return newCF(model, items, e.universe, e.Epochs, e.History, e.Demand)
+	shards := make([]*cf, e.Sharding.Shards)
+	for i := range shards {
+		if shards[i], err = newCF(model, items, e.universe, e.Epochs, e.History, e.Demand); err != nil {
+			return nil, err
+		}
+	}
+	if len(shards) == 1 {
+		return shards[0], nil
+	}
+	return newCluster(e.Sharding, shards)
 }
 
 // items is the catalogue with one of the contents.

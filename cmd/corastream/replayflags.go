@@ -26,7 +26,11 @@ scan for CF models and counters, for llm and cora among CF's best --rank-llm can
 
 --freshness 0s,1m,1h,1d replays every model with each of these label delays and once with nothing learnt after train, and reports
 fresh less frozen with intervals. --seeds 5 replays the CF models from five starts. --dev 0.15 holds valid back: choices are
-made on the last 15 % of train, by time. How many configurations were scored on the rows is printed and reported.`
+made on the last 15 % of train, by time. How many configurations were scored on the rows is printed and reported.
+
+--shards 4 --sync-events 100 learns as a cluster of four shards does, each on its own copies: what a shard learnt of another one's items
+reaches their owner, and what owners made of them reaches all, a micro-batch of 100 events after it was sent, so a copy is stale by
+up to 400 events. --sync-every 1s measures the same in the log's own time. CF models alone can be divided, and what ranks on them.`
 
 // replayOptions are replay's flags over the configuration's section.
 type replayOptions struct {
@@ -35,6 +39,7 @@ type replayOptions struct {
 	seed                                         uint64
 	bootstraps, epochs, seeds, rankRows, rankLLM int
 	dev                                          float64
+	shards                                       replay.Sharding
 }
 
 func (o *replayOptions) add(cmd *cobra.Command) {
@@ -50,6 +55,10 @@ func (o *replayOptions) add(cmd *cobra.Command) {
 	fl.IntVar(&o.rankRows, "rank-rows", d.RankRows, "positive rows of each split to rank among all items; 0: none")
 	fl.IntVar(&o.rankLLM, "rank-llm", d.RankLLM, "CF candidates that llm and cora rank for each of them; 0: none")
 	fl.Float64Var(&o.dev, "dev", 0, "score this last share of train instead of valid and test")
+	fl.IntVar(&o.shards.Shards, "shards", d.Sharding.Shards, "learn as a cluster of so many shards would")
+	fl.IntVar(&o.shards.Partitions, "partitions", d.Sharding.Partitions, "--shards: partitions over which users are spread")
+	fl.IntVar(&o.shards.SyncEvents, "sync-events", 0, "--shards: they exchange what they learnt after so many events of the log")
+	fl.DurationVar(&o.shards.SyncEvery, "sync-every", 0, "--shards: the same in time, by the events' own clock")
 }
 
 // apply puts the flags that were given over the configuration.
@@ -58,6 +67,8 @@ func (o *replayOptions) apply(cmd *cobra.Command, c *replay.Config) error {
 		"label-delay": func() { c.LabelDelay = o.delay }, "content": func() { c.Content = o.content }, "seed": func() { c.Seed = o.seed },
 		"seeds": func() { c.Seeds = o.seeds }, "bootstraps": func() { c.Bootstraps = o.bootstraps }, "epochs": func() { c.Epochs = o.epochs },
 		"rank-rows": func() { c.RankRows = o.rankRows }, "rank-llm": func() { c.RankLLM = o.rankLLM }, "dev": func() { c.Dev = o.dev },
+		"shards": func() { c.Sharding.Shards = o.shards.Shards }, "partitions": func() { c.Sharding.Partitions = o.shards.Partitions },
+		"sync-events": func() { c.Sharding.SyncEvents = o.shards.SyncEvents }, "sync-every": func() { c.Sharding.SyncEvery = o.shards.SyncEvery },
 	} {
 		if cmd.Flags().Changed(name) {
 			set()
