@@ -266,11 +266,7 @@ func (o *owner) own() (err error) {
 		return err
 	}
 	epoch, _ := changelog.LastSeen()
-	merger, ok := o.model().(corastream.Merger)
-	if !ok {
-		return cfstream.Shardable(cfg.CF)
-	}
-	st, err := store.Open(dir, shardStore(cfg), store.WithLogger(log), store.WithShard(store.Shard{Index: o.shard, Of: cfg.Kafka.Shards, Merger: merger}))
+	st, err := openShard(cfg, o.shard, dir, log)
 	if err != nil {
 		return err
 	}
@@ -464,6 +460,15 @@ func (s *sharded) Commit(ctx context.Context, b corastream.Batch, learn func(cor
 	default:
 	}
 	return done, nil
+}
+
+// Join implements corastream.Store.
+func (s *sharded) Join(ctx context.Context, items []corastream.Item) error {
+	if err := s.Store.Join(ctx, items); err != nil {
+		return err
+	}
+	s.o.l.stats.ItemsRead.Add(int64(len(items)))
+	return nil
 }
 
 // thrifty holds back batches in which nothing is but offsets of other shards' changelogs, and adds them to the next one. Were each

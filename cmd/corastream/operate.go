@@ -52,6 +52,7 @@ func storeCommand() *cobra.Command {
 
 func storeVerb(name, short string, do func(context.Context, *store.Store, io.Writer) error) *cobra.Command {
 	var f common
+	var shard int
 	c := &cobra.Command{
 		Use: name, Short: short, Args: cobra.NoArgs, Example: "  corastream store " + name + " --data data",
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -59,7 +60,7 @@ func storeVerb(name, short string, do func(context.Context, *store.Store, io.Wri
 			if err != nil {
 				return err
 			}
-			s, err := openExisting(cfg, log)
+			s, err := openPart(cfg, shard, log)
 			if err != nil {
 				return err
 			}
@@ -67,7 +68,43 @@ func storeVerb(name, short string, do func(context.Context, *store.Store, io.Wri
 		},
 	}
 	f.add(c, "data")
+	shardFlag(c, &shard)
 	return c
+}
+
+// noShard is the store of `up`.
+const noShard = -1
+
+func shardFlag(c *cobra.Command, shard *int) {
+	c.Flags().IntVar(shard, "shard", noShard, "of a cluster's data folder, this shard (with kafka.shards in the configuration)")
+}
+
+// openPart opens the store of `up`, or one shard's.
+func openPart(cfg Config, shard int, log zerolog.Logger) (*store.Store, error) {
+	if shard == noShard {
+		return openExisting(cfg, log)
+	}
+	if shard < 0 || shard >= cfg.Kafka.Shards {
+		return nil, corastream.Usagef("--shard", fmt.Sprintf("choose from 0 to %d, or set kafka.shards", cfg.Kafka.Shards-1), "there is no shard %d", shard)
+	}
+	dir := shardDir(cfg, shard)
+	if _, err := os.Stat(dir); err != nil {
+		return nil, corastream.Usagef(cfg.Data, "name a folder that `corastream run` used, with --data", "shard %d was never here: %v", shard, err)
+	}
+	return openShard(cfg, shard, dir, log.Level(zerolog.WarnLevel))
+}
+
+// openShard opens one shard's store in a folder.
+func openShard(cfg Config, shard int, dir string, log zerolog.Logger) (*store.Store, error) {
+	if err := cfstream.Shardable(cfg.CF); err != nil {
+		return nil, err
+	}
+	cf, err := cfstream.New(cfg.CF)
+	if err != nil {
+		return nil, err
+	}
+	return store.Open(dir, shardStore(cfg), store.WithLogger(log),
+		store.WithShard(store.Shard{Index: shard, Of: cfg.Kafka.Shards, Merger: cf.(corastream.Merger)}))
 }
 
 // openExisting refuses to make a store where there is none.
@@ -120,6 +157,7 @@ func snapshotCommand() *cobra.Command {
 // the same bytes.
 func rerunCommand() *cobra.Command {
 	var f common
+	var shard int
 	c := &cobra.Command{
 		Use: "rerun", Short: "Apply the log again in journal order to an empty store and compare digests",
 		Example: "  corastream store rerun --data data --bootstrap-server 127.0.0.1:9092", Args: cobra.NoArgs,
@@ -128,20 +166,21 @@ func rerunCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return compareRerun(cmd.Context(), cfg, log, cmd.OutOrStdout())
+			return compareRerun(cmd.Context(), cfg, shard, log, cmd.OutOrStdout())
 		},
 	}
 	f.add(c, "data", "bootstrap")
+	shardFlag(c, &shard)
 	return c
 }
 
-// compareRerun re-runs the journal of cfg.Data, prints both digests, and fails when they differ.
-func compareRerun(ctx context.Context, cfg Config, log zerolog.Logger, w io.Writer) error {
+// compareRerun re-runs the journal of cfg.Data, or of one shard of it, prints both digests, and fails when they differ.
+func compareRerun(ctx context.Context, cfg Config, shard int, log zerolog.Logger, w io.Writer) error {
 	done, err := dial(&cfg, true, log)
 	if err != nil {
 		return err
 	}
-	have, again, lines, err := rerun(ctx, cfg, log)
+	have, again, lines, err := rerun(ctx, cfg, shard, log)
 	if err = errors.Join(err, done()); err != nil {
 		return err
 	}
@@ -154,8 +193,8 @@ func compareRerun(ctx context.Context, cfg Config, log zerolog.Logger, w io.Writ
 	return nil
 }
 
-func rerun(ctx context.Context, cfg Config, log zerolog.Logger) (have, again string, lines int, err error) {
-	original, err := openExisting(cfg, log)
+func rerun(ctx context.Context, cfg Config, shard int, log zerolog.Logger) (have, again string, lines int, err error) {
+	original, err := openPart(cfg, shard, log)
 	if err != nil {
 		return "", "", 0, err
 	}
@@ -168,9 +207,13 @@ func rerun(ctx context.Context, cfg Config, log zerolog.Logger) (have, again str
 		return "", "", 0, err
 	}
 	defer os.RemoveAll(dir)
-	sc := cfg.Store
-	sc.SyncWrites = false
-	fresh, err := store.Open(filepath.Join(dir, "store"), sc)
+	cfg.Store.SyncWrites = false
+	var fresh *store.Store
+	if shard == noShard {
+		fresh, err = store.Open(filepath.Join(dir, "store"), cfg.Store)
+	} else {
+		fresh, err = openShard(cfg, shard, filepath.Join(dir, "store"), log)
+	}
 	if err != nil {
 		return "", "", 0, err
 	}

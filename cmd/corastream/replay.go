@@ -96,7 +96,7 @@ func (r *replaying) run(cmd *cobra.Command) error {
 	}
 	if r.order != "" {
 		cfg.Data = r.order
-		return compareRerun(cmd.Context(), cfg, log, cmd.OutOrStdout())
+		return compareRerun(cmd.Context(), cfg, noShard, log, cmd.OutOrStdout())
 	}
 	if err := r.check(cfg); err != nil {
 		return err
