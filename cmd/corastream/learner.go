@@ -366,7 +366,7 @@ func (o *owner) learn(st *store.Store, log zerolog.Logger) error {
 
 	model := o.model()
 	p := &corastream.Pipeline{
-		Config: o.l.cfg.pipeline(), Source: &thrifty{Source: source, own: kc.Topics.Embeddings}, Store: &sharded{st, o}, Learner: model, Predictor: model,
+		Config: o.l.cfg.pipeline(), Source: &thrifty{Source: source, own: kc.Topics.Embeddings, skip: o.notMine}, Store: &sharded{st, o}, Learner: model, Predictor: model,
 		DeadLetters: o.l.sink, Sink: o.l.sink, Warn: func(what string, err error) { log.Warn().Err(err).Msg(what) },
 	}
 	if o.l.basis != nil {
@@ -410,6 +410,11 @@ func (o *owner) pick(all []corastream.Partition) (mine []corastream.Partition) {
 		mine = append(mine, p)
 	}
 	return mine
+}
+
+// notMine: every shard reads the catalogue, and the first one buries what is bad in it.
+func (o *owner) notMine(l corastream.DeadLetter) bool {
+	return l.Pos.Topic == o.l.cfg.Kafka.Topics.Items && o.shard != 0
 }
 
 // keepForShards: of the other shards' changelogs a shard wants the items and the shared vector.
@@ -476,6 +481,7 @@ func (s *sharded) Join(ctx context.Context, items []corastream.Item) error {
 type thrifty struct {
 	corastream.Source
 	own  string // the topic
+	skip func(corastream.DeadLetter) bool
 	held []corastream.Span
 }
 
@@ -486,6 +492,7 @@ func (t *thrifty) Next(ctx context.Context) (corastream.Batch, error) {
 		if err != nil {
 			return b, err
 		}
+		b.Bad = slices.DeleteFunc(b.Bad, t.skip)
 		b.Spans = joinSpans(t.held, b.Spans)
 		other := slices.ContainsFunc(b.Spans, func(s corastream.Span) bool { return s.Topic != t.own })
 		if other || len(b.Changes) > 0 {

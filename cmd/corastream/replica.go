@@ -180,6 +180,24 @@ func (r *replica) check() serve.Check {
 	return c
 }
 
+func (r *replica) gauges() []serve.Gauge {
+	if r.duties == nil || r.lag == nil {
+		return nil
+	}
+	b := r.behind()
+	var ahead int64
+	for _, n := range r.duties.Lag() {
+		ahead += n
+	}
+	return []serve.Gauge{
+		{Name: "behind_records", Help: "Records of the shards' changelogs not read yet.", Value: float64(b.Records)},
+		{Name: "behind_seconds", Help: "Since all changelogs were read to their ends; below 0: never yet.", Value: float64(b.MS) / 1000},
+		{Name: "duties_lag", Help: "Requests and moves of this replica's partitions not read yet.", Value: float64(ahead)},
+		{Name: "duties_open", Help: "Recommendations that this replica owes.", Value: float64(r.debts.open())},
+		{Name: "duties_partitions", Help: "Partitions whose requests or moves are this replica's.", Value: float64(len(r.duties.Assigned()))},
+	}
+}
+
 // debts are recommendations owed, with the records of the log that asked for them. Nothing of it is on the disk: what is not paid is
 // not reported to the group, and whoever has the partition next reads it again.
 type debts struct {
@@ -206,6 +224,13 @@ type headway struct {
 
 func (d *debts) init() {
 	d.moved, d.marks, d.reported = map[string]*debt{}, map[corastream.Partition]*headway{}, map[corastream.Partition]int64{}
+}
+
+// open counts the debts.
+func (d *debts) open() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.queue)
 }
 
 // take notes what a batch of the duties asks for.

@@ -143,6 +143,9 @@ func (e *engine) gauges() []serve.Gauge {
 		}
 		g = append(g, serve.Gauge{Name: "reconnects", Help: "How often a partition was lost and found again.", Value: float64(e.source.Reconnects())})
 	}
+	if e.replica != nil {
+		g = append(g, e.replica.gauges()...)
+	}
 	if e.stage != nil {
 		st := e.active().stage.Stats()
 		g = append(g, e.rollout.gauges()...)
