@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Tiny models of each supported architecture, with weights that a formula gives, and llama.cpp's logits for them: they hold
-the forward pass to an independent one where no model file of that architecture is at hand (biases, separate heads,
-rotary variants, heads wider than the hidden size).
+"""Tiny models of each supported architecture, with weights that a formula gives, and llama.cpp's logits for them (Gemma 3:
+transformers', see gemma.py): they hold the forward pass to an independent one where no model file of that architecture is at
+hand (biases, separate heads, rotary variants, heads wider than the hidden size, normed heads, windows).
 
   tiny.py --golden serve/llm/testdata/reference-tiny.json
 
@@ -18,6 +18,7 @@ import tempfile
 import gguf
 import numpy as np
 
+import gemma
 from logits import Model
 
 CASES = [
@@ -26,6 +27,8 @@ CASES = [
     dict(name="llama, heads wider than the hidden size", arch="llama", layers=3, hidden=32, heads=4, kv=2, dim=16, ff=40, tied=True, freqs=False, linear=1.0),
     dict(name="qwen2, biases, separate head", arch="qwen2", layers=3, hidden=32, heads=4, kv=2, dim=8, ff=72, tied=False, freqs=False, linear=1.0),
     dict(name="qwen2, biases, tied head", arch="qwen2", layers=2, hidden=64, heads=4, kv=1, dim=16, ff=40, tied=True, freqs=False, linear=1.0),
+    dict(name="qwen3, normed heads", arch="qwen3", layers=3, hidden=32, heads=4, kv=2, dim=16, ff=40, tied=True, freqs=False, linear=1.0),
+    dict(name="gemma3, windows of 7 in two of three layers", arch="gemma3", layers=7, hidden=48, heads=4, kv=1, dim=16, ff=40, tied=True, freqs=False, linear=1.0),
 ]
 PROMPTS = [[72], [70, 32, 65, 108, 105, 101, 110], [(i * i * 7 + 3 * i) % 256 for i in range(60)]]
 
@@ -71,6 +74,12 @@ def tensors(c, vocab):
             yield b + "attn_q.bias", (q,), 0, 0.5
             yield b + "attn_k.bias", (k,), 0, 0.5
             yield b + "attn_v.bias", (k,), 0, 0.5
+        if c["arch"] in ("qwen3", "gemma3"):
+            yield b + "attn_q_norm.weight", (c["dim"],), 1, 0.25
+            yield b + "attn_k_norm.weight", (c["dim"],), 1, 0.25
+        if c["arch"] == "gemma3":
+            yield b + "post_attention_norm.weight", (h,), 1, 0.25
+            yield b + "post_ffw_norm.weight", (h,), 1, 0.25
         yield b + "ffn_norm.weight", (h,), 1, 0.25
         yield b + "ffn_gate.weight", (f, h), 0, 0.5
         yield b + "ffn_up.weight", (f, h), 0, 0.5
@@ -94,6 +103,9 @@ def write(c, path):
     if c["linear"] != 1:
         w.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         w.add_rope_scaling_factor(c["linear"])
+    if c["arch"] == "gemma3":
+        w.add_sliding_window(7)
+        w.add_uint32("gemma3.attention.sliding_window_pattern", 3)
     w.add_tokenizer_model("gpt2")
     w.add_tokenizer_pre("gpt-2")
     w.add_token_list(tokens)
@@ -118,11 +130,11 @@ def main():
         for i, c in enumerate(CASES):
             path = os.path.join(tmp, f"{i}.gguf")
             write(c, path)
-            model = Model(path, 1)
+            model = gemma.Model(path) if c["arch"] == "gemma3" else Model(path, 1)
             rows = [{"tokens": ids, "logits": base64.b64encode(model.logits(ids).astype("<f4").tobytes()).decode()} for ids in PROMPTS]
             out.append({**c, "prompts": rows})
     with open(a.golden, "w", encoding="utf-8") as f:
-        json.dump({"made_by": ".ci/reference/tiny.py (llama.cpp of llama-cpp-python 0.3.36, F32)", "cases": out}, f, indent=1)
+        json.dump({"made_by": ".ci/reference/tiny.py (llama.cpp of llama-cpp-python 0.3.36 and transformers 5.23.0, F32)", "cases": out}, f, indent=1)
         f.write("\n")
 
 

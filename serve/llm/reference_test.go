@@ -15,7 +15,7 @@ import (
 	"github.com/corastream/corastream/serve/llm/gguf"
 )
 
-// tinyCase is a model of testdata/reference-tiny.json, made by .ci/reference/tiny.py with llama.cpp.
+// tinyCase is a model of testdata/reference-tiny.json, made by .ci/reference/tiny.py with llama.cpp (Gemma 3: with transformers).
 type tinyCase struct {
 	Name, Arch                         string
 	Layers, Hidden, Heads, KV, Dim, FF int
@@ -30,8 +30,8 @@ type tinyCase struct {
 // tinyTolerance is 3 times the largest difference measured, 8e-6 of the row's standard deviation (AVX-512; 60 tokens).
 const tinyTolerance = 2.5e-5
 
-// Every architecture and variant gives llama.cpp's logits, at one token, a few and sixty.
-func TestTinyModelsEqualLlamaCpp(t *testing.T) {
+// Every architecture and variant gives the reference's logits, at one token, a few and sixty.
+func TestTinyModelsEqualTheReference(t *testing.T) {
 	b, err := os.ReadFile(filepath.Join("testdata", "reference-tiny.json"))
 	if err != nil {
 		t.Fatal(err)
@@ -40,7 +40,7 @@ func TestTinyModelsEqualLlamaCpp(t *testing.T) {
 	if err := json.Unmarshal(b, &golden); err != nil {
 		t.Fatal(err)
 	}
-	if len(golden.Cases) < 5 {
+	if len(golden.Cases) < 7 {
 		t.Fatalf("%d cases", len(golden.Cases))
 	}
 	for _, c := range golden.Cases {
@@ -104,6 +104,10 @@ func (c tinyCase) file(t *testing.T) *gguf.Writer {
 		set(c.Arch+".rope.scaling.type", "linear")
 		set(c.Arch+".rope.scaling.factor", c.Linear)
 	}
+	if c.Arch == "gemma3" {
+		set("gemma3.attention.sliding_window", uint32(7))
+		set("gemma3.attention.sliding_window_pattern", uint32(3))
+	}
 	var tokens []string
 	for b, next := rune(0), rune(0x100); b < 256; b++ {
 		r := b
@@ -163,6 +167,14 @@ func (c tinyCase) tensors(t *testing.T, w *gguf.Writer, vocab int) {
 			add(b+"attn_q.bias", 0, .5, q)
 			add(b+"attn_k.bias", 0, .5, k)
 			add(b+"attn_v.bias", 0, .5, k)
+		}
+		if c.Arch == "qwen3" || c.Arch == "gemma3" {
+			add(b+"attn_q_norm.weight", 1, .25, c.Dim)
+			add(b+"attn_k_norm.weight", 1, .25, c.Dim)
+		}
+		if c.Arch == "gemma3" {
+			add(b+"post_attention_norm.weight", 1, .25, h)
+			add(b+"post_ffw_norm.weight", 1, .25, h)
 		}
 		add(b+"ffn_norm.weight", 1, .25, h)
 		add(b+"ffn_gate.weight", 0, .5, h, f)
