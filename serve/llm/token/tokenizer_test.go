@@ -389,3 +389,54 @@ func BenchmarkEncodeTitle(b *testing.B) {
 		tok.Encode("Movie: Captain Marrow and the Clockwork Whale (1999)\n#Answer:")
 	}
 }
+
+// Runs of white space that are tokens of the user's are cut out before anything merges, the longest first; other tokens of the
+// user's only where the text is trusted. The ids are llama.cpp's for this vocabulary (but for the tag, which it takes anywhere).
+func TestSentencePieceCutsOutWhiteSpaceTokens(t *testing.T) {
+	p := readPieces(t)
+	n := int32(len(p.Tokens))
+	for _, text := range []string{"\n", "\n\n", "  ", "\t", "<b>"} {
+		p.Tokens, p.Scores, p.Types = append(p.Tokens, text), append(p.Scores, -1000), append(p.Types, kindUser)
+	}
+	newline, two, spaces, tab, tag := n, n+1, n+2, n+3, n+4
+	keys := p.keys()
+	keys["add_space_prefix"] = false
+	tok, err := New(vocabularyFile(t, keys))
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain := func(text string) []int32 {
+		ids := tok.Encode(text)
+		if len(ids) == 0 || slices.Max(ids) >= n {
+			t.Fatalf("%q gives %d", text, ids)
+		}
+		return ids
+	}
+	film, answer := plain("Movie:"), plain("#Answer:")
+	for text, want := range map[string][]int32{
+		"Movie:\n#Answer:":       slices.Concat(film, []int32{newline}, answer),
+		"Movie:\n\n\n\t#Answer:": slices.Concat(film, []int32{two, newline, tab}, answer),
+		"   #Answer:":            slices.Concat([]int32{spaces}, plain(" #Answer:")),
+		"\n":                     {newline},
+	} {
+		if got := tok.Encode(text); !slices.Equal(got, want) {
+			t.Errorf("%q: %d, want %d", text, got, want)
+		}
+		if got := tok.Decode(want); got != text {
+			t.Errorf("%q decodes to %q", text, got)
+		}
+	}
+	if got := tok.Encode("<b>Movie:"); slices.Contains(got, tag) {
+		t.Errorf("untrusted text gives %d", got)
+	}
+	if got := tok.EncodeSpecial("<b>Movie:"); !slices.Equal(got, slices.Concat([]int32{tag}, film)) {
+		t.Errorf("trusted text gives %d", got)
+	}
+	keys["add_space_prefix"] = true // after such a token a text begins anew
+	if tok, err = New(vocabularyFile(t, keys)); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := tok.Encode("Movie:\n#Answer:"), slices.Concat(tok.Encode("Movie:"), []int32{newline}, tok.Encode("#Answer:")); !slices.Equal(got, want) {
+		t.Errorf("with a space prefix: %d, want %d", got, want)
+	}
+}
