@@ -101,14 +101,16 @@ func TestDeployFilesAreWellFormed(t *testing.T) {
 	if err := json.Unmarshal(b, &board); err != nil || len(board.Panels) < 10 {
 		t.Errorf("grafana.json: %d panels, %v", len(board.Panels), err)
 	}
-	cmd := exec.Command(program, "config", "check", deploy+"corastream-compose.yaml")
-	if out, err := cmd.CombinedOutput(); err == nil {
-		t.Errorf("open to the network without a token: %s", out)
-	}
-	cmd = exec.Command(program, "config", "check", deploy+"corastream-compose.yaml")
-	cmd.Env = append(os.Environ(), envToken+"=0123456789abcdef0123")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Errorf("with %s: %v: %s", envToken, err, out)
+	for _, file := range []string{"corastream-compose.yaml", "corastream-container.yaml"} {
+		cmd := exec.Command(program, "config", "check", deploy+file)
+		if out, err := cmd.CombinedOutput(); err == nil {
+			t.Errorf("%s: open to the network without a token: %s", file, out)
+		}
+		cmd = exec.Command(program, "config", "check", deploy+file)
+		cmd.Env = append(os.Environ(), envToken+"=0123456789abcdef0123")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%s with %s: %v: %s", file, envToken, err, out)
+		}
 	}
 	found := 0
 	for _, file := range []string{deploy + "corastream.service", deploy + "Dockerfile", deploy + "compose.yaml"} {

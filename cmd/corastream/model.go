@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
@@ -25,6 +26,9 @@ func openLLM(c LLMConfig, log zerolog.Logger) (*llm.Model, error) {
 		c.Options.GPU = &llm.GPU{Device: d, Fallback: &gpu.llm}
 	}
 	m, err := llm.Open(c.File, c.Options)
+	if usage := (*corastream.UsageError)(nil); errors.As(err, &usage) { // it names the file and a fix of its own
+		return nil, err
+	}
 	if err != nil {
 		return nil, corastream.Usagef(c.File, "give another GGUF with --llm", "%v", err)
 	}
