@@ -1,13 +1,18 @@
 package ingest
 
 import (
+	"encoding/binary"
 	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
 	"os"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/rs/zerolog"
+	"github.com/segmentio/kafka-go/protocol"
 
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/ingest/devbroker"
@@ -107,5 +112,69 @@ func BenchmarkLatency(b *testing.B) {
 		slices.Sort(took)
 		b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, "p50-ms")
 		b.ReportMetric(float64(took[len(took)*99/100].Microseconds())/1000, "p99-ms")
+	})
+}
+
+// BenchmarkChangelog writes 100,000 vectors of about 500 bytes in transactions of 1,000 and reads them from the first on, by codec.
+func BenchmarkChangelog(b *testing.B) {
+	benchBrokers(b, func(b *testing.B, cfg Config) {
+		const total, each = 100_000, 1000
+		random := rand.New(rand.NewPCG(1, 2))
+		all := make([]corastream.Change, total)
+		for i := range all {
+			v := []byte{1, 7, 12}
+			for range 61 { // parameters
+				v = binary.LittleEndian.AppendUint32(v, math.Float32bits(float32(random.NormFloat64()*.1)))
+			}
+			for range 61 { // Adagrad sums
+				v = binary.LittleEndian.AppendUint32(v, math.Float32bits(float32(.01+random.ExpFloat64())))
+			}
+			all[i] = corastream.Change{Key: fmt.Append(nil, "u:", i), Value: v}
+		}
+		for code, name := range []string{"none", "gzip", "snappy", "lz4", "zstd"} {
+			if name == "gzip" {
+				continue
+			}
+			b.Run(name, func(b *testing.B) {
+				cfg := cfg
+				cfg.Shards = 1
+				cfg.Topics.Embeddings += fmt.Sprint(name, time.Now().UnixNano())
+				cfg.Topics.Gradients += fmt.Sprint(name, time.Now().UnixNano())
+				if err := EnsureTopics(b.Context(), cfg); err != nil {
+					b.Fatal(err)
+				}
+				c, err := OpenChangelog(cfg, 0, "bench", zerolog.Nop())
+				if err != nil {
+					b.Fatal(err)
+				}
+				defer c.Close()
+				c.post.codec = protocol.Attributes(code)
+				seq, next := uint64(0), int64(0)
+				if err := c.Claim(b.Context(), 0); err != nil {
+					b.Fatal(err)
+				}
+				for b.Loop() {
+					start := time.Now()
+					for i := 0; i < total; i += each {
+						seq++
+						if next, _, err = c.Append(b.Context(), seq, all[i:i+each]); err != nil {
+							b.Fatal(err)
+						}
+					}
+					b.ReportMetric(total/time.Since(start).Seconds(), "written/s")
+					r, err := OpenChangelog(cfg, 0, "bench", zerolog.Nop())
+					if err != nil {
+						b.Fatal(err)
+					}
+					start = time.Now()
+					n := 0
+					if _, err := r.Read(b.Context(), next-total, func(changes []corastream.Change) error { n += len(changes); return nil }); err != nil || n != total {
+						b.Fatal(n, err)
+					}
+					b.ReportMetric(total/time.Since(start).Seconds(), "read/s")
+					r.Close()
+				}
+			})
+		}
 	})
 }

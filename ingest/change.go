@@ -29,8 +29,11 @@ func (o *order) void(epoch, seq uint64) bool {
 
 // encodeChange gives the record of a change: its key and value as they are, epoch and seq as two uvarints in a header.
 func encodeChange(c corastream.Change) Record {
-	v := binary.AppendUvarint(binary.AppendUvarint(nil, c.Epoch), c.Seq)
-	return Record{Key: c.Key, Value: c.Value, Headers: []Header{{headerVersion, v}}}
+	return Record{Key: c.Key, Value: c.Value, Headers: changeHeaders(c.Epoch, c.Seq)}
+}
+
+func changeHeaders(epoch, seq uint64) []Header {
+	return []Header{{headerVersion, binary.AppendUvarint(binary.AppendUvarint(nil, epoch), seq)}}
 }
 
 // decodeChange reads a record of the embeddings topic. Key and value share memory with it.

@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 
 	"github.com/rs/zerolog"
-	"github.com/segmentio/kafka-go/protocol"
 
 	"github.com/corastream/corastream"
 )
@@ -62,14 +61,10 @@ func OpenChangelog(cfg Config, shard int, member string, log zerolog.Logger) (*C
 	t := cfg.tail(a, part, fromFirst, true)
 	t.size = max(t.size, changelogFetch)
 	return &Changelog{part: part, member: member, mark: hex.EncodeToString(mark[:]), tail: t, stale: map[string]struct{}{},
-		log: log.With().Int("shard", shard).Logger(), post: newPoster(a, changelogCodec)}, nil
+		log: log.With().Int("shard", shard).Logger(), post: newPoster(a)}, nil
 }
 
-const (
-	changelogFetch = 8 << 20 // asked for at a time: a shard is rebuilt at the pace of the broker's disk
-	// Vectors hardly shrink, keys and headers do: see BenchmarkChangelog.
-	changelogCodec = protocol.Attributes(2) // snappy
-)
+const changelogFetch = 8 << 20 // asked for at a time: a shard is rebuilt at the pace of the broker's disk
 
 // Seen says up to which (epoch, seq) the caller has read before the offset at which it goes on: what is older is void.
 func (c *Changelog) Seen(epoch, seq uint64) { c.order = order{epoch, seq} }

@@ -26,8 +26,9 @@ func (c *Changelog) store(ctx context.Context, changes []corastream.Change) erro
 func (c *Changelog) tryStore(ctx context.Context, changes []corastream.Change) error {
 	p := &posting{part: c.part}
 	size := 0
+	headers := changeHeaders(changes[0].Epoch, changes[0].Seq)
 	for _, ch := range changes {
-		r := encodeChange(ch)
+		r := Record{Key: ch.Key, Value: ch.Value, Headers: headers}
 		size += sizeOf(r)
 		p.records = append(p.records, r)
 	}
@@ -74,6 +75,10 @@ func (c *Changelog) insist(ctx context.Context, p *posting, changes []corastream
 			}
 			return c.landed(ctx, p.base, changes)
 		}
+		if fails++; fails == 1 && ctx.Err() == nil && retryable(p.err) {
+			c.failing.Store(true)
+			c.log.Warn().Err(p.err).Msg("writing the changelog stopped; trying again")
+		}
 		if p.maybe && ctx.Err() == nil {
 			// The answer is lost, not the batch perhaps. A copy that comes later still is harmless: it is void, or the same once more.
 			if there, err := c.look(ctx, -1, changes[0]); there || err != nil {
@@ -85,10 +90,6 @@ func (c *Changelog) insist(ctx context.Context, p *posting, changes []corastream
 		}
 		if !retryable(p.err) {
 			return p.err
-		}
-		if fails++; fails == 1 {
-			c.failing.Store(true)
-			c.log.Warn().Err(p.err).Msg("writing the changelog stopped; trying again")
 		}
 		if err := pause(ctx, fails); err != nil {
 			return err

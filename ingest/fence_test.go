@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -123,7 +126,7 @@ func cut(t *testing.T, b *devbroker.Broker, cfg Config, store bool, after func()
 				t.Error(err)
 			}
 			b.Kafka().SleepControl(func() {
-				p := newPoster(a, 0)
+				p := newPoster(a)
 				defer p.close()
 				one := &posting{part: part, records: records}
 				if p.post(context.Background(), one); one.err != nil {
@@ -292,6 +295,90 @@ func TestWhatCompactionLeavesRebuildsTheState(t *testing.T) {
 	want := "map[s::b u:0:a u:1:z29 u:3:z24 u:4:z25 u:5:z26 u:6:z27]"
 	r.holds(t, want)
 	a.holds(t, want)
+	if len(r.Void()) > 0 {
+		t.Errorf("void %s", r.Void())
+	}
+}
+
+// TestABrokersRestartNeitherLosesNorDoublesATransaction: an owner writes while the broker goes away and comes back.
+func TestABrokersRestartNeitherLosesNorDoublesATransaction(t *testing.T) {
+	t.Run("embedded", func(t *testing.T) {
+		t.Parallel()
+		o := devbroker.Options{Dir: t.TempDir()}
+		b, err := devbroker.Start(o)
+		must(t, err)
+		defer func() { b.Close() }()
+		cfg := testConfigWith(t, b.Addr(), func(c *Config) { c.Shards = 1 })
+		o.Port = portOf(t, b.Addr())
+		ownThroughRestarts(t, cfg, 4, func() {
+			must(t, b.Close())
+			b, err = devbroker.Start(o)
+			must(t, err)
+		})
+	})
+	t.Run("kafka", func(t *testing.T) {
+		addr, dir := os.Getenv("CORASTREAM_KAFKA"), os.Getenv("CORASTREAM_KAFKA_DIR")
+		if addr == "" || dir == "" {
+			t.Skip("set CORASTREAM_KAFKA and CORASTREAM_KAFKA_DIR, the folder given to .ci/kafka/kafka.sh, to restart Apache Kafka too")
+		}
+		ownThroughRestarts(t, testConfigWith(t, addr, func(c *Config) { c.Shards = 1 }), 1, func() {
+			out, err := exec.Command(filepath.Join("..", ".ci", "kafka", "kafka.sh"), "restart", dir).CombinedOutput()
+			if err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+		})
+	})
+}
+
+func ownThroughRestarts(t *testing.T, cfg Config, restarts int, restart func()) {
+	ctx, stop := context.WithCancel(t.Context())
+	a := newReplica(t, cfg, 0, "a")
+	must(t, a.own(ctx))
+	var wrote, trouble atomic.Int64
+	done := make(chan error, 1)
+	go func() {
+		for n := 0; ctx.Err() == nil; n++ {
+			if err := a.write(ctx, fmt.Sprint("u:", n), "1", "s:", fmt.Sprint(n)); err != nil {
+				done <- err
+				return
+			}
+			wrote.Add(1)
+		}
+		done <- nil
+	}()
+	go func() {
+		for ctx.Err() == nil {
+			if !a.Writing() {
+				trouble.Add(1)
+			}
+			pause(ctx, 1)
+		}
+	}()
+	for range restarts {
+		n := wrote.Load()
+		until(t, "transactions flow", func() bool { return wrote.Load() > n+20 })
+		restart()
+		n = wrote.Load()
+		until(t, "transactions flow again", func() bool { return wrote.Load() > n+20 })
+	}
+	stop()
+	if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	if trouble.Load() == 0 && cfg.Brokers[0] == os.Getenv("CORASTREAM_KAFKA") {
+		t.Error("the owner noticed no restart, so this tests nothing")
+	}
+	r := newReplica(t, cfg, 0, "r")
+	must(t, r.follow(t.Context()))
+	n := int(wrote.Load())
+	if len(r.state) != n+1 && len(r.state) != n+2 { // the last one may have been stopped on its way back
+		t.Errorf("%d transactions acknowledged, %d keys", n, len(r.state))
+	}
+	for i := range n {
+		if r.state[fmt.Sprint("u:", i)] == "" {
+			t.Errorf("transaction %d was acknowledged and is lost", i)
+		}
+	}
 	if len(r.Void()) > 0 {
 		t.Errorf("void %s", r.Void())
 	}

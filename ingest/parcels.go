@@ -37,7 +37,7 @@ func NewParcelSink(cfg Config, log zerolog.Logger) (*ParcelSink, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &ParcelSink{topic: cfg.Topics.Gradients, shards: cfg.Shards, log: log, post: newPoster(a, changelogCodec)}, nil
+	return &ParcelSink{topic: cfg.Topics.Gradients, shards: cfg.Shards, log: log, post: newPoster(a)}, nil
 }
 
 // Writing says that no parcel is being sent again because it failed.

@@ -33,13 +33,13 @@ type posting struct {
 // which they lie: kafka-go's Writer does not tell them, and sends what failed again behind what came later. For one goroutine.
 type poster struct {
 	access *access
-	codec  protocol.Attributes
-	now    *cluster // nil: to be asked for
+	codec  protocol.Attributes // none: vectors hardly shrink (BenchmarkChangelog)
+	now    *cluster            // nil: to be asked for
 	conns  map[string]*conn
 }
 
-func newPoster(a *access, codec protocol.Attributes) *poster {
-	return &poster{access: a, codec: codec, conns: map[string]*conn{}}
+func newPoster(a *access) *poster {
+	return &poster{access: a, conns: map[string]*conn{}}
 }
 
 // post tries once to store the batches; each says what became of it. No two may be of one partition.
@@ -125,6 +125,10 @@ func (p *poster) request(batches []*posting) *wireproduce.Request {
 		records := make([]protocol.Record, len(b.records))
 		for i, r := range b.records {
 			records[i].Key, records[i].Value = protocol.NewBytes(r.Key), protocol.NewBytes(r.Value)
+			if i > 0 && len(r.Headers) > 0 && len(b.records[i-1].Headers) == len(r.Headers) && &r.Headers[0] == &b.records[i-1].Headers[0] {
+				records[i].Headers = records[i-1].Headers // a transaction's records share theirs
+				continue
+			}
 			for _, h := range r.Headers {
 				records[i].Headers = append(records[i].Headers, protocol.Header{Key: h.Key, Value: h.Value})
 			}

@@ -40,6 +40,8 @@ const (
 	beforeLen = 12    // base offset and length, which the length does not count
 	keepLarge = 8192  // bytes kept of a record that is too large
 	maxHeader = 10000 // headers on a record
+
+	slabHeaders = 256
 )
 
 // Bits of a batch's attributes.
@@ -116,13 +118,14 @@ func (b batch) records(dst []Record, p corastream.Partition, from int64, lim lim
 	// A record takes at least 7 bytes, so a false count can not make this large.
 	dst = slices.Grow(dst, min(int(b.count), len(body)/7))
 	last := b.base - 1
+	var slab []Header // one allocation for the headers of many records
 	for range b.count {
 		size := w.varint()
 		if size < 0 || size > int64(len(w.b)) {
 			return nil, fmt.Errorf("record batch at offset %d: %w", b.base, corastream.ErrCorrupt)
 		}
 		r := &wire{b: w.take(int(size))}
-		rec, err := b.record(r, p, int(size), lim)
+		rec, err := b.record(r, p, int(size), lim, &slab)
 		if err != nil || rec.Pos.Offset <= last || rec.Pos.Offset > b.last {
 			return nil, fmt.Errorf("record batch at offset %d: %w", b.base, corastream.ErrCorrupt)
 		}
@@ -133,7 +136,7 @@ func (b batch) records(dst []Record, p corastream.Partition, from int64, lim lim
 	return dst, w.err
 }
 
-func (b batch) record(w *wire, p corastream.Partition, size int, lim limits) (Record, error) {
+func (b batch) record(w *wire, p corastream.Partition, size int, lim limits, slab *[]Header) (Record, error) {
 	w.int8() // attributes, unused
 	after, delta := w.varint(), w.varint()
 	rec := Record{
@@ -144,11 +147,15 @@ func (b batch) record(w *wire, p corastream.Partition, size int, lim limits) (Re
 	if n < 0 || n > maxHeader {
 		return rec, errWire
 	}
-	if n > 0 {
-		rec.Headers = make([]Header, 0, min(int(n), len(w.b)/2))
+	if need := min(int(n), len(w.b)/2); cap(*slab)-len(*slab) < need {
+		*slab = make([]Header, 0, max(need, min(int(b.count), slabHeaders)))
 	}
+	first := len(*slab)
 	for ; n > 0 && w.err == nil; n-- {
-		rec.Headers = append(rec.Headers, Header{Key: string(w.varBytes()), Value: w.varBytes()})
+		*slab = append(*slab, Header{Key: string(w.varBytes()), Value: w.varBytes()})
+	}
+	if len(*slab) > first {
+		rec.Headers = (*slab)[first:len(*slab):len(*slab)]
 	}
 	if size > lim.record {
 		rec.TooLarge, rec.Headers = size, nil
