@@ -26,8 +26,8 @@ func openLLM(c LLMConfig, log zerolog.Logger) (*llm.Model, error) {
 		c.Options.GPU = &llm.GPU{Device: d, Fallback: &gpu.llm}
 	}
 	m, err := llm.Open(c.File, c.Options)
-	if usage := (*corastream.UsageError)(nil); errors.As(err, &usage) { // it names the file and a fix of its own
-		return nil, err
+	if u := (*corastream.UsageError)(nil); errors.As(err, &u) { // it names the file, and a fix of its own
+		return nil, corastream.Usagef(u.Where, u.Fix+", or give another GGUF with --llm", "%s", u.What)
 	}
 	if err != nil {
 		return nil, corastream.Usagef(c.File, "give another GGUF with --llm", "%v", err)
