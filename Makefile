@@ -102,14 +102,16 @@ bench-peers: fetch build ## time us and llama.cpp by turns, and print docs/perfo
 .PHONY: cuda cuda-ptx test-cuda gpu-check
 cuda: ## bin/corastream-gpu, on any machine: needs a C compiler, no GPU and no CUDA (headers come from PyPI)
 	@. .ci/cuda/env.sh && set -x && go build -tags gpu -ldflags '$(LDFLAGS)' -o bin/corastream-gpu ./cmd/corastream
+	@size=$$(wc -c < bin/corastream-gpu); [ $$size -le $$((60 << 20)) ] || { echo "bin/corastream-gpu has $$size bytes: a device machine takes 60 MiB" >&2; exit 1; }
 cuda-ptx: ## kernels/cuda/ptx/*.ptx from src/*.cu, with nvcc from PyPI
 	cd kernels/cuda && go generate
 test-cuda: ## the GPU path without a GPU: kernels on the CPU behind an emulated driver, and ptxas (needs g++)
 	@bash .ci/cuda/test.sh
 gpu-check: ## on a machine with a GPU: parity and measurements as JSON lines, PyTorch's too where it is (bin/corastream-gpu is built when missing)
 	@[ -x bin/corastream-gpu ] || $(MAKE) --no-print-directory cuda
-	@bin/corastream-gpu gpu-check
-	@if python3 -c 'import torch; torch.cuda.init()' 2>/dev/null; then python3 .ci/cuda/torch_peer.py; fi
+	@set -o pipefail; bin/corastream-gpu gpu-check | tee bin/gpu-check.jsonl
+	@if python3 -c 'import torch; torch.cuda.init()' 2>/dev/null; then python3 .ci/cuda/torch_peer.py --ours bin/gpu-check.jsonl; \
+	else echo 'gpu-check: no PyTorch with CUDA here: the two goals beside it (prompts scored, W_A of the Q-Former) are not judged' >&2; fi
 
 .PHONY: clean
 clean: ## remove what was built (not .cache)

@@ -237,6 +237,11 @@ func benchGenerator(ctx context.Context, cfg Config, log zerolog.Logger, w io.Wr
 
 // benchFreshness sends clicks one by one and waits for each recommendation to come back through the broker.
 func benchFreshness(ctx context.Context, cfg Config, log zerolog.Logger, w io.Writer, length time.Duration) error {
+	return freshness(ctx, cfg, log, w, length, 200)
+}
+
+// freshness is benchFreshness on a catalogue of some items.
+func freshness(ctx context.Context, cfg Config, log zerolog.Logger, w io.Writer, length time.Duration, items int) error {
 	dir, err := os.MkdirTemp("", "corastream-bench")
 	if err != nil {
 		return err
@@ -258,7 +263,7 @@ func benchFreshness(ctx context.Context, cfg Config, log zerolog.Logger, w io.Wr
 	var times []time.Duration
 	err = e.run(ctx, func(ctx context.Context) error {
 		var err error
-		times, err = e.clicks(ctx, length)
+		times, err = e.clicks(ctx, length, items)
 		return err
 	})
 	closed, _ := false, ""
@@ -280,8 +285,8 @@ func benchFreshness(ctx context.Context, cfg Config, log zerolog.Logger, w io.Wr
 	})
 }
 
-func (e *engine) clicks(ctx context.Context, length time.Duration) ([]time.Duration, error) {
-	prompts := inventedTitles(200)
+func (e *engine) clicks(ctx context.Context, length time.Duration, catalogue int) ([]time.Duration, error) {
+	prompts := inventedTitles(catalogue)
 	items := make([]corastream.Item, len(prompts))
 	for i, p := range prompts {
 		items[i] = corastream.Item{ID: p.ItemID, Title: p.Title}

@@ -179,7 +179,7 @@ func (r *runner) enough(s *snapshots) error {
 	return nil
 }
 
-// start makes the generator, its projection and the optimiser.
+// start makes the generator from the rows, then all that trains it.
 func (r *runner) start(rows []row) error {
 	spec := r.cfg.Spec
 	var err error
@@ -195,6 +195,12 @@ func (r *runner) start(rows []row) error {
 		r.tell(Progress{Phase: "decoder", Done: 1, Total: 1})
 	}
 	r.states = nil // a hundred megabytes nobody needs from here on
+	return r.trainable()
+}
+
+// trainable makes the model's graph, its projection and the optimiser of both.
+func (r *runner) trainable() (err error) {
+	spec := r.cfg.Spec
 	var grads [][]float32
 	if r.graph, grads, err = newGraph(r.model, r.cfg.Batch); err != nil {
 		return err
