@@ -86,7 +86,8 @@ func (d *Decoder) take(b *corastream.Batch, w *wants, r Record) error {
 		if err != nil {
 			return err
 		}
-		if !w.order.void(c.Epoch, c.Seq) && (w.keep == nil || w.keep(c.Key)) {
+		// What is not wanted does not count for the order either: whoever starts here knows no more than what was kept before.
+		if (w.keep == nil || w.keep(c.Key)) && !w.order.void(c.Epoch, c.Seq) {
 			b.Changes = append(b.Changes, c)
 		}
 	case d.cfg.Topics.Gradients:

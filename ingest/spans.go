@@ -9,6 +9,9 @@ import (
 
 // Spans reads given offsets again, for a replay in the journal's order. For one goroutine.
 type Spans struct {
+	// Keep must be what Hooks.Keep was.
+	Keep func(key []byte) bool
+
 	cfg     Config
 	access  *access
 	decoder *Decoder
@@ -82,7 +85,7 @@ func (s *Spans) cursor(ctx context.Context, p corastream.Partition) (*cursor, er
 		}
 		s.compact[p.Topic] = m[p.Topic]
 	}
-	c := &cursor{tail: s.cfg.tail(s.access, p, 0, s.compact[p.Topic]), at: -1}
+	c := &cursor{tail: s.cfg.tail(s.access, p, 0, s.compact[p.Topic]), at: -1, wants: wants{keep: s.Keep}}
 	s.cursors[p] = c
 	return c, nil
 }

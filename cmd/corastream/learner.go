@@ -417,10 +417,11 @@ func (o *owner) notMine(l corastream.DeadLetter) bool {
 	return l.Pos.Topic == o.l.cfg.Kafka.Topics.Items && o.shard != 0
 }
 
-// keepForShards: of the other shards' changelogs a shard wants the items and the shared vector.
+// keepForShards: of the other shards' changelogs a shard wants the items and the shared vector, and the claims, by which it knows what
+// of those is void.
 func keepForShards(key []byte) bool {
 	k := string(key[:min(2, len(key))])
-	return k == corastream.ChangeItem || k == corastream.ChangeShared
+	return k == corastream.ChangeItem || k == corastream.ChangeShared || k == corastream.ChangeClaim
 }
 
 // send empties the outbox as it fills.

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
@@ -227,6 +228,9 @@ func rerun(ctx context.Context, cfg Config, shard int, log zerolog.Logger) (have
 		return "", "", 0, err
 	}
 	defer spans.Close()
+	if shard != noShard {
+		spans.Keep = keepForShards
+	}
 	for line, err := range original.Journal(0) {
 		if err != nil {
 			return "", "", lines, err
@@ -249,8 +253,71 @@ func rerun(ctx context.Context, cfg Config, shard int, log zerolog.Logger) (have
 			return "", "", lines, fmt.Errorf("journal line %d: %w", line.Seq, err)
 		}
 	}
-	again, err = fresh.Digest()
+	if again, err = fresh.Digest(); err == nil && again != have {
+		err = differences(ctx, original, fresh, log)
+	}
 	return have, again, lines, err
+}
+
+// differences logs the first records in which a re-run parts from the state.
+func differences(ctx context.Context, original, again *store.Store, log zerolog.Logger) error {
+	const most = 5
+	told := 0
+	tell := func(kind, id string, a, b corastream.Embedding, more string) {
+		if a.Version == b.Version && a.Count == b.Count && a.Bias == b.Bias && slices.Equal(a.Vec, b.Vec) && slices.Equal(a.Acc, b.Acc) && more == "" {
+			return
+		}
+		if told++; told <= most {
+			log.Warn().Str(kind, id).Uint64("version", a.Version).Uint64("rerun_version", b.Version).Uint32("count", a.Count).Uint32("rerun_count", b.Count).
+				Float32("bias", a.Bias).Float32("rerun_bias", b.Bias).Str("more", more).Msg("differs")
+		}
+	}
+	return again.View(ctx, func(s corastream.State) error {
+		err := original.View(ctx, func(o corastream.State) error {
+			a, err := o.Shared()
+			if err != nil {
+				return err
+			}
+			b, err := s.Shared()
+			if err != nil {
+				return err
+			}
+			tell("shared", "", *a, *b, "")
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		for u, err := range original.Users() {
+			if err != nil {
+				return err
+			}
+			other, err := s.User(u.ID)
+			if err != nil {
+				return err
+			}
+			more := ""
+			if len(u.History) != len(other.History) {
+				more = fmt.Sprintf("%d interactions, %d in the re-run", len(u.History), len(other.History))
+			}
+			tell("user", u.ID, u.Embedding, other.Embedding, more)
+		}
+		for it, err := range original.Items() {
+			if err != nil {
+				return err
+			}
+			other, err := s.Item(it.Item.ID)
+			if err != nil {
+				return err
+			}
+			more := ""
+			if it.Title != other.Title || it.Seq != other.Seq {
+				more = fmt.Sprintf("%q at %d, %q at %d in the re-run", it.Title, it.Seq, other.Title, other.Seq)
+			}
+			tell("item", it.Item.ID, it.Embedding, other.Embedding, more)
+		}
+		return nil
+	})
 }
 
 func eraseCommand() *cobra.Command {
