@@ -1,5 +1,5 @@
 // Package llm is the frozen LLM: it reads items once, scores prompts with a different low-rank delta for every (user, item),
-// and gives gradients to those deltas. Models are GGUF files of the llama and qwen2 architectures.
+// and gives gradients to those deltas. Models are GGUF files of the llama, qwen2, qwen3 and gemma3 architectures.
 //
 // A delta is y = Wx + (alpha/r) P^T (W_A^T x) (CoRA, Liu et al., AAAI 2025, section 3.3), made as two thin products over the
 // batch: nothing is merged, so every prompt of a batch has its own W_A while P and the frozen weights stay where they are.
@@ -29,7 +29,7 @@
 //	logits, err := m.Score(ctx, prompts, weights, projection)   // corastream.Scorer
 //	grads, err := m.Backward(ctx, prompts, weights, projection, labels)
 //
-// Files: model.go (Open, Info), chat.go, generate.go and sample.go (conversations), arch.go and weights.go (from file to matrices), packed.go and digest.go (what a
+// Files: model.go (Open, Info), chat.go, generate.go and sample.go (conversations), arch.go, traits.go (what families add to Llama's layer) and weights.go (from file to matrices), packed.go and digest.go (what a
 // start leaves for the next), template.go and prompt.go (text to tokens),
 // trie.go and stage.go (which rows there are, what attends to what), forward.go and delta.go (a layer), score.go (the paths of
 // a score), items.go, entry.go, cache.go and cachefile.go (what is kept of an item), backward.go and backward_layer.go;

@@ -324,6 +324,12 @@ func TestBadModelFilesAreRefusedByName(t *testing.T) {
 		}, tinyLlama, "experts"},
 		"extra bias":   {func(w *gguf.Writer, s shape) { must(w.Add("blk.0.attn_output.bias", gguf.F32, []int{1}, []float32{1})) }, tinyLlama, "attn_output.bias"},
 		"partial turn": {func(w *gguf.Writer, s shape) { must(w.Set("llama.rope.dimension_count", uint32(4))) }, tinyLlama, "llama.rope.dimension_count"},
+		"normed heads": {func(w *gguf.Writer, s shape) {
+			must(w.Add("blk.0.attn_q_norm.weight", gguf.F32, []int{8}, make([]float32, 8)))
+		}, tinyLlama, "attn_q_norm.weight"},
+		"normed additions": {func(w *gguf.Writer, s shape) {
+			must(w.Add("blk.0.post_ffw_norm.weight", gguf.F32, []int{32}, make([]float32, 32)))
+		}, tinyQwen3, "post_ffw_norm.weight"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := c.shape.write(1)
@@ -341,20 +347,36 @@ func TestBadModelFilesAreRefusedByName(t *testing.T) {
 	}
 }
 
+// What a file may say of Gemma's windows is bounded, and a cap on logits is not passed over.
+func TestBadKeysOfGemmaAreRefusedByName(t *testing.T) {
+	for key, v := range map[string]any{
+		"attention.sliding_window": uint32(0), "attention.sliding_window_pattern": uint32(1 << 30), "rope.freq_base_swa": float32(0),
+		"final_logit_softcapping": float32(30), "attention.key_length": uint32(4096),
+	} {
+		f, err := gguf.Parse("model.gguf", tinyGemma.writeWith(1, gguf.F32, map[string]any{key: v}).Bytes())
+		if err == nil {
+			_, err = newModel(f, tinyOptions())
+		}
+		if err == nil || !strings.Contains(err.Error(), "gemma3."+key) || !strings.Contains(err.Error(), "model.gguf") {
+			t.Errorf("%s: %v", key, err)
+		}
+	}
+}
+
 func TestNotANumberInWeightsIsRefused(t *testing.T) {
-	w := tinyLlama.write(1)
-	b := w.Bytes()
-	f, err := gguf.Parse("model.gguf", b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	q, err := f.Tensor("blk.2.ffn_up.weight")
-	if err != nil {
-		t.Fatal(err)
-	}
-	copy(q.Raw[8:], []byte{0, 0, 0xc0, 0x7f})
-	if _, err := newModel(f, tinyOptions()); err == nil || !strings.Contains(err.Error(), "blk.2.ffn_up.weight") {
-		t.Errorf("%v", err)
+	for _, name := range []string{"blk.2.ffn_up.weight", "blk.1.attn_k_norm.weight", "blk.3.post_attention_norm.weight"} {
+		f, err := gguf.Parse("model.gguf", tinyGemma.write(1).Bytes())
+		if err != nil {
+			t.Fatal(err)
+		}
+		q, err := f.Tensor(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		copy(q.Raw[8:], []byte{0, 0, 0xc0, 0x7f})
+		if _, err := newModel(f, tinyOptions()); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

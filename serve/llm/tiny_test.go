@@ -75,10 +75,18 @@ func must(err error) {
 func (s shape) write(seed uint64) *gguf.Writer { return s.writeAs(seed, gguf.F32) }
 
 // writeAs makes the same with linears of another type.
-func (s shape) writeAs(seed uint64, typ gguf.Type) *gguf.Writer {
+func (s shape) writeAs(seed uint64, typ gguf.Type) *gguf.Writer { return s.writeWith(seed, typ, nil) }
+
+// writeWith makes the same with other values of some of the architecture's keys.
+func (s shape) writeWith(seed uint64, typ gguf.Type, keys map[string]any) *gguf.Writer {
 	rng := rand.New(rand.NewPCG(seed, 7))
 	w := &gguf.Writer{}
-	key := func(k string, v any) { must(w.Set(s.arch+"."+k, v)) }
+	key := func(k string, v any) {
+		if other, ok := keys[k]; ok {
+			v = other
+		}
+		must(w.Set(s.arch+"."+k, v))
+	}
 	must(w.Set("general.architecture", s.arch))
 	key("block_count", uint32(s.layers))
 	key("embedding_length", uint32(s.hidden))
@@ -93,6 +101,8 @@ func (s shape) writeAs(seed uint64, typ gguf.Type) *gguf.Writer {
 	if s.arch == "gemma3" {
 		key("attention.sliding_window", uint32(5))
 		key("attention.sliding_window_pattern", uint32(3))
+		key("rope.freq_base_swa", float32(300))
+		key("final_logit_softcapping", float32(0))
 	}
 	vocab := words(w)
 	add := func(name string, mean, sd float64, dims ...int) {
