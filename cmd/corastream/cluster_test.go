@@ -25,6 +25,7 @@ const (
 // member is one process of a cluster, and its folder.
 type member struct {
 	name, stages, data string
+	args               []string
 	proc               *process
 }
 
@@ -32,16 +33,17 @@ type member struct {
 type gang struct {
 	*home
 	t        *testing.T
+	shards   int
 	learners []*member
 	replicas []*member
 	born     int
 }
 
-func newGang(t *testing.T, brokers, extra string) *gang {
+func newGang(t *testing.T, brokers string, shards int, extra string) *gang {
 	h := newHome(t, brokers, extra)
 	tag := strings.TrimSuffix(h.topics.interactions, ".interactions")
-	h.amend(t, "dead_letters: "+h.topics.letters+"}", fmt.Sprintf("dead_letters: %s, embeddings: %s.embeddings, gradients: %s.gradients}\n  shards: %d", h.topics.letters, tag, tag, testShards))
-	return &gang{home: h, t: t}
+	h.amend(t, "dead_letters: "+h.topics.letters+"}", fmt.Sprintf("dead_letters: %s, embeddings: %s.embeddings, gradients: %s.gradients}\n  shards: %d", h.topics.letters, tag, tag, shards))
+	return &gang{home: h, t: t, shards: shards}
 }
 
 const (
@@ -50,9 +52,9 @@ const (
 )
 
 // add starts a new member on an empty folder.
-func (g *gang) add(stages string) *member {
+func (g *gang) add(stages string, args ...string) *member {
 	g.born++
-	m := &member{name: fmt.Sprintf("m%d", g.born), stages: stages, data: filepath.Join(g.t.TempDir(), "data")}
+	m := &member{name: fmt.Sprintf("m%d", g.born), stages: stages, data: filepath.Join(g.t.TempDir(), "data"), args: args}
 	g.start(m)
 	if stages == learns {
 		g.learners = append(g.learners, m)
@@ -63,7 +65,7 @@ func (g *gang) add(stages string) *member {
 }
 
 func (g *gang) start(m *member) {
-	m.proc = start(g.t, "run", "--stages", m.stages, "-c", g.config, "--data", m.data, "--member", m.name)
+	m.proc = start(g.t, append([]string{"run", "--stages", m.stages, "-c", g.config, "--data", m.data, "--member", m.name}, m.args...)...)
 }
 
 func (g *gang) all() []*member { return append(slices.Clone(g.learners), g.replicas...) }
@@ -95,7 +97,7 @@ func (g *gang) idle() bool {
 			}
 		}
 	}
-	return owned == testShards && (len(g.replicas) == 0 || duties == testShards+requestPartitions)
+	return int(owned) == g.shards && (len(g.replicas) == 0 || int(duties) == g.shards+requestPartitions)
 }
 
 // rest waits until the cluster is idle and stays so.
@@ -199,7 +201,7 @@ func TestAClusterSurvivesItsMembers(t *testing.T) {
 
 func surviveStrikes(t *testing.T, brokers string, strikes int, seed uint64) {
 	r := rand.New(rand.NewPCG(seed, 9))
-	g := newGang(t, brokers, noLLM)
+	g := newGang(t, brokers, testShards, noLLM)
 	w := newWorkload(seed, 300, 150)
 	for range 2 {
 		g.add(learns)
