@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"time"
@@ -72,8 +74,10 @@ func examine(ctx context.Context, cfg Config, log zerolog.Logger, w io.Writer) e
 	} else {
 		say("kafka", examineKafka(ctx, cfg.Kafka, s), fmt.Sprint(cfg.Kafka.Brokers))
 	}
+	where, err := examineTraces(ctx, cfg.Telemetry)
+	say("traces", err, where)
 	if bad > 0 {
-		return fmt.Errorf("%d checks failed", bad)
+		return fmt.Errorf("%d of the checks failed", bad)
 	}
 	return nil
 }
@@ -129,4 +133,26 @@ func examineKafka(ctx context.Context, cfg ingest.Config, s *store.Store) error 
 		h.Next, h.Meta = s.Next, s.Meta
 	}
 	return ingest.Probe(ctx, cfg, h)
+}
+
+// examineTraces says where traces go, and whether somebody listens there.
+func examineTraces(ctx context.Context, cfg TelemetryConfig) (where string, err error) {
+	if where, err = cfg.wanted(); err != nil || where == "" {
+		return "off", err
+	}
+	u, err := url.Parse(where)
+	if err != nil || u.Hostname() == "" {
+		return "", corastream.Usagef("telemetry.endpoint", "write http://HOST:4318", "it is not the address of a collector")
+	}
+	port := u.Port()
+	if port == "" {
+		port = u.Scheme // net knows http and https by name
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
+	if err != nil {
+		return "", fmt.Errorf("%w (fix: start the collector, or correct telemetry.endpoint; `up` runs without, and loses spans)", err)
+	}
+	return u.Redacted(), conn.Close()
 }

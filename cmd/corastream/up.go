@@ -43,6 +43,9 @@ func upCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if e.llm != nil && e.gate == nil {
+				log.Warn().Msg("no checkpoint: the language model ranks nothing, answers are degraded: cf (fix: `corastream train`, then --checkpoint FILE)")
+			}
 			began := time.Now()
 			e.monitor.Start()
 			err = e.run(ctx, nil)

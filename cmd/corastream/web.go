@@ -101,7 +101,7 @@ func (e *engine) checks() []serve.Check {
 	case e.llm == nil:
 		ranking.Why = "degraded: cf (llm.file is off)"
 	case e.gate == nil:
-		ranking.Why = "degraded: cf (no checkpoint)"
+		ranking.Why = "degraded: cf (no checkpoint; `corastream train` makes one)"
 	default:
 		if closed, why := e.active().gate.state(); closed {
 			ranking.Why = "degraded: cf (" + why + ")"
