@@ -35,7 +35,6 @@ type Changelog struct {
 	stale map[string]struct{} // keys whose newest record is void
 	epoch uint64              // ours; 0: not the owner
 	next  int64               // where the owner's next batch has to lie
-	lost  string              // why we are the owner no more
 
 	failing atomic.Bool
 }
@@ -171,7 +170,7 @@ func (c *Changelog) walk(ctx context.Context, from, to int64, take func([]corast
 // Claim makes this process the owner, from the epoch after the last one seen on. next is the offset that Read returned: all
 // before it has been applied. corastream.ErrFenced says that somebody else wrote meanwhile: read on and claim again.
 func (c *Changelog) Claim(ctx context.Context, next int64) error {
-	c.epoch, c.next, c.lost = c.order.epoch+1, next, ""
+	c.epoch, c.next = c.order.epoch+1, next
 	claim := corastream.Change{Epoch: c.epoch, Key: []byte(corastream.ChangeClaim + c.mark), Value: []byte(c.member)}
 	return c.store(ctx, []corastream.Change{claim})
 }
@@ -186,8 +185,6 @@ func (c *Changelog) Claim(ctx context.Context, next int64) error {
 // that has nothing to write does so more often than the topic's min.compaction.lag.ms: a void record would win over what it hides then.
 func (c *Changelog) Append(ctx context.Context, seq uint64, changes []corastream.Change) (next int64, void [][]byte, err error) {
 	switch {
-	case c.lost != "":
-		return 0, nil, fmt.Errorf("append to the changelog of shard %d: %s: %w", c.part.ID, c.lost, corastream.ErrFenced)
 	case c.epoch == 0:
 		return 0, nil, fmt.Errorf("append to the changelog of shard %d: %w", c.part.ID, errUnclaimed)
 	case len(changes) == 0:

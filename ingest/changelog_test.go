@@ -140,6 +140,15 @@ func TestAnOwnerThatWasFollowedIsFenced(t *testing.T) {
 		must(t, a.own(ctx))
 		must(t, a.write(ctx, "u:1", "a1", "u:2", "a1"))
 		must(t, b.own(ctx))
+		// Whoever read before that can not claim, and still knows up to where it has read.
+		late := newReplica(t, cfg, 0, "late")
+		late.Seen(1, 1)
+		if err := late.Claim(ctx, a.next); !errors.Is(err, corastream.ErrFenced) {
+			t.Errorf("a claim from before another one: %v", err)
+		}
+		if e, s := late.LastSeen(); e != 1 || s != 1 {
+			t.Errorf("after a lost claim: epoch %d, transaction %d", e, s)
+		}
 		// a does not know yet.
 		err := a.write(ctx, "u:1", "lost", "u:3", "lost")
 		if !errors.Is(err, corastream.ErrFenced) || !strings.Contains(err.Error(), `"b" claimed epoch 2`) {

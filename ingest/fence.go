@@ -104,8 +104,8 @@ func (c *Changelog) landed(ctx context.Context, base int64, changes []corastream
 			c.part.Topic, c.part.ID, base, c.next, corastream.ErrGap)
 	}
 	if base > c.next {
-		if _, err := c.look(ctx, base, changes[0]); err != nil || c.lost != "" {
-			return err
+		if _, err := c.look(ctx, base, changes[0]); err != nil || c.next < base {
+			return err // or an earlier copy counts, and then another owner came: this copy is void
 		}
 	}
 	for _, ch := range changes {
@@ -117,7 +117,8 @@ func (c *Changelog) landed(ctx context.Context, base int64, changes []corastream
 
 var errStop = errors.New("no more")
 
-// look reads what others wrote from c.next up to `to` (below 0: the present end), moves c.next behind it, and says whether a copy of
+// look reads what others wrote from c.next up to `to` (below 0: the present end), moves c.next behind it (but not over a new owner's
+// claim that comes after our batch), and says whether a copy of
 // our batch, of which `ours` is the first change, is there. ErrFenced: our batch does not count, wherever it lies. A transaction is beaten by a higher epoch alone: what
 // has a lower one is void, and what has our own is a lost claim or a copy of our own. A claim is beaten by anything that counts, since its
 // owner has not read that.
@@ -128,7 +129,7 @@ func (c *Changelog) look(ctx context.Context, to int64, ours corastream.Change) 
 			higher := ch.Epoch > c.epoch
 			switch {
 			case there && higher:
-				c.lost, c.next = takenBy(ch), ch.Pos.Offset
+				c.next = ch.Pos.Offset // the next append will find it there
 				return errStop
 			case higher:
 				return fmt.Errorf("%s: %w", takenBy(ch), corastream.ErrFenced)

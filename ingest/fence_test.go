@@ -106,6 +106,11 @@ func embeddedShard(t *testing.T) (*devbroker.Broker, Config) {
 // cut has the next Produce to the embeddings topic end in a closed connection. Before that, with store, the batch is stored, and then
 // what after does happens.
 func cut(t *testing.T, b *devbroker.Broker, cfg Config, store bool, after func()) (hits *atomic.Int32) {
+	return meddle(t, b, cfg, store, after, errors.New("cut"))
+}
+
+// meddle does so; where end is nil, the Produce then goes on to the broker.
+func meddle(t *testing.T, b *devbroker.Broker, cfg Config, store bool, after func(), end error) (hits *atomic.Int32) {
 	hits = new(atomic.Int32)
 	a, err := newAccess(cfg)
 	must(t, err)
@@ -137,7 +142,7 @@ func cut(t *testing.T, b *devbroker.Broker, cfg Config, store bool, after func()
 				}
 			})
 		}
-		return nil, errors.New("cut"), true
+		return nil, end, end != nil
 	})
 	return hits
 }
@@ -204,7 +209,7 @@ func TestALostAnswerDoesNotHideANewOwner(t *testing.T) {
 	a, c := newReplica(t, cfg, 0, "a"), newReplica(t, cfg, 0, "c")
 	must(t, a.own(ctx))
 	cut(t, b, cfg, true, func() {
-		if err := errors.Join(c.own(context.Background()), c.write(context.Background(), "u:1", "c")); err != nil {
+		if err := c.own(context.Background()); err != nil {
 			t.Error(err)
 		}
 	})
@@ -212,11 +217,24 @@ func TestALostAnswerDoesNotHideANewOwner(t *testing.T) {
 	if err := a.write(ctx, "u:2", "lost"); !errors.Is(err, corastream.ErrFenced) {
 		t.Errorf("a wrote on: %v", err)
 	}
+	must(t, c.write(ctx, "u:1", "c"))
 	must(t, a.own(ctx))
 	for _, r := range []*replica{a, c} {
 		must(t, r.follow(ctx))
 		r.holds(t, "map[u:1:c u:2:a]")
 	}
+
+	// The first copy of a batch comes after its writer has looked, then a claim, then the copy that was sent again.
+	must(t, a.own(ctx))
+	cut(t, b, cfg, false, nil)
+	meddle(t, b, cfg, true, func() {
+		if err := errors.Join(c.own(context.Background()), c.write(context.Background(), "u:1", "c2")); err != nil {
+			t.Error(err)
+		}
+	}, nil)
+	must(t, a.write(ctx, "u:1", "a2", "u:2", "a2"))
+	must(t, a.follow(ctx))
+	a.holds(t, "map[u:1:c2 u:2:a2]")
 
 	// Before the answer is lost, another owner: the batch is in the log, and void.
 	cut(t, b, cfg, false, nil)
@@ -226,7 +244,7 @@ func TestALostAnswerDoesNotHideANewOwner(t *testing.T) {
 	}
 	must(t, c.write(ctx, "u:3", "c"))
 	must(t, a.follow(ctx))
-	a.holds(t, "map[u:1:c u:2:a u:3:c]")
+	a.holds(t, "map[u:1:c2 u:2:a2 u:3:c]")
 }
 
 // TestACopyThatComesLateIsVoid: the network holds a batch back, its writer sends it again and goes on, and then it comes.

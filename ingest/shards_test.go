@@ -143,7 +143,7 @@ func TestASourceReadsChangesAndParcels(t *testing.T) {
 
 		h := Hooks{Topics: []string{cfg.Topics.Embeddings, cfg.Topics.Gradients},
 			Pick: func(all []corastream.Partition) []corastream.Partition {
-				if len(all) != 4 {
+				if len(all)%2 != 0 {
 					t.Errorf("to pick from: %v", all)
 				}
 				return slices.DeleteFunc(all, func(p corastream.Partition) bool { return p.ID != 1 })
@@ -173,6 +173,13 @@ func TestASourceReadsChangesAndParcels(t *testing.T) {
 			t.Errorf("%d parcels, read to %v", len(got.Parcels), ends)
 		}
 
+		h.Topics, h.Keep = h.Topics[:1], func([]byte) bool { return false }
+		b, err := clusterSource(t, cfg, h).Next(ctx)
+		must(t, err)
+		if sp := b.Spans[0]; len(b.Changes) > 0 || sp.From != 0 || sp.To != a.next {
+			t.Errorf("what is not wanted takes up a batch: %v", b.Spans)
+		}
+
 		// From an offset on, only the caller knows what is void there.
 		from := int64(-1)
 		for _, r := range consume(t, cfg, cfg.Topics.Embeddings) {
@@ -180,7 +187,7 @@ func TestASourceReadsChangesAndParcels(t *testing.T) {
 				from = r.Pos.Offset
 			}
 		}
-		h.Topics, h.Keep = h.Topics[:1], nil
+		h.Keep = nil
 		h.Pick = func([]corastream.Partition) []corastream.Partition {
 			return []corastream.Partition{{Topic: cfg.Topics.Embeddings, ID: 1}}
 		}
@@ -256,6 +263,10 @@ func TestParcelsComeInOrderThroughFaults(t *testing.T) {
 	}
 	if taken != 5*n {
 		t.Errorf("%d of %d parcels taken", taken, 5*n)
+	}
+	b.Kafka().Fault(kfake.Fault{Keys: produces, Topic: cfg.Topics.Gradients, Err: kerr.TopicAuthorizationFailed, Count: -1})
+	if err := s.Send(t.Context(), []corastream.Parcel{{From: 1, To: 2, Seq: 900}}); !errors.Is(err, kafka.TopicAuthorizationFailed) {
+		t.Errorf("without the right to write: %v", err)
 	}
 	if err := s.Send(t.Context(), []corastream.Parcel{{From: 1, To: 4}}); err == nil || !strings.Contains(err.Error(), "no shard 4") {
 		t.Errorf("to a shard that is not: %v", err)
