@@ -7,6 +7,9 @@
 // read on past a gap (corastream.ErrGap), a topic that was made anew or another cluster under the same address; PLAIN
 // without TLS unless told so; to skip TLS verification.
 //
+// For a cluster, a Changelog is one shard's log, which also arbitrates who owns the shard; a ParcelSink sends what one shard learnt for
+// another; JoinMembers shares the shards out (docs/format.md, "The topics of a cluster").
+//
 // Why it does not use kafka-go's Reader: that one skips forward silently when retention has passed the wanted offset,
 // waits for ever when the log ends before it, hands out what an aborted transaction wrote, does not check batches'
 // checksums and takes the producer's time where the broker stamped its own. So kafka-go brings connections' requests,
