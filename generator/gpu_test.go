@@ -153,9 +153,14 @@ func TestHalfWeightsAreTheFloatsRounded(t *testing.T) {
 	for _, spec := range []Spec{smallSpec(KindMLP, InputsUser), smallSpec(KindQFormer, InputsPaper)} {
 		full, _, _, _ := onGPU(t, spec, d, false)
 		half, _, _, _ := onGPU(t, spec, d, true)
-		pairs := somePairs(rand.New(rand.NewPCG(9, 1)), spec, 5, 2)
+		pairs := somePairs(rand.New(rand.NewPCG(9, 2)), spec, 5, 2)
+		far(t, full, half, spec) // makes room
 		a, _, err1 := full.Weights(t.Context(), pairs)
+		before := d.Waits()
 		b, _, err2 := half.Weights(t.Context(), pairs)
+		if waits := d.Waits() - before; waits != 1 {
+			t.Errorf("%s: the host waits %d times for its copy", spec.Kind, waits)
+		}
 		if err := errors.Join(err1, err2); err != nil {
 			t.Fatal(err)
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"unsafe"
 )
 
@@ -75,11 +76,13 @@ type Device struct {
 	used    int64
 	garbage []*Buffer // to be freed by the next Do
 
-	staging []byte // pinned memory that uploads go through
+	staging []byte       // pinned memory that uploads go through
+	landing []byte       // pinned memory that downloads come through
+	waits   atomic.Int64 // how often the host waited for the device
 	rows    map[RowsFormat]*Rows
 }
 
-// stagingBytes is the size of the pinned memory; a Do that uploads more waits for the copies to end now and then.
+// stagingBytes is the size of each of the two pinned memories; a Do that copies more waits for the copies to end now and then.
 const stagingBytes = 32 << 20
 
 // Open takes the first device and loads the kernels: ErrNotBuilt, ErrNoDevice or what the driver says.
@@ -117,8 +120,10 @@ func (d *Device) open() (err error) {
 			return errors.Join(fmt.Errorf("load %s: %w", m.name, err), d.drv.close())
 		}
 	}
-	if d.staging, err = d.drv.pin(stagingBytes); err != nil {
-		return errors.Join(fmt.Errorf("pinned memory: %w", err), d.drv.close())
+	for _, b := range []*[]byte{&d.staging, &d.landing} {
+		if *b, err = d.drv.pin(stagingBytes); err != nil {
+			return errors.Join(fmt.Errorf("pinned memory: %w", err), d.drv.close())
+		}
 	}
 	return nil
 }
@@ -133,6 +138,9 @@ func (d *Device) Used() int64 {
 	return d.used
 }
 
+// Waits is how often the host has waited for the device: once for a Do that needs no result before its end.
+func (d *Device) Waits() int64 { return d.waits.Load() }
+
 // Close frees the device's memory, once what runs has ended. Do fails afterwards.
 func (d *Device) Close() error {
 	d.life.Lock()
@@ -142,7 +150,7 @@ func (d *Device) Close() error {
 	}
 	d.ended = true
 	var err error
-	d.work <- func() { err = errors.Join(d.drv.unpin(d.staging), d.drv.close()) }
+	d.work <- func() { err = errors.Join(d.drv.unpin(d.staging), d.drv.unpin(d.landing), d.drv.close()) }
 	close(d.work)
 	<-d.done
 	return err

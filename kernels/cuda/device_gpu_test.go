@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -117,8 +118,9 @@ func TestWrongLaunchesAreRefused(t *testing.T) {
 	(&Buffer{ptr: 8, bytes: 8}).At(9)
 }
 
-// Uploads go through a staging area that is used again and again, on a stream of its own: what kernels read is there in time.
-func TestUploadsArriveInOrder(t *testing.T) {
+// Copies go through pinned memory that is used again and again, uploads on a stream of their own: what kernels read is there in time, and
+// what comes back is whole.
+func TestCopiesArriveInOrder(t *testing.T) {
 	d := open(t)
 	v := make([]float32, stagingBytes/4+1000)
 	for i := range v {
@@ -127,6 +129,9 @@ func TestUploadsArriveInOrder(t *testing.T) {
 	err := d.Do(t.Context(), func(q *Queue) error {
 		u := &uploads{q: q}
 		b := u.floats(v)
+		if back := fetch[float32](u, &Buffer{ptr: uint64(b), bytes: int64(4 * len(v))}, len(v)); u.err == nil && !slices.Equal(back, v) {
+			t.Error("other values came back")
+		}
 		for round := range 3 { // a buffer overwritten after Wait, and read before and after
 			out := u.room(4)
 			index := u.ints([]int32{int32(len(v) - 1 - round)})

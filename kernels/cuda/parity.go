@@ -180,13 +180,13 @@ func gemmCase(end string, m, n, k, k2 int, seed uint64) Case {
 		if err != nil {
 			return nil, err
 		}
-		if err := q.Zero(out, 0, out.Bytes()); err != nil {
-			return nil, err
-		}
 		if end == "add" {
-			if err := Upload(q, out, 0, old); err != nil {
-				return nil, err
-			}
+			err = Upload(q, out, 0, old)
+		} else {
+			err = q.Zero(out, 0, out.Bytes())
+		}
+		if err != nil {
+			return nil, err
 		}
 		ab, err := puts(q, a, m, k)
 		if err != nil {

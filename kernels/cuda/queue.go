@@ -6,13 +6,22 @@ import (
 	"unsafe"
 )
 
-// Queue is the device within one Do. Uploads run on a stream of their own, and the next launch waits for them: what is uploaded
-// while kernels run overlaps with them. A buffer that a kernel of the same Do still reads must not be uploaded to again before
-// Wait.
+// Queue is the device within one Do. Uploads run on a stream of their own, and the next launch waits for them on the device, not here:
+// what is uploaded while kernels run overlaps with them. Both directions go through pinned memory, since a copy to or from pageable
+// memory would have the host wait. What a kernel or Zero of the same Do still reads or writes must not be uploaded to before Wait.
 type Queue struct {
 	d        *Device
 	staged   int
 	uploaded bool // since the compute stream was last ordered behind the copies
+	busy     bool // something was asked for since the last Wait
+	landed   int
+	arrivals []arrival
+}
+
+// arrival is a download that is to be taken from pinned memory once it is there.
+type arrival struct {
+	to   []byte
+	from int
 }
 
 // Alloc makes a buffer of n bytes, at least 1, with unspecified content.
@@ -83,6 +92,7 @@ func Upload[T Value](q *Queue, b *Buffer, offset int64, v []T) error {
 	from := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(v))), int64(len(v))*size)
 	for len(from) > 0 {
 		if q.staged == len(q.d.staging) {
+			q.d.waits.Add(1)
 			if err := q.d.failed(q.d.drv.sync(copies)); err != nil {
 				return err
 			}
@@ -92,7 +102,7 @@ func Upload[T Value](q *Queue, b *Buffer, offset int64, v []T) error {
 		if err := q.d.failed(q.d.drv.copyIn(uint64(b.At(offset)), unsafe.Pointer(&q.d.staging[q.staged]), int64(n), copies)); err != nil {
 			return err
 		}
-		q.staged, q.uploaded = q.staged+n, true
+		q.staged, q.uploaded, q.busy = q.staged+n, true, true
 		offset, from = offset+int64(n), from[n:]
 	}
 	return nil
@@ -120,7 +130,23 @@ func Download[T Value](q *Queue, v []T, b *Buffer, offset int64) error {
 	if err := q.behind(); err != nil {
 		return err
 	}
-	return q.d.failed(q.d.drv.copyOut(unsafe.Pointer(unsafe.SliceData(v)), uint64(b.At(offset)), n, compute))
+	to := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(v))), n)
+	for len(to) > 0 {
+		if q.landed == len(q.d.landing) {
+			if err := q.Wait(); err != nil {
+				return err
+			}
+		}
+		q.busy = true
+		part := to[:min(len(to), len(q.d.landing)-q.landed)]
+		if err := q.d.failed(q.d.drv.copyOut(unsafe.Pointer(&q.d.landing[q.landed]), uint64(b.At(offset)), int64(len(part)), compute)); err != nil {
+			return err
+		}
+		q.arrivals = append(q.arrivals, arrival{part, q.landed})
+		q.landed += len(part)
+		offset, to = offset+int64(len(part)), to[len(part):]
+	}
+	return nil
 }
 
 // Zero clears n bytes of b at offset, in the order of launches.
@@ -134,6 +160,7 @@ func (q *Queue) Zero(b *Buffer, offset, n int64) error {
 	if err := q.behind(); err != nil {
 		return err
 	}
+	q.busy = true
 	return q.d.failed(q.d.drv.zero(uint64(b.At(offset)), n, compute))
 }
 
@@ -146,13 +173,22 @@ func (q *Queue) behind() error {
 	return q.d.failed(q.d.drv.order(copies, compute))
 }
 
-// Wait ends when all that was asked for has been done.
+// Wait ends when all that was asked for has been done, and downloads are where they were to go.
 func (q *Queue) Wait() error {
+	if !q.busy {
+		return nil
+	}
 	if err := q.behind(); err != nil {
 		return err
 	}
+	q.d.waits.Add(1)
 	err := q.d.failed(q.d.drv.sync(compute))
-	q.staged = 0
+	if err == nil {
+		for _, a := range q.arrivals {
+			copy(a.to, q.d.landing[a.from:])
+		}
+	}
+	q.staged, q.landed, q.arrivals, q.busy = 0, 0, nil, false
 	return err
 }
 
@@ -184,6 +220,7 @@ func (q *Queue) Launch(kernel string, grid, block [3]int, shared int, args ...an
 	if err := q.behind(); err != nil {
 		return err
 	}
+	q.busy = true
 	words := make([]uint64, len(args))
 	for i, a := range args {
 		switch v := a.(type) {

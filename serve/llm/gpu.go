@@ -42,6 +42,7 @@ type device struct {
 	tapes      *cuda.Buffer
 	work       activationBuffers
 	plan, tail planBuffers
+	fork       planBuffers // of the rows from the first adapted layer on: uploaded while those below it run
 }
 
 // deviceLayer holds a layer's weights. Rows of q and k lie so that what turns together is side by side, rows of gate and up
@@ -132,7 +133,7 @@ func (d *device) drop(q *cuda.Queue) error {
 	for _, x := range d.deltas {
 		errs = append(errs, x.free(q))
 	}
-	errs = append(errs, d.work.free(q), d.plan.free(q), d.tail.free(q), d.pages.free(q), q.Free(d.tapes))
+	errs = append(errs, d.work.free(q), d.plan.free(q), d.tail.free(q), d.fork.free(q), d.pages.free(q), q.Free(d.tapes))
 	d.held, d.layers, d.deltas, d.back, d.tapes, d.loaded = nil, nil, nil, nil, nil, false
 	return errors.Join(errs...)
 }
@@ -264,10 +265,17 @@ type deviceDelta struct {
 
 func (x *deviceDelta) free(q *cuda.Queue) error {
 	var errs []error
-	for _, l := range x.layers {
-		errs = append(errs, q.Free(l.qkv), q.Free(l.o), q.Free(l.gateUp))
+	for _, b := range x.buffers() {
+		errs = append(errs, q.Free(b))
 	}
 	return errors.Join(errs...)
+}
+
+func (x *deviceDelta) buffers() (list []*cuda.Buffer) {
+	for _, l := range x.layers {
+		list = append(list, l.qkv, l.o, l.gateUp)
+	}
+	return list
 }
 
 // delta finds a projection on the device, or puts it there.
@@ -312,9 +320,8 @@ func (d *device) delta(q *cuda.Queue, p *delta) (*deviceDelta, error) {
 	}
 	d.deltas = append([]*deviceDelta{x}, d.deltas...)
 	if len(d.deltas) > readyLimit {
-		last := d.deltas[readyLimit]
+		d.Device.Discard(d.deltas[readyLimit].buffers()) // freed when nothing is under way: it would have to be waited for now
 		d.deltas = d.deltas[:readyLimit]
-		return x, last.free(q)
 	}
 	return x, nil
 }

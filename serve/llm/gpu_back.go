@@ -113,12 +113,9 @@ func (d *device) taped(ctx context.Context, q *cuda.Queue, b *backprop, s, tail 
 		return err
 	}
 	defer func() { _ = free() }() // its error has marked the device as lost
-	pb := &passBack{d: d, q: q, with: with, x: x, p: back, ldt: x.ld, ldr: with.rank + with.rank%2, stages: [2]*stage{s, tail}, plans: [2]*planBuffers{&d.plan, &d.tail}}
+	pb := &passBack{d: d, q: q, with: with, x: x, p: back, ldt: x.ld, ldr: with.rank + with.rank%2, stages: [2]*stage{s, tail}, plans: [2]*planBuffers{&d.fork, &d.tail}}
 	var count carver
 	d.lay(&count, with, s, tail, pb.ldt, pb.ldr)
-	if err := q.Wait(); err != nil {
-		return err
-	}
 	if err := q.Grow(&d.tapes, count.at); err != nil {
 		return err
 	}
@@ -126,7 +123,7 @@ func (d *device) taped(ctx context.Context, q *cuda.Queue, b *backprop, s, tail 
 		return err
 	}
 	pb.layers, pb.last, pb.g = d.lay(&carver{base: d.tapes.At(0)}, with, s, tail, pb.ldt, pb.ldr)
-	if err := errors.Join(d.plan.put(q, d, s, cached, with), d.tail.put(q, d, tail, cached, with)); err != nil {
+	if err := errors.Join(d.fork.put(q, d, s, cached, with), d.tail.put(q, d, tail, cached, with)); err != nil {
 		return err
 	}
 	label, err := pb.upload(s, tail, cached, answers, b, order)
@@ -243,8 +240,8 @@ func (pb *passBack) forward(ctx context.Context, answers []int32) error {
 			return err
 		}
 		qkv := cuda.Gemm{End: "rope", M: rows, N: a.qkvWidth(), K: ly.inQKV, A: pb.g.norm, LDA: d.ldh, W: ly.qkv.At(0), LDW: ly.inQKV, Out: t.qkv, LDO: d.ldq,
-			Bias: ly.bias.At(0), Angles: d.angles.At(0), Where: d.plan.pos, Turned: a.qWidth() + a.kvWidth(), Head: a.headDim}
-		if err := errors.Join(pb.withDelta(&qkv, dl.qkv, &d.plan, pb.g.norm, d.ldh, t.tq), q.Gemm(qkv)); err != nil {
+			Bias: ly.bias.At(0), Angles: d.angles.At(0), Where: d.fork.pos, Turned: a.qWidth() + a.kvWidth(), Head: a.headDim}
+		if err := errors.Join(pb.withDelta(&qkv, dl.qkv, &d.fork, pb.g.norm, d.ldh, t.tq), q.Gemm(qkv)); err != nil {
 			return err
 		}
 		top, at := 0, t
@@ -370,7 +367,7 @@ func (pb *passBack) scatter(l int, answers []int32) error {
 func (pb *passBack) projectBack(l int, w *backLayer) error {
 	d, q, a, g, s := pb.d, pb.q, pb.d.m.arch, &pb.g, pb.stages[0]
 	ly, t, n, p, width := &d.layers[l], &pb.layers[l-pb.with.lowest], s.rows-s.priv, s.priv, a.qkvWidth()
-	if err := q.TurnBack(at(g.dqkv, p, width, 4), width, d.angles.At(0), at(d.plan.pos, p, 1, 4), a.qWidth()+a.kvWidth(), a.headDim, n, at(g.dqkvh, p, d.ldq, 2), d.ldq); err != nil {
+	if err := q.TurnBack(at(g.dqkv, p, width, 4), width, d.angles.At(0), at(d.fork.pos, p, 1, 4), a.qWidth()+a.kvWidth(), a.headDim, n, at(g.dqkvh, p, d.ldq, 2), d.ldq); err != nil {
 		return err
 	}
 	down := l > pb.with.lowest

@@ -18,7 +18,9 @@ type activationBuffers struct {
 	att      *cuda.Buffer // [rows][ldo]
 	act      *cuda.Buffer // [rows][ldf]
 	t        *cuda.Buffer // [rows][padded rank] W_A^T x
-	index    *cuda.Buffer
+	index    *cuda.Buffer // row numbers of a pass, one list behind the other
+	indexAt  int64
+	stale    []*cuda.Buffer // index buffers that became too small, which the pass may still read
 	out      *cuda.Buffer
 }
 
@@ -32,12 +34,25 @@ func (w *activationBuffers) free(q *cuda.Queue) error {
 		errs = append(errs, q.Free(*b))
 		*b = nil
 	}
+	return errors.Join(append(errs, w.clearIndex(q))...)
+}
+
+// clearIndex makes room for the lists of another pass.
+func (w *activationBuffers) clearIndex(q *cuda.Queue) error {
+	var errs []error
+	for _, b := range w.stale {
+		errs = append(errs, q.Free(b))
+	}
+	w.stale, w.indexAt = nil, 0
 	return errors.Join(errs...)
 }
 
-// reserve makes room for rows; ldt is the padded rank, 0 without a delta.
+// reserve begins a pass: it makes room for rows; ldt is the padded rank, 0 without a delta.
 func (d *device) reserve(q *cuda.Queue, rows, ldt int) error {
 	h := d.m.arch.hidden
+	if err := d.work.clearIndex(q); err != nil {
+		return err
+	}
 	for _, b := range []struct {
 		at    **cuda.Buffer
 		bytes int
@@ -58,15 +73,25 @@ func (d *device) reserve(q *cuda.Queue, rows, ldt int) error {
 	return q.Zero(d.work.t, 0, int64(2*rows*ldt)) // rows without a delta have T = 0
 }
 
-// indices uploads row numbers for one gather: they are read when the launches so far have run.
+// indices uploads row numbers behind those of the same pass, which earlier launches may still read.
 func (d *device) indices(q *cuda.Queue, v []int32) (cuda.Pointer, error) {
-	if err := q.Wait(); err != nil { // an earlier gather may still read the buffer
-		return 0, err
+	w, n := &d.work, (4*int64(len(v))+255)/256*256
+	if w.index == nil || w.indexAt+n > w.index.Bytes() {
+		room := max(2*n, 1<<16)
+		if w.index != nil {
+			room = max(room, 2*w.index.Bytes())
+			w.stale = append(w.stale, w.index)
+			w.index = nil
+		}
+		fresh, err := q.Alloc(room)
+		if err != nil {
+			return 0, err
+		}
+		w.index, w.indexAt = fresh, 0
 	}
-	if err := q.Grow(&d.work.index, 4*int64(len(v))); err != nil {
-		return 0, err
-	}
-	return d.work.index.At(0), cuda.Upload(q, d.work.index, 0, v)
+	at := w.indexAt
+	w.indexAt += n
+	return w.index.At(at), cuda.Upload(q, w.index, at, v)
 }
 
 // rowsOf moves the residual stream's rows: row i becomes row from[i] of the old.
@@ -321,7 +346,7 @@ func (d *device) scoreWhole(ctx context.Context, ts []tokens, pairs []int, with 
 		if err := d.start(q, t.tokens); err != nil {
 			return err
 		}
-		s, now := first, (*deviceDelta)(nil)
+		s, now, plan := first, (*deviceDelta)(nil), &d.plan
 		for l := range a.layers {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
@@ -330,16 +355,16 @@ func (d *device) scoreWhole(ctx context.Context, ts []tokens, pairs []int, with 
 				if err := d.rowsOf(q, from); err != nil {
 					return err
 				}
-				if err := d.plan.put(q, d, second, nil, with); err != nil {
+				if err := d.fork.put(q, d, second, nil, with); err != nil {
 					return err
 				}
-				s, now = second, x
+				s, now, plan = second, x, &d.fork
 			}
-			if err := d.project(q, l, s.rows, &d.plan, now); err != nil {
+			if err := d.project(q, l, s.rows, plan, now); err != nil {
 				return err
 			}
 			if l < a.layers-1 {
-				if err := errors.Join(d.attend(q, l, &d.plan), d.finish(q, l, s.rows, &d.plan, now)); err != nil {
+				if err := errors.Join(d.attend(q, l, plan), d.finish(q, l, s.rows, plan, now)); err != nil {
 					return err
 				}
 				continue
@@ -417,9 +442,6 @@ func (d *device) read(ctx context.Context, ts []tokens) ([]*entry, error) {
 		gathered := func(src cuda.Pointer, lds, from int, index cuda.Pointer, rows, words int, get func(b *cuda.Buffer) error) error {
 			if rows == 0 {
 				return nil
-			}
-			if err := q.Wait(); err != nil { // the read-out before may still be on its way
-				return err
 			}
 			if err := q.Grow(&d.work.out, int64(4*rows*words)); err != nil {
 				return err

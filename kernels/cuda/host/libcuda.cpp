@@ -6,7 +6,8 @@
 //
 // CORASTREAM_EMULATE, read at every call, injects faults: "alloc:N:CODE" fails the Nth allocation from now on (counted from
 // when the text last changed), "launch:N:CODE" the Nth launch, "nan:N" fills what the Nth launch's first pointer argument
-// names with NaN before it runs, "memory:BYTES" limits the device's memory. Several are separated by commas.
+// names with NaN before it runs, "memory:BYTES" limits the device's memory. "eager:1" has copies to the device happen at once,
+// before what other streams still owe, as early as the rules allow. Several are separated by commas.
 #include <deque>
 #include <functional>
 #include <map>
@@ -27,9 +28,9 @@ enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_CONTEXT = 201,
        ILLEGAL_ADDRESS = 700, LAUNCH_FAILED = 719 };
 
 struct Event;
-struct Op { std::function<int()> run; Event* wait; Event* done; };
+struct Op { std::function<int()> run; Event* wait; Event* done; long record; };  // the record waited for, or made
 struct Stream { std::deque<Op> ops; };
-struct Event { Stream* on = nullptr; long pending = 0; double at = 0; };
+struct Event { Stream* on = nullptr; long recorded = 0, reached = 0; double at = 0; };
 struct Function { std::string name; std::vector<int> sizes; int shared = 48 << 10; };
 struct Module { std::map<std::string, Function> functions; };
 struct Block { size_t bytes, mapped; char* base; };
@@ -65,17 +66,18 @@ static long rule(const char* what, long* code) {
 
 static double now_ms() { timespec t; clock_gettime(CLOCK_MONOTONIC, &t); return t.tv_sec * 1e3 + t.tv_nsec * 1e-6; }
 
-static void drain(Stream* s, Event* until) {
+// drain runs what is on a stream; of an event's, only up to a record.
+static void drain(Stream* s, Event* until, long record) {
   while (!s->ops.empty()) {
-    if (until && until->pending <= 0) return;
+    if (until && until->reached >= record) return;
     Op op = s->ops.front();
     s->ops.pop_front();
-    if (op.wait && op.wait->on && op.wait->pending > 0) drain(op.wait->on, op.wait);
+    if (op.wait && op.wait->reached < op.record) drain(op.wait->on, op.wait, op.record);
     if (op.run && !sticky) {
       int r = op.run();
       if (r) sticky = r;
     }
-    if (op.done) { op.done->pending--; op.done->at = now_ms(); }
+    if (op.done) { op.done->reached = op.record; op.done->at = now_ms(); }
   }
 }
 
@@ -208,48 +210,48 @@ int cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t n, void* s) {
   auto it = pinned.upper_bound((uint64_t)from);
   bool late = it != pinned.begin() && (--it, (uint64_t)from + n <= it->first + it->second.bytes);
   if (late) {
-    ((Stream*)s)->ops.push_back({[=] { memcpy((void*)to, from, n); return SUCCESS; }, nullptr, nullptr});
+    ((Stream*)s)->ops.push_back({[=] { memcpy((void*)to, from, n); return SUCCESS; }, nullptr, nullptr, 0});
   } else {  // pageable memory is read before the call returns
     std::vector<char> copy((const char*)from, (const char*)from + n);
-    ((Stream*)s)->ops.push_back({[=] { memcpy((void*)to, copy.data(), n); return SUCCESS; }, nullptr, nullptr});
+    ((Stream*)s)->ops.push_back({[=] { memcpy((void*)to, copy.data(), n); return SUCCESS; }, nullptr, nullptr, 0});
   }
+  if (rule("eager", nullptr) > 0) drain((Stream*)s, nullptr, 0);
   return SUCCESS;
 }
 int cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t n, void* s) {
   if (sticky) return sticky;
   if (!inside(from, n)) return INVALID_VALUE;
-  ((Stream*)s)->ops.push_back({[=] { memcpy(to, (void*)from, n); return SUCCESS; }, nullptr, nullptr});
+  ((Stream*)s)->ops.push_back({[=] { memcpy(to, (void*)from, n); return SUCCESS; }, nullptr, nullptr, 0});
   return SUCCESS;
 }
 int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t n, void* s) {
   if (sticky) return sticky;
   if (!inside(from, n) || !inside(to, n)) return INVALID_VALUE;
-  ((Stream*)s)->ops.push_back({[=] { memmove((void*)to, (void*)from, n); return SUCCESS; }, nullptr, nullptr});
+  ((Stream*)s)->ops.push_back({[=] { memmove((void*)to, (void*)from, n); return SUCCESS; }, nullptr, nullptr, 0});
   return SUCCESS;
 }
 int cuMemsetD8Async(uint64_t p, unsigned char v, size_t n, void* s) {
   if (sticky) return sticky;
   if (!inside(p, n)) return INVALID_VALUE;
-  ((Stream*)s)->ops.push_back({[=] { memset((void*)p, v, n); return SUCCESS; }, nullptr, nullptr});
+  ((Stream*)s)->ops.push_back({[=] { memset((void*)p, v, n); return SUCCESS; }, nullptr, nullptr, 0});
   return SUCCESS;
 }
 
 int cuStreamCreate(void** s, unsigned) { *s = new Stream; return SUCCESS; }
-int cuStreamDestroy_v2(void* s) { drain((Stream*)s, nullptr); delete (Stream*)s; return SUCCESS; }
-int cuStreamSynchronize(void* s) { drain((Stream*)s, nullptr); return sticky; }
-int cuStreamWaitEvent(void* s, void* e, unsigned) { ((Stream*)s)->ops.push_back({nullptr, (Event*)e, nullptr}); return SUCCESS; }
+int cuStreamDestroy_v2(void* s) { drain((Stream*)s, nullptr, 0); delete (Stream*)s; return SUCCESS; }
+int cuStreamSynchronize(void* s) { drain((Stream*)s, nullptr, 0); return sticky; }
+int cuStreamWaitEvent(void* s, void* e, unsigned) { ((Stream*)s)->ops.push_back({nullptr, (Event*)e, nullptr, ((Event*)e)->recorded}); return SUCCESS; }
 int cuEventCreate(void** e, unsigned) { *e = new Event; return SUCCESS; }
 int cuEventDestroy_v2(void* e) { delete (Event*)e; return SUCCESS; }
 int cuEventRecord(void* ev, void* s) {
   Event* e = (Event*)ev;
   e->on = (Stream*)s;
-  e->pending++;
-  e->on->ops.push_back({nullptr, nullptr, e});
+  e->on->ops.push_back({nullptr, nullptr, e, ++e->recorded});
   return SUCCESS;
 }
 int cuEventSynchronize(void* ev) {
   Event* e = (Event*)ev;
-  if (e->on) drain(e->on, e);
+  if (e->on) drain(e->on, e, e->recorded);
   return sticky;
 }
 int cuEventElapsedTime(float* ms, void* a, void* b) { *ms = (float)(((Event*)b)->at - ((Event*)a)->at); return SUCCESS; }
@@ -280,7 +282,7 @@ int cuLaunchKernel(void* fn, unsigned gx, unsigned gy, unsigned gz, unsigned bx,
     const char* why = shim_launch(name.c_str(), grid, block, shared, p.data());
     if (why) { fprintf(stderr, "emulated device: %s\n", why); return (int)LAUNCH_FAILED; }
     return (int)SUCCESS;
-  }, nullptr, nullptr});
+  }, nullptr, nullptr, 0});
   return SUCCESS;
 }
 }
