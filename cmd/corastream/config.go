@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/rs/zerolog"
@@ -34,6 +35,7 @@ type Config struct {
 
 	Kafka     ingest.Config             `yaml:"kafka"`
 	Broker    BrokerConfig              `yaml:"broker"`
+	Cluster   ClusterConfig             `yaml:"cluster"`
 	Store     store.Config              `yaml:"store"`
 	CF        cfstream.Spec             `yaml:"cf"`
 	Generator generator.StageConfig     `yaml:"generator"`
@@ -65,6 +67,24 @@ type BrokerConfig struct {
 	SyncWrites bool `yaml:"sync_writes"`
 }
 
+// ClusterConfig is of `corastream run`: the processes of a cluster (kafka.shards).
+type ClusterConfig struct {
+	// ExchangeEvery is how long a shard's news for the others is gathered before they take it in: the longer, the staler an item's vector
+	// outside of its own shard, and the less there is to write. Default 200ms, range 1ms..1m.
+	ExchangeEvery time.Duration `yaml:"exchange_every"`
+	// Standby keeps the folders of shards that run elsewhere close to their changelogs, so that a takeover reads the last moments alone.
+	// It costs the disk and the network of all shards in each process that learns. Default false.
+	Standby bool `yaml:"standby"`
+}
+
+// Validate reports all problems at once.
+func (c ClusterConfig) Validate() error {
+	if c.ExchangeEvery < time.Millisecond || c.ExchangeEvery > time.Minute {
+		return corastream.Usagef("exchange_every", "choose from 1ms to 1m", "%s is out of range", c.ExchangeEvery)
+	}
+	return nil
+}
+
 // LogConfig is what goes to standard error.
 type LogConfig struct {
 	// Level is debug, info, warn or error. Default info.
@@ -80,7 +100,7 @@ const defaultLLM = ".cache/smollm2-135m-instruct-q4_1.gguf"
 func DefaultConfig() Config {
 	return Config{
 		Data: "data", LLM: LLMConfig{File: defaultLLM, Options: llm.Default()},
-		Kafka: ingest.Default(), Broker: BrokerConfig{Listen: "127.0.0.1:0"}, Store: store.Default(), CF: cfstream.Default(),
+		Kafka: ingest.Default(), Broker: BrokerConfig{Listen: "127.0.0.1:0"}, Cluster: ClusterConfig{ExchangeEvery: 200 * time.Millisecond}, Store: store.Default(), CF: cfstream.Default(),
 		Generator: generator.DefaultStageConfig(), Pipeline: corastream.DefaultPipelineConfig(),
 		Filters: corastream.DefaultFilter(), Explore: corastream.DefaultExplore(), Rollout: DefaultRollout(),
 		Retriever: serve.DefaultRetrieverConfig(), HTTP: serve.DefaultConfig(), Replay: replay.Default(), Train: train.Default(),
@@ -103,7 +123,7 @@ func (c Config) Validate() error {
 		kafka.Brokers = []string{"127.0.0.1:9092"}
 	}
 	errs := []error{
-		section("kafka", kafka.Validate()), section("store", c.Store.Validate()), section("cf", c.CF.Validate()),
+		section("kafka", kafka.Validate()), section("cluster", c.Cluster.Validate()), section("store", c.Store.Validate()), section("cf", c.CF.Validate()),
 		section("llm", c.LLM.Options.Validate()), section("generator", c.Generator.Validate()),
 		section("pipeline", c.Pipeline.Validate()), section("filters", c.Filters.Validate()),
 		section("explore", c.Explore.Validate()), section("rollout", c.Rollout.Validate()), section("retriever", c.Retriever.Validate()),

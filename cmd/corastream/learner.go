@@ -203,11 +203,11 @@ type owner struct {
 	again chan struct{} // the group has said once more that the shard is ours
 	wake  chan struct{} // parcels wait in the outbox
 
-	mu     sync.Mutex
-	state  string // "restoring", "learning", "fenced"
-	source *ingest.Source
-	store  *store.Store
-	took   time.Duration // from the assignment until it learnt
+	mu      sync.Mutex
+	state   string // "restoring", "learning", "fenced"
+	sources []*ingest.Source
+	store   *store.Store
+	took    time.Duration // from the assignment until it learnt
 }
 
 func (o *owner) stopped() bool { return o.ctx.Err() != nil }
@@ -224,7 +224,7 @@ func (o *owner) enter(state string) {
 	defer o.mu.Unlock()
 	o.state = state
 	if state != "learning" {
-		o.source, o.store = nil, nil
+		o.sources, o.store = nil, nil
 	}
 }
 
@@ -297,6 +297,7 @@ func shardStore(cfg Config) store.Config {
 	c := cfg.Store
 	c.MemoryLimit = max(64<<20, c.MemoryLimit/int64(cfg.Kafka.Shards))
 	c.ReserveBytes = max(c.ReserveBytes, c.MemoryLimit)
+	c.SyncWrites = false // a transaction is in the changelog first; what a power loss takes from the folder is read again
 	return c
 }
 
@@ -349,24 +350,35 @@ func (o *owner) learn(st *store.Store, log zerolog.Logger) error {
 	defer cancel(nil)
 	kc := o.l.cfg.Kafka
 	kc.Group = ""
-	source, err := ingest.NewSource(ctx, kc, ingest.Hooks{
-		Next: st.Next, Meta: st.Meta, Log: log,
+	hooks := ingest.Hooks{
+		Next: st.Next, Meta: st.Meta, Log: log, Pick: o.pick, Keep: keepForShards,
 		SetMeta: func(k, v string) error { return st.SetMeta(ctx, k, v) },
-		Topics:  []string{kc.Topics.Embeddings, kc.Topics.Gradients, kc.Topics.Items, kc.Topics.Interactions},
-		Pick:    o.pick, Keep: keepForShards,
-	})
-	if err != nil {
-		return err
 	}
-	defer source.Close()
+	var sources []*ingest.Source
+	for _, topics := range [][]string{{kc.Topics.Items, kc.Topics.Interactions}, {kc.Topics.Embeddings, kc.Topics.Gradients}} {
+		hooks.Topics = topics
+		source, err := ingest.NewSource(ctx, kc, hooks)
+		if err != nil {
+			return err
+		}
+		defer source.Close()
+		sources = append(sources, source)
+	}
 	o.mu.Lock()
-	o.state, o.source, o.store = "learning", source, st
+	o.state, o.sources, o.store = "learning", sources, st
 	o.mu.Unlock()
 	defer o.enter("restoring")
+	both := newExchange(firstBuries{sources[0], o.notMine}, sources[1], o.l.cfg.Cluster.ExchangeEvery, kc.Topics.Embeddings)
+	collected := make(chan struct{})
+	go func() {
+		defer close(collected)
+		both.collect(ctx)
+	}()
+	defer func() { cancel(nil); <-collected }()
 
 	model := o.model()
 	p := &corastream.Pipeline{
-		Config: o.l.cfg.pipeline(), Source: &thrifty{Source: source, own: kc.Topics.Embeddings, skip: o.notMine}, Store: &sharded{st, o}, Learner: model, Predictor: model,
+		Config: o.l.cfg.pipeline(), Source: both, Store: &sharded{st, o}, Learner: model, Predictor: model,
 		DeadLetters: o.l.sink, Sink: o.l.sink, Warn: func(what string, err error) { log.Warn().Err(err).Msg(what) },
 	}
 	if o.l.basis != nil {
@@ -415,6 +427,19 @@ func (o *owner) pick(all []corastream.Partition) (mine []corastream.Partition) {
 // notMine: every shard reads the catalogue, and the first one buries what is bad in it.
 func (o *owner) notMine(l corastream.DeadLetter) bool {
 	return l.Pos.Topic == o.l.cfg.Kafka.Topics.Items && o.shard != 0
+}
+
+// firstBuries leaves out dead letters that another shard buries.
+type firstBuries struct {
+	corastream.Source
+	notMine func(corastream.DeadLetter) bool
+}
+
+// Next implements corastream.Source.
+func (f firstBuries) Next(ctx context.Context) (corastream.Batch, error) {
+	b, err := f.Source.Next(ctx)
+	b.Bad = slices.DeleteFunc(b.Bad, f.notMine)
+	return b, err
 }
 
 // keepForShards: of the other shards' changelogs a shard wants the items and the shared vector, and the claims, by which it knows what
@@ -477,47 +502,6 @@ func (s *sharded) Join(ctx context.Context, items []corastream.Item) error {
 	return nil
 }
 
-// thrifty holds back batches in which nothing is but offsets of other shards' changelogs, and adds them to the next one. Were each
-// of them committed, every shard's commit would be news for all others, for ever.
-type thrifty struct {
-	corastream.Source
-	own  string // the topic
-	skip func(corastream.DeadLetter) bool
-	held []corastream.Span
-}
-
-// Next implements corastream.Source.
-func (t *thrifty) Next(ctx context.Context) (corastream.Batch, error) {
-	for {
-		b, err := t.Source.Next(ctx)
-		if err != nil {
-			return b, err
-		}
-		b.Bad = slices.DeleteFunc(b.Bad, t.skip)
-		b.Spans = joinSpans(t.held, b.Spans)
-		other := slices.ContainsFunc(b.Spans, func(s corastream.Span) bool { return s.Topic != t.own })
-		if other || len(b.Changes) > 0 {
-			t.held = nil
-			return b, nil
-		}
-		t.held = b.Spans
-	}
-}
-
-// joinSpans puts b behind a; runs that meet become one, in the place of the first.
-func joinSpans(a, b []corastream.Span) []corastream.Span {
-	out := slices.Clone(a)
-	for _, s := range b {
-		i := slices.IndexFunc(out, func(o corastream.Span) bool { return o.Partition == s.Partition && o.To == s.From })
-		if i >= 0 {
-			out[i].To = s.To
-		} else {
-			out = append(out, s)
-		}
-	}
-	return out
-}
-
 // checks are the conditions of readiness.
 func (l *learner) checks() []serve.Check {
 	l.mu.Lock()
@@ -551,20 +535,22 @@ func (l *learner) gauges() []serve.Gauge {
 	}
 	for k, o := range l.running {
 		o.mu.Lock()
-		source, st, took := o.source, o.store, o.took
+		sources, st, took := o.sources, o.store, o.took
 		o.mu.Unlock()
-		if source == nil {
+		if st == nil {
 			continue
 		}
 		labels := map[string]string{"shard": fmt.Sprint(k)}
 		g = append(g,
 			serve.Gauge{Name: "outbox_parcels", Help: "What a shard learnt of others' vectors and has not sent yet.", Labels: labels, Value: float64(len(st.Outbox(1 << 30)))},
 			serve.Gauge{Name: "takeover_seconds", Help: "From a shard's assignment until it learnt.", Labels: labels, Value: took.Seconds()})
-		for part, n := range source.Lag() {
-			g = append(g, serve.Gauge{
-				Name: "lag_events", Help: "Offsets not yet handed out, by partition.", Value: float64(n),
-				Labels: map[string]string{"topic": part.Topic, "partition": fmt.Sprintf("%d@%d", part.ID, k)},
-			})
+		for _, source := range sources {
+			for part, n := range source.Lag() {
+				g = append(g, serve.Gauge{
+					Name: "lag_events", Help: "Offsets not yet handed out, by partition.", Value: float64(n),
+					Labels: map[string]string{"topic": part.Topic, "partition": fmt.Sprintf("%d@%d", part.ID, k)},
+				})
+			}
 		}
 	}
 	return g

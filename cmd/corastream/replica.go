@@ -33,7 +33,7 @@ type replica struct {
 // open opens the store that follows.
 func (r *replica) open(cfg Config, log zerolog.Logger) (_ *store.Store, err error) {
 	sc := cfg.Store
-	sc.UserTTL = 0 // the shards forget users, and say so
+	sc.UserTTL, sc.SyncWrites = 0, false // the shards forget users, and say so; and what is lost here is read again
 	r.topic = cfg.Kafka.Topics.Embeddings
 	r.Store, err = store.Open(filepath.Join(cfg.Data, "replica"), sc, store.WithLogger(log),
 		store.WithShard(store.Shard{Index: store.Replica, Of: cfg.Kafka.Shards}))

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/corastream/corastream"
+)
+
+// exchange joins what a shard reads: its own part of the log, as it comes, and, in a rhythm of its own, what the other shards send:
+// vectors of theirs, and what they learnt of ours. Between two exchanges many versions of a vector become one, and many sums for one
+// vector are written once; without it half of all writes would be other shards' news.
+type exchange struct {
+	log, news corastream.Source
+	every     time.Duration
+	own       string // the embeddings topic
+
+	mu      sync.Mutex
+	pending corastream.Batch
+	latest  map[string]int // key of a change -> its place in pending
+	room    chan struct{}  // closed and replaced when pending was taken
+	err     error
+	last    time.Time
+}
+
+// newsLimit is how many changes and parcels wait at most: one transaction must hold them.
+const newsLimit = 2000
+
+func newExchange(log, news corastream.Source, every time.Duration, own string) *exchange {
+	return &exchange{log: log, news: news, every: every, own: own, latest: map[string]int{}, room: make(chan struct{})}
+}
+
+// collect reads the news until ctx ends.
+func (x *exchange) collect(ctx context.Context) {
+	for {
+		b, err := x.news.Next(ctx)
+		if err != nil {
+			x.mu.Lock()
+			x.err = err
+			x.mu.Unlock()
+			return
+		}
+		x.mu.Lock()
+		x.add(b)
+		full, room := len(x.pending.Changes)+len(x.pending.Parcels) >= newsLimit, x.room
+		x.mu.Unlock()
+		if full {
+			select {
+			case <-room:
+			case <-ctx.Done():
+			}
+		}
+	}
+}
+
+func (x *exchange) add(b corastream.Batch) {
+	p := &x.pending
+	p.Spans = joinSpans(p.Spans, b.Spans)
+	p.Parcels = append(p.Parcels, b.Parcels...)
+	for _, c := range b.Changes {
+		// Only within one owner's time does a later record stand for sure above an earlier one.
+		if i, ok := x.latest[string(c.Key)]; ok && p.Changes[i].Epoch == c.Epoch && p.Changes[i].Pos.Partition == c.Pos.Partition {
+			p.Changes[i].Key = nil
+		}
+		x.latest[string(c.Key)] = len(p.Changes)
+		p.Changes = append(p.Changes, c)
+	}
+}
+
+// take gives what has come since the last exchange, if it is worth a transaction and its time has come. Offsets of other shards'
+// changelogs alone are not: were they committed, every shard's commit would be news for all others, for ever.
+func (x *exchange) take() (b corastream.Batch, ok bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	foreign := slices.ContainsFunc(x.pending.Spans, func(s corastream.Span) bool { return s.Topic != x.own })
+	if len(x.pending.Changes) == 0 && !foreign || time.Since(x.last) < x.every {
+		return b, false
+	}
+	b, x.pending, x.last = x.pending, corastream.Batch{}, time.Now()
+	b.Changes = slices.DeleteFunc(b.Changes, func(c corastream.Change) bool { return c.Key == nil })
+	clear(x.latest)
+	close(x.room)
+	x.room = make(chan struct{})
+	return b, true
+}
+
+// Next implements corastream.Source.
+func (x *exchange) Next(ctx context.Context) (corastream.Batch, error) {
+	for {
+		wait, cancel := context.WithTimeout(ctx, x.every)
+		b, err := x.log.Next(wait)
+		late := errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil
+		cancel()
+		if err != nil && !late {
+			return b, err
+		}
+		x.mu.Lock()
+		failed := x.err
+		x.mu.Unlock()
+		if failed != nil {
+			return corastream.Batch{}, failed
+		}
+		news, ok := x.take()
+		if ok {
+			b.Changes, b.Parcels, b.Spans = news.Changes, news.Parcels, append(news.Spans, b.Spans...)
+		}
+		if ok || !late {
+			return b, nil
+		}
+	}
+}
+
+// Committed implements corastream.Source: the store's offsets are the true ones, and there is no group.
+func (x *exchange) Committed([]corastream.Span) {}
+
+// joinSpans puts b behind a; runs that meet become one, in the place of the first.
+func joinSpans(a, b []corastream.Span) []corastream.Span {
+	out := slices.Clone(a)
+	for _, s := range b {
+		i := slices.IndexFunc(out, func(o corastream.Span) bool { return o.Partition == s.Partition && o.To == s.From })
+		if i >= 0 {
+			out[i].To = s.To
+		} else {
+			out = append(out, s)
+		}
+	}
+	return out
+}
