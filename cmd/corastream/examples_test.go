@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -14,24 +16,17 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/corastream/corastream/ingest/devbroker"
 )
 
 // onlyParsed are examples that TestExamplesRun does not run, with what runs the command instead; others' flags and arguments are
 // held by TestEveryCommandHasHelpAndAnExampleThatParses.
 var onlyParsed = map[string]string{
 	"corastream demo":               "`make run`, which needs the fetched model and data",
-	"corastream train":              "generator/train's tests, and CORASTREAM_LLM's",
 	"corastream bench":              "TestBenchPrintsJSONLines",
-	"corastream export":             "TestExport*",
-	"corastream store rerun":        "TestKill*, against the log that the state was learnt from",
-	"corastream replay --order":     "the same",
-	"corastream replay --mode":      "TestReplay* with a checkpoint",
-	"corastream recommend":          "run here without the checkpoint of one example",
 	"corastream gpu":                "where there is a GPU",
-	"corastream up --bootstrap":     "the tests against brokers",
-	"corastream rollout":            "its own tests: it steers a running `up`",
 	"corastream config docs":        "TestConfigurationReferenceIsUpToDate",
-	"corastream erase --from":       "its own test",
 	"corastream healthcheck --list": "TestHealthcheckAsksARunningUp",
 }
 
@@ -41,6 +36,8 @@ type scene struct {
 	dir  string
 	ran  map[string]bool
 	addr string // of the running broker
+	// admin is the admin address of rollout.yaml
+	admin string
 }
 
 func newScene(t *testing.T) *scene {
@@ -63,7 +60,7 @@ func newScene(t *testing.T) *scene {
 		fmt.Fprintf(&clicks, "%d,%d,%d,%d\n", 30+n%20, n*n%50+50, n*7%5/3, began+int64(n))
 		fmt.Fprintf(&lines, `{"user_id":"%d","item_id":"%d","label":%d,"timestamp":%d}`+"\n", 30+n%20, n*n%50+50, n*7%5/3, began+int64(n))
 	}
-	for _, name := range []string{"clicks.csv", "train.csv", "valid.csv", "test.csv"} {
+	for _, name := range []string{"clicks.csv", "train.csv", "newer.csv", "valid.csv", "test.csv"} {
 		put(name, clicks.String())
 	}
 	put("items.csv", items.String())
@@ -71,6 +68,9 @@ func newScene(t *testing.T) *scene {
 	small := "llm: {file: .cache/smollm2-135m-instruct-q4_1.gguf, context_tokens: 200, threads: 1}\nhttp: {listen: \"127.0.0.1:0\"}\ncf: {content: 8}\n"
 	put("configs/default.yaml", small)
 	put("configs/demo.yaml", small)
+	s.admin = fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	put("rollout.yaml", strings.Replace(small, "127.0.0.1:0\"", "127.0.0.1:0\", admin_listen: \""+s.admin+"\"", 1)+"checkpoint: cora.safetensors\n")
+	put("configs/cluster.yaml", small+"kafka: {shards: 4}\n")
 	put("a.yaml", noLLM)
 	put("b.yaml", "llm: {file: \"off\"}\ncf: {kind: bias}\n")
 	b, err := os.ReadFile(tinyLLM(t, 7))
@@ -83,7 +83,7 @@ func newScene(t *testing.T) *scene {
 
 func (s *scene) command(line string, more ...string) *exec.Cmd {
 	s.ran[line] = true
-	line = strings.NewReplacer("kafka:9092", s.addr, "127.0.0.1:9092", s.addr, "/var/lib/corastream", "data").Replace(line)
+	line = strings.NewReplacer("kafka-1:9092,kafka-2:9092", s.addr, "kafka:9092", s.addr, "127.0.0.1:9092", s.addr, "/var/lib/corastream", "var").Replace(line)
 	cmd := exec.Command(program, append(strings.Fields(line)[1:], more...)...)
 	cmd.Dir = s.dir
 	return cmd
@@ -164,13 +164,19 @@ func TestExamplesRun(t *testing.T) {
 		t.Errorf("up ended with %d: %s", r.code, tailOf(r.stderr, 800))
 	}
 
+	s.train()
 	s.run("corastream recommend --user 42 -n 5", "-c", "configs/default.yaml")
+	s.run("corastream export --user 42 --item 50 --out pair --gguf", "-c", "rollout.yaml")
 	s.run("corastream score --user 42 --item 50,172,181", "-c", "configs/default.yaml")
 	s.run("corastream store check --data data")
 	s.run("corastream store digest --data data")
 	s.run("corastream store snapshot backup.snap --data data")
 	s.run("corastream store snapshot backup.snap --restore --data new")
 	s.run("corastream erase 42 --data data")
+	s.run("corastream erase --from data --data new")
+	s.rollOut()
+	s.onBrokers()
+	s.inACluster()
 
 	walk(newRoot(), func(c *cobra.Command) {
 		for _, line := range commandLines(c.Example) {
@@ -185,10 +191,104 @@ func TestExamplesRun(t *testing.T) {
 	})
 }
 
-// start runs an example beside the test.
-func (s *scene) start(line string) *process {
+// train makes the checkpoints that later examples name, and judges one of them.
+func (s *scene) train() {
 	s.t.Helper()
-	cmd := s.command(line)
+	small := []string{"-c", "configs/default.yaml"}
+	s.run("corastream train --train train.csv --valid valid.csv --items items.csv --out cora.safetensors", small...)
+	s.run("corastream train --train newer.csv --items items.csv --basis cora.safetensors --out new.safetensors", small...)
+	b, err := os.ReadFile(filepath.Join(s.dir, "cora.safetensors"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(s.dir, "configs/demo.safetensors"), b, 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	s.run("corastream replay --mode prequential --label-delay 1h --models bias,cf,cora,cora-shuffled --checkpoint configs/demo.safetensors --train train.csv --test test.csv --items items.csv --out report",
+		"-c", "configs/default.yaml", "--bootstraps", "10", "--epochs", "1")
+}
+
+// rollOut tries the second checkpoint on what has been learnt so far: it fits because it kept the first one's basis.
+func (s *scene) rollOut() {
+	s.t.Helper()
+	up := s.start("corastream up -c rollout.yaml")
+	up.url(s.t)
+	for _, c := range []struct{ line, mode string }{
+		{"status", "off"}, {"shadow new.safetensors", "shadow"}, {"canary --share 0.05", "canary"}, {"promote", "off"}, {"rollback", "off"},
+	} {
+		if out := s.run("corastream rollout " + c.line + " -c rollout.yaml"); !strings.Contains(out, `"mode": "`+c.mode+`"`) {
+			s.t.Errorf("rollout %s: %s", c.line, out)
+		}
+	}
+	s.run("corastream requests --user 42 -n 5")
+	up.signal(syscall.SIGTERM)
+	if r := up.wait(s.t); r.code != 0 {
+		s.t.Errorf("up ended with %d: %s", r.code, tailOf(r.stderr, 800))
+	}
+}
+
+// onBrokers runs what needs brokers of their own, and the log still there while the state is not in use.
+func (s *scene) onBrokers() {
+	s.t.Helper()
+	b, err := devbroker.Start(devbroker.Options{Dir: s.t.TempDir()})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer b.Close()
+	s.addr = b.Addr()
+	s.run("corastream produce items.csv", "--bootstrap-server", s.addr)
+	s.run("corastream produce clicks.csv --rate 500", "--bootstrap-server", s.addr, "--rate", "0")
+	s.run("corastream up --bootstrap-server kafka-1:9092,kafka-2:9092 --data /var/lib/corastream --checkpoint cora.safetensors", "-c", "configs/default.yaml",
+		"--exit-when-idle", "--listen", "127.0.0.1:0")
+	s.run("corastream recommend --user 42 --data /var/lib/corastream --checkpoint cora.safetensors", "-c", "configs/default.yaml")
+	s.run("corastream export --user 42 --out user --data /var/lib/corastream --checkpoint cora.safetensors --base HuggingFaceTB/SmolLM2-135M-Instruct", "-c", "configs/default.yaml")
+	if err := errors.Join(os.Rename(filepath.Join(s.dir, "data"), filepath.Join(s.dir, "old")), os.Rename(filepath.Join(s.dir, "var"), filepath.Join(s.dir, "data"))); err != nil {
+		s.t.Fatal(err)
+	}
+	s.run("corastream store rerun --data data --bootstrap-server 127.0.0.1:9092", "-c", "configs/default.yaml")
+	s.run("corastream replay --order data --bootstrap-server 127.0.0.1:9092", "-c", "configs/default.yaml", "--out", "report")
+}
+
+// inACluster runs processes that share the work, each started as its example says.
+func (s *scene) inACluster() {
+	s.t.Helper()
+	b, err := devbroker.Start(devbroker.Options{Dir: s.t.TempDir()})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer b.Close()
+	s.addr = b.Addr()
+	all := []*process{
+		s.start("corastream run --stages ingest,cfstream --shards 4 --bootstrap-server kafka:9092 --data /var/lib/corastream-a", "--listen", "127.0.0.1:0", "-c", "configs/default.yaml"),
+		s.start("corastream run --stages generator,serve --shards 4 --bootstrap-server kafka:9092 --data /var/lib/corastream-b --listen 127.0.0.1:8643", "--listen", "127.0.0.1:0", "-c", "configs/default.yaml"),
+		s.start("corastream run --stages ingest,cfstream,generator,serve -c configs/cluster.yaml", "--bootstrap-server", s.addr, "--data", "var-c"),
+	}
+	url := all[1].url(s.t)
+	s.run("corastream produce items.csv", "--bootstrap-server", s.addr)
+	s.run("corastream produce clicks.csv --rate 500", "--bootstrap-server", s.addr, "--rate", "0")
+	eventually(s.t, "an answer from the cluster", func() bool {
+		resp, err := http.Post(url+"/v1/recommend", "application/json", strings.NewReader(`{"user_id":"42","n":3}`))
+		if err != nil {
+			return false
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		return err == nil && resp.StatusCode == http.StatusOK && bytes.Contains(body, []byte(`"cold":false`))
+	})
+	for _, p := range all {
+		p.signal(syscall.SIGTERM)
+	}
+	for _, p := range all {
+		if r := p.wait(s.t); r.code != 0 {
+			s.t.Errorf("%s ended with %d: %s", p.args, r.code, tailOf(r.stderr, 800))
+		}
+	}
+}
+
+// start runs an example beside the test.
+func (s *scene) start(line string, more ...string) *process {
+	s.t.Helper()
+	cmd := s.command(line, more...)
 	p := &process{args: cmd.Args[1:], out: filepath.Join(s.t.TempDir(), "out"), err: filepath.Join(s.t.TempDir(), "err"), cmd: cmd, ended: make(chan struct{})}
 	out, err := os.Create(p.out)
 	if err != nil {

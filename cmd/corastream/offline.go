@@ -62,15 +62,19 @@ func required(flags map[string]string) error {
 func trainCommand() *cobra.Command {
 	var f common
 	var files logFiles
-	var out string
+	var out, basis string
 	c := &cobra.Command{
 		Use:   "train",
 		Short: "Train a generator checkpoint: CF, then the generator through the frozen LLM",
 		Long: `Train learns CF over the first part of the log, keeps what it knew before each later row, starts the generator at a
 decoder of the LLM's states, distils CF into it over swapped users, and ends with labels. It stops early on held-out AUC, and
-goes on where it stopped after a kill (OUT.state).`,
-		Example: "  corastream train --train train.csv --valid valid.csv --items items.csv --out cora.safetensors",
-		Args:    cobra.NoArgs,
+goes on where it stopped after a kill (OUT.state).
+
+What items mean is projected by a basis that is fitted to the catalogue. A running data folder holds contents by one basis: to train the next
+checkpoint for it, with a catalogue that has grown, keep the basis of the checkpoint in use (--basis).`,
+		Example: `  corastream train --train train.csv --valid valid.csv --items items.csv --out cora.safetensors
+  corastream train --train newer.csv --items items.csv --basis cora.safetensors --out new.safetensors`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, log, err := f.load()
 			if err != nil {
@@ -94,9 +98,18 @@ goes on where it stopped after a kill (OUT.state).`,
 			tc := cfg.Train
 			tc.Spec.Factors, tc.Spec.Taste = cfg.CF.Widths()
 			tc.Out = out
+			deps := trainDeps(cfg, model)
+			if basis != "" {
+				cfg.Checkpoint = basis
+				ck, err := openCheckpoint(cfg, model)
+				if err != nil {
+					return fmt.Errorf("--basis: %w", err)
+				}
+				deps.Basis = ck.Basis
+			}
 			bars := map[string]*progress{}
 			began := time.Now()
-			_, report, err := train.Run(cmd.Context(), tc, train.Data{Train: data.Train, Valid: data.Valid, Items: data.Items}, trainDeps(cfg, model),
+			_, report, err := train.Run(cmd.Context(), tc, train.Data{Train: data.Train, Valid: data.Valid, Items: data.Items}, deps,
 				func(p train.Progress) {
 					if bars[p.Phase] == nil {
 						bars[p.Phase] = newProgress(log, p.Phase)
@@ -117,6 +130,7 @@ goes on where it stopped after a kill (OUT.state).`,
 	fl.StringVar(&files.valid, "valid", "", "rows reported at the end (they decide nothing)")
 	fl.StringVar(&files.items, "items", "", "the catalogue (CSV: item_id,title)")
 	fl.StringVar(&out, "out", "", "where the checkpoint goes")
+	fl.StringVar(&basis, "basis", "", "keep this checkpoint's content basis, so that the new one fits the same data folder and can be rolled out")
 	return c
 }
 

@@ -314,7 +314,7 @@ func (r *rollout) load(ctx context.Context, path string) (*trial, error) {
 	w.Basis = r.now.Load().active.stage.Checkpoint().Basis.Digest()
 	ck, err := generator.Open(path, w)
 	if err != nil {
-		return nil, corastream.Usagef("checkpoint", "train one for this LLM, these prompts and this CF, on the active checkpoint's basis", "%v", err)
+		return nil, corastream.Usagef("checkpoint", "train one for this LLM, these prompts and this CF, with `--basis` of the active checkpoint", "%v", err)
 	}
 	stage, err := newStage(ck, r.e.cfg.Generator, r.e.llm, r.e.log)
 	if err != nil {

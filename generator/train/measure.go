@@ -11,22 +11,24 @@ import (
 
 // Report is what a run found. All of it is a function of configuration, data and seed.
 type Report struct {
-	Items      int     // read by the LLM
-	Rows       int     // that trained the generator
-	Skipped    int     // events of items without a title
-	DecoderFit float64 // share of the contents' variance that the linear path's start reads from the LLM's states
-	Epochs     []Epoch
-	Best       int // the epoch that the checkpoint holds, from 1
+	Items      int     `json:"items"`       // read by the LLM
+	Rows       int     `json:"rows"`        // that trained the generator
+	Skipped    int     `json:"skipped"`     // events of items without a title
+	DecoderFit float64 `json:"decoder_fit"` // share of the contents' variance that the linear path's start reads from the LLM's states
+	Epochs     []Epoch `json:"epochs"`
+	Best       int     `json:"best"` // the epoch that the checkpoint holds, from 1
 	// Holdout and Valid are prequential figures by model: cf, cora, and cora-shuffled, where each row gets another row's
 	// prompt: as good as cora means that the LLM is a mere pass-through.
-	Holdout, Valid map[string]Figures
-	Resumed        bool // went on from a state file
+	Holdout map[string]Figures `json:"holdout"`
+	Valid   map[string]Figures `json:"valid"`
+	Resumed bool               `json:"resumed"` // went on from a state file
 }
 
 // Epoch is one epoch's mean loss and its AUC on the held-out rows.
 type Epoch struct {
-	Phase     string
-	Loss, AUC float64
+	Phase string  `json:"phase"`
+	Loss  float64 `json:"loss"`
+	AUC   float64 `json:"auc"`
 }
 
 // evalBatch is the rows scored in one call.

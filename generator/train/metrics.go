@@ -4,9 +4,10 @@ import "sort"
 
 // Figures of one model on some rows. UAUC is the mean AUC of users with both labels; both are 0 when undefined.
 type Figures struct {
-	AUC, UAUC float64
-	Rows      int
-	Users     int // counted by UAUC
+	AUC   float64 `json:"auc"`
+	UAUC  float64 `json:"uauc"`
+	Rows  int     `json:"rows"`
+	Users int     `json:"users"` // counted by UAUC
 }
 
 func figuresOf(scores []float64, rows []row) Figures {
