@@ -68,7 +68,7 @@ low-rank weights from the moved embeddings (CoRA), and lets a frozen language mo
 	root.AddCommand(
 		upCommand(), runCommand(), demoCommand(), produceCommand(), consumeCommand(), requestsCommand(),
 		replayCommand(), trainCommand(), scoreCommand(), recommendCommand(), exportCommand(), benchCommand(),
-		configCommand(), doctorCommand(), validateCommand(), storeCommand(), eraseCommand(), healthcheckCommand(), rolloutCommand(), completionCommand(), versionCommand(),
+		configCommand(), doctorCommand(), validateCommand(), simulateCommand(), storeCommand(), eraseCommand(), healthcheckCommand(), rolloutCommand(), completionCommand(), versionCommand(),
 	)
 	root.AddCommand(gpuCommands()...)
 	usageArgs(root)
