@@ -37,10 +37,11 @@ type learner struct {
 	stats corastream.Stats
 	close func() error
 
-	mu      sync.Mutex
-	wanted  map[int32]bool
-	running map[int32]*owner
-	moves   int // shards taken over since the start
+	mu       sync.Mutex
+	wanted   map[int32]bool
+	running  map[int32]*owner
+	standbys map[int32]*standby
+	moves    int // shards taken over since the start
 }
 
 // learnerGroup is the consumer group whose members divide the shards.
@@ -48,7 +49,7 @@ func learnerGroup(cfg Config) string { return cfg.Kafka.Group + "-learners" }
 
 // openLearner opens what all shards share.
 func openLearner(cfg Config, log zerolog.Logger, member string, listen bool) (l *learner, err error) {
-	l = &learner{cfg: cfg, log: log, member: member, began: time.Now(), wanted: map[int32]bool{}, running: map[int32]*owner{}}
+	l = &learner{cfg: cfg, log: log, member: member, began: time.Now(), wanted: map[int32]bool{}, running: map[int32]*owner{}, standbys: map[int32]*standby{}}
 	var closers []func() error
 	l.close = sync.OnceValue(func() error {
 		var errs []error
@@ -129,8 +130,8 @@ func (l *learner) run(ctx context.Context) error {
 		err = cause
 	}
 	cancel(nil)
-	for _, o := range l.assign(ctx, nil, nil) {
-		<-o.done
+	for _, done := range l.assign(ctx, nil, nil) {
+		<-done
 	}
 	wg.Wait()
 	return err
@@ -145,7 +146,7 @@ func (l *learner) owned() []int32 {
 
 // assign starts and stops shards so that those of the list run. It returns the ones that it told to stop, and does not wait for
 // them: a shard's changelog sees to it that it has one owner.
-func (l *learner) assign(ctx context.Context, shards []int32, fail context.CancelCauseFunc) (stopping []*owner) {
+func (l *learner) assign(ctx context.Context, shards []int32, fail context.CancelCauseFunc) (stopping []<-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.wanted = map[int32]bool{}
@@ -155,7 +156,13 @@ func (l *learner) assign(ctx context.Context, shards []int32, fail context.Cance
 	for k, o := range l.running {
 		if !l.wanted[k] {
 			o.stop()
-			stopping = append(stopping, o)
+			stopping = append(stopping, o.done)
+		}
+	}
+	for k, b := range l.standbys {
+		if l.wanted[k] || ctx.Err() != nil {
+			b.stop()
+			stopping = append(stopping, b.done)
 		}
 	}
 	for _, k := range shards {
@@ -163,14 +170,34 @@ func (l *learner) assign(ctx context.Context, shards []int32, fail context.Cance
 			o.poke() // should it have been fenced: it is ours again
 			continue
 		}
-		l.start(ctx, k, l.running[k], fail)
+		l.start(ctx, k, l.leaving(k), fail)
+	}
+	if l.cfg.Cluster.Standby && ctx.Err() == nil {
+		for k := range int32(l.cfg.Kafka.Shards) {
+			if !l.wanted[k] && l.standbys[k] == nil {
+				l.startStandby(ctx, k, l.leaving(k), fail)
+			}
+		}
 	}
 	l.log.Info().Ints32("shards", shards).Int("stopping", len(stopping)).Msg("shards assigned")
 	return stopping
 }
 
-// start runs a shard once the one before, if it still stops, has left its folder. Called under the lock.
-func (l *learner) start(ctx context.Context, k int32, before *owner, fail context.CancelCauseFunc) {
+// leaving is closed once whoever has the shard's folder now, and was told to stop, has left it. Called under the lock.
+func (l *learner) leaving(k int32) <-chan struct{} {
+	if o := l.running[k]; o != nil {
+		return o.done
+	}
+	if b := l.standbys[k]; b != nil {
+		return b.done
+	}
+	none := make(chan struct{})
+	close(none)
+	return none
+}
+
+// start runs a shard once its folder is free. Called under the lock.
+func (l *learner) start(ctx context.Context, k int32, free <-chan struct{}, fail context.CancelCauseFunc) {
 	own, cancel := context.WithCancel(ctx)
 	o := &owner{l: l, shard: int(k), ctx: own, stop: cancel, done: make(chan struct{}), again: make(chan struct{}, 1), wake: make(chan struct{}, 1)}
 	l.running[k] = o
@@ -184,9 +211,7 @@ func (l *learner) start(ctx context.Context, k int32, before *owner, fail contex
 			l.mu.Unlock()
 			close(o.done)
 		}()
-		if before != nil {
-			<-before.done
-		}
+		<-free
 		if err := o.run(); err != nil && own.Err() == nil {
 			fail(fmt.Errorf("shard %d: %w", k, err))
 		}
@@ -230,7 +255,7 @@ func (o *owner) enter(state string) {
 
 // fencedWait is how long a shard that somebody else has claimed waits for the group's word before it is claimed back: a member
 // that was taken for dead hears of it within a session timeout.
-const fencedWait = 15 * time.Second
+const fencedWait = 8 * time.Second
 
 // run owns the shard until its context ends; when another process claims it, it stands back.
 func (o *owner) run() error {
@@ -261,7 +286,7 @@ func (o *owner) own() (err error) {
 	}
 	defer changelog.Close()
 	dir := shardDir(cfg, o.shard)
-	restored, err := o.restore(changelog, dir, log)
+	restored, err := restore(o.ctx, cfg, changelog, dir, log)
 	if err != nil {
 		return err
 	}
@@ -302,30 +327,39 @@ func shardStore(cfg Config) store.Config {
 }
 
 // restore reads the changelog to its end into the folder and claims the shard there. It returns how many changes it read.
-func (o *owner) restore(changelog *ingest.Changelog, dir string, log zerolog.Logger) (n int64, err error) {
-	cp, err := store.OpenCopy(dir, shardStore(o.l.cfg), log)
+func restore(ctx context.Context, cfg Config, changelog *ingest.Changelog, dir string, log zerolog.Logger) (n int64, err error) {
+	cp, err := store.OpenCopy(dir, shardStore(cfg), log)
 	if err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, cp.Close()) }()
-	next, epoch, seq := cp.Reach()
+	_, epoch, seq := cp.Reach()
 	changelog.Seen(epoch, seq)
 	for {
-		next, err = changelog.Read(o.ctx, next, func(changes []corastream.Change) error {
-			n += int64(len(changes))
-			return cp.Apply(changes, changes[len(changes)-1].Pos.Offset+1)
-		})
+		read, err := catchUp(ctx, changelog, cp)
+		n += read
 		if err != nil {
 			return n, err
 		}
-		if err := cp.Apply(nil, next); err != nil {
-			return n, err
-		}
-		err := changelog.Claim(o.ctx, next)
-		if !errors.Is(err, corastream.ErrFenced) {
+		next, _, _ := cp.Reach()
+		if err := changelog.Claim(ctx, next); !errors.Is(err, corastream.ErrFenced) {
 			return n, err
 		}
 	}
+}
+
+// catchUp reads the changelog to its present end.
+func catchUp(ctx context.Context, changelog *ingest.Changelog, cp *store.Copy) (n int64, err error) {
+	next, _, _ := cp.Reach()
+	from := next
+	next, err = changelog.Read(ctx, next, func(changes []corastream.Change) error {
+		n += int64(len(changes))
+		return cp.Apply(changes, changes[len(changes)-1].Pos.Offset+1)
+	})
+	if err != nil || next == from {
+		return n, err
+	}
+	return n, cp.Apply(nil, next)
 }
 
 // bind ties the shard to what all processes of the cluster must agree on.
@@ -514,6 +548,9 @@ func (l *learner) checks() []serve.Check {
 		states = append(states, fmt.Sprintf("%d %s", k, o.state))
 		shards.OK = shards.OK && o.state == "learning"
 		o.mu.Unlock()
+	}
+	for _, k := range slices.Sorted(maps.Keys(l.standbys)) {
+		states = append(states, fmt.Sprintf("%d standby", k))
 	}
 	shards.Why = strings.Join(states, ", ")
 	if len(states) == 0 {

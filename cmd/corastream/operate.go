@@ -326,8 +326,11 @@ func eraseCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "erase USER", Short: "Forget a user: vectors, history, ids and debts; the erasure survives a replay of the log",
 		Long: `Erase removes all that is kept of a user. Events that the log already holds are not learnt again, by a replay from offset 0
-neither. A new data folder does not know of erasures: give it those of the old one with --from before it learns.`,
-		Example: "  corastream erase 42 --data data\n  corastream erase --from data --data new", Args: cobra.MaximumNArgs(1),
+neither. A new data folder does not know of erasures: give it those of the old one with --from before it learns.
+
+In a cluster (kafka.shards) it takes the user's shard over, erases, and leaves; the shard stands still for up to 10 seconds. Replicas drop the user
+as they read the changelog.`,
+		Example: "  corastream erase 42 --data data\n  corastream erase 42 -c configs/cluster.yaml\n  corastream erase --from data --data new", Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, log, err := f.load()
 			if err != nil {
@@ -343,6 +346,13 @@ neither. A new data folder does not know of erasures: give it those of the old o
 				}
 				return jsonLine(cmd.OutOrStdout(), map[string]any{"erasures": n})
 			}
+			if cfg.Kafka.Shards > 0 {
+				shards, err := eraseInCluster(cmd.Context(), cfg, log.Level(zerolog.WarnLevel), args[0])
+				if err != nil {
+					return err
+				}
+				return jsonLine(cmd.OutOrStdout(), map[string]any{"erased": true, "shards": shards})
+			}
 			s, err := openExisting(cfg, log)
 			if err != nil {
 				return err
@@ -353,7 +363,7 @@ neither. A new data folder does not know of erasures: give it those of the old o
 			return jsonLine(cmd.OutOrStdout(), map[string]any{"erased": true})
 		},
 	}
-	f.add(c, "data")
+	f.add(c, "data", "bootstrap")
 	c.Flags().StringVar(&from, "from", "", "take over all erasures of the store in this data folder")
 	return c
 }
