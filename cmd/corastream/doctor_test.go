@@ -171,7 +171,9 @@ func TestErasureSurvivesAReplayFromTheFirstOffset(t *testing.T) {
 	holds("in the new folder", 0)
 	// Written anew, no file of the state names the user.
 	snap := filepath.Join(t.TempDir(), "state.snap")
-	ok(t, "store", "snapshot", snap, "-c", h.config)
+	if v := ok(t, "store", "snapshot", snap, "-c", h.config).last(t); len(fmt.Sprint(v["sha256"])) != 64 || v["records"] == nil {
+		t.Errorf("snapshot: %v", v)
+	}
 	clean := filepath.Join(t.TempDir(), "clean")
 	h.amend(t, "data: "+h.data, "data: "+clean)
 	ok(t, "store", "snapshot", snap, "--restore", "-c", h.config)

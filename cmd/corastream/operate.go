@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -136,7 +137,7 @@ func snapshotCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return summary(cmd.OutOrStdout(), info)
+				return summary(cmd.OutOrStdout(), map[string]any{"records": info.Records, "bytes": info.Bytes, "sha256": hex.EncodeToString(info.SHA256[:])})
 			}
 			s, err := openExisting(cfg, log)
 			if err != nil {
@@ -146,7 +147,7 @@ func snapshotCommand() *cobra.Command {
 			if err = errors.Join(err, s.Close()); err != nil {
 				return err
 			}
-			return summary(cmd.OutOrStdout(), info)
+			return summary(cmd.OutOrStdout(), map[string]any{"records": info.Records, "bytes": info.Bytes, "sha256": hex.EncodeToString(info.SHA256[:])})
 		},
 	}
 	f.add(c, "data")

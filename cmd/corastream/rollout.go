@@ -230,7 +230,7 @@ func (r *rollout) Change(ctx context.Context, c serve.RolloutRequest) error {
 		case st.candidate != nil:
 			st.candidate, st.mode, st.share = nil, modeOff, 0
 		case st.previous != nil:
-			st.active, st.previous = st.previous, st.active
+			st.active, st.previous = st.previous, nil // asked twice, it must not bring back what was just taken away
 		default:
 			return corastream.Usagef("action", "begin with shadow or canary", "nothing is being tried, and nothing was promoted")
 		}

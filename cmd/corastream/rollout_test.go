@@ -211,7 +211,10 @@ func TestARolloutFromShadowToPromotionAndBack(t *testing.T) {
 		if s := e.rollout.Standing(); s.Active.Checkpoint != fresh || s.Previous.Checkpoint != old {
 			t.Fatalf("after a start: %+v", s)
 		}
-		change(`{"action":"rollback"}`, 200)
+		if v := change(`{"action":"rollback"}`, 200); v["previous"] != nil {
+			t.Errorf("%v", v)
+		}
+		change(`{"action":"rollback"}`, 400) // whoever presses twice does not get the new one back
 		arms(url, map[string]string{"active": old})
 	})
 	// Another configuration holds over what was kept.
