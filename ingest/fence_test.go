@@ -401,3 +401,47 @@ func ownThroughRestarts(t *testing.T, cfg Config, restarts int, restart func()) 
 		t.Errorf("void %s", r.Void())
 	}
 }
+
+// TestEveryPartitionsLeaderIsFound: three brokers lead the partitions, and the leaders move.
+func TestEveryPartitionsLeaderIsFound(t *testing.T) {
+	c, err := kfake.NewCluster(kfake.NumBrokers(3))
+	must(t, err)
+	defer c.Close()
+	cfg := testConfigWith(t, c.ListenAddrs()[0], func(c *Config) { c.Shards = 6 })
+	var owners []*replica
+	for k := range cfg.Shards {
+		owners = append(owners, newReplica(t, cfg, k, "a"))
+		must(t, owners[k].own(t.Context()))
+	}
+	s, err := NewParcelSink(cfg, testLog(t))
+	must(t, err)
+	defer s.Close()
+	seq := uint64(0)
+	for turn := range int32(3) {
+		var parcels []corastream.Parcel
+		for k, o := range owners {
+			must(t, c.MoveTopicPartition(cfg.Topics.Embeddings, int32(k), (int32(k)+turn)%3))
+			must(t, c.MoveTopicPartition(cfg.Topics.Gradients, int32(k), (int32(k)+2*turn)%3))
+			must(t, o.write(t.Context(), fmt.Sprint("u:", turn), "1"))
+			for range 3 {
+				seq++
+				parcels = append(parcels, corastream.Parcel{From: 0, To: int32(k), Seq: seq})
+			}
+		}
+		must(t, s.Send(t.Context(), parcels))
+	}
+	if len(s.post.conns) != 3 {
+		t.Errorf("%d leaders: one would do for this test", len(s.post.conns))
+	}
+	for k, o := range owners {
+		r := newReplica(t, cfg, k, "r")
+		must(t, r.follow(t.Context()))
+		r.holds(t, "map[u:0:1 u:1:1 u:2:1]")
+		if r.next != o.next {
+			t.Errorf("shard %d: read to %d, written to %d", k, r.next, o.next)
+		}
+	}
+	if got := consume(t, cfg, cfg.Topics.Gradients); len(got) != int(seq) {
+		t.Errorf("%d parcels of %d", len(got), seq)
+	}
+}

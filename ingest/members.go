@@ -11,9 +11,9 @@ import (
 )
 
 // JoinMembers is a member of the consumer group that shares out the partitions of a topic, which stand for a cluster's shards, until ctx
-// ends; then it leaves the group, so that others take over at once rather than after its session. owned says what the process has at
-// the moment: whoever deals the partitions out leaves them there as far as the shares stay level. assigned is told what each generation
-// gives this member, from one goroutine. Between generations, and while the group can not be reached, nothing is taken away: that
+// ends; then it leaves the group, so that others take over at once rather than after its session. owned says what the process has or
+// is taking over at the moment, from a goroutine of the group's: whoever deals the partitions out leaves them there as far as the shares
+// stay level. assigned is told what each generation gives this member, one generation after the other. Between generations, and while the group can not be reached, nothing is taken away: that
 // two members may believe they own a shard for a while does no harm, because the changelog takes from one of them alone.
 func JoinMembers(ctx context.Context, cfg Config, group, topic string, owned func() []int32, assigned func([]int32), log zerolog.Logger) error {
 	if err := cfg.Validate(); err != nil {
