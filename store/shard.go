@@ -144,8 +144,12 @@ func (w *work) change(c *corastream.Change) error {
 	id := string(rest)
 	switch kind {
 	case corastream.ChangeItem:
-		if w.s.shard.owns(id) || c.Value == nil {
+		if w.s.shard.owns(id) {
 			return nil
+		}
+		if c.Value == nil { // a later version in this batch has superseded it; the item is known from here on all the same
+			_, err := w.item(id)
+			return err
 		}
 		return w.adoptItem(id, c.Value)
 	case corastream.ChangeShared:

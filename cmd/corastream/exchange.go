@@ -63,7 +63,7 @@ func (x *exchange) add(b corastream.Batch) {
 	for _, c := range b.Changes {
 		// Only within one owner's time does a later record stand for sure above an earlier one.
 		if i, ok := x.latest[string(c.Key)]; ok && p.Changes[i].Epoch == c.Epoch && p.Changes[i].Pos.Partition == c.Pos.Partition {
-			p.Changes[i].Key = nil
+			p.Changes[i].Value = nil // the item's place in the order of first appearance is kept
 		}
 		x.latest[string(c.Key)] = len(p.Changes)
 		p.Changes = append(p.Changes, c)
@@ -80,11 +80,22 @@ func (x *exchange) take() (b corastream.Batch, ok bool) {
 		return b, false
 	}
 	b, x.pending, x.last = x.pending, corastream.Batch{}, time.Now()
-	b.Changes = slices.DeleteFunc(b.Changes, func(c corastream.Change) bool { return c.Key == nil })
+	inOrder(&b)
 	clear(x.latest)
 	close(x.room)
 	x.room = make(chan struct{})
 	return b, true
+}
+
+// inOrder puts changes and parcels in the order of the spans, as a re-run reads them.
+func inOrder(b *corastream.Batch) {
+	rank := func(pos corastream.Position) int {
+		return slices.IndexFunc(b.Spans, func(s corastream.Span) bool {
+			return s.ID == pos.Partition && pos.Offset >= s.From && pos.Offset < s.To && s.Topic == pos.Topic
+		})
+	}
+	slices.SortStableFunc(b.Changes, func(a, c corastream.Change) int { return rank(a.Pos) - rank(c.Pos) })
+	slices.SortStableFunc(b.Parcels, func(a, c corastream.Parcel) int { return rank(a.Pos) - rank(c.Pos) })
 }
 
 // Next implements corastream.Source.

@@ -570,6 +570,10 @@ func (l *learner) gauges() []serve.Gauge {
 		{Name: "shards_owned", Help: "Shards that this process runs.", Value: float64(len(l.running))},
 		{Name: "shards_taken_over", Help: "Shards taken over since the start.", Value: float64(l.moves)},
 	}
+	for k, b := range l.standbys {
+		g = append(g, serve.Gauge{Name: "standby_records", Help: "Records that a standby found new when it last looked; below 0: it has not looked yet.",
+			Labels: map[string]string{"shard": fmt.Sprint(k)}, Value: float64(b.read.Load())})
+	}
 	for k, o := range l.running {
 		o.mu.Lock()
 		sources, st, took := o.sources, o.store, o.took

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -19,6 +20,7 @@ import (
 type standby struct {
 	stop context.CancelFunc
 	done chan struct{}
+	read atomic.Int64 // in the last pass; -1 before the first
 }
 
 // standbyEvery is how far a standby lets the changelog run ahead.
@@ -28,6 +30,7 @@ const standbyEvery = time.Second
 func (l *learner) startStandby(ctx context.Context, k int32, free <-chan struct{}, fail context.CancelCauseFunc) {
 	own, cancel := context.WithCancel(ctx)
 	b := &standby{stop: cancel, done: make(chan struct{})}
+	b.read.Store(-1)
 	l.standbys[k] = b
 	go func() {
 		defer func() {
@@ -39,13 +42,13 @@ func (l *learner) startStandby(ctx context.Context, k int32, free <-chan struct{
 			close(b.done)
 		}()
 		<-free
-		if err := l.follow(own, int(k)); err != nil && own.Err() == nil {
+		if err := l.follow(own, b, int(k)); err != nil && own.Err() == nil {
 			fail(fmt.Errorf("standby of shard %d: %w", k, err))
 		}
 	}()
 }
 
-func (l *learner) follow(ctx context.Context, shard int) (err error) {
+func (l *learner) follow(ctx context.Context, b *standby, shard int) (err error) {
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -63,9 +66,11 @@ func (l *learner) follow(ctx context.Context, shard int) (err error) {
 	_, epoch, seq := cp.Reach()
 	changelog.Seen(epoch, seq)
 	for ctx.Err() == nil {
-		if _, err := catchUp(ctx, changelog, cp); err != nil {
+		n, err := catchUp(ctx, changelog, cp)
+		if err != nil {
 			return err
 		}
+		b.read.Store(n)
 		select {
 		case <-ctx.Done():
 		case <-time.After(standbyEvery):

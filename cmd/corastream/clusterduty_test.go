@@ -1,0 +1,274 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/ingest/devbroker"
+)
+
+func ownBroker(t *testing.T) string {
+	needsNoKafka(t)
+	t.Parallel()
+	b, err := devbroker.Start(devbroker.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close() })
+	return b.Addr()
+}
+
+// TestErasingInACluster: a user is forgotten by the shard that owns it, while it learns, and by the replicas; what the user does afterwards is
+// learnt anew, and what the log still holds is not.
+func TestErasingInACluster(t *testing.T) {
+	g := newGang(t, ownBroker(t), testShards, noLLM)
+	w := newWorkload(3, 40, 60)
+	l, r := g.add(learns), g.add(answers)
+	l.proc.url(t)
+	g.produce(t, "items", itemLines(0, w.items)...)
+	g.produce(t, "interactions", w.lines(600)...)
+	g.rest()
+	before := g.truth(t, w, topicOf(t, g.brokers, g.topics.interactions))
+	user := slices.Sorted(maps.Keys(before.history))[5]
+	if got := g.history(r, user); got != len(before.history[user]) {
+		t.Fatalf("the replica knows %d interactions of %s, the log %d", got, user, len(before.history[user]))
+	}
+	done := ok(t, "erase", user, "-c", g.config, "--bootstrap-server", g.brokers).last(t)
+	if shards, _ := done["shards"].([]any); len(shards) != 1 {
+		t.Errorf("erase: %v", done)
+	}
+	eventually(t, "the replica to forget", func() bool { return g.history(r, user) == 0 })
+	g.rest() // the shard is back with its process
+	g.produce(t, "interactions", fmt.Sprintf(`{"user_id":"%s","item_id":"i1","rating":5,"id":"after"}`, user))
+	g.rest()
+	if got := g.history(r, user); got != 1 {
+		t.Errorf("after one more event the replica knows %d interactions of %s", got, user)
+	}
+	g.end(g.all()...)
+	cfg, err := loadConfig(g.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Data = l.data
+	found := 0
+	for k := range testShards {
+		s, err := openShard(cfg, k, shardDir(cfg, k), newLogger(LogConfig{Level: "error"}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = s.View(t.Context(), func(st corastream.State) error {
+			u, err := st.User(user)
+			found += len(u.History)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if rerun := ok(t, "store", "rerun", "-c", g.config, "--data", l.data, "--shard", fmt.Sprint(k)).last(t); rerun["equal"] != true {
+			t.Errorf("shard %d: %v", k, rerun)
+		}
+	}
+	if found != 1 {
+		t.Errorf("the shards hold %d interactions of %s, want the one after the erasure", found, user)
+	}
+}
+
+// history is how many interactions a replica knows of a user.
+func (g *gang) history(m *member, user string) int {
+	g.t.Helper()
+	resp, err := http.Get(m.proc.url(g.t) + "/v1/users/" + user)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var v struct {
+		History []any `json:"history"`
+	}
+	if resp.StatusCode == http.StatusNotFound {
+		return 0
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&v); err != nil {
+		g.t.Fatal(err)
+	}
+	return len(v.History)
+}
+
+// TestAStandbyReadsTheLastMomentsAlone when it takes over what a killed member had.
+func TestAStandbyReadsTheLastMomentsAlone(t *testing.T) {
+	g := newGang(t, ownBroker(t), testShards, noLLM+"cluster: {standby: true}\n")
+	w := newWorkload(4, 40, 60)
+	a, b := g.add(learns), g.add(learns)
+	a.proc.url(t)
+	b.proc.url(t)
+	g.produce(t, "items", itemLines(0, w.items)...)
+	g.produce(t, "interactions", w.lines(1500)...)
+	g.rest()
+	g.standbysWait()
+	a.proc.kill()
+	g.learners = []*member{b}
+	g.rest()
+	all := 0
+	for _, l := range topicOf(t, g.brokers, strings.TrimSuffix(g.topics.interactions, ".interactions")+".embeddings") {
+		all += len(l)
+	}
+	taken, read := 0, 0
+	for _, line := range strings.Split(b.proc.stderr(), "\n") {
+		var v struct {
+			Message string `json:"message"`
+			Records int    `json:"records"`
+			Epoch   int    `json:"epoch"`
+		}
+		if json.Unmarshal([]byte(line), &v) == nil && v.Message == "shard taken over" {
+			taken++
+			read += v.Records
+		}
+	}
+	if taken < testShards || all < 1000 || read > all/10 {
+		t.Errorf("%d takeovers read %d of %d changes", taken, read, all)
+	}
+	t.Logf("%d takeovers read %d of %d changes", taken, read, all)
+	g.end(b)
+}
+
+// standbysWait waits until every standby has found nothing new.
+func (g *gang) standbysWait() {
+	eventually(g.t, "the standbys to be level", func() bool {
+		found := 0
+		for _, m := range g.learners {
+			_, st := fetchJSON(g.t, "GET", m.proc.url(g.t)+"/v1/status", "")
+			gauges, _ := st["gauges"].([]any)
+			for _, x := range gauges {
+				if one := x.(map[string]any); one["name"] == "standby_records" {
+					if one["value"].(float64) != 0 {
+						return false
+					}
+					found++
+				}
+			}
+		}
+		return found == g.shards
+	})
+}
+
+// TestAProcessOfAClusterNamesWhatItCanNotBe before anything is opened.
+func TestAProcessOfAClusterNamesWhatItCanNotBe(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		args []string
+		want []string
+	}{
+		{[]string{"--stages", "ingest"}, []string{"--stages", "cfstream"}},
+		{[]string{"--stages", "learn"}, []string{"--stages", "ingest, cfstream, generator, serve"}},
+		{[]string{}, []string{"--stages"}},
+		{[]string{"--stages", learns}, []string{"kafka.shards"}},
+		{[]string{"--stages", learns, "--shards", "4"}, []string{"kafka.brokers"}},
+		{[]string{"--stages", learns, "--shards", "4", "--bootstrap-server", "127.0.0.1:1", "-c", write(t, "g.yaml", "cf: {kind: lightgcn}\n")}, []string{"cf.kind", "shard"}},
+		{[]string{"--stages", learns, "--shards", "4", "--bootstrap-server", "127.0.0.1:1", "-c", write(t, "x.yaml", "cluster: {exchange_every: 0s}\n")}, []string{"cluster.exchange_every"}},
+	} {
+		r := call(t, append([]string{"run"}, c.args...)...)
+		if missing := lacks(r.stderr, c.want...); r.code != 2 || len(missing) > 0 {
+			t.Errorf("run %v: exit %d, without %q: %s", c.args, r.code, missing, r.stderr)
+		}
+	}
+}
+
+// TestDebtsAreReportedUpToTheFirstThatIsOpen: what a replica tells the group never passes a request or a move that it has not answered.
+func TestDebtsAreReportedUpToTheFirstThatIsOpen(t *testing.T) {
+	var d debts
+	d.init()
+	requests := corastream.Partition{Topic: "requests", ID: 1}
+	batch := func(from, to int64) corastream.Batch {
+		b := corastream.Batch{Spans: []corastream.Span{{Partition: requests, From: from, To: to}}}
+		for o := from; o < to; o++ {
+			b.Requests = append(b.Requests, corastream.Request{ID: fmt.Sprint(o), User: "u", Pos: corastream.Position{Topic: "requests", Partition: 1, Offset: o}})
+		}
+		return b
+	}
+	mine := map[corastream.Partition]bool{requests: true}
+	ready := func(corastream.Position) (bool, error) { return true, nil }
+	owed := func(n int) []corastream.Owed {
+		out, err := d.owed(n, ready, mine)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	if err := d.take(batch(10, 14)); err != nil {
+		t.Fatal(err)
+	}
+	got := owed(10)
+	if len(got) != 4 || len(owed(10)) != 4 {
+		t.Fatalf("%d debts", len(got))
+	}
+	steps := []struct {
+		settle int
+		to     int64
+	}{{1, 10}, {0, 12}, {3, 12}, {2, 14}}
+	for _, s := range steps {
+		d.settle(got[s.settle : s.settle+1])
+		for _, sp := range d.paid() {
+			if sp.To > s.to {
+				t.Errorf("reported up to %d, want %d at most", sp.To, s.to)
+			}
+		}
+		if p := d.reported[requests]; p != s.to {
+			t.Errorf("after %q: reported up to %d, want %d", got[s.settle].Request.ID, p, s.to)
+		}
+	}
+	// The partition comes back from somebody else, who had got to 20: nothing of before is ours.
+	if err := d.take(batch(20, 22)); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.take(batch(18, 19)); err != nil {
+		t.Fatal(err)
+	}
+	if got := owed(10); len(got) != 1 || got[0].Request.ID != "18" {
+		t.Errorf("after the partition came back: %v", got)
+	}
+	delete(mine, requests)
+	mine[corastream.Partition{Topic: "requests", ID: 2}] = true
+	if got := owed(10); len(got) != 0 {
+		t.Errorf("debts of a partition that was taken away: %v", got)
+	}
+}
+
+// TestAnExchangeKeepsTheLastOfManyVersions and commits nothing for offsets alone.
+func TestAnExchangeKeepsTheLastOfManyVersions(t *testing.T) {
+	x := newExchange(nil, nil, 0, "embeddings")
+	part := corastream.Partition{Topic: "embeddings", ID: 1}
+	change := func(offset int64, key string, epoch uint64) corastream.Change {
+		return corastream.Change{Pos: corastream.Position{Topic: "embeddings", Partition: 1, Offset: offset}, Epoch: epoch, Seq: uint64(offset), Key: []byte(key), Value: []byte{1}}
+	}
+	x.add(corastream.Batch{Spans: []corastream.Span{{Partition: part, From: 0, To: 5}}})
+	if _, ok := x.take(); ok {
+		t.Error("offsets alone are no news")
+	}
+	x.add(corastream.Batch{
+		Changes: []corastream.Change{change(5, "i:a", 1), change(6, "i:b", 1), change(7, "i:a", 1), change(8, "i:b", 2)},
+		Spans:   []corastream.Span{{Partition: part, From: 5, To: 9}},
+	})
+	b, ok := x.take()
+	var kept []int64
+	for _, c := range b.Changes {
+		if c.Value != nil {
+			kept = append(kept, c.Pos.Offset)
+		}
+	}
+	if !ok || fmt.Sprint(kept) != "[6 7 8]" || len(b.Changes) != 4 || len(b.Spans) != 1 || b.Spans[0].From != 0 || b.Spans[0].To != 9 {
+		t.Errorf("kept %v with spans %v: the last of an owner's versions, and both owners'", kept, b.Spans)
+	}
+	if _, ok := x.take(); ok {
+		t.Error("taken twice")
+	}
+}
+
+var _ corastream.Store = (*replica)(nil)
