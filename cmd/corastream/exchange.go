@@ -76,7 +76,8 @@ func (x *exchange) take() (b corastream.Batch, ok bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	foreign := slices.ContainsFunc(x.pending.Spans, func(s corastream.Span) bool { return s.Topic != x.own })
-	if len(x.pending.Changes) == 0 && !foreign || time.Since(x.last) < x.every {
+	full := len(x.pending.Changes)+len(x.pending.Parcels) >= newsLimit // nothing is read on until it is taken
+	if len(x.pending.Changes) == 0 && !foreign || !full && time.Since(x.last) < x.every {
 		return b, false
 	}
 	b, x.pending, x.last = x.pending, corastream.Batch{}, time.Now()
