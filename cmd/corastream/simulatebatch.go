@@ -6,8 +6,9 @@ func (s *scaleSim) learn(i int) float64 {
 	s.batches++
 	out := &sh.out
 	out.parcels = out.parcels[:0]
-	out.published, out.bytes, out.itemBytes, out.users = 0, 0, 0, 0
-	own, others := 0, 0
+	out.published, out.firsts, out.bytes, out.itemBytes, out.users = 0, 0, 0, 0, 0
+	own, others, firsts := 0, 0, 0
+	epoch := 1 + uint32(float64(s.tick)*tickMS/max(tickMS, s.Service.ExchangeMS))
 	touch := func(item uint32) {
 		if s.seen[item] == s.batches {
 			return
@@ -19,6 +20,10 @@ func (s *scaleSim) learn(i int) float64 {
 			return
 		}
 		own++
+		if s.epochs[item] != epoch {
+			s.epochs[item] = epoch
+			firsts++
+		}
 		if sh.dirty != nil {
 			sh.dirty[item] = true
 		}
@@ -48,11 +53,12 @@ func (s *scaleSim) learn(i int) float64 {
 			published, sh.flushed = len(sh.dirty), now
 			clear(sh.dirty)
 		}
+		firsts = published
 	}
 	b := s.Bytes
 	outbox := float64(others) * b.Parcel
 	out.users = float64(users)
-	out.published = float64(published)
+	out.published, out.firsts = float64(published), float64(firsts)
 	out.itemBytes = float64(published) * b.Item
 	// The changelog holds the batch as a whole: users, own items, the outbox, and the copies of others' items, learnt or taken over.
 	changelog := float64(users)*b.User + float64(own)*b.Item + outbox
@@ -101,6 +107,7 @@ func (s *scaleSim) finish(i int) {
 	s.parcels[slot] = append(s.parcels[slot], out.parcels...)
 	f := &s.flows[slot]
 	f.changes += out.published
+	f.firsts += out.firsts
 	groups := float64(s.Groups) // a replica reads the changelogs of its own
 	f.users += out.users / groups
 	if s.ItemTopic { // learners read that alone, replicas the changelogs too
@@ -127,6 +134,7 @@ func (s *scaleSim) finish(i int) {
 	s.m.sent += len(out.parcels)
 	s.m.adopted += float64(sh.adopted)
 	s.m.changes += out.published
+	s.m.firsts += out.firsts
 	s.m.users += out.users
 	s.m.logBytes += out.bytes
 	s.m.itemBytes += out.itemBytes

@@ -53,7 +53,7 @@ type scaleConfig struct {
 	Bytes   recordSizes  `json:"bytes"`
 }
 
-// serviceTimes are what a step costs one core. Defaults: measured here, docs/scale.md has the commands.
+// serviceTimes are what a step costs one core. Defaults: measured here or, where a line says so, estimated; docs/scale.md tells how.
 type serviceTimes struct {
 	LearnUS     float64 `json:"learn_us"`      // an event, in a batch of 1,000
 	NegativeUS  float64 `json:"negative_us"`   // a negative
@@ -61,15 +61,16 @@ type serviceTimes struct {
 	FollowUS    float64 `json:"follow_us"`     // a change of another shard's item, taken over
 	TableUS     float64 `json:"table_us"`      // the same, into a table in memory (an estimate: not built)
 	UserUS      float64 `json:"user_us"`       // a user's record, taken over by a replica
-	SkipNS      float64 `json:"skip_ns"`       // a byte of a changelog that is read and left
+	SkipNS      float64 `json:"skip_ns"`       // a byte of a changelog that is read and left (an estimate)
 	CommitMS    float64 `json:"commit_ms"`     // a transaction: fsync, and the brokers' answer
-	HopMS       float64 `json:"hop_ms"`        // from a producer to a consumer
+	HopMS       float64 `json:"hop_ms"`        // from a producer to a consumer (an estimate)
 	RestoreUS   float64 `json:"restore_us"`    // a record of a changelog, on the way to a new owner's disk
 	SessionS    float64 `json:"session_s"`     // until the group takes a silent member for dead
 	AnswerMS    float64 `json:"answer_ms"`     // the LLM over one user's candidates, and W_A
 	ScanNS      float64 `json:"scan_ns"`       // an item of the index, when candidates are looked for
 	BatchEvents int     `json:"batch_events"`  // kafka.max_batch_events
 	BatchWaitMS float64 `json:"batch_wait_ms"` // kafka.max_batch_wait
+	ExchangeMS  float64 `json:"exchange_ms"`   // cluster.exchange_every
 }
 
 // recordSizes are bytes on the wire.
@@ -88,8 +89,8 @@ func defaultScale() scaleConfig {
 		Events: 4000, Partitions: 64, Users: 1_000_000, Items: 100_000, UserExponent: 1.1, UserFlat: 1000, ItemExponent: 1.1, ItemFlat: 20, Answered: 1,
 		Shards: 4, Replicas: 4, Brokers: 3, Copies: 3, Hosted: 4, Cores: 8, Network: 1.25e9, Groups: 1, Seconds: 10, Warm: 5, Seed: 1,
 		Service: serviceTimes{
-			LearnUS: 21, NegativeUS: 5.4, MergeUS: 24, FollowUS: 13, TableUS: 0.5, UserUS: 5, SkipNS: 1.5, CommitMS: 3, HopMS: 5, RestoreUS: 10, SessionS: 10,
-			AnswerMS: 4, ScanNS: 20, BatchEvents: 1000, BatchWaitMS: 50,
+			LearnUS: 18, NegativeUS: 4.7, MergeUS: 5.3, FollowUS: 13, TableUS: 0.5, UserUS: 4, SkipNS: 1.5, CommitMS: 3, HopMS: 5, RestoreUS: 6, SessionS: 10,
+			AnswerMS: 4, ScanNS: 20, BatchEvents: 1000, BatchWaitMS: 50, ExchangeMS: 200,
 		},
 		Bytes: recordSizes{Event: 120, User: 770, Item: 330, Parcel: 223, Answer: 900, Cache: 49e3, Index: 400},
 	}
@@ -173,6 +174,7 @@ func (c scaleConfig) Validate() error {
 	}
 	in("times batch_events", float64(s.BatchEvents), 1, 4000)
 	in("times batch_wait_ms", s.BatchWaitMS, 0, 10000)
+	in("times exchange_ms", s.ExchangeMS, 1, 60000)
 	in("times commit_ms", s.CommitMS, 0, 10000)
 	in("times hop_ms", s.HopMS, 0, 900)
 	return errors.Join(errs...)

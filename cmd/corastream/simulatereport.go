@@ -102,13 +102,13 @@ func (s *scaleSim) report() scaleReport {
 	// One writer per shard: what it learns, what it merges, what it follows.
 	crowd := max(1, hosted/float64(c.Cores))
 	learn, merge := rate(m.work[0])/shards/1e3, rate(m.work[1])/shards/1e3
-	follow := r.ChangesPerS * others * c.followUS() / 1e6
+	follow := rate(m.firsts) * others * c.followUS() / 1e6
 	skip := broadcast * others * c.Service.SkipNS / 1e9
-	outputs := c.Events / shards * r.HotShard
+	transactions := c.Events / shards * r.HotShard / float64(c.Service.BatchEvents) // a second, at the least: they are full
 	if !c.InMemory {
-		outputs += r.ChangesPerS * others
+		transactions = max(transactions, r.ChangesPerS*others/newsLimit) // events and news share theirs
 	}
-	commit := outputs / float64(c.Service.BatchEvents) * c.Service.CommitMS / 1e3 // at the least: batches are full
+	commit := transactions * c.Service.CommitMS / 1e3
 	writer := crowd*(learn*r.HotShard+merge*r.HotOwner+follow+skip) + commit
 	brokers := float64(c.Brokers) * c.Network
 	seconds := func(f flow) float64 { return s.applyMS(f) / 1e3 }
@@ -125,7 +125,7 @@ func (s *scaleSim) report() scaleReport {
 	add("learner: the machine's network, out", r.LearnerOut/c.Network)
 	add("brokers: network, in, with copies", r.KafkaIn*float64(c.Copies)/brokers)
 	add("brokers: network, out, with copies", (r.KafkaOut+r.KafkaIn*float64(c.Copies-1))/brokers)
-	add("replica: applying the changelogs", seconds(flow{r.ChangesPerS, r.UsersPerS / float64(c.Groups), 0, all}))
+	add("replica: applying the changelogs", seconds(flow{changes: r.ChangesPerS, users: r.UsersPerS / float64(c.Groups), all: all}))
 	add("replica: the machine's network, in", r.ReplicaIn/c.Network)
 	add("replicas: cores that answer", answering/(replicas*float64(max(1, c.Cores-1))))
 	order := slices.DeleteFunc(slices.Clone(r.Resources), func(x scaleLoad) bool { return strings.HasPrefix(x.Name, " ") })

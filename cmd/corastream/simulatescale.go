@@ -47,8 +47,9 @@ type simShard struct {
 	busy    bool
 	until   float64 // ms
 	batch   []simEvent
-	taken   int // parcels' items in the batch
-	adopted int // changes of others in it
+	taken   int     // parcels' items in the batch
+	adopted int     // changes of others in it, an item's counted once
+	news    float64 // when it last took such in, ms
 	skipped float64
 	waiting float64 // since when something is there, ms; below 0: nothing
 	dirty   map[uint32]bool
@@ -57,13 +58,14 @@ type simShard struct {
 
 	out struct { // of the batch under way
 		parcels []simParcel
-		published, bytes, itemBytes,
+		published, firsts, bytes, itemBytes,
 		users float64
 	}
 }
 
-// flow counts what is published: items' changes, users' records, the bytes that learners read of it, and those that replicas do.
-type flow struct{ changes, users, bytes, all float64 }
+// flow counts what is published: items' changes, those of them that are an item's first within an exchange's time, users' records, the
+// bytes that learners read of it, and those that replicas do.
+type flow struct{ changes, firsts, users, bytes, all float64 }
 
 // published keeps the sums by tick, so that a reader who has come so many bytes far knows what that held and how old it is.
 type published []flow
@@ -84,6 +86,7 @@ type scaleSim struct {
 	tick   int
 
 	seen     []uint32 // by item: the batch that touched it last
+	epochs   []uint32 // by item: the exchange's time in which it was last published
 	visitors []uint64 // users of a batch, hashed
 	batches  uint32
 	parcels  [hopSlots][]simParcel
@@ -110,7 +113,8 @@ type measures struct {
 	arrived, learnt          int
 	inSystem, sojourn        float64 // event-ticks in shards; ms summed over learnt events
 	sent, merged             int
-	changes, adopted, users  float64
+	changes, firsts          float64
+	adopted, users           float64
 	logBytes, itemBytes      float64
 	parcelBytes, skipped     float64
 	work                     [4]float64 // learn, merge, follow, skip; ms, all shards
@@ -132,7 +136,7 @@ func newScaleSim(c scaleConfig) *scaleSim {
 	s := &scaleSim{
 		scaleConfig: c, rng: rng, users: rand.NewZipf(rng, c.UserExponent, c.UserFlat, uint64(c.Users-1)),
 		items: rand.NewZipf(rng, c.ItemExponent, c.ItemFlat, uint64(c.Items-1)), shards: make([]simShard, c.Shards),
-		seen: make([]uint32, c.Items), visitors: make([]uint64, 1<<16), log: published{{}},
+		seen: make([]uint32, c.Items), epochs: make([]uint32, c.Items), visitors: make([]uint64, 1<<16), log: published{{}},
 	}
 	for i := range s.shards {
 		s.shards[i].waiting = -1
@@ -221,12 +225,14 @@ func (s *scaleSim) step() {
 	s.parcels[slot] = s.parcels[slot][:0]
 	last := s.log[len(s.log)-1]
 	f := s.flows[slot]
-	s.log = append(s.log, flow{last.changes + f.changes, last.users + f.users, last.bytes + f.bytes, last.all + f.all})
+	s.log = append(s.log, flow{last.changes + f.changes, last.firsts + f.firsts, last.users + f.users, last.bytes + f.bytes, last.all + f.all})
 	s.flows[slot] = flow{}
 	now := float64(s.tick) * tickMS
 	in := 0
 	for i := range s.shards {
 		sh := &s.shards[i]
+		// It reads on while it learns, as far as its share of the networks goes.
+		sh.follows.bytes = min(s.log[len(s.log)-1].bytes, sh.follows.bytes+s.readRate()*tickS)
 		if sh.busy && sh.until <= now {
 			s.finish(i)
 		}
@@ -285,53 +291,43 @@ func poisson(r *rand.Rand, mean float64) int {
 	return n
 }
 
-// start takes a micro-batch when one is due.
+// start takes a micro-batch when one is due: events as they come, the others' news in a rhythm of its own.
 func (s *scaleSim) start(i int, now float64) {
 	sh := &s.shards[i]
-	// How far the shard's own share of the networks lets it read on.
-	visible := s.log[len(s.log)-1]
-	sh.follows.bytes = min(visible.bytes, sh.follows.bytes+s.readRate()*tickS)
-	at := s.log.at(sh.follows, func(f flow) float64 { return f.bytes })
-	offered := max(0, s.log[at].changes-s.log[sh.follows.tick].changes)
-	others := offered * float64(s.Shards-1) / float64(s.Shards)
 	events := len(sh.events) - sh.head
-	if events == 0 && len(sh.inbox) == 0 && others < 1 {
+	if events == 0 {
 		sh.waiting = -1
-		return
-	}
-	if sh.waiting < 0 {
+	} else if sh.waiting < 0 {
 		sh.waiting = now
 	}
-	room := s.Service.BatchEvents
-	crowding := others // changes that take up room in the batch
-	if s.InMemory {
-		crowding = 0
+	at := s.log.at(sh.follows, func(f flow) float64 { return f.bytes })
+	others := float64(s.Shards-1) / float64(s.Shards) // of what is published
+	offered := max(0, s.log[at].changes-s.log[sh.follows.tick].changes) * others
+	limit := math.Inf(1)
+	if !s.InMemory {
+		limit = newsLimit
 	}
-	if now-sh.waiting < s.Service.BatchWaitMS && float64(events)+crowding < float64(room) {
+	news := (offered >= 1 || len(sh.inbox) > 0) && (now-sh.news >= s.Service.ExchangeMS || offered >= limit)
+	due := events >= s.Service.BatchEvents || events > 0 && now-sh.waiting >= s.Service.BatchWaitMS
+	if !due && !(news && events == 0) {
 		return
 	}
-	// Feeds get equal shares of a batch: the other shards' changelogs, the partitions of events, and the parcels, which are taken whole.
-	feeds := max(1, min(s.Partitions/s.Shards, events))
-	take := min(events, room)
-	if float64(events)+crowding > float64(room) {
-		fair := float64(room) * float64(feeds) / float64(feeds+s.Shards-1)
-		take = min(events, max(int(fair), room-int(crowding)))
-	}
-	sh.adopted = int(others)
-	if !s.InMemory {
-		sh.adopted = min(sh.adopted, room-take)
-	}
-	if others >= 1 {
-		at = s.log.reach(sh.follows.tick, at, float64(sh.adopted)/others*offered)
-	}
-	sh.skipped = s.log[at].bytes - s.log[sh.follows.tick].bytes
-	sh.follows.tick = at
+	take := min(events, s.Service.BatchEvents)
 	sh.batch = append(sh.batch[:0], sh.events[sh.head:sh.head+take]...)
 	sh.head += take
 	if sh.head > 1<<14 && sh.head*2 > len(sh.events) {
 		sh.events, sh.head = append(sh.events[:0], sh.events[sh.head:]...), 0
 	}
-	sh.taken = len(sh.inbox)
+	sh.taken, sh.adopted, sh.skipped = 0, 0, 0
+	if news {
+		if offered > limit {
+			at = s.log.reach(sh.follows.tick, at, limit/others)
+		}
+		was, is := s.log[sh.follows.tick], s.log[at]
+		sh.adopted, sh.skipped = int((is.firsts-was.firsts)*others), is.bytes-was.bytes
+		sh.follows.tick, sh.news = at, now
+		sh.taken = len(sh.inbox)
+	}
 	sh.waiting = -1
 	sh.busy = true
 	sh.until = now + s.learn(i)
@@ -369,7 +365,7 @@ func (s *scaleSim) answer(now float64) {
 	s.applying -= tickMS
 	for s.applying < 0 && s.replica.tick < to {
 		a, b := s.log[s.replica.tick], s.log[s.replica.tick+1]
-		s.applying += s.applyMS(flow{b.changes - a.changes, b.users - a.users, 0, b.all - a.all})
+		s.applying += s.applyMS(flow{changes: b.changes - a.changes, users: b.users - a.users, all: b.all - a.all})
 		s.replica.tick++
 	}
 	s.applying = max(s.applying, 0)
