@@ -87,6 +87,12 @@ soak: ## run `up` at full rate for DURATION= (1m) and check that goroutines, des
 overload: ## offer `up` ten times what it can answer for DURATION= (1m): refusals, memory, latency of what is accepted, recovery
 	CORASTREAM_OVERLOAD=$(DURATION) go test ./cmd/corastream -count=1 -timeout 0 -v -run 'TestOverload$$'
 
+.PHONY: cluster
+STRIKES ?= 5
+VECTORS ?= 1000000
+cluster: fetch ## two shards and two replicas on Apache Kafka: figures, then STRIKES= (5) members killed, stopped, added or taken away; a summary
+	STRIKES=$(STRIKES) VECTORS=$(VECTORS) PARTS=$(or $(PARTS),all) bash .ci/cluster.sh
+
 .PHONY: sbom
 sbom: build ## what the binary is made of, as SPDX JSON: bin/corastream.spdx.json
 	go run ./.ci/sbom bin/corastream > bin/corastream.spdx.json
@@ -103,7 +109,7 @@ demo-checkpoint: fetch build ## train the demo's checkpoint on the first 80 % of
 bench-peers: fetch build ## time us and llama.cpp by turns, and print docs/performance.md's table (builds llama.cpp the first time)
 	@python3 .ci/peers/run.py
 
-.PHONY: cuda cuda-ptx test-cuda gpu-check
+.PHONY: cuda cuda-ptx test-cuda gpu-check roofline
 cuda: ## bin/corastream-gpu, on any machine: needs a C compiler, no GPU and no CUDA (headers come from PyPI)
 	@. .ci/cuda/env.sh && set -x && go build -tags gpu -ldflags '$(LDFLAGS)' -o bin/corastream-gpu ./cmd/corastream
 	@size=$$(wc -c < bin/corastream-gpu); [ $$size -le $$((60 << 20)) ] || { echo "bin/corastream-gpu has $$size bytes: a device machine takes 60 MiB" >&2; exit 1; }
@@ -111,6 +117,8 @@ cuda-ptx: ## kernels/cuda/ptx/*.ptx from src/*.cu, with nvcc from PyPI
 	cd kernels/cuda && go generate
 test-cuda: ## the GPU path without a GPU: kernels on the CPU behind an emulated driver, and ptxas (needs g++)
 	@bash .ci/cuda/test.sh
+roofline: ## count every kernel's operations and bytes, without a GPU, into docs/performance.md
+	@. .ci/cuda/env.sh && CORASTREAM_ROOFLINE=write go test -tags gpu -count=1 -run TestGPURooflineIsInTheDocs ./cmd/corastream
 gpu-check: ## on a machine with a GPU: parity and measurements as JSON lines, PyTorch's too where it is (bin/corastream-gpu is built when missing)
 	@[ -x bin/corastream-gpu ] || $(MAKE) --no-print-directory cuda
 	@set -o pipefail; bin/corastream-gpu gpu-check | tee bin/gpu-check.jsonl

@@ -278,9 +278,7 @@ func measureMove(t *testing.T, brokers string) {
 	}
 	r := g.add(answers)
 	began = time.Now()
-	eventually(t, "a replica", func() bool {
-		return r.proc.running() && counter(r.proc.url(t), "corastream_behind_seconds") == 0 && counter(r.proc.url(t), "corastream_behind_records") == 0
-	})
+	eventually(t, "a replica", func() bool { return readyWith(t, r.proc.url(t), "") })
 	tell(t, map[string]any{"figure": "move", "vectors": users, "seconds_from_start_to_learning": took, "of_them_restoring_s": inner / 1000, "replica_from_start_to_caught_up_s": time.Since(began).Seconds()})
 	r.proc.signal(syscall.SIGTERM)
 	g.end(heir)
