@@ -53,16 +53,17 @@ type scaleConfig struct {
 	Bytes   recordSizes  `json:"bytes"`
 }
 
-// serviceTimes are what a step costs one core. Defaults: measured here or, where a line says so, estimated; docs/scale.md tells how.
+// serviceTimes are what a step costs one core. Defaults: as BenchmarkShard (package store) and `corastream bench` measured them here, rounded, or
+// estimates where a line says so.
 type serviceTimes struct {
 	LearnUS     float64 `json:"learn_us"`      // an event, in a batch of 1,000
 	NegativeUS  float64 `json:"negative_us"`   // a negative
 	MergeUS     float64 `json:"merge_us"`      // an item of a parcel
 	FollowUS    float64 `json:"follow_us"`     // a change of another shard's item, taken over
 	TableUS     float64 `json:"table_us"`      // the same, into a table in memory (an estimate: not built)
-	UserUS      float64 `json:"user_us"`       // a user's record, taken over by a replica
+	UserUS      float64 `json:"user_us"`       // a user's record, taken over by a replica (an estimate: restoring's)
 	SkipNS      float64 `json:"skip_ns"`       // a byte of a changelog that is read and left (an estimate)
-	CommitMS    float64 `json:"commit_ms"`     // a transaction: fsync, and the brokers' answer
+	CommitMS    float64 `json:"commit_ms"`     // a transaction: the brokers' answer (an estimate)
 	HopMS       float64 `json:"hop_ms"`        // from a producer to a consumer (an estimate)
 	RestoreUS   float64 `json:"restore_us"`    // a record of a changelog, on the way to a new owner's disk
 	SessionS    float64 `json:"session_s"`     // until the group takes a silent member for dead
@@ -89,10 +90,10 @@ func defaultScale() scaleConfig {
 		Events: 4000, Partitions: 64, Users: 1_000_000, Items: 100_000, UserExponent: 1.1, UserFlat: 1000, ItemExponent: 1.1, ItemFlat: 20, Answered: 1,
 		Shards: 4, Replicas: 4, Brokers: 3, Copies: 3, Hosted: 4, Cores: 8, Network: 1.25e9, Groups: 1, Seconds: 10, Warm: 5, Seed: 1,
 		Service: serviceTimes{
-			LearnUS: 18, NegativeUS: 4.7, MergeUS: 5.3, FollowUS: 13, TableUS: 0.5, UserUS: 4, SkipNS: 1.5, CommitMS: 3, HopMS: 5, RestoreUS: 6, SessionS: 10,
+			LearnUS: 14, NegativeUS: 10, MergeUS: 4, FollowUS: 5, TableUS: 0.5, UserUS: 4, SkipNS: 1.5, CommitMS: 3, HopMS: 5, RestoreUS: 4, SessionS: 10,
 			AnswerMS: 4, ScanNS: 20, BatchEvents: 1000, BatchWaitMS: 50, ExchangeMS: 200,
 		},
-		Bytes: recordSizes{Event: 120, User: 770, Item: 330, Parcel: 223, Answer: 900, Cache: 49e3, Index: 400},
+		Bytes: recordSizes{Event: 120, User: 770, Item: 350, Parcel: 223, Answer: 900, Cache: 49e3, Index: 400},
 	}
 }
 
