@@ -51,7 +51,7 @@ func tinySizes() gpuSizes {
 
 func gpuCheckCommand() *cobra.Command {
 	var seconds float64
-	var tiny bool
+	var tiny, count bool
 	c := &cobra.Command{
 		Use:   "gpu-check",
 		Short: "On a machine with a GPU: parity with the CPU, then measurements; JSON lines, the summary last",
@@ -65,10 +65,14 @@ and what was reached. Needs no file and no network. Exit code 1 when a parity li
 			if tiny {
 				s = tinySizes()
 			}
+			if count {
+				return roofline(cmd.Context(), s, cmd.OutOrStdout())
+			}
 			return gpuCheck(cmd.Context(), s, time.Duration(seconds*float64(time.Second)), cmd.OutOrStdout())
 		},
 	}
 	c.Flags().Float64Var(&seconds, "seconds", 3, "how long each measurement runs")
+	c.Flags().BoolVar(&count, "roofline", false, "without a GPU: count each kernel's operations and bytes in the same cases, and what they take at an H200's peaks (Markdown)")
 	c.Flags().BoolVar(&tiny, "tiny", false, "small sizes, for the emulated driver: its times mean nothing")
 	return c
 }
@@ -248,10 +252,7 @@ func (c *checker) products(ctx context.Context) error {
 
 // generator measures W_A made: a stage whose every user has moved, and the kernels alone.
 func (c *checker) generator(ctx context.Context) error {
-	paper := c.spec
-	paper.Kind, paper.Inputs, paper.Linear = generator.KindQFormer, generator.InputsPaper, false
-	paper.Factors = c.factors
-	for _, s := range []generator.Spec{c.spec, paper} {
+	for _, s := range []generator.Spec{c.spec, c.paper()} {
 		for _, bf16 := range []bool{false, true} {
 			if err := c.made(ctx, s, bf16); err != nil {
 				return err
@@ -259,6 +260,13 @@ func (c *checker) generator(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// paper is the paper's form: a Q-Former on e_u and e_i.
+func (c *checker) paper() generator.Spec {
+	s := c.spec
+	s.Kind, s.Inputs, s.Linear, s.Factors = generator.KindQFormer, generator.InputsPaper, false, c.factors
+	return s
 }
 
 func (c *checker) made(ctx context.Context, spec generator.Spec, bf16 bool) error {

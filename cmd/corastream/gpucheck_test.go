@@ -65,3 +65,49 @@ func TestGPUChoiceWithoutOne(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// The count goes through on any machine, and what a case costs is what its products multiply: nothing is left to the CPU.
+func TestGPURooflineCountsEveryCase(t *testing.T) {
+	var out bytes.Buffer
+	if err := roofline(t.Context(), tinySizes(), &out); err != nil {
+		t.Fatal(err)
+	}
+	text := out.String()
+	for _, want := range []string{"| W_A, mlp, bf16, 40 users | 2 |", "Q-Former", "4 prompts of 20 tokens scored |", "of all layers", "a click, 4 candidates", "adapt all, 3 layers", "adapt last, 2 layers",
+		"| adamw | 1 |", "| attend_16_"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+}
+
+// docs/performance.md has the count of this code; `make roofline` writes it there.
+func TestGPURooflineIsInTheDocs(t *testing.T) {
+	mode := os.Getenv("CORASTREAM_ROOFLINE")
+	if mode == "" {
+		t.Skip("CORASTREAM_ROOFLINE=check counts the full sizes and compares; write writes (`make roofline`)")
+	}
+	var out bytes.Buffer
+	if err := roofline(t.Context(), fullSizes(), &out); err != nil {
+		t.Fatal(err)
+	}
+	const file, begin, end = "../../docs/performance.md", "<!-- roofline: written by `make roofline` -->\n", "<!-- end of roofline -->"
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, rest, ok1 := strings.Cut(string(text), begin)
+	old, tail, ok2 := strings.Cut(rest, end)
+	if !ok1 || !ok2 {
+		t.Fatalf("%s has no place for the roofline", file)
+	}
+	if old == out.String() {
+		return
+	}
+	if mode != "write" {
+		t.Fatalf("%s has another count than the code (run `make roofline`)", file)
+	}
+	if err := os.WriteFile(file, []byte(head+begin+out.String()+end+tail), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -43,14 +43,16 @@ func (c *checker) model(ctx context.Context) error {
 	defer gpu.Close()
 	spec := c.spec
 	spec.Hidden = c.gpuSizes.model.hidden
-	prompts := c.titles(c.prompts)
+	prompts := c.whole(c.prompts)
 	for _, k := range []struct {
-		name  string
-		adapt corastream.Adapt
-		users int
-	}{{"base", "", 1}, {"all, one W_A", corastream.AdaptAll, 1}, {"all, a W_A each", corastream.AdaptAll, c.prompts}} {
+		name   string
+		adapt  corastream.Adapt
+		users  int
+		layers int
+	}{{"base", "", 1, spec.Layers}, {"all, one W_A", corastream.AdaptAll, 1, spec.Layers}, {"all, a W_A each", corastream.AdaptAll, c.prompts, spec.Layers},
+		{"all, a W_A each, every layer", corastream.AdaptAll, c.prompts, c.gpuSizes.model.layers}} {
 		s := spec
-		s.Adapt = k.adapt
+		s.Adapt, s.Layers = k.adapt, k.layers
 		ws, p := c.weights(s, gpu, k.users, c.prompts)
 		if k.adapt == "" {
 			ws, p = nil, nil
@@ -69,7 +71,7 @@ func (c *checker) model(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := c.gradients(ctx, cpu, gpu, spec, prompts); err != nil {
+	if err := c.gradients(ctx, cpu, gpu, spec, c.titles(c.prompts)); err != nil {
 		return err
 	}
 	if err := c.clicks(ctx, cpu, gpu, spec); err != nil {
@@ -164,6 +166,16 @@ func (c *checker) clicks(ctx context.Context, cpu, gpu *llm.Model, spec generato
 	}
 	took := time.Since(began)
 	return c.line("catalogue", map[string]any{"items": c.items, "tokens_each": c.gpuSizes.length, "items_per_s": float64(c.items) / took.Seconds()})
+}
+
+// whole makes prompts of so many tokens with a history, which no item's cache holds: they are read from the first token to the last.
+func (c *checker) whole(n int) []corastream.Prompt {
+	out := c.titles(n)
+	for i := range out {
+		half := len(out[i].Title) / 2
+		out[i].History, out[i].Title = []string{out[i].Title[:half]}, out[i].Title[half+1:]
+	}
+	return out
 }
 
 // titles makes prompts of about the wanted number of tokens: the random model reads bytes.

@@ -86,13 +86,15 @@ type Device struct {
 const stagingBytes = 32 << 20
 
 // Open takes the first device and loads the kernels: ErrNotBuilt, ErrNoDevice or what the driver says.
-func Open() (*Device, error) {
+func Open() (*Device, error) { return openWith(openDriver) }
+
+func openWith(driver func() (driver, error)) (*Device, error) {
 	d := &Device{work: make(chan func()), done: make(chan struct{}), rows: map[RowsFormat]*Rows{}}
 	opened := make(chan error)
 	go func() {
 		runtime.LockOSThread() // a context belongs to a thread; the thread ends with this goroutine
 		defer close(d.done)
-		err := d.open()
+		err := d.open(driver)
 		opened <- err
 		if err != nil {
 			return
@@ -107,8 +109,8 @@ func Open() (*Device, error) {
 	return d, nil
 }
 
-func (d *Device) open() (err error) {
-	if d.drv, err = openDriver(); err != nil {
+func (d *Device) open(driver func() (driver, error)) (err error) {
+	if d.drv, err = driver(); err != nil {
 		return err
 	}
 	d.info = d.drv.info()

@@ -51,15 +51,18 @@ func pagesFor(tokens int) int { return (tokens + cuda.PageTokens - 1) / cuda.Pag
 
 // place gives the pages of every entry, uploading those that are not there. Entries of one call never push each other out.
 func (p *pages) place(q *cuda.Queue, entries []*entry) ([][]int32, error) {
-	need := 0
+	need, fresh := 0, 0 // pages, and those of entries that are not there
 	seen := map[*entry]bool{}
 	for _, e := range entries {
 		if !seen[e] {
 			seen[e] = true
 			need += pagesFor(e.n)
+			if p.byKey[weak.Make(e)] == nil {
+				fresh += pagesFor(e.n)
+			}
 		}
 	}
-	if err := p.reserve(q, need); err != nil {
+	if err := p.reserve(q, need, fresh); err != nil {
 		return nil, err
 	}
 	out := make([][]int32, len(entries))
@@ -87,9 +90,9 @@ func (p *pages) place(q *cuda.Queue, entries []*entry) ([][]int32, error) {
 	return out, nil
 }
 
-// reserve makes the pool hold at least n pages; a larger pool begins empty.
-func (p *pages) reserve(q *cuda.Queue, n int) error {
-	if used := p.count - len(p.spare); n <= p.count && (p.count >= p.limit || used+n <= p.count) {
+// reserve makes the pool hold at least n pages, some of them fresh; a larger pool begins empty.
+func (p *pages) reserve(q *cuda.Queue, n, fresh int) error {
+	if n <= p.count && (p.count >= p.limit || fresh <= len(p.spare)) {
 		return nil
 	} else if p.count > 0 {
 		n = max(n, 2*p.count)
