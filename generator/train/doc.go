@@ -7,7 +7,8 @@
 // the training log decides when to stop; the validation rows are looked at once, for the report.
 //
 // It promises: one seed, one checkpoint, byte for byte, also when a run was killed and resumed in between; the best epoch is
-// what comes out. It refuses a state file of another run, a log that is too short, and losses that are not numbers.
+// what comes out. Steps made on a device are deterministic too, in bfloat16: another engine's run ends in other last digits, and a run that
+// loses its device goes on with the CPU (device.go). It refuses a state file of another run, a log that is too short, and losses that are not numbers.
 //
 //	ckpt, report, err := train.Run(ctx, cfg, train.Data{Train: events, Valid: later, Items: items}, deps, show)
 //	if err != nil {

@@ -12,6 +12,7 @@
 //   - An error is an error of one Do: what was asked of the device has ended when Do returns, and ErrMemory leaves the device usable.
 //     After any other error of the device every later Do answers ErrLost at once, so that callers fall back to the CPU (Fallback
 //     counts it).
+//   - The host waits once for a Do that needs nothing before its end: copies go through pinned memory and are ordered by events (Waits counts).
 //
 // It refuses: devices below compute capability 8.0, and to guess: shapes that a kernel has no form for are an error.
 //
@@ -29,8 +30,9 @@
 //		return cuda.Download(q, y, b, 0)
 //	})
 //
-// Files: device.go (Device, Do), queue.go (copies, launches), shapes.go (products), rows.go (W_A that stays), fallback.go, parity.go
-// (the table); driver_cu.go is the only one that knows CUDA. src/common.cuh has the device's instructions, src/gemm.cu the products,
+// Files: device.go (Device, Do), queue.go (copies, launches), shapes.go (products), rows.go (W_A that stays), arena.go (an
+// optimiser's state), fallback.go, parity.go (the table), roofline.go and count.go (what launches cost, on a device that only counts);
+// driver_cu.go is the only one that knows CUDA. src/common.cuh has the device's instructions, src/gemm.cu the products,
 // src/generator.cu and src/qformer.cu the generator, src/llm.cu the rest of the LLM, src/train.cu its way
-// back.
+// back, src/optim.cu the generator's way back and AdamW.
 package cuda
