@@ -26,7 +26,7 @@ func TestRealClients(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.Data, cfg.LLM.CacheDir, cfg.HTTP.Listen = t.TempDir(), "", "127.0.0.1:0"
 	cfg.LLM.File, cfg.Checkpoint = realLLM(t), demoCheckpoint(t)
-	cfg.HTTP.RatePerSecond, cfg.HTTP.MaxGeneratedTokens = 0, 16
+	cfg.HTTP.RatePerSecond, cfg.HTTP.MaxGeneratedTokens, cfg.HTTP.AdminListen = 0, 16, "127.0.0.1:0"
 	e, err := openEngine(t.Context(), cfg, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
@@ -74,13 +74,19 @@ func clients(ctx context.Context, t *testing.T, e *engine, python string) error 
 	if n := os.Getenv("CORASTREAM_FUZZ_EXAMPLES"); n != "" {
 		examples, phases = n, "examples,coverage,fuzzing,stateful"
 	}
+	// What is on the admin address is asked there; --url goes over the address that the description names.
+	fuzz := func(more ...string) []string {
+		return append([]string{filepath.Join(filepath.Dir(python), "schemathesis"), "run", url + "/openapi.json", "--seed", "1", "--max-examples", examples, "--phases", phases, "--workers", "2",
+			"--checks", "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance", "--suppress-health-check", "all",
+			"--warnings", "off"}, more...)
+	}
 	for name, command := range map[string][]string{
 		"openai": {python, filepath.Join(dir, "openai_client.py"), url},
 		"rerank": {python, filepath.Join(dir, "rerank_client.py"), url},
 		"curl":   {"bash", filepath.Join(dir, "curl.sh"), url},
-		"schemathesis": {filepath.Join(filepath.Dir(python), "schemathesis"), "run", url + "/openapi.json", "--seed", "1", "--max-examples", examples, "--phases", phases, "--workers", "2",
-			"--checks", "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance", "--suppress-health-check", "all",
-			"--warnings", "off"},
+
+		"schemathesis":       fuzz("--exclude-operation-id", "changeRollout"),
+		"schemathesis admin": fuzz("--include-operation-id", "changeRollout", "--url", "http://"+e.http.AdminAddr()),
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := exec.LookPath(command[0]); err != nil {
