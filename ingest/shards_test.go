@@ -470,3 +470,21 @@ func TestDealingMovesNoMoreThanItMust(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 }
+
+// TestAPartitionThatComesBackIsReadFromTheGroupsOffset: it was somebody else's in between, who may have died over what had been handed out here.
+func TestAPartitionThatComesBackIsReadFromTheGroupsOffset(t *testing.T) {
+	stays, leaves := corastream.Partition{Topic: "requests", ID: 0}, corastream.Partition{Topic: "requests", ID: 1}
+	s := &Source{hooks: Hooks{GroupOffsets: true}, handed: map[corastream.Partition]int64{}}
+	both := []assigned{{stays, 0}, {leaves, 0}}
+	s.keepHanded(both)
+	s.handed[stays], s.handed[leaves] = 10, 20
+	s.keepHanded(both)
+	if s.handed[stays] != 10 || s.handed[leaves] != 20 {
+		t.Errorf("a generation that changed nothing: %v", s.handed)
+	}
+	s.keepHanded(both[:1])
+	s.keepHanded(both)
+	if _, known := s.handed[leaves]; known || s.handed[stays] != 10 {
+		t.Errorf("after one of two was elsewhere: %v", s.handed)
+	}
+}

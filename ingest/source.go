@@ -59,7 +59,8 @@ type Source struct {
 	feeds  []*feed // of the partitions assigned now, by topic and partition
 	turn   int     // which feed goes first in the next batch
 	handed map[corastream.Partition]int64
-	placed bool // an assignment is in force
+	had    map[corastream.Partition]bool // the assignment before the present one
+	placed bool                          // an assignment is in force
 	err    error
 	active time.Time     // when something last came, or the assignment changed
 	news   chan struct{} // closed and replaced when any of the above changes
@@ -282,6 +283,7 @@ type assigned struct {
 // whoever has it next, or here from where this process has handed out to.
 func (s *Source) assign(ctx context.Context, parts []assigned) error {
 	s.unassign()
+	s.keepHanded(parts)
 	slices.SortFunc(parts, func(a, b assigned) int { return comparePartitions(a.Partition, b.Partition) })
 	var feeds []*feed
 	var errs []error
@@ -299,6 +301,25 @@ func (s *Source) assign(ctx context.Context, parts []assigned) error {
 	s.changed()
 	s.mu.Unlock()
 	return errors.Join(errs...)
+}
+
+// keepHanded forgets how far partitions were handed out that have been elsewhere in between, where the group's offset is the truth: what was
+// handed out here then and never reported is somebody's duty again, perhaps ours.
+func (s *Source) keepHanded(parts []assigned) {
+	if !s.hooks.GroupOffsets {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for p := range s.handed {
+		if !s.had[p] {
+			delete(s.handed, p)
+		}
+	}
+	s.had = map[corastream.Partition]bool{}
+	for _, p := range parts {
+		s.had[p.Partition] = true
+	}
 }
 
 // unassign stops all feeds and waits for them.

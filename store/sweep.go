@@ -42,7 +42,7 @@ func (s *Store) sweepSome(ctx context.Context) error {
 		}
 		return true, it.Value(func(v []byte) error {
 			u, kept, err := decodeUser(key, v)
-			if err == nil && s.expired(u, sn.shared.clock) && len(u.debt.pend) == 0 {
+			if err == nil && s.expired(u, sn.shared.clock) && (len(u.debt.pend) == 0 || s.shard.on()) {
 				u.History = make([]corastream.Interaction, kept) // its length tells which blocks there are
 				w.dropUser(u)
 			}

@@ -90,7 +90,7 @@ func (g *gang) idle() bool {
 				owned += value
 			case "duties_partitions":
 				duties += value
-			case "lag_events", "outbox_parcels", "behind_records", "duties_lag", "duties_open":
+			case "lag_events", "shard_lag_events", "outbox_parcels", "behind_records", "duties_lag", "duties_open":
 				if value != 0 {
 					return false
 				}

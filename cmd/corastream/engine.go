@@ -40,6 +40,7 @@ type engine struct {
 	producer  *ingest.Producer
 	source    *ingest.Source
 	replica   *replica // nil but in a cluster's answering process
+	learner   *learner // what the same process learns, if it does; its page shows both
 	monitor   *replay.Monitor
 	http      *serve.Server
 	telemetry *telemetry // nil: no traces

@@ -588,8 +588,8 @@ func (l *learner) gauges() []serve.Gauge {
 		for _, source := range sources {
 			for part, n := range source.Lag() {
 				g = append(g, serve.Gauge{
-					Name: "lag_events", Help: "Offsets not yet handed out, by partition.", Value: float64(n),
-					Labels: map[string]string{"topic": part.Topic, "partition": fmt.Sprintf("%d@%d", part.ID, k)},
+					Name: "shard_lag_events", Help: "Offsets that a shard has not read yet, by partition.", Value: float64(n),
+					Labels: map[string]string{"topic": part.Topic, "partition": fmt.Sprint(part.ID), "shard": fmt.Sprint(k)},
 				})
 			}
 		}

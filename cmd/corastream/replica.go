@@ -42,8 +42,8 @@ func (r *replica) open(cfg Config, log zerolog.Logger) (_ *store.Store, err erro
 
 // openReplica opens the stages of an answering process. Its state comes from the changelogs, wherever the group's offsets are; what it
 // has to do, from the group.
-func openReplica(ctx context.Context, cfg Config, log zerolog.Logger) (e *engine, err error) {
-	e = &engine{cfg: cfg, log: log, began: time.Now(), replica: &replica{}}
+func openReplica(ctx context.Context, cfg Config, log zerolog.Logger, beside *learner) (e *engine, err error) {
+	e = &engine{cfg: cfg, log: log, began: time.Now(), replica: &replica{}, learner: beside}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, e.close())

@@ -137,8 +137,10 @@ func runCluster(ctx context.Context, cfg Config, log zerolog.Logger, r roles, me
 			}
 		})
 	}
+	var l *learner
 	if r.learn {
-		l, err := openLearner(cfg, log, member, !r.answer)
+		var err error
+		l, err = openLearner(cfg, log, member, !r.answer)
 		if err != nil {
 			return err
 		}
@@ -152,7 +154,7 @@ func runCluster(ctx context.Context, cfg Config, log zerolog.Logger, r roles, me
 	}
 	if r.answer {
 		play("answer", func(ctx context.Context) error {
-			e, err := openReplica(ctx, cfg, log)
+			e, err := openReplica(ctx, cfg, log, l)
 			if err != nil {
 				return err
 			}

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/corastream/corastream"
 )
 
 func upCommand() *cobra.Command {
@@ -23,6 +25,9 @@ func upCommand() *cobra.Command {
 			cfg, log, err := f.load()
 			if err != nil {
 				return err
+			}
+			if cfg.Kafka.Shards > 0 {
+				return corastream.Usagef("kafka.shards", "leave it out, or use `corastream run --stages ingest,cfstream,generator,serve`", "`up` keeps all state to itself and would not be part of the cluster")
 			}
 			if exitWhenIdle && cfg.Kafka.ExitWhenIdle == 0 {
 				cfg.Kafka.ExitWhenIdle = time.Second

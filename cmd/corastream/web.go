@@ -119,6 +119,9 @@ func (e *engine) checks() []serve.Check {
 	if e.replica != nil {
 		checks = append(checks, e.replica.check())
 	}
+	if e.learner != nil {
+		checks = append(checks, e.learner.checks()[:1]...)
+	}
 	return checks
 }
 
@@ -145,6 +148,9 @@ func (e *engine) gauges() []serve.Gauge {
 	}
 	if e.replica != nil {
 		g = append(g, e.replica.gauges()...)
+	}
+	if e.learner != nil {
+		g = append(g, e.learner.gauges()...)
 	}
 	if e.stage != nil {
 		st := e.active().stage.Stats()
