@@ -107,8 +107,10 @@ func TestAStandbyReadsTheLastMomentsAlone(t *testing.T) {
 	g := newGang(t, ownBroker(t), testShards, noLLM+"cluster: {standby: true}\n")
 	w := newWorkload(4, 40, 60)
 	a, b := g.add(learns), g.add(learns)
-	a.proc.url(t)
-	b.proc.url(t)
+	for _, m := range g.learners { // before there is anything to read
+		eventually(t, "shards for both", func() bool { return counter(m.proc.url(t), "corastream_shards_owned") == testShards/2 })
+	}
+	g.rest()
 	g.produce(t, "items", itemLines(0, w.items)...)
 	g.produce(t, "interactions", w.lines(1500)...)
 	g.rest()
