@@ -1,9 +1,11 @@
 package cfstream_test
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -397,4 +399,59 @@ func TestModelsThatCanNotBeDividedSayWhy(t *testing.T) {
 			})
 		}
 	}
+}
+
+// FuzzMerge: whatever a delta holds, it is refused or leaves finite numbers within a step's bounds, and the model learns on.
+func FuzzMerge(f *testing.F) {
+	m := model(f, cfstream.Hybrid, nil)
+	g := m.(corastream.Merger)
+	seed := corastream.NewMemory()
+	if err := seed.Apply(m, event(1, "u", "i", 1)); err != nil {
+		f.Fatal(err)
+	}
+	known, _ := seed.Item("i")
+	d := g.ItemDelta("i", nil, &known.Embedding)
+	pack := func(d corastream.Embedding) []byte {
+		var b []byte
+		for _, v := range [][]float32{{d.Bias}, d.Vec, d.Acc} {
+			for _, x := range v {
+				b = binary.LittleEndian.AppendUint32(b, math.Float32bits(x))
+			}
+		}
+		return b
+	}
+	f.Add(pack(d), uint8(len(d.Vec)), uint32(1), uint64(1))
+	f.Add(pack(corastream.Embedding{Bias: 40, Vec: slices.Repeat([]float32{100}, 2*16+1), Acc: slices.Repeat([]float32{math.MaxFloat32}, 18)}), uint8(33), uint32(9), uint64(1<<40))
+	f.Fuzz(func(t *testing.T, raw []byte, width uint8, count uint32, version uint64) {
+		if len(raw) < 4 || len(raw) > 1<<12 {
+			return
+		}
+		var v []float32
+		for ; len(raw) >= 4; raw = raw[4:] {
+			v = append(v, math.Float32frombits(binary.LittleEndian.Uint32(raw)))
+		}
+		n := 1 + min(int(width), len(v)-1)
+		d := corastream.Embedding{Bias: v[0], Vec: v[1:n], Acc: v[n:], Count: count, Version: version}
+		s := seed.Clone()
+		it, _ := s.Item("i")
+		shared, _ := s.Shared()
+		_ = g.MergeItem(it, &d)
+		_ = g.MergeShared(shared, &d)
+		for _, v := range [][]float32{{it.Bias, shared.Bias}, it.Vec, it.Acc, shared.Vec, shared.Acc} {
+			for i, x := range v {
+				if x != x || math.IsInf(float64(x), 0) {
+					t.Fatalf("number %d is %v after %+v", i, x, d)
+				}
+			}
+		}
+		if math.Abs(float64(it.Bias)) > 20 || math.Abs(float64(shared.Bias)) > 20 {
+			t.Fatalf("biases %v and %v", it.Bias, shared.Bias)
+		}
+		if err := s.Apply(m, event(2, "u", "i", 0)); err != nil {
+			t.Fatal(err)
+		}
+		if p, err := corastream.PairOf(s, m, "u", "i"); err != nil || math.IsNaN(float64(p.Logit())) {
+			t.Fatal(p.Logit(), err)
+		}
+	})
 }

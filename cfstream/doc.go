@@ -14,6 +14,9 @@
 // taste in that basis, w what all users share. Biases move at a constant rate, because they must go on tracking drift;
 // factors and content move by Adagrad on the log loss. A hybrid is to streams what LightFM (Kula, 2015) is to batches.
 //
+// Models of the first three kinds can be divided into a cluster's shards: what one learns of another's items is a delta that the
+// owner merges (delta.go); Shardable says so, or why not.
+//
 // It promises: Learn is pure, so equal events in equal order give equal bytes, on every CPU and under every build tag;
 // no allocation per event once the records exist; no parameter ever becomes NaN or infinite; an item clicked before its
 // catalogue record came is learnt now, and its content joins later. It refuses: a label outside [0,1], content or stored

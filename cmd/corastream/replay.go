@@ -211,7 +211,13 @@ func (r *replaying) plan(cmd *cobra.Command, rc replay.Config, d replay.Data, o 
 func (r *replaying) stages(ctx context.Context, cfg Config, rc replay.Config, data replay.Data, from origin, log zerolog.Logger) (deps replay.Deps, done func(), err error) {
 	done = func() {}
 	deps = replay.Deps{
-		NewModel: func(kind string, seed uint64) (replay.Model, error) { return newSeededCF(cfg, kind, seed) },
+		NewModel: func(kind string, seed uint64) (replay.Model, error) {
+			m, err := newSeededCF(cfg, kind, seed)
+			if err == nil && rc.Sharding.Shards > 1 {
+				err = cfstream.Shardable(m.Spec())
+			}
+			return m, err
+		},
 		Manifest: map[string]string{"build": version, "cf": fmt.Sprintf("%+v", cfg.CF), "demand": fmt.Sprint(rc.Demand)},
 	}
 	for k, v := range from.manifest {
