@@ -82,9 +82,40 @@ func decodeStrict(body []byte, v any) error {
 		return &Failure{Status: http.StatusBadRequest, Code: "bad_json", Message: fmt.Sprintf("the body is not JSON: %v at byte %d", syntax, syntax.Offset), Fix: "send a JSON object"}
 	case strings.HasPrefix(err.Error(), "json: unknown field "):
 		name := strings.Trim(strings.TrimPrefix(err.Error(), "json: unknown field "), `"`)
-		return &Failure{Status: http.StatusBadRequest, Code: "unknown_field", Field: name, Message: "there is no such field", Fix: "leave it out; /openapi.json lists the fields"}
+		fix := "leave it out; /openapi.json lists the fields"
+		if near := meant(name, reflect.TypeOf(v)); near != "" {
+			fix = fmt.Sprintf("write %s, or %s", near, fix)
+		}
+		return &Failure{Status: http.StatusBadRequest, Code: "unknown_field", Field: name, Message: "there is no such field", Fix: fix}
 	}
 	return &Failure{Status: http.StatusBadRequest, Code: "bad_json", Message: "the body is not JSON: " + strings.TrimPrefix(err.Error(), "json: "), Fix: "send a JSON object"}
+}
+
+// meant is the field of what a body is read into that an unknown name was probably meant to be: the same letters in another spelling,
+// or one of the two begins with the other; "" when there is none. Bodies hold structs of their own in places: their fields are not looked at.
+func meant(name string, t reflect.Type) string {
+	letters := func(s string) string {
+		return strings.NewReplacer("_", "", "-", "", " ", "").Replace(strings.ToLower(s))
+	}
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	have := letters(name)
+	if t.Kind() != reflect.Struct || len(have) < 3 {
+		return ""
+	}
+	near := ""
+	for _, f := range reflect.VisibleFields(t) {
+		key, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		switch want := letters(key); {
+		case want == "" || key == "-":
+		case want == have:
+			return key
+		case near == "" && len(want) >= 3 && (strings.HasPrefix(want, have) || strings.HasPrefix(have, want)):
+			near = key
+		}
+	}
+	return near
 }
 
 func jsonKind(t reflect.Type) string {
