@@ -1,9 +1,11 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/corastream/corastream"
 	"github.com/dgraph-io/badger/v4"
@@ -71,6 +73,15 @@ func openCopy(dir string, c Config, log zerolog.Logger) (*Copy, error) {
 // Reach is the offset from which the changelog is to be read on, -1 for its beginning, and the last transaction that is here.
 func (c *Copy) Reach() (next int64, epoch, seq uint64) {
 	return c.reach.next, c.reach.epoch, c.reach.seq
+}
+
+// Void notes keys whose newest record in the changelog is void: the store opened next writes them once more.
+func (c *Copy) Void(keys [][]byte) {
+	for _, k := range keys {
+		if !slices.ContainsFunc(c.reach.void, func(have []byte) bool { return bytes.Equal(have, k) }) {
+			c.reach.void = append(c.reach.void, bytes.Clone(k))
+		}
+	}
 }
 
 // Apply writes changes in their order; next is the offset after them. Void ones must have been left out.

@@ -62,8 +62,28 @@ func (s *Store) ship(ctx context.Context, p *part, t *badger.Txn) error {
 		return err
 	}
 	s.void = void
-	key, value := encodeReach(reach{next, s.epoch, p.seq})
+	key, value := encodeReach(reach{next, s.epoch, p.seq, void})
 	return t.Set(key, value)
+}
+
+// Beat sees whether the shard is still ours, and writes again what a former owner has overwritten. Whoever learns nothing for long calls it
+// every few minutes: before the log's compaction would keep the wrong record.
+func (s *Store) Beat(ctx context.Context) error {
+	s.writer.Lock()
+	if s.failed != nil || s.changelog == nil {
+		defer s.writer.Unlock()
+		return s.failed
+	}
+	_, void, err := s.changelog.Append(ctx, 0, nil)
+	if err != nil {
+		s.failed = err
+	}
+	s.void = void
+	s.writer.Unlock()
+	if err != nil || len(void) == 0 {
+		return err
+	}
+	return s.update(ctx, func(w *work) error { return w.close(nil, nil) })
 }
 
 // changeKey is the store's key as the changelog has it.
@@ -475,12 +495,17 @@ func loadAccepted(txn *badger.Txn, p corastream.Partition) (a accepted, err erro
 type reach struct {
 	next       int64
 	epoch, seq uint64
+	void       [][]byte // keys of the changelog to be written once more
 }
 
 var reachKey = []byte{pReach}
 
 func encodeReach(c reach) (key, value []byte) {
-	return reachKey, seal(reachKey, appendUvarints(appendVarint([]byte{recordVersion}, c.next), c.epoch, c.seq))
+	b := appendUvarints(appendVarint([]byte{recordVersion}, c.next), c.epoch, c.seq, uint64(len(c.void)))
+	for _, k := range c.void {
+		b = appendString(b, string(k))
+	}
+	return reachKey, seal(reachKey, b)
 }
 
 func loadReach(txn *badger.Txn) (c reach, err error) {
@@ -492,7 +517,10 @@ func loadReach(txn *badger.Txn) (c reach, err error) {
 	if err != nil {
 		return c, err
 	}
-	c = reach{r.varint(), r.uvarint(), r.uvarint()}
+	c = reach{next: r.varint(), epoch: r.uvarint(), seq: r.uvarint()}
+	for range r.count(1) {
+		c.void = append(c.void, []byte(r.string()))
+	}
 	return c, r.done(reachKey)
 }
 
@@ -511,6 +539,9 @@ func checkMarks(key, v []byte) error {
 		r.varint()
 		r.uvarint()
 		r.uvarint()
+		for range r.count(1) {
+			_ = r.string()
+		}
 	case pOutbox:
 		if len(key) != 13 {
 			return errKey

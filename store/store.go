@@ -158,6 +158,11 @@ func (s *Store) load() error {
 	if err == nil {
 		err = s.outbox.load(txn, int32(s.shard.Index))
 	}
+	if err == nil {
+		var c reach
+		c, err = loadReach(txn)
+		s.void = c.void
+	}
 	if err != nil {
 		txn.Discard()
 		return err

@@ -5,9 +5,13 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/ingest/devbroker"
@@ -274,3 +278,47 @@ func TestAnExchangeKeepsTheLastOfManyVersions(t *testing.T) {
 }
 
 var _ corastream.Store = (*replica)(nil)
+
+// TestAFailpointInAClusterLosesAndDoublesNothing kills a learner on both sides of its changelog and of its store, and has it fail there, and a
+// replica between its answers and what it tells the group.
+func TestAFailpointInAClusterLosesAndDoublesNothing(t *testing.T) {
+	g := newGang(t, ownBroker(t), testShards, noLLM)
+	w := newWorkload(11, 60, 60)
+	seed := g.add(learns)
+	seed.proc.url(t)
+	g.produce(t, "items", itemLines(0, w.items)...)
+	send(t, g.brokers, &kgo.Record{Topic: g.topics.items, Key: []byte("nameless"), Value: []byte(`{"genre":"g1"}`)})
+	g.rest()
+	g.end(seed)
+
+	tag := strings.TrimSuffix(g.topics.interactions, ".interactions")
+	runs, _ := dose(t, "RUNS", 1)
+	dead := &member{name: "struck", stages: learns, data: seed.data}
+	for run := range runs {
+		for i, name := range []string{"changelog.append", "changelog.appended", "store.commit", "store.committed"} {
+			action := []string{"kill", "error"}[(run+i)%2]
+			g.amend(t, "group: "+tag, fmt.Sprintf("group: %s-%d-%d", tag, run, i)) // a killed member holds its group up
+			dead.proc = startFailing(t, fmt.Sprintf("%s@%d=%s", name, 9+run, action), "run", "--stages", learns, "-c", g.config, "--data", dead.data, "--member", "struck")
+			for n := 0; n < 60 && !dead.proc.ends(100*time.Millisecond); n++ {
+				g.produce(t, "interactions", w.lines(60)...)
+			}
+			wasHit(t, dead.proc, name, action)
+			g.amend(t, fmt.Sprintf("group: %s-%d-%d", tag, run, i), "group: "+tag)
+		}
+		l := g.add(learns)
+		r := &member{name: "answering", stages: answers, data: filepath.Join(t.TempDir(), "data")}
+		g.produce(t, "requests", fmt.Sprintf(`{"user_id":"u1","request_id":"request-%d","n":3}`, run))
+		r.proc = startFailing(t, fmt.Sprintf("replica.settle@2=%s", []string{"kill", "error"}[run%2]), "run", "--stages", answers, "-c", g.config, "--data", r.data)
+		for n := 0; n < 60 && !r.proc.ends(200*time.Millisecond); n++ {
+			g.produce(t, "interactions", w.lines(30)...)
+		}
+		wasHit(t, r.proc, "replica.settle", []string{"kill", "error"}[run%2])
+		g.add(answers)
+		g.rest()
+		g.end(append(g.replicas, l)...)
+	}
+	heir := g.add(learns)
+	g.rest()
+	g.end(heir)
+	g.inherits(heir, w, []string{"request-0"})
+}

@@ -28,7 +28,7 @@ var (
 		"sink.publish": 6, "sink.published": 6, "store.settle": 5, "llm.cached": 9,
 	}
 	commandFailpoints = []string{"llm.packed", "store.erase", "snapshot.block", "snapshot.written", "restore.written", "restore.renamed"}
-	clusterFailpoints = []string{"changelog.append", "changelog.appended"}
+	clusterFailpoints = []string{"changelog.append", "changelog.appended", "replica.settle"}
 )
 
 // failing is the program with failpoints in it, built when first needed.

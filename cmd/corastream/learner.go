@@ -359,6 +359,7 @@ func catchUp(ctx context.Context, changelog *ingest.Changelog, cp *store.Copy) (
 	if err != nil || next == from {
 		return n, err
 	}
+	cp.Void(changelog.Void())
 	return n, cp.Apply(nil, next)
 }
 
@@ -485,6 +486,8 @@ func keepForShards(key []byte) bool {
 
 // send empties the outbox as it fills.
 func (o *owner) send(ctx context.Context, st *store.Store, to *ingest.ParcelSink) error {
+	beat := time.NewTicker(time.Minute)
+	defer beat.Stop()
 	for {
 		for {
 			out := st.Outbox(256)
@@ -500,6 +503,10 @@ func (o *owner) send(ctx context.Context, st *store.Store, to *ingest.ParcelSink
 		case <-ctx.Done():
 			return nil
 		case <-o.wake:
+		case <-beat.C:
+			if err := st.Beat(ctx); err != nil {
+				return err
+			}
 		}
 	}
 }
