@@ -14,7 +14,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/corastream/corastream"
-	"github.com/corastream/corastream/ingest/devbroker"
 )
 
 const (
@@ -178,15 +177,9 @@ func (g *gang) strike(r *rand.Rand) (what string) {
 func TestAClusterSurvivesItsMembers(t *testing.T) {
 	usual := 1
 	t.Run("embedded", func(t *testing.T) {
-		needsNoKafka(t)
-		t.Parallel()
-		b, err := devbroker.Start(devbroker.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { b.Close() })
+		brokers := ownBroker(t)
 		strikes, seed := dose(t, "STRIKES", usual)
-		surviveStrikes(t, b.Addr(), strikes, seed)
+		surviveStrikes(t, brokers, strikes, seed)
 	})
 	t.Run("kafka", func(t *testing.T) {
 		brokers := os.Getenv("CORASTREAM_KAFKA")
@@ -249,7 +242,8 @@ func (g *gang) inherits(heir *member, w *workload, requests []string) {
 		t.Fatal(err)
 	}
 	cfg.Data = heir.data
-	users, events, counted, differ := 0, 0, 0, 0
+	events, counted := 0, 0
+	histories := tr.compare(t)
 	for k := range testShards {
 		where := []string{"-c", g.config, "--data", heir.data, "--shard", fmt.Sprint(k)}
 		if check := ok(t, append([]string{"store", "check"}, where...)...).last(t); number(t, check, "problems") != 0 {
@@ -268,17 +262,7 @@ func (g *gang) inherits(heir *member, w *workload, requests []string) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			users++
-			events += len(u.History)
-			var items []string
-			for _, x := range u.History {
-				items = append(items, x.Item)
-			}
-			if want := tr.history[u.ID]; !slices.Equal(items, want) {
-				if differ++; differ < 5 {
-					t.Errorf("user %s in shard %d: %d events, the log has %d; they part at %d", u.ID, k, len(items), len(want), partAt(items, want))
-				}
-			}
+			events += histories.add(u)
 		}
 		for it, err := range s.Items() {
 			if err != nil {
@@ -295,16 +279,14 @@ func (g *gang) inherits(heir *member, w *workload, requests []string) {
 			t.Fatal(err)
 		}
 	}
-	if users != len(tr.history) || differ > 0 {
-		t.Errorf("the shards know %d users, %d of them otherwise than the log, which has %d", users, differ, len(tr.history))
-	}
+	histories.end()
 	if counted != events {
 		t.Errorf("the items count %d events at their owners, the users %d", counted, events)
 	}
 	if tr.titled != w.items {
 		t.Errorf("%d items have a title, %d were sent", tr.titled, w.items)
 	}
-	t.Logf("state: %d users, %d events, counted %d times at the items' owners", users, events, counted)
+	t.Logf("state: %d users, %d events, counted %d times at the items' owners", histories.users, events, counted)
 	tr.lettersMatch(t, topicOf(t, g.brokers, g.topics.letters))
 	tr.everybodyWasServed(t, topicOf(t, g.brokers, g.topics.recommendations), requests, "cf")
 }

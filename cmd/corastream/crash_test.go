@@ -15,6 +15,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/ingest/devbroker"
 	"github.com/corastream/corastream/store"
 )
@@ -285,33 +286,14 @@ func (h *home) stateMatches(t *testing.T, tr *truth) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	users, events, differ := 0, 0, 0
+	events, histories := 0, tr.compare(t)
 	for u, err := range s.Users() {
 		if err != nil {
 			t.Fatal(err)
 		}
-		users++
-		events += len(u.History)
-		var items []string
-		for _, x := range u.History {
-			items = append(items, x.Item)
-		}
-		if want := tr.history[u.ID]; !slices.Equal(items, want) {
-			if differ++; differ > 5 {
-				continue
-			}
-			t.Errorf("user %s: the history holds %d events, the log %d; they part at %d", u.ID, len(items), len(want), partAt(items, want))
-		}
-		if int(u.Count) < len(items) { // an implicit event is one step and one for each negative
-			t.Errorf("user %s: %d steps for %d events", u.ID, u.Count, len(items))
-		}
+		events += histories.add(u)
 	}
-	if differ > 5 {
-		t.Errorf("%d users' histories differ from the log", differ)
-	}
-	if users != len(tr.history) {
-		t.Errorf("the state knows %d users, the log %d", users, len(tr.history))
-	}
+	histories.end()
 	unread := 0
 	for it, err := range s.Items() {
 		if err != nil {
@@ -334,7 +316,45 @@ func (h *home) stateMatches(t *testing.T, tr *truth) {
 	if st.Debts != 0 || st.Requests != 0 {
 		t.Errorf("%d users and %d requests are still owed an answer", st.Debts, st.Requests)
 	}
-	t.Logf("state: %d users, %d events, %d items", users, events, tr.titled)
+	t.Logf("state: %d users, %d events, %d items", histories.users, events, tr.titled)
+}
+
+// comparison holds the users of a state, or of several, against the log.
+type comparison struct {
+	t             *testing.T
+	tr            *truth
+	users, differ int
+}
+
+func (tr *truth) compare(t *testing.T) *comparison { return &comparison{t: t, tr: tr} }
+
+// add compares one user and returns how many events its history holds.
+func (c *comparison) add(u *corastream.UserState) int {
+	c.t.Helper()
+	c.users++
+	var items []string
+	for _, x := range u.History {
+		items = append(items, x.Item)
+	}
+	if want := c.tr.history[u.ID]; !slices.Equal(items, want) {
+		if c.differ++; c.differ <= 5 {
+			c.t.Errorf("user %s: the history holds %d events, the log %d; they part at %d", u.ID, len(items), len(want), partAt(items, want))
+		}
+	} else if int(u.Count) < len(items) { // an implicit event is one step and one for each negative
+		c.t.Errorf("user %s: %d steps for %d events", u.ID, u.Count, len(items))
+	}
+	return len(items)
+}
+
+// end says what all of them came to.
+func (c *comparison) end() {
+	c.t.Helper()
+	if c.differ > 5 {
+		c.t.Errorf("%d users' histories differ from the log", c.differ)
+	}
+	if c.users != len(c.tr.history) {
+		c.t.Errorf("the state knows %d users, the log %d", c.users, len(c.tr.history))
+	}
 }
 
 func partAt(a, b []string) int {
