@@ -235,21 +235,6 @@ func (p *pass) newTape(first int, s, tail *stage, rank int) *tape {
 	return t
 }
 
-// rawWidth is what a tape keeps of q and k before their norm; addedWidth of o's and the feed-forward's output before theirs.
-func (a arch) rawWidth() int {
-	if a.headNorms {
-		return a.turnedWidth()
-	}
-	return 0
-}
-
-func (a arch) addedWidth() int {
-	if a.postNorms {
-		return a.hidden
-	}
-	return 0
-}
-
 // taped runs the adapted layers forward with a tape, then back. x is the residual stream at the lowest adapted layer. answers
 // are the rows that tail gathers, nil when tail is s itself.
 func (p *pass) taped(ctx context.Context, b *backprop, s, tail *stage, answers []int32, order []int, x []float32) error {

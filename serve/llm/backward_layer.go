@@ -57,23 +57,6 @@ func (p *pass) finishBack(l int, s *stage, b *backprop, act *activations, back t
 	}
 }
 
-// addedBack returns the gradients of what rows [lo, hi) were given by o or down, from those of the residual: the same, unless it was
-// normed, by w, before it was added; raw is what it was then.
-func (p *pass) addedBack(lo, hi int, weights, raw []float32, w *worker) []float32 {
-	t, h := &p.tape, p.m.arch.hidden
-	dx := t.dx[lo*h : hi*h]
-	if weights == nil {
-		return dx
-	}
-	out, tmp := t.dadd[lo*h:hi*h], grow(&w.ranks[2], h)
-	clear(out)
-	for i := range hi - lo {
-		copy(tmp, dx[i*h:(i+1)*h])
-		normBack(out[i*h:(i+1)*h], tmp, raw[(lo+i)*h:(lo+i+1)*h], weights, p.m.arch.eps)
-	}
-	return out
-}
-
 // projectBack undoes project: t.dqkv holds the gradients of the turned q, k and v, t.dx that of the residual stream, to which
 // the gradient through the norm is added; the lowest adapted layer needs none.
 func (p *pass) projectBack(l int, s *stage, b *backprop, act *activations, back transposed, order []int) {

@@ -151,20 +151,6 @@ func (d *delta) kept(tape []float32, lo, hi int, w *worker) []float32 {
 	return w.rank(1, (hi-lo)*d.rank)
 }
 
-// normAdded norms what rows [lo, hi) are about to add, in families that do so; raw, when there is a tape, keeps what it was.
-func (m *Model) normAdded(sum, w, raw []float32, lo, hi int) {
-	if w == nil {
-		return
-	}
-	h := m.arch.hidden
-	if len(raw) > 0 {
-		copy(raw[lo*h:hi*h], sum)
-	}
-	for i := range hi - lo {
-		kernels.RMSNorm(sum[i*h:(i+1)*h], sum[i*h:(i+1)*h], w, m.arch.eps)
-	}
-}
-
 // finish takes the stage's rows from attention to the next layer: o, residual, norm, feed-forward, residual. next may be
 // a.x when nothing is taped.
 func (p *pass) finish(l int, s *stage, d *delta, a *activations, next []float32) {

@@ -119,6 +119,52 @@ func (m *Model) normQKBack(ly *layer, grad, raw []float32, w *worker) {
 	}
 }
 
+// rawWidth is what a tape keeps of q and k before their norm; addedWidth of o's and the feed-forward's output before theirs.
+func (a arch) rawWidth() int {
+	if a.headNorms {
+		return a.turnedWidth()
+	}
+	return 0
+}
+
+func (a arch) addedWidth() int {
+	if a.postNorms {
+		return a.hidden
+	}
+	return 0
+}
+
+// normAdded norms what rows [lo, hi) are about to add, in families that do so; raw, when there is a tape, keeps what it was.
+func (m *Model) normAdded(sum, w, raw []float32, lo, hi int) {
+	if w == nil {
+		return
+	}
+	h := m.arch.hidden
+	if len(raw) > 0 {
+		copy(raw[lo*h:hi*h], sum)
+	}
+	for i := range hi - lo {
+		kernels.RMSNorm(sum[i*h:(i+1)*h], sum[i*h:(i+1)*h], w, m.arch.eps)
+	}
+}
+
+// addedBack returns the gradients of what rows [lo, hi) were given by o or down, from those of the residual: the same, unless it was
+// normed, by w, before it was added; raw is what it was then.
+func (p *pass) addedBack(lo, hi int, weights, raw []float32, w *worker) []float32 {
+	t, h := &p.tape, p.m.arch.hidden
+	dx := t.dx[lo*h : hi*h]
+	if weights == nil {
+		return dx
+	}
+	out, tmp := t.dadd[lo*h:hi*h], grow(&w.ranks[2], h)
+	clear(out)
+	for i := range hi - lo {
+		copy(tmp, dx[i*h:(i+1)*h])
+		normBack(out[i*h:(i+1)*h], tmp, raw[(lo+i)*h:(lo+i+1)*h], weights, p.m.arch.eps)
+	}
+	return out
+}
+
 // gated sets act to the feed-forward's middle for rows gate|up.
 func (a arch) gated(act, gate, up []float32) {
 	if !a.gelu {
