@@ -278,6 +278,7 @@ func (s *scene) inACluster() {
 		body, err := io.ReadAll(resp.Body)
 		return err == nil && resp.StatusCode == http.StatusOK && bytes.Contains(body, []byte(`"cold":false`))
 	})
+	s.run("corastream erase 42 -c configs/cluster.yaml", "--bootstrap-server", s.addr, "--data", "var-d")
 	for _, p := range all {
 		p.signal(syscall.SIGTERM)
 	}
