@@ -137,12 +137,15 @@ func (c *counting) prompted(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
+	paper := c.paper()
+	paper.Hidden = spec.Hidden
 	for _, k := range []struct {
+		spec   generator.Spec
 		adapt  corastream.Adapt
 		layers int
-	}{{corastream.AdaptAll, c.gpuSizes.model.layers}, {corastream.AdaptLast, m.Info().TopLayers}} {
+	}{{spec, corastream.AdaptAll, c.gpuSizes.model.layers}, {spec, corastream.AdaptLast, m.Info().TopLayers}, {paper, corastream.AdaptAll, c.gpuSizes.model.layers}} {
 		cfg := DefaultConfig()
-		cfg.Train.Spec = spec
+		cfg.Train.Spec = k.spec
 		cfg.Train.Spec.Adapt, cfg.Train.Spec.Layers, cfg.Train.Spec.Linear = k.adapt, k.layers, false
 		b, err := train.NewBench(ctx, cfg.Train, trainDeps(cfg, m), c.titles(c.trainRows))
 		if err != nil {
@@ -151,7 +154,7 @@ func (c *counting) prompted(ctx context.Context) error {
 		if !b.OnDevice() {
 			return errors.New("training does not stay on the device")
 		}
-		err = c.one(fmt.Sprintf("a training step, %d rows, adapt %s, %d layers", c.trainRows, k.adapt, k.layers), c.trainRows, "rows", func() error {
+		err = c.one(fmt.Sprintf("a training step, %s, %d rows, adapt %s, %d layers", k.spec.Kind, c.trainRows, k.adapt, k.layers), c.trainRows, "rows", func() error {
 			_, err := b.Step(ctx)
 			return err
 		})

@@ -11,7 +11,7 @@ import (
 )
 
 // OnDevice has a step stay on the device where the frozen LLM computes: parameters, gradients and moments live there, the step's input
-// rows go in, losses come out. It serves the kind mlp; the Q-Former's own graph stays on the CPU.
+// rows go in, losses come out.
 type OnDevice struct {
 	Device   *cuda.Device
 	Fallback *cuda.Fallback
@@ -35,9 +35,10 @@ type resident struct {
 	slot    map[string]int // of the arena, by the slice's name
 	on      *cuda.Learning
 	x, lin  *cuda.Buffer // input rows
-	// [rows][...]: the hidden layer before and after GELU, its gradient, raw (then its gradient), the linear path, 1/|raw|, dgain
-	a, h, da, raw, path, inv, dgain, where *cuda.Buffer
-	hosts                                  [][]float32 // W_A on the host, by address alone: it is never downloaded
+	body    body
+	// [rows][...]: raw (then its gradient), the linear path, 1/|raw|, dgain, and where W_A lies
+	raw, path, inv, dgain, where *cuda.Buffer
+	hosts                        [][]float32 // W_A on the host, by address alone: it is never downloaded
 
 	behind bool // steps since the last pull
 	pulled mark // the place of the last pull
@@ -58,7 +59,7 @@ const pullEvery = 256
 // toDevice moves the trained state to the device, where there is one with a form for the generator. What fails is counted and told.
 func (r *runner) toDevice(ctx context.Context, at *place) {
 	on, spec := r.deps.OnDevice, &r.model.Spec
-	if on == nil || spec.Kind != generator.KindMLP || spec.Size()%2 != 0 {
+	if on == nil || spec.Size()%2 != 0 {
 		return
 	}
 	d := &resident{OnDevice: on, r: r, slot: map[string]int{}, pulled: r.mark(at)}
@@ -82,7 +83,8 @@ func (d *resident) open(ctx context.Context) error {
 	r, n := d.r, d.r.cfg.Batch
 	spec := &r.model.Spec
 	in, lin := r.model.Inputs()
-	size, width := spec.Size(), spec.Width
+	size := spec.Size()
+	d.body = newBody(spec, in, n)
 	for i, s := range r.opt.slots {
 		d.slot[s.name] = i
 	}
@@ -103,9 +105,13 @@ func (d *resident) open(ctx context.Context) error {
 		for _, b := range []struct {
 			at     **cuda.Buffer
 			values int
-		}{{&d.on.DW, n * size}, {&d.raw, n * size}, {&d.path, n * size}, {&d.x, n * in}, {&d.lin, n * lin}, {&d.a, n * width}, {&d.h, n * width},
-			{&d.da, n * width}, {&d.inv, n}, {&d.dgain, n}, {&d.where, n}} {
+		}{{&d.on.DW, n * size}, {&d.raw, n * size}, {&d.path, n * size}, {&d.x, n * in}, {&d.lin, n * lin}, {&d.inv, n}, {&d.dgain, n}, {&d.where, n}} {
 			if *b.at, err = q.Alloc(4 * int64(b.values)); err != nil {
+				return err
+			}
+		}
+		for at, values := range d.body.buffers() {
+			if *at, err = q.Alloc(4 * int64(values)); err != nil {
 				return err
 			}
 		}
@@ -125,7 +131,12 @@ func (d *resident) close() {
 			d.Fallback.Note(fmt.Errorf("training's memory on the GPU: %w", err))
 		}
 	}
-	list := []*cuda.Buffer{d.x, d.lin, d.a, d.h, d.da, d.raw, d.path, d.inv, d.dgain, d.where}
+	list := []*cuda.Buffer{d.x, d.lin, d.raw, d.path, d.inv, d.dgain, d.where}
+	if d.body != nil {
+		for at := range d.body.buffers() {
+			list = append(list, *at)
+		}
+	}
 	if d.arena != nil {
 		list = append(list, d.arena.Buffers()...)
 	}
@@ -155,16 +166,11 @@ func (d *resident) step(ctx context.Context, x, lin []float32, prompts []corastr
 	return float64(loss), nil
 }
 
-var block = [3]int{128, 1, 1}
-
-func tiles(n, of int) int { return (n + of - 1) / of }
-
 // forward makes W_A of the rows, in bfloat16, where the LLM finds it.
 func (d *resident) forward(ctx context.Context, x, lin []float32) ([]corastream.Weights, error) {
 	spec, n := &d.r.model.Spec, len(d.hosts)
-	in, lins := d.r.model.Inputs()
-	size, width := spec.Size(), spec.Width
-	param := func(name string) cuda.Pointer { return d.arena.Param(d.slot[name]) }
+	_, lins := d.r.model.Inputs()
+	size := spec.Size()
 	w := make([]corastream.Weights, n)
 	return w, d.Device.Do(ctx, func(q *cuda.Queue) error {
 		store, err := q.Rows(cuda.RowsFormat{Width: size, BF16: true}, 2*n)
@@ -181,64 +187,49 @@ func (d *resident) forward(ctx context.Context, x, lin []float32) ([]corastream.
 				return err
 			}
 		}
-		affine := func(x *cuda.Buffer, w, b cuda.Pointer, k int, y *cuda.Buffer) error {
-			return q.Launch("learn_affine", [3]int{tiles(size, 128), tiles(n, 16), 1}, block, 0, x, w, b, n, k, size, y)
-		}
-		if err := q.Launch("learn_hidden", [3]int{n, 1, 1}, block, 4*in, d.x, param("mlp.0.weight"), param("mlp.0.bias"), in, width, d.a, d.h); err != nil {
-			return err
-		}
-		if err := affine(d.h, param("out.weight"), param("out.bias"), width, d.raw); err != nil {
-			return err
-		}
+		s := &steps{d: d, q: q}
+		d.body.forward(s, d.x)
+		s.affine(n, d.body.made(), d.output(), d.raw)
 		path, gain := cuda.Pointer(0), cuda.Pointer(0)
 		if lins > 0 {
-			path, gain = d.path.At(0), param("gain")
-			if err := affine(d.lin, param("lin.weight"), 0, lins, d.path); err != nil {
-				return err
-			}
+			path, gain = d.path.At(0), s.param("gain")
+			s.launch("learn_affine", [3]int{tiles(size, 128), tiles(n, 16), 1}, 0, d.lin, s.param("lin.weight"), cuda.Pointer(0), n, lins, size, size, d.path)
 		}
-		return q.Launch("learn_unit", [3]int{n, 1, 1}, block, 16, d.raw, path, gain, float32(generator.NormEps), size, d.where, store.Buffer(), d.inv)
+		s.launch("learn_unit", [3]int{n, 1, 1}, 16, d.raw, path, gain, float32(generator.NormEps), size, d.where, store.Buffer(), d.inv)
+		return s.err
 	})
+}
+
+// output is the generator's last layer.
+func (d *resident) output() linear {
+	size := d.r.model.Spec.Size()
+	return linear{"out", d.body.width(), size, size}
 }
 
 // backward takes dLoss/dW_A through the generator and moves all slices by one step of AdamW.
 func (d *resident) backward(ctx context.Context, rate float64) error {
-	r, spec, n := d.r, &d.r.model.Spec, len(d.hosts)
-	in, lins := r.model.Inputs()
-	size, width := spec.Size(), spec.Width
-	grad := func(name string) cuda.Pointer { return d.arena.Grad(d.slot[name]) }
-	gain := cuda.Pointer(0)
-	if lins > 0 {
-		gain = d.arena.Param(d.slot["gain"])
-	}
+	r, n := d.r, len(d.hosts)
+	_, lins := r.model.Inputs()
+	size := r.model.Spec.Size()
 	updates := r.opt.step + 1
 	rates, c2 := r.opt.rates(updates, rate)
 	clip := make([]float32, 2)
 	err := d.Device.Do(ctx, func(q *cuda.Queue) error {
-		// outer adds up t^T g over the rows; without t, the rows of g alone
-		outer := func(t *cuda.Buffer, k int, g *cuda.Buffer, size int, name string) error {
-			return q.Launch("learn_outer", [3]int{tiles(size, 128), tiles(k, 16), 1}, block, 0, t, k, g, n, size, grad(name))
-		}
-		steps := []func() error{
-			func() error {
-				return q.Launch("learn_unit_back", [3]int{n, 1, 1}, block, 16, d.raw, d.on.DW, gain, d.inv, size, d.dgain)
-			},
-			func() error { return outer(d.h, width, d.raw, size, "out.weight") },
-			func() error { return outer(nil, 1, d.raw, size, "out.bias") },
-			func() error {
-				return q.Launch("learn_hidden_back", [3]int{n, tiles(width, 4), 1}, block, 0, d.raw, d.arena.Param(d.slot["out.weight"]), d.a, width, size, d.da)
-			},
-			func() error { return outer(d.x, in, d.da, width, "mlp.0.weight") },
-			func() error { return outer(nil, 1, d.da, width, "mlp.0.bias") },
-		}
+		s := &steps{d: d, q: q}
+		gain := cuda.Pointer(0)
 		if lins > 0 {
-			steps = append(steps, func() error { return outer(d.lin, lins, d.on.DW, size, "lin.weight") },
-				func() error { return outer(nil, 1, d.dgain, 1, "gain") })
+			gain = s.param("gain")
 		}
-		for _, step := range steps {
-			if err := step(); err != nil {
-				return err
-			}
+		s.launch("learn_unit_back", [3]int{n, 1, 1}, 16, d.raw, d.on.DW, gain, d.inv, size, d.dgain)
+		if lins > 0 {
+			s.outer(n, d.lin, lins, d.on.DW, size, size, "lin.weight")
+			s.outer(n, nil, 1, d.dgain, 1, 1, "gain")
+		}
+		s.learnt(n, d.body.made(), d.output(), d.raw)
+		s.back(n, d.raw, d.output(), d.body.last(), false, d.body.dmade())
+		d.body.backward(s, d.x)
+		if s.err != nil {
+			return s.err
 		}
 		return d.arena.Step(q, cuda.AdamW{Beta1: beta1, Beta2: beta2, Eps: adamEps, C2: c2, Clip: float32(r.cfg.Clip)}, rates, clip)
 	})

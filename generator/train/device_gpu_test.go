@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/corastream/corastream"
@@ -124,7 +125,7 @@ func started(t *testing.T, cfg Config, data Data, deps Deps) (*runner, *snapshot
 	return r, rows
 }
 
-// Twenty steps of generator and AdamW on the device move every slice, and its moments, as twenty on the CPU do. The gradients that come
+// Steps of generator and AdamW on the device move every slice, and its moments, as steps on the CPU do. The gradients that come
 // out of the LLM are the same for both here; all else is float32 with sums in another order.
 func TestDeviceStepsAreTheCPUs(t *testing.T) {
 	d := cudatest.Open(t)
@@ -132,6 +133,11 @@ func TestDeviceStepsAreTheCPUs(t *testing.T) {
 		func(*Config) {},
 		func(c *Config) { c.Spec.Linear, c.Clip = false, 1e9 },
 		func(c *Config) { c.Spec.Inputs, c.Spec.Linear, c.Batch = generator.InputsPaper, false, 33 },
+		func(c *Config) { c.Spec.Kind = generator.KindQFormer },
+		func(c *Config) {
+			c.Spec.Kind, c.Spec.Inputs, c.Spec.Linear, c.Batch = generator.KindQFormer, generator.InputsPaper, false, 19
+			c.Spec.QFormer = generator.QFormerSpec{Queries: 3, Layers: 3, Heads: 4, Width: 20}
+		},
 	} {
 		data, llm := world(3, 40, 60, 2500)
 		cfg := testConfig()
@@ -149,7 +155,11 @@ func TestDeviceStepsAreTheCPUs(t *testing.T) {
 			t.Fatal("the device was not taken")
 		}
 		order := rand.New(rand.NewPCG(1, 2)).Perm(len(rows.train))
-		for ; at.Step < 20; at.Step++ {
+		steps := 20
+		if cfg.Spec.Kind == generator.KindQFormer { // a launch of many threads is slow on the emulated driver
+			steps = 8
+		}
+		for ; at.Step < steps; at.Step++ {
 			batch := cpu.batch(rows.train, order, &at)
 			_, err1 := cpu.step(t.Context(), batch, schedule(at.Step, 10, 40))
 			_, err2 := gpu.step(t.Context(), batch, schedule(at.Step, 10, 40))
@@ -161,14 +171,24 @@ func TestDeviceStepsAreTheCPUs(t *testing.T) {
 			t.Error("the host's copy moved without a pull")
 		}
 		gpu.pull(&at)
+		bound := 3e-6
+		if cfg.Spec.Kind == generator.KindQFormer {
+			bound = 1.5e-4
+		}
 		for i, a := range cpu.opt.slots {
 			b := gpu.opt.slots[i]
 			moved := 0.0
 			for j := range a.data {
 				moved = max(moved, math.Abs(float64(a.data[j]-start[i][j])))
 			}
-			// Measured: 9e-7 of a slice's root mean square.
-			for what, off := range map[string]float64{"values": cuda.Compare(a.data, b.data) / 3e-6, "first": cuda.Compare(a.first, b.first) / 3e-6, "second": cuda.Compare(a.second, b.second) / 3e-6} {
+			// Measured: 9e-7 of a slice's root mean square; 4e-5 after 20 steps of the Q-Former, where AdamW blows up what little the rarest weights get.
+			if strings.HasSuffix(a.name, "self.k.bias") { // softmax does not see it: its gradient is rounding alone
+				if moved > 1e-3 {
+					t.Errorf("%s moved by %.3g", a.name, moved)
+				}
+				continue
+			}
+			for what, off := range map[string]float64{"values": cuda.Compare(a.data, b.data) / bound, "first": cuda.Compare(a.first, b.first) / bound, "second": cuda.Compare(a.second, b.second) / bound} {
 				t.Logf("%s, %s: %.3g of what is allowed", a.name, what, off)
 				if off > 1 || moved == 0 {
 					t.Errorf("%s, %s: off by %.3g times what is allowed; moved by %.3g", a.name, what, off, moved)

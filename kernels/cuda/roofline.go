@@ -264,9 +264,38 @@ var costs = map[string]func(l launched) Work{
 		k, rows, size := l.n(1), l.n(3), l.n(4)
 		return Work{Float: 2 * k * rows * size, BytesRead: 4 * rows * (k + size), BytesWrite: 4 * k * size}
 	},
-	"learn_hidden_back": func(l launched) Work {
-		rows, width, size := float64(l.grid[0]), l.n(3), l.n(4)
-		return Work{Float: 2 * rows * width * size, BytesRead: 4 * (rows*size + width*size), BytesWrite: 4 * rows * width}
+	"learn_back": func(l launched) Work {
+		rows, k, size := float64(l.grid[0]), l.n(3), l.n(4)
+		return Work{Float: 2 * rows * k * size, BytesRead: 4 * (rows*size + k*size), BytesWrite: 4 * rows * k}
+	},
+	"learn_gelu": func(l launched) Work { return Work{Float: 8 * l.n(1), BytesRead: 4 * l.n(1), BytesWrite: 4 * l.n(1)} },
+	"learn_norm": func(l launched) Work {
+		n := l.n(6) * l.n(7)
+		return Work{Float: 8 * n, BytesRead: 4*n + 4*n/l.n(2), BytesWrite: 8 * n}
+	},
+	"learn_norm_back": func(l launched) Work {
+		n := l.n(4) * l.n(5)
+		return Work{Float: 9 * n, BytesRead: 8 * n, BytesWrite: 4 * n}
+	},
+	"learn_scale_back": func(l launched) Work {
+		n := l.n(2) * l.n(3)
+		return Work{Float: 2 * n, BytesRead: 8 * n, BytesWrite: 4 * l.n(3)}
+	},
+	"learn_mix": func(l launched) Work {
+		n := float64(l.grid[0]) * l.n(3) * l.n(4)
+		return Work{Float: 4 * n * l.n(3), BytesRead: 12 * n, BytesWrite: 4 * n}
+	},
+	"learn_mix_back": func(l launched) Work {
+		n := float64(l.grid[0]) * l.n(5) * l.n(6)
+		return Work{Float: 8 * n * l.n(5), BytesRead: 16 * n, BytesWrite: 12 * n}
+	},
+	"learn_sum": func(l launched) Work {
+		n := float64(l.grid[0]) * l.n(4)
+		return Work{Float: n * l.n(1), BytesRead: 4 * n * l.n(1), BytesWrite: 4 * n}
+	},
+	"learn_spread": func(l launched) Work {
+		n := float64(l.grid[0]) * l.n(3)
+		return Work{Float: n, BytesRead: 4 * l.n(2) * l.n(3), BytesWrite: 4 * n}
 	},
 	"put_rows": func(l launched) Work {
 		n := float64(l.grid[0]) * l.n(2)
