@@ -64,6 +64,7 @@ func Cases() []Case {
 	var all []Case
 	all = append(all, gemmCases()...)
 	all = append(all, llmCases()...)
+	all = append(all, learnCases()...)
 	return all
 }
 
