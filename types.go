@@ -241,8 +241,9 @@ func (l Logits) P() float32 { return float32(1 / (1 + math.Exp(float64(l.No)-flo
 type States struct {
 	// Title is the content read-out: the mean of the title tokens' states and the last token's, at the read-out layer.
 	Title []float32 // [2*hidden]
-	// Answer holds the o-projection's inputs at the answer token of the top layers, lowest first. Decoders start from it.
-	Answer [][]float32 // [N][width of o's input]
+	// Answer is what W_A reads at the answer token of the top layers, lowest first: the inputs of o, or of gate and up where o's
+	// are not hidden wide. Decoders start from it.
+	Answer [][]float32 // [N][hidden]
 }
 
 // Request asks for a recommendation.

@@ -15,7 +15,8 @@ const ridgeRows = 6000
 
 // startLinear sets the linear path to a decoder of the LLM's states: column j of W_A becomes
 // M_j[:, :m] t + M_j[:, m] (mu+b_u+b_i), where the blocks M_j [hidden][m+1], one for each adapted layer, come from one ridge
-// regression of [c_i, 1] on the o-projection's inputs at the answer token of those layers, side by side. The blocks add up to
+// regression of [c_i, 1] on the o-projection's inputs (States.Answer: those of gate and up where o's are not hidden wide) at the
+// answer token of those layers, side by side. The blocks add up to
 // the read-out, so that sum_j A_j^T o_j is about z_h. No label is used. Items weigh by how often the rows name them.
 // Returned is the share of the contents' variance that it explains, on the items it was fitted to.
 func (r *runner) startLinear(rows []row) (float64, error) {
@@ -66,7 +67,7 @@ func designMatrix(states []corastream.States, weights []float64, layers, hidden 
 		for l, o := range s.Answer[len(s.Answer)-layers:] {
 			if len(o) != hidden {
 				return nil, nil, corastream.Usagef("generator.linear", "set linear: false",
-					"the o-projection of this LLM reads %d numbers, W_A has %d rows: no decoder to start from", len(o), hidden)
+					"this LLM's answer states have %d numbers, W_A has %d rows: no decoder to start from", len(o), hidden)
 			}
 			copy(raw[i*d+l*hidden:], o)
 		}

@@ -75,7 +75,11 @@ func fits(s generator.Spec, llm LLM) error {
 	}
 	for _, t := range s.Targets {
 		if in := llm.In[t]; in != s.Hidden {
-			errs = append(errs, corastream.Usagef("generator.targets", fmt.Sprintf("leave %s out", t), "target %s reads %d numbers, W_A has %d rows", t, in, s.Hidden))
+			fix := fmt.Sprintf("leave %s out", t)
+			if t == corastream.TargetO {
+				fix += ", and add gate and up: the decoder reads their input then"
+			}
+			errs = append(errs, corastream.Usagef("generator.targets", fix, "this LLM's target %s can not be adapted: it does not read the %d numbers that W_A has rows for", t, s.Hidden))
 		} else if llm.Out[t] <= 0 {
 			errs = append(errs, corastream.Usagef("generator.targets", fmt.Sprintf("leave %s out", t), "this LLM has no target %s", t))
 		}
