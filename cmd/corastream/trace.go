@@ -129,7 +129,11 @@ func (t *tracer) Learn(ctx context.Context, b corastream.Batch) (context.Context
 			t.causes.note(r.Pos, r.Trace)
 		}
 	}
-	ctx, span := t.begin(ctx, "learn", trace.SpanKindConsumer, came, attribute.String("messaging.system", "kafka"),
+	name := "learn"
+	if len(b.Changes) > 0 && len(b.Events)+len(b.Items)+len(b.Requests) == 0 { // a replica's: what the shards have learnt
+		name = "follow"
+	}
+	ctx, span := t.begin(ctx, name, trace.SpanKindConsumer, came, attribute.String("messaging.system", "kafka"), attribute.Int("corastream.changes", len(b.Changes)),
 		attribute.Int("corastream.events", len(b.Events)), attribute.Int("corastream.items", len(b.Items)),
 		attribute.Int("corastream.requests", len(b.Requests)), attribute.Int("corastream.dead_letters", len(b.Bad)))
 	return context.WithValue(ctx, viewName{}, "index"), func(done corastream.Commit, err error) {
