@@ -36,6 +36,9 @@ func changeHeaders(epoch, seq uint64) []Header {
 	return []Header{{headerVersion, binary.AppendUvarint(binary.AppendUvarint(nil, epoch), seq)}}
 }
 
+// DecodeChange reads a record of the embeddings topic.
+func DecodeChange(r Record) (corastream.Change, error) { return decodeChange(r) }
+
 // decodeChange reads a record of the embeddings topic. Key and value share memory with it.
 func decodeChange(r Record) (corastream.Change, error) {
 	c := corastream.Change{Pos: r.Pos, Key: r.Key, Value: r.Value}

@@ -452,6 +452,55 @@ func MovedUser(c corastream.Change) (o corastream.Owed, ok bool, err error) {
 	return corastream.Owed{User: u.ID, Cause: u.debt.cause, Oldest: timeOf(u.debt.oldest())}, true, nil
 }
 
+// Told is what a changelog's record says to outsiders: the vector of a user, of an item, or what all share.
+type Told struct {
+	Kind                 string // "user", "item" or "shared"
+	ID                   string
+	Gone                 bool // forgotten: there is no Embedding
+	corastream.Embedding      // Vec and Acc as the learner keeps them (docs/format.md)
+	Title                string
+	Content              []float32 // c_i
+	Interactions         uint64    // of a user, ever
+}
+
+// Tell reads a change; ok is false for what only copies of a shard need.
+func Tell(c corastream.Change) (t Told, ok bool, err error) {
+	kind, rest := changeKind(c.Key)
+	t.ID, t.Gone = string(rest), c.Value == nil
+	switch kind {
+	case corastream.ChangeUser:
+		t.Kind = "user"
+		if !t.Gone {
+			u, _, err := decodeUser(storeKey(c.Key), c.Value)
+			if err != nil {
+				return t, false, err
+			}
+			t.Embedding, t.Interactions = u.Embedding, u.total
+		}
+	case corastream.ChangeItem:
+		t.Kind = "item"
+		if !t.Gone {
+			it, err := decodeItem(storeKey(c.Key), c.Value)
+			if err != nil {
+				return t, false, err
+			}
+			t.Embedding, t.Title, t.Content = it.Embedding, it.Title, it.Content
+		}
+	case corastream.ChangeShared:
+		t.Kind = "shared"
+		if !t.Gone {
+			s, err := decodeShared(c.Value)
+			if err != nil {
+				return t, false, err
+			}
+			t.Embedding = s.Embedding
+		}
+	default:
+		return t, false, nil
+	}
+	return t, true, nil
+}
+
 // The keys of a cluster's store.
 func outboxKey(seq uint64, to int32) []byte {
 	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64([]byte{pOutbox}, seq), uint32(to))

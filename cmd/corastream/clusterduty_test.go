@@ -49,6 +49,21 @@ func TestErasingInACluster(t *testing.T) {
 	}
 	eventually(t, "the replica to forget", func() bool { return g.history(r, user) == 0 })
 	g.rest() // the shard is back with its process
+	gone, users, items := false, map[string]bool{}, map[string]bool{}
+	for _, line := range jsonLines(t, ok(t, "consume", "--embeddings", "-c", g.config, "--bootstrap-server", g.brokers).stdout) {
+		switch line["kind"] {
+		case "user":
+			users[line["user_id"].(string)] = true
+			gone = gone || line["user_id"] == user && line["gone"] == true
+		case "item":
+			if v, _ := line["vec"].([]any); len(v) == 8 {
+				items[line["item_id"].(string)] = true
+			}
+		}
+	}
+	if !gone || len(users) != len(before.history) || len(items) < 20 {
+		t.Errorf("outsiders are told of %d users, %d items, and that %s is gone: %v", len(users), len(items), user, gone)
+	}
 	g.produce(t, "interactions", fmt.Sprintf(`{"user_id":"%s","item_id":"i1","rating":5,"id":"after"}`, user))
 	g.rest()
 	if got := g.history(r, user); got != 1 {

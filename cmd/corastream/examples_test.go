@@ -278,6 +278,12 @@ func (s *scene) inACluster() {
 		body, err := io.ReadAll(resp.Body)
 		return err == nil && resp.StatusCode == http.StatusOK && bytes.Contains(body, []byte(`"cold":false`))
 	})
+	vectors := s.start("corastream consume --embeddings --follow -c configs/cluster.yaml", "--bootstrap-server", s.addr)
+	eventually(s.t, "the vector of user 42", func() bool {
+		b, err := os.ReadFile(vectors.out)
+		return err == nil && bytes.Contains(b, []byte(`"user_id":"42"`))
+	})
+	vectors.kill()
 	s.run("corastream erase 42 -c configs/cluster.yaml", "--bootstrap-server", s.addr, "--data", "var-d")
 	for _, p := range all {
 		p.signal(syscall.SIGTERM)

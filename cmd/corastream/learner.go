@@ -17,6 +17,7 @@ import (
 	"github.com/corastream/corastream/cfstream"
 	"github.com/corastream/corastream/generator"
 	"github.com/corastream/corastream/ingest"
+	"github.com/corastream/corastream/replay"
 	"github.com/corastream/corastream/serve"
 	"github.com/corastream/corastream/serve/llm"
 	"github.com/corastream/corastream/store"
@@ -29,13 +30,15 @@ type learner struct {
 	member string
 	began  time.Time
 
-	llm   *llm.Model // reads the titles of the items that our shards own; nil: off
-	basis *generator.Basis
-	sink  *ingest.Sink
-	http  *serve.Server // nil: a replica in the same process answers
-	trace *tracer       // nil: no traces
-	stats corastream.Stats
-	close func() error
+	llm     *llm.Model // reads the titles of the items that our shards own; nil: off
+	basis   *generator.Basis
+	sink    *ingest.Sink
+	http    *serve.Server // nil: a replica in the same process answers
+	trace   *tracer       // nil: no traces
+	stats   corastream.Stats
+	judge   *replay.Monitor // of all shards here: what bias and cf knew of an event before it was learnt
+	judging sync.Mutex
+	close   func() error
 
 	mu       sync.Mutex
 	wanted   map[int32]bool
@@ -88,6 +91,20 @@ func openLearner(cfg Config, log zerolog.Logger, member string, listen bool) (l 
 		return nil, err
 	}
 	closers = append(closers, l.sink.Close)
+	bias, err := newCF(cfg, replay.Bias)
+	if err != nil {
+		return nil, err
+	}
+	mc := replay.DefaultMonitor()
+	mc.Queue = 1 << 16
+	if l.judge, err = replay.NewMonitor(mc, replay.MonitorDeps{Bias: bias}); err != nil {
+		return nil, err
+	}
+	closers = append(closers, func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		return l.judge.Close(ctx)
+	})
 	if !listen {
 		return l, nil
 	}
@@ -98,7 +115,7 @@ func openLearner(cfg Config, log zerolog.Logger, member string, listen bool) (l 
 	closers = append(closers, producer.Close)
 	deps := serve.Deps{
 		Events: eventSink{producer, ingest.NewDecoder(cfg.Kafka), cfg.Kafka.Topics.Interactions},
-		Stats:  &l.stats, Status: l.checks, Gauges: l.gauges, Facts: l.facts, Version: version, Log: log,
+		Stats:  &l.stats, Status: l.checks, Gauges: l.gauges, Facts: l.facts, AUC: func() map[string]float64 { return aucOf(l.judge) }, Version: version, Log: log,
 	}
 	if l.trace != nil {
 		l.trace.wrapHTTP(&deps)
@@ -111,6 +128,7 @@ func openLearner(cfg Config, log zerolog.Logger, member string, listen bool) (l 
 func (l *learner) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	l.judge.Start()
 	var wg sync.WaitGroup
 	if l.http != nil {
 		wg.Go(func() {
@@ -414,7 +432,7 @@ func (o *owner) learn(st *store.Store, log zerolog.Logger) error {
 	model := o.model()
 	p := &corastream.Pipeline{
 		Config: o.l.cfg.pipeline(), Source: both, Store: &sharded{st, o}, Learner: model, Predictor: model,
-		DeadLetters: o.l.sink, Sink: o.l.sink, Warn: func(what string, err error) { log.Warn().Err(err).Msg(what) },
+		DeadLetters: o.l.sink, Sink: o.l.sink, Monitor: &oneByOne{Monitor: o.l.judge, mu: &o.l.judging}, Warn: func(what string, err error) { log.Warn().Err(err).Msg(what) },
 	}
 	if o.l.basis != nil {
 		p.Encoder, p.Basis = o.l.llm, o.l.basis
@@ -509,6 +527,19 @@ func (o *owner) send(ctx context.Context, st *store.Store, to *ingest.ParcelSink
 			}
 		}
 	}
+}
+
+// oneByOne lets several shards share a monitor.
+type oneByOne struct {
+	corastream.Monitor
+	mu *sync.Mutex
+}
+
+// Observe implements corastream.Monitor.
+func (m *oneByOne) Observe(ev corastream.Event, before corastream.Pair) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.Monitor.Observe(ev, before)
 }
 
 // sharded is the shard's store as the pipeline sees it: it counts what was learnt and wakes the sender.

@@ -126,7 +126,14 @@ func (e *engine) checks() []serve.Check {
 }
 
 func (e *engine) auc() map[string]float64 {
-	f, out := e.monitor.Figures(), map[string]float64{}
+	if e.learner != nil {
+		return aucOf(e.learner.judge)
+	}
+	return aucOf(e.monitor)
+}
+
+func aucOf(m *replay.Monitor) map[string]float64 {
+	f, out := m.Figures(), map[string]float64{}
 	for name, v := range map[string]float64{"bias": float64(f.Bias), "cf": float64(f.CF), "cora": float64(f.Cora)} {
 		if !math.IsNaN(v) {
 			out[name] = v
