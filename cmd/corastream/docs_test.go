@@ -80,3 +80,35 @@ func TestDocumentsLinkToWhatThereIs(t *testing.T) {
 		}
 	}
 }
+
+// TestYAMLOfTheDocumentsLoads: whoever copies a configuration from a page gets one that is understood. A block that says so goes on where
+// the one before it ended.
+func TestYAMLOfTheDocumentsLoads(t *testing.T) {
+	files, err := filepath.Glob("../../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(envPassword, "0123456789abcdef")
+	found := 0
+	for _, file := range append(files, "../../README.md") {
+		page, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := ""
+		for _, block := range strings.Split(string(page), "```yaml\n")[1:] {
+			block, _, _ = strings.Cut(block, "```")
+			if first, _, _ := strings.Cut(block, "\n"); !strings.Contains(first, "continued") {
+				text = ""
+			}
+			text += block
+			found++
+			if _, err := loadConfig(write(t, filepath.Base(file)+".yaml", text)); err != nil {
+				t.Errorf("%s: %v\n%s", file, err, text)
+			}
+		}
+	}
+	if found < 3 {
+		t.Errorf("only %d blocks found", found)
+	}
+}

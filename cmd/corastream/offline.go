@@ -114,7 +114,7 @@ checkpoint for it, with a catalogue that has grown, keep the basis of the checkp
 					if bars[p.Phase] == nil {
 						bars[p.Phase] = newProgress(log, p.Phase)
 					}
-					bars[p.Phase].note = fmt.Sprintf("loss %.4f auc %.4f eta %s", p.Loss, p.AUC, p.ETA.Round(time.Second))
+					bars[p.Phase].note = trainNote(p)
 					bars[p.Phase].Set(p.Done, p.Total)
 				})
 			if err != nil {
@@ -132,6 +132,21 @@ checkpoint for it, with a catalogue that has grown, keep the basis of the checkp
 	fl.StringVar(&out, "out", "", "where the checkpoint goes")
 	fl.StringVar(&basis, "basis", "", "keep this checkpoint's content basis, so that the new one fits the same data folder and can be rolled out")
 	return c
+}
+
+// trainNote says what is known so far: no loss before the first step, no AUC before the first epoch was judged.
+func trainNote(p train.Progress) string {
+	var known []string
+	if p.Loss > 0 {
+		known = append(known, fmt.Sprintf("loss %.4f", p.Loss))
+	}
+	if p.AUC > 0 {
+		known = append(known, fmt.Sprintf("auc %.4f", p.AUC))
+	}
+	if p.ETA > 0 {
+		known = append(known, "all in "+p.ETA.Round(time.Second).String())
+	}
+	return strings.Join(known, " ")
 }
 
 // blankTitle is what cora-blank reads in place of every item's title.
