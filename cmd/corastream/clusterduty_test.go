@@ -255,10 +255,16 @@ func TestDebtsAreReportedUpToTheFirstThatIsOpen(t *testing.T) {
 	if got := owed(10); len(got) != 1 || got[0].Request.ID != "18" {
 		t.Errorf("after the partition came back: %v", got)
 	}
+	if d.covered != 1 {
+		t.Errorf("%d records are covered, want 1", d.covered)
+	}
 	delete(mine, requests)
 	mine[corastream.Partition{Topic: "requests", ID: 2}] = true
 	if got := owed(10); len(got) != 0 {
 		t.Errorf("debts of a partition that was taken away: %v", got)
+	}
+	if d.covered != 0 {
+		t.Errorf("%d records are still covered", d.covered)
 	}
 }
 

@@ -112,6 +112,13 @@ func (e *engine) runReplica(ctx context.Context) error {
 			}
 			e.replica.report()
 			e.pipeline.Wake()
+			for e.replica.debts.full() { // the rest waits in Kafka
+				select {
+				case <-ctx.Done():
+					return nil
+				case <-time.After(20 * time.Millisecond):
+				}
+			}
 		}
 	})
 }
@@ -209,7 +216,17 @@ type debts struct {
 	moved    map[string]*debt                  // by user: not handed out yet
 	marks    map[corastream.Partition]*headway // what is read, and what of it is paid
 	reported map[corastream.Partition]int64
+	covered  int // records that debts cover
 	seq      uint64
+}
+
+// debtsLimit is how many records of the log a replica's debts may cover at a time: about 10 MB.
+const debtsLimit = 1 << 16
+
+func (d *debts) full() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.covered >= debtsLimit
 }
 
 // debt covers a request, or all moves of a user until it is handed out.
@@ -286,6 +303,7 @@ func (d *debts) add(one *debt, pos corastream.Position) {
 
 func (d *debts) cover(one *debt, pos corastream.Position) {
 	one.covers = append(one.covers, pos)
+	d.covered++
 	if p := d.marks[corastream.Partition{Topic: pos.Topic, ID: pos.Partition}]; p != nil {
 		p.open = append(p.open, pos.Offset)
 	}
@@ -294,9 +312,11 @@ func (d *debts) cover(one *debt, pos corastream.Position) {
 // forget drops the debts of a partition that is no longer ours.
 func (d *debts) forget(part corastream.Partition) {
 	d.queue = slices.DeleteFunc(d.queue, func(one *debt) bool {
+		before := len(one.covers)
 		one.covers = slices.DeleteFunc(one.covers, func(pos corastream.Position) bool {
 			return pos.Topic == part.Topic && pos.Partition == part.ID
 		})
+		d.covered -= before - len(one.covers)
 		if len(one.covers) > 0 {
 			return false
 		}
@@ -355,6 +375,7 @@ func (d *debts) settle(paid []corastream.Owed) {
 		if !done[one.owed.Seq] {
 			return false
 		}
+		d.covered -= len(one.covers)
 		for _, pos := range one.covers {
 			p := d.marks[corastream.Partition{Topic: pos.Topic, ID: pos.Partition}]
 			if p == nil {
