@@ -114,15 +114,15 @@ func (d *device) taped(ctx context.Context, q *cuda.Queue, b *backprop, s, tail 
 	}
 	defer func() { _ = free() }() // its error has marked the device as lost
 	pb := &passBack{d: d, q: q, with: with, x: x, p: back, ldt: x.ld, ldr: with.rank + with.rank%2, stages: [2]*stage{s, tail}, plans: [2]*planBuffers{&d.fork, &d.tail}}
-	var count carver
-	d.lay(&count, with, s, tail, pb.ldt, pb.ldr)
-	if err := q.Grow(&d.tapes, count.at); err != nil {
+	var zeros, rest carver
+	d.lay(&zeros, &rest, with, s, tail, pb.ldt, pb.ldr)
+	if err := q.Grow(&d.tapes, zeros.at+rest.at); err != nil {
 		return err
 	}
-	if err := q.Zero(d.tapes, 0, count.at); err != nil {
+	if err := q.Zero(d.tapes, 0, zeros.at); err != nil {
 		return err
 	}
-	pb.layers, pb.last, pb.g = d.lay(&carver{base: d.tapes.At(0)}, with, s, tail, pb.ldt, pb.ldr)
+	pb.layers, pb.last, pb.g = d.lay(&carver{base: d.tapes.At(0)}, &carver{base: d.tapes.At(zeros.at)}, with, s, tail, pb.ldt, pb.ldr)
 	if err := errors.Join(d.fork.put(q, d, s, cached, with), d.tail.put(q, d, tail, cached, with)); err != nil {
 		return err
 	}

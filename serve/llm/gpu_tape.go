@@ -71,14 +71,21 @@ func (c *carver) take(bytes int) cuda.Pointer {
 	return p
 }
 
-// lay places tape and gradients for s through layers d.lowest.., with tail in the last one.
-func (d *device) lay(c *carver, with *delta, s, tail *stage, ldt, ldr int) (layers []taped, last taped, g grads) {
+// lay places tape and gradients for s through layers d.lowest.., with tail in the last one. What begins as zero goes to z: sums, T (rows
+// without a delta have none) and rows with a padding that no kernel writes. The rest is written before it is read.
+func (d *device) lay(z, c *carver, with *delta, s, tail *stage, ldt, ldr int) (layers []taped, last taped, g grads) {
 	a, r := d.m.arch, with.rank
+	padded := func(bytes, ld, width int) cuda.Pointer {
+		if ld != width {
+			return z.take(bytes)
+		}
+		return c.take(bytes)
+	}
 	upper := func(t *taped, rows int) {
 		t.rows = rows
 		t.x, t.mid = c.take(4*rows*a.hidden), c.take(4*rows*a.hidden)
-		t.att, t.gu = c.take(2*rows*d.ldo), c.take(2*rows*d.ldgu())
-		t.to, t.tg = c.take(2*rows*ldt), c.take(2*rows*ldt)
+		t.att, t.gu = padded(2*rows*d.ldo, d.ldo, a.qWidth()), padded(2*rows*d.ldgu(), d.ldgu(), 2*a.ffn)
+		t.to, t.tg = z.take(2*rows*ldt), z.take(2*rows*ldt)
 	}
 	for l := with.lowest; l < a.layers; l++ {
 		t := taped{rows: s.rows}
@@ -87,7 +94,7 @@ func (d *device) lay(c *carver, with *delta, s, tail *stage, ldt, ldr int) (laye
 		} else {
 			t.x = c.take(4 * s.rows * a.hidden)
 		}
-		t.qkv, t.tq = c.take(2*s.rows*d.ldq), c.take(2*s.rows*ldt)
+		t.qkv, t.tq = padded(2*s.rows*d.ldq, d.ldq, a.qkvWidth()), z.take(2*s.rows*ldt)
 		layers = append(layers, t)
 	}
 	upper(&last, tail.rows)
@@ -96,14 +103,14 @@ func (d *device) lay(c *carver, with *delta, s, tail *stage, ldt, ldr int) (laye
 	g.dqkv, g.datt, g.dt = c.take(4*rows*a.qkvWidth()), c.take(4*rows*a.qWidth()), c.take(4*rows*ldr)
 	g.stats = c.take(12 * rows * a.heads)
 	g.dxh, g.norm, g.dqkvh = c.take(2*rows*d.ldh), c.take(2*rows*d.ldh), c.take(2*rows*d.ldq)
-	g.dgu, g.dact = c.take(2*rows*d.ldgu()), c.take(2*rows*d.ldf)
+	g.dgu, g.dact = c.take(2*rows*d.ldgu()), padded(2*rows*d.ldf, d.ldf, a.ffn)
 	g.part = c.take(4 * cuda.PSplits(rows) * r * max(a.qkvWidth(), a.hidden, 2*a.ffn))
-	g.dw, g.z = c.take(4*tail.rows*a.hidden*r), c.take(4*tail.rows)
+	g.dw, g.z = z.take(4*tail.rows*a.hidden*r), c.take(4*tail.rows)
 	g.dp = make([][3]cuda.Pointer, a.layers)
 	for l := with.lowest; l < a.layers; l++ {
 		for k, p := range with.layers[l].all() {
 			if p != nil {
-				g.dp[l][k] = c.take(4 * r * p.out)
+				g.dp[l][k] = z.take(4 * r * p.out)
 			}
 		}
 	}
