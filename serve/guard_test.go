@@ -40,6 +40,36 @@ func TestEveryRouteAsksForTheToken(t *testing.T) {
 	}
 }
 
+// TestOnlyWhoIsLetInGetsASpan: a stranger could have as many kept as he likes; pages, probes and metrics have none.
+func TestOnlyWhoIsLetInGetsASpan(t *testing.T) {
+	var spans []string
+	f := newFixture(t, withLLM, func(c *Config, d *Deps) {
+		c.Token = token
+		d.Span = func(r *http.Request, route string) (context.Context, func(int)) {
+			return r.Context(), func(status int) { spans = append(spans, fmt.Sprint(r.Method, " ", route, " ", status)) }
+		}
+	})
+	auth := []string{"Authorization", "Bearer " + token}
+	for _, path := range []string{"/v1/recommend", "/v1/nothing"} {
+		f.call("POST", path, `{"user_id":"anna"}`, nil)
+		f.call("POST", path, `{"user_id":"anna"}`, nil, "X-API-Key", "wrong")
+	}
+	f.call("PUT", "/v1/recommend", "", nil) // answered to anybody: there is no such method
+	for _, path := range []string{"/", "/healthz", "/metrics", "/openapi.json"} {
+		f.call("GET", path, "", nil, auth...)
+	}
+	if len(spans) > 0 {
+		t.Errorf("%v", spans)
+	}
+	f.call("POST", "/v1/recommend", `{"user_id":"anna"}`, nil, auth...)
+	f.call("POST", "/v1/recommend", `{"user_id":""}`, nil, auth...)
+	f.call("GET", "/v1/users/nobody", "", nil, auth...)
+	want := []string{"POST /v1/recommend 200", "POST /v1/recommend 400", "GET /v1/users/{id} 404"}
+	if fmt.Sprint(spans) != fmt.Sprint(want) {
+		t.Errorf("%v, want %v", spans, want)
+	}
+}
+
 func TestEveryRouteNamesTheMethodsItHas(t *testing.T) {
 	f := newFixture(t)
 	for _, rt := range f.routes() {

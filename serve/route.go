@@ -117,6 +117,21 @@ func (s *Server) adminMux() http.Handler {
 // wrap puts the guards around a route, cheapest first: rate, host, origin, token, gate, deadline.
 func (s *Server) wrap(rt route) http.Handler {
 	origin := http.NewCrossOriginProtection()
+	work := s.traced(rt, func(w http.ResponseWriter, r *http.Request) error {
+		limit := s.cfg.RequestTimeoutMS
+		if rt.long {
+			limit = s.cfg.GenerationTimeoutMS
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), ms(limit))
+		defer cancel()
+		if rt.heavy {
+			if err := s.gate.enter(ctx); err != nil {
+				return err
+			}
+			defer s.gate.leave()
+		}
+		return rt.handle(w, r.WithContext(ctx))
+	})
 	return s.observed(rt.path, func(w http.ResponseWriter, r *http.Request) error {
 		if wait := s.limiter.take(clientOf(r), s.deps.Now()); wait > 0 {
 			return &Failure{
@@ -136,19 +151,7 @@ func (s *Server) wrap(rt route) http.Handler {
 				return err
 			}
 		}
-		limit := s.cfg.RequestTimeoutMS
-		if rt.long {
-			limit = s.cfg.GenerationTimeoutMS
-		}
-		ctx, cancel := context.WithTimeout(r.Context(), ms(limit))
-		defer cancel()
-		if rt.heavy {
-			if err := s.gate.enter(ctx); err != nil {
-				return err
-			}
-			defer s.gate.leave()
-		}
-		return rt.handle(w, r.WithContext(ctx))
+		return work(w, r)
 	})
 }
 
@@ -244,7 +247,7 @@ func (s *Server) observed(path string, h handle) http.Handler {
 		}()
 		rec.Header().Set("X-Content-Type-Options", "nosniff")
 		rec.Header().Set("Referrer-Policy", "no-referrer")
-		if err := s.traced(path, h)(rec, r); err != nil {
+		if err := h(rec, r); err != nil {
 			f := failureOf(err)
 			if f.Status >= 500 && f.cause != nil {
 				s.deps.Log.Warn().Str("route", path).Int("status", f.Status).Str("error", s.redact(f.cause.Error())).Msg("request failed")
@@ -259,13 +262,14 @@ func (s *Server) observed(path string, h handle) http.Handler {
 	})
 }
 
-// traced gives a route of the API a span; pages, probes and metrics, which are asked all the time, have none.
-func (s *Server) traced(path string, h handle) handle {
-	if s.deps.Span == nil || !strings.HasPrefix(path, "/v") {
+// traced gives a route of the API a span, behind the guards: who is refused, and could ask for as many as he likes, gets none. Pages, probes
+// and metrics, which are asked all the time, have none either.
+func (s *Server) traced(rt route, h handle) handle {
+	if s.deps.Span == nil || rt.public || !strings.HasPrefix(rt.path, "/v") {
 		return h
 	}
 	return func(w http.ResponseWriter, r *http.Request) (err error) {
-		ctx, end := s.deps.Span(r, path)
+		ctx, end := s.deps.Span(r, rt.path)
 		status := http.StatusInternalServerError // a panic's
 		defer func() { end(status) }()
 		err = h(w, r.WithContext(ctx))
