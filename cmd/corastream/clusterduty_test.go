@@ -341,5 +341,5 @@ func TestAFailpointInAClusterLosesAndDoublesNothing(t *testing.T) {
 	heir := g.add(learns)
 	g.rest()
 	g.end(heir)
-	g.inherits(heir, w, []string{"request-0"})
+	g.inherits(heir, w, []string{"request-0"}, "cf")
 }
