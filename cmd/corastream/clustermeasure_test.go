@@ -86,6 +86,15 @@ func ratings(t *testing.T) (lines []string, items string) {
 	return lines, items
 }
 
+// catalogueSize counts the rows of a catalogue's file.
+func catalogueSize(t *testing.T, path string) int {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Count(strings.TrimSpace(string(b)), "\n")
+}
+
 func (m *member) cpu() float64 {
 	return (m.proc.cmd.ProcessState.UserTime() + m.proc.cmd.ProcessState.SystemTime()).Seconds()
 }
@@ -202,6 +211,14 @@ func measureFreshness(t *testing.T, brokers string) {
 	}
 	ok(t, "produce", items, "-c", g.config, "--bootstrap-server", brokers)
 	g.produce(t, "interactions", lines[:5000]...)
+	g.rest()
+	eventually(t, "the titles to be read", func() bool { // every item of the file has one
+		read := 0
+		for _, m := range g.learners {
+			read += counter(m.proc.url(t), "corastream_items_read_total")
+		}
+		return read >= catalogueSize(t, items)
+	})
 	g.rest()
 	mark := time.Now()
 	p := g.producing(t, "interactions", 20, lines[5000:5600]...)

@@ -20,7 +20,8 @@ type exchange struct {
 
 	mu      sync.Mutex
 	pending corastream.Batch
-	latest  map[string]int // key of a change -> its place in pending
+	latest  map[string]int  // key of a change -> its place in pending
+	placed  map[string]bool // keys of which pending holds the first place without a value
 	room    chan struct{}  // closed and replaced when pending was taken
 	err     error
 	last    time.Time
@@ -30,7 +31,7 @@ type exchange struct {
 const newsLimit = 2000
 
 func newExchange(log, news corastream.Source, every time.Duration, own string) *exchange {
-	return &exchange{log: log, news: news, every: every, own: own, latest: map[string]int{}, room: make(chan struct{})}
+	return &exchange{log: log, news: news, every: every, own: own, latest: map[string]int{}, placed: map[string]bool{}, room: make(chan struct{})}
 }
 
 // collect reads the news until ctx ends.
@@ -45,7 +46,7 @@ func (x *exchange) collect(ctx context.Context) {
 		}
 		x.mu.Lock()
 		x.add(b)
-		full, room := len(x.pending.Changes)+len(x.pending.Parcels) >= newsLimit, x.room
+		full, room := x.full(), x.room
 		x.mu.Unlock()
 		if full {
 			select {
@@ -63,11 +64,19 @@ func (x *exchange) add(b corastream.Batch) {
 	for _, c := range b.Changes {
 		// Only within one owner's time does a later record stand for sure above an earlier one.
 		if i, ok := x.latest[string(c.Key)]; ok && p.Changes[i].Epoch == c.Epoch && p.Changes[i].Pos.Partition == c.Pos.Partition {
-			p.Changes[i].Value = nil // the item's place in the order of first appearance is kept
+			if p.Changes[i].Value = nil; x.placed[string(c.Key)] {
+				p.Changes[i].Key = nil
+			}
+			x.placed[string(c.Key)] = true // the item's place in the order of first appearance is kept
 		}
 		x.latest[string(c.Key)] = len(p.Changes)
 		p.Changes = append(p.Changes, c)
 	}
+}
+
+// full says that what waits is as much as one transaction should hold; nothing is read on until it is taken. Called under the lock.
+func (x *exchange) full() bool {
+	return len(x.latest)+len(x.pending.Parcels) >= newsLimit || len(x.pending.Changes) >= 20*newsLimit
 }
 
 // take gives what has come since the last exchange, if it is worth a transaction and its time has come. Offsets of other shards'
@@ -76,13 +85,14 @@ func (x *exchange) take() (b corastream.Batch, ok bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	foreign := slices.ContainsFunc(x.pending.Spans, func(s corastream.Span) bool { return s.Topic != x.own })
-	full := len(x.pending.Changes)+len(x.pending.Parcels) >= newsLimit // nothing is read on until it is taken
-	if len(x.pending.Changes) == 0 && !foreign || !full && time.Since(x.last) < x.every {
+	if len(x.pending.Changes) == 0 && !foreign || !x.full() && time.Since(x.last) < x.every {
 		return b, false
 	}
 	b, x.pending, x.last = x.pending, corastream.Batch{}, time.Now()
+	b.Changes = slices.DeleteFunc(b.Changes, func(c corastream.Change) bool { return c.Key == nil })
 	inOrder(&b)
 	clear(x.latest)
+	clear(x.placed)
 	close(x.room)
 	x.room = make(chan struct{})
 	return b, true
