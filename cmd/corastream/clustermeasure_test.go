@@ -108,10 +108,16 @@ func measureLearning(t *testing.T, brokers string) {
 			lines = append(lines, strings.NewReplacer(`"user_id":"`, fmt.Sprintf(`"user_id":"%d-`, n), `"id":"`, fmt.Sprintf(`"id":"%d-`, n)).Replace(row))
 		}
 	}
+	for _, batch := range []int{1000, 4000} {
+		measureLearningBy(t, brokers, lines, batch)
+	}
+}
+
+func measureLearningBy(t *testing.T, brokers string, lines []string, batch int) {
 	per := map[int]float64{}
 	for _, n := range []int{1, 2} {
 		g := newGang(t, brokers, n, "llm: {file: \"off\"}\ncf: {kind: mf, factors: 16}\n")
-		g.amend(t, "max_batch_events: 300\n  max_batch_wait: 10ms", "max_batch_events: 1000\n  max_batch_wait: 50ms")
+		g.amend(t, "max_batch_events: 300\n  max_batch_wait: 10ms", fmt.Sprintf("max_batch_events: %d\n  max_batch_wait: 50ms", batch))
 		first := g.add(learns)
 		first.proc.url(t)
 		g.end(first) // it has made the topics; what it cost is not counted
@@ -135,9 +141,9 @@ func measureLearning(t *testing.T, brokers string) {
 			t.Errorf("%d shards learnt %d of %d events", n, learnt, len(lines))
 		}
 		per[n] = cpu / float64(learnt)
-		tell(t, map[string]any{"figure": "cpu_seconds_per_event", "shards": n, "processes": n, "events": learnt, "cpu_us_per_event": per[n] * 1e6, "seconds_with_start_and_rest": took})
+		tell(t, map[string]any{"figure": "cpu_seconds_per_event", "batch": batch, "shards": n, "processes": n, "events": learnt, "cpu_us_per_event": per[n] * 1e6, "seconds_with_start_and_rest": took})
 	}
-	tell(t, map[string]any{"figure": "cpu_seconds_per_event", "ratio_2_to_1": per[2] / per[1]})
+	tell(t, map[string]any{"figure": "cpu_seconds_per_event", "batch": batch, "ratio_2_to_1": per[2] / per[1]})
 }
 
 // measureAnswers: requests per second over Kafka of one replica on one core, and of two on a core each.

@@ -22,7 +22,7 @@ type exchange struct {
 	pending corastream.Batch
 	latest  map[string]int  // key of a change -> its place in pending
 	placed  map[string]bool // keys of which pending holds the first place without a value
-	room    chan struct{}  // closed and replaced when pending was taken
+	room    chan struct{}   // closed and replaced when pending was taken
 	err     error
 	last    time.Time
 }
