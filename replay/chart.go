@@ -133,6 +133,9 @@ type whisker struct {
 
 // forest draws intervals one under another. With zero, the line of no difference is drawn, and what does not touch it is solid.
 func forest(label string, rows []whisker, zero bool) template.HTML {
+	if len(rows) == 0 {
+		return ""
+	}
 	var all []float64
 	for _, r := range rows {
 		all = append(all, float64(r.at), float64(r.ci[0]), float64(r.ci[1]))

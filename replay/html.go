@@ -126,6 +126,9 @@ func (s *splitView) draw() {
 		f := s.Figures[m]
 		levels = append(levels, whisker{m, i, f.AUC, f.AUCCI})
 		s.Ranked = s.Ranked || f.Quality != nil && f.Ranking != nil
+		if math.IsNaN(float64(f.AUC)) {
+			continue // of one label alone there is nothing to say a probability against
+		}
 		if d := reliability(m, i, f.Quality); d != "" {
 			s.Diagrams = append(s.Diagrams, diagram{m, d})
 		}
@@ -134,6 +137,9 @@ func (s *splitView) draw() {
 	for _, p := range s.Pairs {
 		_, cold := s.Paired[p].Slices["item_cold"]
 		s.Cold = s.Cold || cold
+		if math.IsNaN(float64(s.Paired[p].AUC)) {
+			continue
+		}
 		gains = append(gains, whisker{p, s.place(p) / 100, s.Paired[p].AUC, s.Paired[p].AUCCI})
 	}
 	s.Calibrated = len(s.Diagrams) > 0

@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"math"
 	"regexp"
 	"strings"
 	"testing"
@@ -52,6 +53,30 @@ func TestReportIsOneFile(t *testing.T) {
 	for _, part := range []string{"valid rows", "test rows", "AUC over time", "Ranking among all unmet items", "Slices", "Freshness", "AUC less frozen", "prefers-color-scheme:dark", "popularity"} {
 		if !strings.Contains(string(page), part) {
 			t.Errorf("the report lacks %q", part)
+		}
+	}
+}
+
+// TestAReportOfClicksAloneDrawsNoAUC: nor a calibration, which would lie on the upper edge whatever was said. With both labels it draws them.
+func TestAReportOfClicksAloneDrawsNoAUC(t *testing.T) {
+	for _, clicksAlone := range []bool{true, false} {
+		r := &Report{Manifest: map[string]string{"models": Bias + "," + CF}, Test: map[string]Figures{}, Paired: map[string]Difference{}}
+		auc := Number(.7)
+		if clicksAlone {
+			auc = Number(math.NaN())
+		}
+		for _, m := range []string{Bias, CF} {
+			r.Test[m] = Figures{Rows: 9, AUC: auc, AUCCI: Range{auc, auc}, Quality: &Quality{Calibration: []Bin{{Rows: 9, Said: .4, Came: 1}}}}
+		}
+		r.Paired[CF+"-"+Bias] = Difference{AUC: auc - .69, AUCCI: Range{auc - .7, auc - .68}}
+		page, err := r.HTML()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, chart := range []string{"difference in AUC, 95", "calibration of " + CF} {
+			if drawn := strings.Contains(string(page), chart); drawn == clicksAlone {
+				t.Errorf("clicks alone: %v; %q is drawn: %v", clicksAlone, chart, drawn)
+			}
 		}
 	}
 }
