@@ -23,7 +23,7 @@ import (
 // onlyParsed are examples that TestExamplesRun does not run, with what runs the command instead; others' flags and arguments are
 // held by TestEveryCommandHasHelpAndAnExampleThatParses.
 var onlyParsed = map[string]string{
-	"corastream demo":               "`make run`, which needs the fetched model and data",
+	"corastream demo":               "TestDemoEndsByItselfWithItsSummary, and `make run`",
 	"corastream bench":              "TestBenchPrintsJSONLines",
 	"corastream gpu":                "where there is a GPU",
 	"corastream config docs":        "TestConfigurationReferenceIsUpToDate",
