@@ -17,7 +17,6 @@ import (
 // kill at any moment leaves a folder that the next Copy completes.
 type Copy struct {
 	db    *badger.DB
-	guard guard
 	reach reach
 }
 
@@ -39,22 +38,11 @@ func OpenCopy(dir string, c Config, log zerolog.Logger) (*Copy, error) {
 }
 
 func openCopy(dir string, c Config, log zerolog.Logger) (*Copy, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("store: %w", err)
-	}
-	g := newGuard(dir, c.ReserveBytes, log)
-	if err := g.room(c.memTable() * (memTables + 1)); err != nil {
+	db, _, err := openFolder(dir, c, log)
+	if err != nil {
 		return nil, err
 	}
-	err := errors.Join(checkManifest(dir), checkTables(dir))
-	var db *badger.DB
-	if err == nil {
-		db, err = openBadger(c.badger(dir, log))
-	}
-	if err != nil {
-		return nil, openError(dir, err)
-	}
-	cp := &Copy{db: db, guard: g}
+	cp := &Copy{db: db}
 	if err := db.View(func(txn *badger.Txn) (err error) { cp.reach, err = loadReach(txn); return err }); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}

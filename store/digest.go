@@ -57,7 +57,7 @@ func (u *userRec) canonical(b []byte) []byte {
 	return b
 }
 
-func sortedPartitions(m map[corastream.Partition]int64) []corastream.Partition {
+func sortedPartitions[V any](m map[corastream.Partition]V) []corastream.Partition {
 	out := make([]corastream.Partition, 0, len(m))
 	for p := range m {
 		out = append(out, p)

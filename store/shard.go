@@ -2,10 +2,10 @@ package store
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -345,21 +345,14 @@ func (w *work) pack(p *part) error {
 
 // putMarks writes how far parcels and changelogs of others have come.
 func (w *work) putMarks(p *part) error {
-	for _, from := range sortedKeysOf(w.seen) {
+	for _, from := range slices.Sorted(maps.Keys(w.seen)) {
 		seq := w.seen[from]
 		key := seenKey(from)
 		if err := w.put(p, key, 16, func(b []byte) ([]byte, error) { return appendUvarint(append(b, recordVersion), seq), nil }); err != nil {
 			return err
 		}
 	}
-	parts := make([]corastream.Partition, 0, len(w.accepted))
-	for part := range w.accepted {
-		parts = append(parts, part)
-	}
-	slices.SortFunc(parts, func(a, b corastream.Partition) int {
-		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.ID, b.ID))
-	})
-	for _, part := range parts {
+	for _, part := range sortedPartitions(w.accepted) {
 		a := w.accepted[part]
 		key := acceptedKey(part)
 		if err := w.put(p, key, 24, func(b []byte) ([]byte, error) { return appendUvarints(append(b, recordVersion), a.epoch, a.seq), nil }); err != nil {
@@ -598,13 +591,4 @@ func checkMarks(key, v []byte) error {
 		return nil
 	}
 	return r.done(key)
-}
-
-func sortedKeysOf(m map[int32]uint64) []int32 {
-	out := make([]int32, 0, len(m))
-	for k := range m {
-		out = append(out, k)
-	}
-	slices.Sort(out)
-	return out
 }

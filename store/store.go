@@ -70,22 +70,11 @@ func Open(dir string, c Config, opts ...Option) (*Store, error) {
 	for _, o := range opts {
 		o(s)
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("store: %w", err)
-	}
-	s.guard = newGuard(dir, c.ReserveBytes, s.log)
-	if err := s.guard.room(c.memTable() * (memTables + 1)); err != nil {
+	db, g, err := openFolder(dir, c, s.log)
+	if err != nil {
 		return nil, err
 	}
-	err := errors.Join(checkManifest(dir), checkTables(dir))
-	var db *badger.DB
-	if err == nil {
-		db, err = openBadger(c.badger(dir, s.log))
-	}
-	if err != nil {
-		return nil, openError(dir, err)
-	}
-	s.db = db
+	s.db, s.guard = db, g
 	if err = corastream.Failpoint("store.opened"); err == nil {
 		err = s.load()
 	}
@@ -94,6 +83,26 @@ func Open(dir string, c Config, opts ...Option) (*Store, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// openFolder opens or makes a folder of Badger, looked through for damage first, with its guard.
+func openFolder(dir string, c Config, log zerolog.Logger) (*badger.DB, guard, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, guard{}, fmt.Errorf("store: %w", err)
+	}
+	g := newGuard(dir, c.ReserveBytes, log)
+	if err := g.room(c.memTable() * (memTables + 1)); err != nil {
+		return nil, g, err
+	}
+	err := errors.Join(checkManifest(dir), checkTables(dir))
+	var db *badger.DB
+	if err == nil {
+		db, err = openBadger(c.badger(dir, log))
+	}
+	if err != nil {
+		return nil, g, openError(dir, err)
+	}
+	return db, g, nil
 }
 
 // openBadger turns the panics with which Badger meets some damaged files into errors.

@@ -41,7 +41,6 @@ type learner struct {
 	close   func() error
 
 	mu       sync.Mutex
-	wanted   map[int32]bool
 	running  map[int32]*owner
 	standbys map[int32]*standby
 	moves    int // shards taken over since the start
@@ -52,7 +51,7 @@ func learnerGroup(cfg Config) string { return cfg.Kafka.Group + "-learners" }
 
 // openLearner opens what all shards share.
 func openLearner(cfg Config, log zerolog.Logger, member string, listen bool) (l *learner, err error) {
-	l = &learner{cfg: cfg, log: log, member: member, began: time.Now(), wanted: map[int32]bool{}, running: map[int32]*owner{}, standbys: map[int32]*standby{}}
+	l = &learner{cfg: cfg, log: log, member: member, began: time.Now(), running: map[int32]*owner{}, standbys: map[int32]*standby{}}
 	var closers []func() error
 	l.close = sync.OnceValue(func() error {
 		var errs []error
@@ -167,18 +166,18 @@ func (l *learner) owned() []int32 {
 func (l *learner) assign(ctx context.Context, shards []int32, fail context.CancelCauseFunc) (stopping []<-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.wanted = map[int32]bool{}
+	wanted := map[int32]bool{}
 	for _, k := range shards {
-		l.wanted[k] = true
+		wanted[k] = true
 	}
 	for k, o := range l.running {
-		if !l.wanted[k] {
+		if !wanted[k] {
 			o.stop()
 			stopping = append(stopping, o.done)
 		}
 	}
 	for k, b := range l.standbys {
-		if l.wanted[k] || ctx.Err() != nil {
+		if wanted[k] || ctx.Err() != nil {
 			b.stop()
 			stopping = append(stopping, b.done)
 		}
@@ -192,12 +191,11 @@ func (l *learner) assign(ctx context.Context, shards []int32, fail context.Cance
 	}
 	if l.cfg.Cluster.Standby && ctx.Err() == nil {
 		for k := range int32(l.cfg.Kafka.Shards) {
-			if !l.wanted[k] && l.standbys[k] == nil {
+			if !wanted[k] && l.standbys[k] == nil {
 				l.startStandby(ctx, k, l.leaving(k), fail)
 			}
 		}
 	}
-	l.log.Info().Ints32("shards", shards).Int("stopping", len(stopping)).Msg("shards assigned")
 	return stopping
 }
 
@@ -318,8 +316,10 @@ func (o *owner) own() (err error) {
 	if err := o.bind(st); err != nil {
 		return err
 	}
+	o.mu.Lock()
 	o.took = time.Since(began)
-	log.Info().Int64("records", restored).Dur("took", o.took).Uint64("epoch", epoch).Msg("shard taken over")
+	o.mu.Unlock()
+	log.Info().Int64("records", restored).Dur("took", time.Since(began)).Uint64("epoch", epoch).Msg("shard taken over")
 	return o.learn(st, log)
 }
 
@@ -346,13 +346,11 @@ func shardStore(cfg Config) store.Config {
 
 // restore reads the changelog to its end into the folder and claims the shard there. It returns how many changes it read.
 func restore(ctx context.Context, cfg Config, changelog *ingest.Changelog, dir string, log zerolog.Logger) (n int64, err error) {
-	cp, err := store.OpenCopy(dir, shardStore(cfg), log)
+	cp, err := openCopy(cfg, changelog, dir, log)
 	if err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, cp.Close()) }()
-	_, epoch, seq := cp.Reach()
-	changelog.Seen(epoch, seq)
 	for {
 		read, err := catchUp(ctx, changelog, cp)
 		n += read
@@ -364,6 +362,17 @@ func restore(ctx context.Context, cfg Config, changelog *ingest.Changelog, dir s
 			return n, err
 		}
 	}
+}
+
+// openCopy opens a shard's folder and places the changelog's reader where the folder ends.
+func openCopy(cfg Config, changelog *ingest.Changelog, dir string, log zerolog.Logger) (*store.Copy, error) {
+	cp, err := store.OpenCopy(dir, shardStore(cfg), log)
+	if err != nil {
+		return nil, err
+	}
+	_, epoch, seq := cp.Reach()
+	changelog.Seen(epoch, seq)
+	return cp, nil
 }
 
 // catchUp reads the changelog to its present end.

@@ -13,7 +13,6 @@ import (
 
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/ingest"
-	"github.com/corastream/corastream/store"
 )
 
 // standby keeps the folder of a shard that runs elsewhere close to its changelog (cluster.standby).
@@ -58,13 +57,11 @@ func (l *learner) follow(ctx context.Context, b *standby, shard int) (err error)
 		return err
 	}
 	defer changelog.Close()
-	cp, err := store.OpenCopy(shardDir(l.cfg, shard), shardStore(l.cfg), log)
+	cp, err := openCopy(l.cfg, changelog, shardDir(l.cfg, shard), log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, cp.Close()) }()
-	_, epoch, seq := cp.Reach()
-	changelog.Seen(epoch, seq)
 	for ctx.Err() == nil {
 		n, err := catchUp(ctx, changelog, cp)
 		if err != nil {
@@ -132,12 +129,10 @@ func eraseInShard(ctx context.Context, cfg Config, l *learner, user string, shar
 
 // knownInShard reads the shard's changelog into dir and looks the user up; the shard stays whose it is.
 func knownInShard(ctx context.Context, cfg Config, changelog *ingest.Changelog, user string, shard int, dir string, l *learner) (known bool, err error) {
-	cp, err := store.OpenCopy(dir, shardStore(cfg), l.log)
+	cp, err := openCopy(cfg, changelog, dir, l.log)
 	if err != nil {
 		return false, err
 	}
-	_, epoch, seq := cp.Reach()
-	changelog.Seen(epoch, seq)
 	_, err = catchUp(ctx, changelog, cp)
 	if err = errors.Join(err, cp.Close()); err != nil {
 		return false, err
