@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -17,6 +18,7 @@ import (
 // kill at any moment leaves a folder that the next Copy completes.
 type Copy struct {
 	db    *badger.DB
+	guard guard
 	reach reach
 }
 
@@ -38,11 +40,11 @@ func OpenCopy(dir string, c Config, log zerolog.Logger) (*Copy, error) {
 }
 
 func openCopy(dir string, c Config, log zerolog.Logger) (*Copy, error) {
-	db, _, err := openFolder(dir, c, log)
+	db, g, err := openFolder(dir, c, log)
 	if err != nil {
 		return nil, err
 	}
-	cp := &Copy{db: db}
+	cp := &Copy{db: db, guard: g}
 	if err := db.View(func(txn *badger.Txn) (err error) { cp.reach, err = loadReach(txn); return err }); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
@@ -72,8 +74,11 @@ func (c *Copy) Void(keys [][]byte) {
 	}
 }
 
-// Apply writes changes in their order; next is the offset after them. Void ones must have been left out.
-func (c *Copy) Apply(changes []corastream.Change, next int64) error {
+// Apply waits for room on the disk, as every write of a store does, and writes changes in their order; next is the offset after them. Void ones must have been left out.
+func (c *Copy) Apply(ctx context.Context, changes []corastream.Change, next int64) error {
+	if err := c.guard.wait(ctx); err != nil {
+		return err
+	}
 	wb := c.db.NewWriteBatch()
 	defer wb.Cancel()
 	to := c.reach

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cfstream"
@@ -100,7 +101,7 @@ func (c *toy) open(k int) {
 		next = 0
 	}
 	l := c.logs[k]
-	if err := errors.Join(cp.Apply(l.records[next:], int64(len(l.records))), cp.Close()); err != nil {
+	if err := errors.Join(cp.Apply(context.Background(), l.records[next:], int64(len(l.records))), cp.Close()); err != nil {
 		c.t.Fatal(err)
 	}
 	s, err := Open(c.dirs[k], testConfig(), WithShard(c.shard(k)))
@@ -458,5 +459,23 @@ func TestMovedUsersAreReadOffTheChangelog(t *testing.T) {
 		if g := got[id]; !g.Oldest.Equal(w.Oldest) || g.Cause.Partition != w.Cause.Partition {
 			t.Errorf("user %s: %+v, want %+v", id, g, w)
 		}
+	}
+}
+
+// TestACopyWaitsForRoomOnTheDisk: a full disk would kill the process in the middle of a takeover.
+func TestACopyWaitsForRoomOnTheDisk(t *testing.T) {
+	cp, err := OpenCopy(t.TempDir(), testConfig(), zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cp.Close()
+	cp.guard.free = func(string) (int64, bool, error) { return 1, true, nil }
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	defer cancel()
+	if err := cp.Apply(ctx, nil, 5); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("on a full disk: %v", err)
+	}
+	if next, _, _ := cp.Reach(); next >= 0 {
+		t.Errorf("it wrote up to %d all the same", next)
 	}
 }

@@ -175,7 +175,7 @@ func BenchmarkShard(b *testing.B) {
 				part[i] = changes.items[(n+i)%len(changes.items)]
 				part[i].Key, part[i].Seq = fmt.Append(nil, corastream.ChangeUser, n+i), uint64(n+1)
 			}
-			if err := cp.Apply(part, int64(n+each)); err != nil {
+			if err := cp.Apply(context.Background(), part, int64(n+each)); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -381,13 +381,13 @@ func catchUp(ctx context.Context, changelog *ingest.Changelog, cp *store.Copy) (
 	from := next
 	next, err = changelog.Read(ctx, next, func(changes []corastream.Change) error {
 		n += int64(len(changes))
-		return cp.Apply(changes, changes[len(changes)-1].Pos.Offset+1)
+		return cp.Apply(ctx, changes, changes[len(changes)-1].Pos.Offset+1)
 	})
 	if err != nil || next == from {
 		return n, err
 	}
 	cp.Void(changelog.Void())
-	return n, cp.Apply(nil, next)
+	return n, cp.Apply(ctx, nil, next)
 }
 
 // bind ties the shard to what all processes of the cluster must agree on.
