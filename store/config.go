@@ -33,8 +33,8 @@ type Config struct {
 	// bytes of a transaction are bounded too, by a share of MemoryLimit.
 	MaxDirty int `yaml:"max_dirty"`
 	// ReserveBytes of disk are left free: below that, writes wait. Badger's files are mapped into memory, and a full disk
-	// would kill the process. Compactions go on while writes wait, and need about as much disk as MemoryLimit. Default 1 GiB,
-	// at least MemoryLimit.
+	// would kill the process. Compactions go on while writes wait, until a quarter of it is left. Default 1 GiB, at least
+	// MemoryLimit.
 	ReserveBytes int64 `yaml:"reserve_bytes"`
 	// UserTTL forgets users who were silent for so long, measured against the newest event. Default 0 (never), at least 1h.
 	UserTTL time.Duration `yaml:"user_ttl"`
@@ -88,6 +88,9 @@ func (c Config) records() int64 { return c.MemoryLimit / 5 }
 
 const memTables = 2
 
+// buffers is what all of them take on the disk.
+func (c Config) buffers() int64 { return c.memTable() * (memTables + 1) }
+
 // window is how many keys of a to-do list are kept in memory, about 150 bytes each.
 func (c Config) window() int { return int(min(1<<16, c.MemoryLimit>>12)) }
 
@@ -97,10 +100,10 @@ func (c Config) arena() int { return int(min(8<<20, c.MemoryLimit>>6)) }
 // badger returns Badger's options. The traps behind each: values stay in the tables (no value log to collect); tables are
 // verified when opened, never when a block is read (that reports damaged keys as absent); metrics cost CPU and serve
 // nobody; conflicts can not occur, as we have a single writer; vectors do not compress.
-func (c Config) badger(dir string, log zerolog.Logger) badger.Options {
+func (c Config) badger(dir string, log badger.Logger) badger.Options {
 	threshold := min(int64(MaxRecord), c.memTable()*15/100)
 	return badger.DefaultOptions(dir).
-		WithLogger(badgerLog{log}).
+		WithLogger(log).
 		WithSyncWrites(c.SyncWrites).
 		WithMemTableSize(c.memTable()).
 		WithNumMemtables(memTables).
@@ -129,11 +132,3 @@ func WithLogger(l zerolog.Logger) Option { return func(s *Store) { s.log = l } }
 
 // WithClock replaces time.Now, which stamps journal lines and erasures. State never depends on it.
 func WithClock(now func() time.Time) Option { return func(s *Store) { s.now = now } }
-
-// badgerLog passes Badger's messages on; its chatter about tables and compactions is for debugging.
-type badgerLog struct{ zerolog.Logger }
-
-func (l badgerLog) Errorf(f string, a ...any)   { l.Error().Msgf("badger: "+f, a...) }
-func (l badgerLog) Warningf(f string, a ...any) { l.Warn().Msgf("badger: "+f, a...) }
-func (l badgerLog) Infof(f string, a ...any)    { l.Debug().Msgf("badger: "+f, a...) }
-func (l badgerLog) Debugf(f string, a ...any)   { l.Trace().Msgf("badger: "+f, a...) }

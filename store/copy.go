@@ -18,7 +18,8 @@ import (
 // kill at any moment leaves a folder that the next Copy completes.
 type Copy struct {
 	db    *badger.DB
-	guard guard
+	guard *guard
+	room  int64 // what closing may write
 	reach reach
 }
 
@@ -44,7 +45,7 @@ func openCopy(dir string, c Config, log zerolog.Logger) (*Copy, error) {
 	if err != nil {
 		return nil, err
 	}
-	cp := &Copy{db: db, guard: g}
+	cp := &Copy{db: db, guard: g, room: c.buffers()}
 	if err := db.View(func(txn *badger.Txn) (err error) { cp.reach, err = loadReach(txn); return err }); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
@@ -114,4 +115,4 @@ func (c *Copy) Apply(ctx context.Context, changes []corastream.Change, next int6
 }
 
 // Close ends it and makes what was written last.
-func (c *Copy) Close() error { return errors.Join(c.db.Sync(), c.db.Close()) }
+func (c *Copy) Close() error { return errors.Join(c.db.Sync(), c.guard.closeBadger(c.db, c.room)) }

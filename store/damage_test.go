@@ -299,7 +299,7 @@ func TestDamagedRecordIsNamed(t *testing.T) {
 		s := mustOpen(t, dir, testConfig())
 		mustCommit(t, s, run(0, 0, 300, 5, 5))
 		s.Close()
-		db, err := badger.Open(testConfig().badger(dir, s.log))
+		db, err := badger.Open(testConfig().badger(dir, badgerLog{s.log, nil}))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -4,15 +4,19 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"math"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/corastream/corastream"
+	"github.com/dgraph-io/badger/v4"
 	"github.com/rs/zerolog"
+
+	"github.com/corastream/corastream"
 )
 
 // lockedBuffer may be written and read from several goroutines.
@@ -77,6 +81,123 @@ func TestFullDiskPausesWritesAndNotReads(t *testing.T) {
 		if !strings.Contains(logs.String(), part) {
 			t.Errorf("the log does not say %q: %s", part, logs.String())
 		}
+	}
+}
+
+// folder is what lies in one, with sizes.
+func folder(t *testing.T, dir string) (all string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if st, err := e.Info(); err == nil {
+			all += fmt.Sprintln(e.Name(), st.Size())
+		}
+	}
+	return all
+}
+
+// TestAMergeWaitsForRoom: on a full disk a merge of tables waits before it writes one, says so, and goes on by itself. Closing meanwhile leaves
+// the buffers in the write-ahead file, and a start from there has everything.
+func TestAMergeWaitsForRoom(t *testing.T) {
+	c := testConfig()
+	c.MemoryLimit, c.ReserveBytes = 32<<20, 32<<20
+	var logs lockedBuffer
+	dir := t.TempDir()
+	db, g, err := openFolder(dir, c, zerolog.New(&logs))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var free atomic.Int64
+	free.Store(math.MaxInt64)
+	g.every = time.Millisecond
+	g.free = func(string) (int64, bool, error) { return free.Load(), true, nil }
+	keys := 0
+	write := func() { // 1 MiB
+		t.Helper()
+		wb := db.NewWriteBatch()
+		for range 1024 {
+			keys++
+			if err := wb.Set(fmt.Appendf(nil, "k%06d", keys*7919%1_000_003), bytes.Repeat([]byte{byte(keys)}, 1024)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := wb.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	merged := func(db *badger.DB) (n int) {
+		for _, l := range db.Levels()[1:] {
+			n += l.NumTables
+		}
+		return n
+	}
+	until := func(what string, yes func() bool) {
+		t.Helper()
+		for end := time.Now().Add(time.Minute); !yes(); time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("%s did not happen; %+v\n%s", what, db.Levels(), logs.String())
+			}
+		}
+	}
+	for n := 0; merged(db) == 0; n++ {
+		if write(); n > 100 {
+			t.Fatalf("nothing was merged: %+v", db.Levels())
+		}
+	}
+
+	free.Store(c.ReserveBytes/4 - 1)
+	for n := 0; g.waiting.Load() == 0; n++ { // fewer tables than those at which Badger stalls writes
+		if write(); n > 8 {
+			t.Fatalf("no merge waits: does Badger still say %q before each table?", gathered)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	at := merged(db)
+	time.Sleep(50 * time.Millisecond)
+	if now := merged(db); now > at {
+		t.Errorf("%d tables, then %d: a merge went on", at, now)
+	}
+	if !strings.Contains(logs.String(), "merging of tables waits") {
+		t.Errorf("the log does not say so: %s", logs.String())
+	}
+	free.Store(math.MaxInt64)
+	until("a merge once there is room", func() bool { return g.waiting.Load() == 0 && db.Levels()[0].NumTables < 5 })
+
+	free.Store(0)
+	write()
+	if err := g.closeBadger(db, c.buffers()); err != nil {
+		t.Errorf("closing on a full disk: %v", err)
+	}
+	if !strings.Contains(logs.String(), "which the next start does") {
+		t.Errorf("the log does not say how it was closed: %s", logs.String())
+	}
+	for still := 0; still < 10; still++ { // what was being merged when the disk got full ends
+		before := folder(t, dir)
+		if time.Sleep(20 * time.Millisecond); folder(t, dir) != before {
+			still = 0
+		}
+	}
+	after := t.TempDir() // as a new process would find it: this one still has the folder's lock
+	if err := os.CopyFS(after, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	again, g, err := openFolder(after, c, zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	have := 0
+	err = again.View(func(txn *badger.Txn) error {
+		return scan(txn, nil, nil, func([]byte, *badger.Item) (bool, error) { have++; return true, nil })
+	})
+	if err != nil || have != keys {
+		t.Errorf("%d of %d keys are there, %v", have, keys, err)
+	}
+	free.Store(math.MaxInt64)
+	if err := errors.Join(g.closeBadger(again, c.buffers()), db.Close()); err != nil {
+		t.Error(err)
 	}
 }
 

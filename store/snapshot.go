@@ -50,7 +50,7 @@ func (s *Store) Snapshot(ctx context.Context, path string) (SnapshotInfo, error)
 	if err != nil {
 		return SnapshotInfo{}, fmt.Errorf("store: snapshot: %w", err)
 	}
-	info, err := writeSnapshot(ctx, sn.txn, f, &s.guard)
+	info, err := writeSnapshot(ctx, sn.txn, f, s.guard)
 	if err == nil {
 		err = f.Sync()
 	}
@@ -168,7 +168,7 @@ func Restore(ctx context.Context, path, dir string, c Config, opts ...Option) (S
 	if err := os.MkdirAll(tmp, 0o700); err != nil {
 		return info, fmt.Errorf("store: restore: %w", err)
 	}
-	db, err := openBadger(c.badger(tmp, s.log).WithSyncWrites(false))
+	db, err := openBadger(c.badger(tmp, badgerLog{s.log, nil}).WithSyncWrites(false))
 	if err != nil {
 		return info, fmt.Errorf("store: restore: %w", err)
 	}

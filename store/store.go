@@ -33,7 +33,7 @@ type Store struct {
 	log   zerolog.Logger
 	now   func() time.Time
 	db    *badger.DB
-	guard guard
+	guard *guard
 
 	writer  sync.Mutex         // Commit, Join, Settle, ...: one transaction at a time
 	failed  error              // under writer
@@ -86,18 +86,18 @@ func Open(dir string, c Config, opts ...Option) (*Store, error) {
 }
 
 // openFolder opens or makes a folder of Badger, looked through for damage first, with its guard.
-func openFolder(dir string, c Config, log zerolog.Logger) (*badger.DB, guard, error) {
+func openFolder(dir string, c Config, log zerolog.Logger) (*badger.DB, *guard, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, guard{}, fmt.Errorf("store: %w", err)
+		return nil, nil, fmt.Errorf("store: %w", err)
 	}
 	g := newGuard(dir, c.ReserveBytes, log)
-	if err := g.room(c.memTable() * (memTables + 1)); err != nil {
+	if err := g.room(c.buffers()); err != nil {
 		return nil, g, err
 	}
 	err := errors.Join(checkManifest(dir), checkTables(dir))
 	var db *badger.DB
 	if err == nil {
-		db, err = openBadger(c.badger(dir, log))
+		db, err = openBadger(c.badger(dir, badgerLog{log, g}))
 	}
 	if err != nil {
 		return nil, g, openError(dir, err)
@@ -245,7 +245,8 @@ func decodeOffset(key, value []byte) (p corastream.Partition, next int64, err er
 	return p, next, r.done(key)
 }
 
-// Close ends the store. Views still running keep what they need until they return.
+// Close ends the store. Views still running keep what they need until they return. On a full disk the folder is left as a kill
+// would leave it, locked until the process ends.
 func (s *Store) Close() error {
 	s.writer.Lock()
 	defer s.writer.Unlock()
@@ -258,7 +259,7 @@ func (s *Store) Close() error {
 	}
 	sn.release()
 	s.readers.Wait()
-	if err := s.db.Close(); err != nil {
+	if err := s.guard.closeBadger(s.db, s.cfg.buffers()); err != nil {
 		return fmt.Errorf("store: close %s: %w", s.dir, err)
 	}
 	return nil

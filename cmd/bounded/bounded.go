@@ -2,6 +2,7 @@
 package bounded
 
 import (
+	"fmt"
 	"runtime/metrics"
 	"testing"
 	"time"
@@ -11,12 +12,15 @@ const (
 	times = 4        // bytes a parser may allocate for each byte of input
 	fixed = 16 << 20 // and beside that
 	spent = time.Second
+	stuck = time.Minute // and is then ended with its stack, which a fuzzing engine takes for a failure of this input
 )
 
 // Parse runs parse, which reads n bytes of input, and fails the test when it allocated more than 4n bytes + 16 MiB or used
 // more than a second of processor time. Processor time, because a machine that does ten things at once is no hang.
 func Parse(t testing.TB, n int, parse func()) {
 	t.Helper()
+	end := time.AfterFunc(stuck, func() { panic(fmt.Sprintf("%d bytes of input: still parsing after %s", n, stuck)) })
+	defer end.Stop()
 	before, began := allocated(), processor()
 	parse()
 	took := processor() - began

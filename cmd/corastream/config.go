@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/lexer"
+	"github.com/goccy/go-yaml/token"
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
@@ -197,11 +199,24 @@ func decodeYAML(b []byte, into any) (at string, err error) {
 	what := place.GetMessage()
 	if t := place.GetToken(); t != nil && t.Position != nil {
 		at = fmt.Sprintf(":%d:%d", t.Position.Line, t.Position.Column)
+		what = withoutValues(what, b, t.Position.Line)
 		if colon := t.Prev; colon != nil && colon.Value == ":" && colon.Prev != nil { // t is a value: name its key
 			what = colon.Prev.Value + ": " + what
 		}
 	}
 	return at, errors.New(what)
+}
+
+// withoutValues hides what a line of b has beside its keys, should a message repeat it: a password that begins with * is an
+// alias in YAML, and the parser names the alias that it does not find.
+func withoutValues(message string, b []byte, line int) string {
+	for _, t := range lexer.Tokenize(string(b)) {
+		key := t.Next != nil && t.Next.Type == token.MappingValueType
+		if t.Position != nil && t.Position.Line == line && !key && len(t.Value) > 2 {
+			message = strings.ReplaceAll(message, t.Value, "...")
+		}
+	}
+	return message
 }
 
 // common are the flags that most commands share.
