@@ -45,8 +45,8 @@ race: fetch ## the tests under the race detector (needs a C compiler)
 
 .PHONY: fuzz
 T ?= 20s
-fuzz: ## every fuzz target for T (20s) each
-	@bash .ci/fuzz.sh $(T)
+fuzz: ## every fuzz target for T (20s, or executions: 5000000x) each, or those that match ONLY=
+	@bash .ci/fuzz.sh $(T) '$(or $(ONLY),.)'
 
 .PHONY: api-fuzz
 N ?= 50
@@ -70,6 +70,10 @@ RECOVERY ?= 0
 crash: fetch ## faults against the running binary: CYCLES= kills, RUNS= of each failpoint, FLIPS= of bits per file kind, DISK= full disks, BROKER= restarts, POWER= losses (root), RECOVERY= events applied before one
 	CORASTREAM_CYCLES=$(CYCLES) CORASTREAM_RUNS=$(RUNS) CORASTREAM_FLIPS=$(FLIPS) CORASTREAM_DISK=$(DISK) CORASTREAM_BROKER=$(BROKER) CORASTREAM_POWER=$(POWER) CORASTREAM_RECOVERY=$(RECOVERY) \
 	go test ./cmd/corastream -count=1 -timeout 180m -v -run 'TestKill|Failpoint|TestFlipped|TestAFullDisk|TestABroker|TestASlow|TestADead|TestADisk|TestPower|TestRecovery'
+
+.PHONY: faults
+faults: fetch ## CI's doses of the faults below, with fixed seeds: 20 kills, 20 flips of each kind of file, outages, 20 worlds, 20 s of fuzzing a parser, overload
+	@bash .ci/faults.sh
 
 .PHONY: simulate
 SEEDS ?= 20

@@ -57,8 +57,9 @@ type Config struct {
 	MaxCandidates int `yaml:"max_candidates"`
 	// MaxConnections are held open at once; more wait to be accepted. Default 4096, range 1..100000.
 	MaxConnections int `yaml:"max_connections"`
-	// MaxInFlight requests that score or produce run at once; MaxQueue more wait up to QueueTimeoutMS, then 503.
-	// Defaults 8, 128 and 2000; ranges 1..1024, 0..100000 and 1..60000.
+	// MaxInFlight requests that score run at once (0: as many as the process has cores), and as many that produce, but at
+	// least 8; MaxQueue more of each wait up to QueueTimeoutMS, then 503. One less than there are cores keeps answers quick
+	// under overload, and MaxQueue 0 keeps them from waiting. Defaults 0, 128 and 2000; ranges 0..1024, 0..100000 and 1..60000.
 	MaxInFlight    int `yaml:"max_in_flight"`
 	MaxQueue       int `yaml:"max_queue"`
 	QueueTimeoutMS int `yaml:"queue_timeout_ms"`
@@ -87,7 +88,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Listen: "127.0.0.1:8642", MaxBodyBytes: 64 << 10, MaxIDBytes: 256, MaxCandidates: 500, MaxConnections: 4096,
-		MaxInFlight: 8, MaxQueue: 128, QueueTimeoutMS: 2000, RatePerSecond: 1000, RateBurst: 2000,
+		MaxInFlight: 0, MaxQueue: 128, QueueTimeoutMS: 2000, RatePerSecond: 1000, RateBurst: 2000,
 		MaxGenerations: 2, MaxGenerationQueue: 16, MaxGeneratedTokens: 512, GenerationTimeoutMS: 120_000,
 		RequestTimeoutMS: 10_000, ShutdownTimeoutMS: 15_000, Recent: 200,
 	}
@@ -129,7 +130,7 @@ func (c Config) Validate() error {
 	return errors.Join(append(errs,
 		inRange("max_body_bytes", c.MaxBodyBytes, 1024, 16<<20), inRange("max_id_bytes", c.MaxIDBytes, 8, 4096),
 		inRange("max_candidates", c.MaxCandidates, 1, 10_000), inRange("max_connections", c.MaxConnections, 1, 100_000),
-		inRange("max_in_flight", c.MaxInFlight, 1, 1024), inRange("max_queue", c.MaxQueue, 0, 100_000),
+		inRange("max_in_flight", c.MaxInFlight, 0, 1024), inRange("max_queue", c.MaxQueue, 0, 100_000),
 		inRange("queue_timeout_ms", c.QueueTimeoutMS, 1, 60_000), inRange("rate_burst", c.RateBurst, 1, 1_000_000),
 		inRange("max_generations", c.MaxGenerations, 1, 256), inRange("max_generation_queue", c.MaxGenerationQueue, 0, 10_000),
 		inRange("max_generated_tokens", c.MaxGeneratedTokens, 1, 1<<20),

@@ -6,7 +6,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -385,6 +388,31 @@ func TestTooMuchAtOnceIs503(t *testing.T) {
 	}
 	if f.gate.waiting.Load() != 0 || len(f.gate.slots) != 0 {
 		t.Error("a slot was not given back")
+	}
+}
+
+// TestWhoIsLetInStandsAsideOnce: of requests that come at the same time, those without a slot are refused at once, not after those
+// that have one.
+func TestWhoIsLetInStandsAsideOnce(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	g := newGate(1, 0, time.Hour)
+	var wg sync.WaitGroup
+	var in, refused atomic.Int64
+	for range 20 {
+		wg.Go(func() {
+			if g.enter(t.Context()) != nil {
+				refused.Add(1)
+				return
+			}
+			defer g.leave()
+			in.Add(1)
+			for end := time.Now().Add(time.Millisecond); time.Now().Before(end); {
+			}
+		})
+	}
+	wg.Wait()
+	if in.Load() == 0 || refused.Load() < 10 {
+		t.Errorf("%d of 20 were let in one after the other, %d refused", in.Load(), refused.Load())
 	}
 }
 

@@ -110,7 +110,7 @@ func (c stageCollector) Collect(out chan<- prometheus.Metric) {
 		ready = 1
 	}
 	send(prometheus.GaugeValue, "ready", "1 when /readyz says so.", ready, nil)
-	send(prometheus.GaugeValue, "http_waiting", "Requests waiting for a slot.", float64(s.gate.waiting.Load()), nil)
+	send(prometheus.GaugeValue, "http_waiting", "Requests waiting for a slot.", float64(s.gate.waiting.Load()+s.inlet.waiting.Load()), nil)
 	send(prometheus.GaugeValue, "generations_waiting", "Conversations waiting for a slot.", float64(s.talk.waiting.Load()), nil)
 	send(prometheus.GaugeValue, "build_info", "Always 1; the labels tell the build.", 1, map[string]string{"version": s.deps.Version, "goversion": runtime.Version()})
 	if s.deps.AUC != nil {

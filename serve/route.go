@@ -26,6 +26,7 @@ type route struct {
 	method, path string
 	public       bool // answered without the token: it tells nothing of users or items
 	heavy        bool // goes through the gate
+	writes       bool // goes through the gate of events
 	long         bool // takes as long as an answer of the LLM may; it has a gate of its own
 	handle       handle
 }
@@ -36,7 +37,7 @@ func (s *Server) routes() []route {
 		{method: "POST", path: "/v1/score", heavy: true, handle: s.score},
 		{method: "POST", path: "/v1/rerank", heavy: true, handle: s.rerank},
 		{method: "POST", path: "/v2/rerank", heavy: true, handle: s.rerank}, // where Cohere's newer client asks
-		{method: "POST", path: "/v1/events", heavy: true, handle: s.events},
+		{method: "POST", path: "/v1/events", writes: true, handle: s.events},
 		{method: "GET", path: "/v1/users/{id}", handle: s.user},
 		{method: "GET", path: "/v1/items/{id}", handle: s.item},
 		{method: "GET", path: "/v1/adapters/{user}", heavy: true, handle: s.adapter},
@@ -124,11 +125,11 @@ func (s *Server) wrap(rt route) http.Handler {
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), ms(limit))
 		defer cancel()
-		if rt.heavy {
-			if err := s.gate.enter(ctx); err != nil {
+		if g := s.gateOf(rt); g != nil {
+			if err := g.enter(ctx); err != nil {
 				return err
 			}
-			defer s.gate.leave()
+			defer g.leave()
 		}
 		return rt.handle(w, r.WithContext(ctx))
 	})
@@ -153,6 +154,17 @@ func (s *Server) wrap(rt route) http.Handler {
 		}
 		return work(w, r)
 	})
+}
+
+// gateOf is nil for what costs next to nothing, and for conversations, which enter theirs when their body has been read.
+func (s *Server) gateOf(rt route) *gate {
+	switch {
+	case rt.heavy:
+		return s.gate
+	case rt.writes:
+		return s.inlet
+	}
+	return nil
 }
 
 // authorize compares digests, so neither the time nor the length tells anything of the token.

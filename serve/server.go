@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,6 +24,7 @@ type Server struct {
 	deps    Deps
 	tls     *tls.Config
 	gate    *gate
+	inlet   *gate // of events: they wait for the broker and need no core
 	talk    *gate // of conversations
 	limiter *limiter
 	metrics *metrics
@@ -47,8 +49,13 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if deps.Stats == nil {
 		deps.Stats = new(corastream.Stats)
 	}
+	slots := cfg.MaxInFlight
+	if slots == 0 {
+		slots = runtime.GOMAXPROCS(0)
+	}
 	s := &Server{
-		cfg: cfg, deps: deps, gate: newGate(cfg.MaxInFlight, cfg.MaxQueue, ms(cfg.QueueTimeoutMS)),
+		cfg: cfg, deps: deps, gate: newGate(slots, cfg.MaxQueue, ms(cfg.QueueTimeoutMS)),
+		inlet:   newGate(max(8, slots), cfg.MaxQueue, ms(cfg.QueueTimeoutMS)),
 		talk:    newGate(cfg.MaxGenerations, cfg.MaxGenerationQueue, ms(cfg.QueueTimeoutMS)),
 		limiter: newLimiter(cfg.RatePerSecond, cfg.RateBurst), recent: newRecent(cfg.Recent), curve: new(curve),
 		started: deps.Now(),

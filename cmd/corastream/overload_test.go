@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -92,8 +93,9 @@ func TestOverload(t *testing.T) {
 	length := lasting(t, "CORASTREAM_OVERLOAD", "make overload DURATION=30s")
 	h := newHome(t, "", tinyConfig(tinyLLM(t, 1), ""))
 	h.amend(t, "checkpoint: \"\"", "checkpoint: "+untrained(t, h.config, 150, nil))
-	// No queue: who is let in does not wait. Each place in it would add an answer's time.
-	h.amend(t, "http: {listen: \"127.0.0.1:0\"}", "http: {listen: \"127.0.0.1:0\", max_in_flight: 2, max_queue: 0, rate_per_second: 400, rate_burst: 400}")
+	// No queue: who is let in does not wait; each place in it would add an answer's time. And a core is left for refusing.
+	h.amend(t, "http: {listen: \"127.0.0.1:0\"}", fmt.Sprintf("http: {listen: \"127.0.0.1:0\", max_in_flight: %d, max_queue: 0, rate_per_second: 400, rate_burst: 400}",
+		max(1, runtime.GOMAXPROCS(0)-1)))
 	h.amend(t, "pipeline: {", "pipeline: {candidates: 140, ")
 	const limit = 256 << 20
 	up := startWith(t, program, []string{fmt.Sprint("GOMEMLIMIT=", limit)}, "up", "-c", h.config)
