@@ -15,10 +15,16 @@ import (
 func file(t testing.TB, content string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "data.csv")
+	rewrite(t, path, content)
+	return path
+}
+
+// rewrite gives a file other content: a fuzz target makes one folder, not one for each of its millions of executions.
+func rewrite(t testing.TB, path, content string) {
+	t.Helper()
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return path
 }
 
 func TestReadEventsUnderstandsTheFormsOfALog(t *testing.T) {
@@ -110,8 +116,9 @@ func FuzzReadEvents(f *testing.F) {
 	f.Add("user_id:token\titem_id:token\trating:float\ttimestamp:float\nu\ti\t5\t1e300\n")
 	f.Add("\ufeffuser_id,item_id,label,timestamp\n\"u\n\",i,.5,2001-06-01T00:41:48+14:00\n")
 	f.Add("user_id,item_id,label,timestamp\n\"")
+	path := file(f, "")
 	f.Fuzz(func(t *testing.T, content string) {
-		path := file(t, content)
+		rewrite(t, path, content)
 		var events []corastream.Event
 		var err error
 		bounded.Parse(t, len(content), func() { events, err = ReadEvents(path, "log", 4) })
@@ -133,8 +140,9 @@ func FuzzReadItems(f *testing.F) {
 	f.Add("\ufeffitem_id\ttitle\n1\t" + strings.Repeat("x", 70_000) + "\n")
 	f.Add("item_id,title\n1,\"")
 	f.Add(strings.Repeat("a,", 5000) + "item_id,title\n1,2\n")
+	path := file(f, "")
 	f.Fuzz(func(t *testing.T, content string) {
-		path := file(t, content)
+		rewrite(t, path, content)
 		var items []corastream.Item
 		var err error
 		bounded.Parse(t, len(content), func() { items, err = ReadItems(path) })
