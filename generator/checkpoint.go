@@ -31,11 +31,14 @@ type Checkpoint struct {
 	Model      *Model
 	Projection *corastream.Projection
 	Catalogue  Catalogue
-	// Figures are the training figures, by name; they take no part in serving.
+	// Figures are the training figures, by name, and TrainedUntil; they take no part in serving.
 	Figures map[string]float64
 
 	digest string
 }
+
+// TrainedUntil names the figure that tells when the newest event of the training log happened, in Unix seconds.
+const TrainedUntil = "trained_until"
 
 // Want says what a checkpoint has to fit; an empty field is not compared.
 type Want struct {

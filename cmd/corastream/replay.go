@@ -236,7 +236,7 @@ func (r *replaying) stages(ctx context.Context, cfg Config, rc replay.Config, da
 	}
 	if model != nil {
 		done = func() { model.Close() }
-		if err := r.readCatalogue(ctx, cfg, model, &deps, data.Train, data.Items, log); err != nil {
+		if err := r.readCatalogue(ctx, cfg, model, &deps, data, log); err != nil {
 			done()
 			return deps, func() {}, err
 		}
@@ -245,8 +245,23 @@ func (r *replaying) stages(ctx context.Context, cfg Config, rc replay.Config, da
 	return deps, done, nil
 }
 
+// rowsOfTraining counts the scored rows that are not newer than what the checkpoint was trained on, of all; 0 where it does not say.
+func rowsOfTraining(ck *generator.Checkpoint, data replay.Data) (known, of int) {
+	until, ok := ck.Figures[generator.TrainedUntil]
+	for _, scored := range [][]corastream.Event{data.Valid, data.Test} {
+		of += len(scored)
+		for _, ev := range scored {
+			if ok && !ev.Time.IsZero() && ev.Time.Unix() <= int64(until) {
+				known++
+			}
+		}
+	}
+	return known, of
+}
+
 // readCatalogue has the LLM read the catalogue, by the checkpoint's basis where there is one.
-func (r *replaying) readCatalogue(ctx context.Context, cfg Config, model *llm.Model, deps *replay.Deps, train []corastream.Event, items []corastream.Item, log zerolog.Logger) error {
+func (r *replaying) readCatalogue(ctx context.Context, cfg Config, model *llm.Model, deps *replay.Deps, data replay.Data, log zerolog.Logger) error {
+	items := data.Items
 	deps.Scorer = model
 	deps.Manifest["llm"] = model.Digest()
 	ck, err := openCheckpoint(cfg, model)
@@ -262,7 +277,11 @@ func (r *replaying) readCatalogue(ctx context.Context, cfg Config, model *llm.Mo
 		}
 		deps.Generator = stage
 		deps.Manifest["checkpoint"] = stage.Version()
-		deps.Blank = blankRefit(cfg, ck, model, train, items, deps.Progress)
+		deps.Blank = blankRefit(cfg, ck, model, data.Train, items, deps.Progress)
+		if known, of := rowsOfTraining(ck, data); known > 0 {
+			log.Warn().Str("checkpoint", cfg.Checkpoint).Int("rows", known).Int("of", of).
+				Msg("the checkpoint may know scored rows: they are not newer than the log it was trained on; what cora reaches on them is not what it reaches on unseen ones")
+		}
 	}
 	if cfg.CF.Kind != cfstream.Hybrid {
 		return nil

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/generator"
@@ -289,6 +290,15 @@ func (r *runner) checkpoint() (*generator.Checkpoint, error) {
 func (r *runner) figures(c *generator.Checkpoint) {
 	c.Figures = map[string]float64{"items": float64(r.report.Items), "rows": float64(r.report.Rows), "best_epoch": float64(r.report.Best),
 		"decoder_fit": r.report.DecoderFit, "seed": float64(r.cfg.Seed)}
+	var newest time.Time
+	for _, ev := range r.data.Train {
+		if ev.Time.After(newest) {
+			newest = ev.Time
+		}
+	}
+	if !newest.IsZero() {
+		c.Figures[generator.TrainedUntil] = float64(newest.Unix())
+	}
 	for part, models := range map[string]map[string]Figures{"holdout": r.report.Holdout, "valid": r.report.Valid} {
 		for name, f := range models {
 			c.Figures[part+"."+name+".auc"], c.Figures[part+"."+name+".uauc"] = f.AUC, f.UAUC

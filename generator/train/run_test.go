@@ -36,6 +36,9 @@ func TestTrainingReadsContentThroughTheLLM(t *testing.T) {
 			if got := ckpt.Figures["valid.cora.auc"]; got != cora {
 				t.Errorf("the checkpoint says %v, the report %v", got, cora)
 			}
+			if got, last := ckpt.Figures[generator.TrainedUntil], data.Train[len(data.Train)-1].Time; got != float64(last.Unix()) {
+				t.Errorf("the checkpoint was trained until %v, it says; the log ends at %v", got, last)
+			}
 		})
 	}
 }
