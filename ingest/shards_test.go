@@ -179,24 +179,6 @@ func TestASourceReadsChangesAndParcels(t *testing.T) {
 		if sp := b.Spans[0]; len(b.Changes) > 0 || sp.From != 0 || sp.To != a.next {
 			t.Errorf("what is not wanted takes up a batch: %v", b.Spans)
 		}
-
-		// From an offset on, only the caller knows what is void there.
-		from := int64(-1)
-		for _, r := range consume(t, cfg, cfg.Topics.Embeddings) {
-			if string(r.Value) == "lost" {
-				from = r.Pos.Offset
-			}
-		}
-		h.Keep = nil
-		h.Pick = func([]corastream.Partition) []corastream.Partition {
-			return []corastream.Partition{{Topic: cfg.Topics.Embeddings, ID: 1}}
-		}
-		h.Next = func(corastream.Partition) (int64, bool, error) { return from, true, nil }
-		h.Seen = func(corastream.Partition) (uint64, uint64) { return 2, 0 }
-		got, _ = readAll(t, clusterSource(t, cfg, h))
-		if len(got.Changes) != 21 || string(got.Changes[0].Value) != "a" { // ten transactions of two and the tombstone
-			t.Errorf("%d changes from %d on, the first %s", len(got.Changes), from, got.Changes[0].Value)
-		}
 	})
 }
 

@@ -32,9 +32,6 @@ type Hooks struct {
 	Pick func([]corastream.Partition) []corastream.Partition
 	// Keep says of a change's key whether it is wanted; nil: all are. The others are covered by the spans all the same.
 	Keep func(key []byte) bool
-	// Seen is the newest (epoch, seq) of a partition of the embeddings topic before the offset that Next gives for it; nil: none. A
-	// change below it, or below one that was read before it, is void and is not handed out.
-	Seen func(corastream.Partition) (epoch, seq uint64)
 	// GroupOffsets starts a partition at the offset that the group has for it, not at Next's: for what a store has no part in. The
 	// group's offset is what Committed was told, so a batch that was handed out and not reported is read again by whoever comes next.
 	GroupOffsets bool
@@ -257,9 +254,6 @@ func (s *Source) start(ctx context.Context, a assigned) (*feed, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	f := &feed{s: s, part: p, end: -1, read: max(next, 0), tail: t, cancel: cancel,
 		done: make(chan struct{}), room: make(chan struct{}, blocksAhead), wants: wants{keep: s.hooks.Keep}}
-	if s.hooks.Seen != nil && p.Topic == s.cfg.Topics.Embeddings {
-		f.wants.order.epoch, f.wants.order.seq = s.hooks.Seen(p)
-	}
 	go f.run(ctx)
 	return f, nil
 }
