@@ -171,7 +171,7 @@ func (d *Device) Do(ctx context.Context, f func(q *Queue) error) error {
 	select {
 	case d.work <- func() {
 		defer close(ran)
-		if err = d.broken(); err == nil {
+		if err = d.Lost(); err == nil {
 			err = d.run(f)
 		}
 	}:
@@ -182,7 +182,8 @@ func (d *Device) Do(ctx context.Context, f func(q *Queue) error) error {
 	}
 }
 
-func (d *Device) broken() error {
+// Lost says why every Do fails from now on; nil where it does not.
+func (d *Device) Lost() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.lost

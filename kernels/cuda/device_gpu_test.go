@@ -100,6 +100,7 @@ func TestWrongLaunchesAreRefused(t *testing.T) {
 		"no such kernel": func(q *Queue) error { return q.Launch("nothing", [3]int{1, 1, 1}, [3]int{32, 1, 1}, 0) },
 		"empty grid":     func(q *Queue) error { return q.Launch("gather", [3]int{0, 1, 1}, [3]int{32, 1, 1}, 0) },
 		"long grid":      func(q *Queue) error { return q.Launch("gather", [3]int{1, 70000, 1}, [3]int{32, 1, 1}, 0) },
+		"much memory":    func(q *Queue) error { return q.Launch("gather", [3]int{1, 1, 1}, [3]int{32, 1, 1}, 48<<10+1) },
 		"odd product":    func(q *Queue) error { return q.Gemm(Gemm{End: "floats", M: 1, N: 3, K: 32}) },
 		"head of 256": func(q *Queue) error {
 			return AttendShape{HeadDim: 256, Group: 1, KVHeads: 1}.Check()
@@ -107,8 +108,20 @@ func TestWrongLaunchesAreRefused(t *testing.T) {
 	} {
 		if err := d.Do(t.Context(), f); err == nil {
 			t.Errorf("%s: no error", name)
+		} else if d.Lost() != nil && name != "no such kernel" {
+			t.Errorf("%s: the device is lost", name)
 		}
 		d = open(t)
+	}
+	emulatedOnly := os.Getenv("CORASTREAM_LIBCUDA") != ""
+	err := d.Do(t.Context(), func(q *Queue) error { return d.drv.load("no PTX") })
+	if err == nil || emulatedOnly && !strings.Contains(err.Error(), "emulated compiler") {
+		t.Errorf("a text that is no PTX: %v", err)
+	}
+	if emulatedOnly { // more threads than the kernel's launch bounds; a driver refuses them
+		if err := d.Do(t.Context(), func(q *Queue) error { return q.Launch("attend_16_1", [3]int{1, 1, 1}, [3]int{64, 1, 1}, 0) }); err == nil {
+			t.Error("a block over the launch bounds passed")
+		}
 	}
 	defer func() {
 		if recover() == nil {

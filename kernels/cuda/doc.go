@@ -18,8 +18,8 @@
 //
 // Without a GPU the whole path still runs (`make test-cuda`): host/shim.h compiles each kernel's source as C++, threads as
 // coroutines in order, mma, ldmatrix and cp.async in plain C++; host/libcuda.cpp is a driver around it with streams, events and
-// faults on demand. What that can not show is speed, races that need real concurrency, and what ptxas makes of the PTX:
-// `corastream-gpu gpu-check` is for a device.
+// faults on demand. A checked build of it (races_gpu_test.go) holds every access of a kernel to what threads may do beside each other, to its
+// buffers and to its alignment. What that can not show is speed, and what a device makes of the PTX: `corastream-gpu gpu-check` is for one.
 //
 //	d, err := cuda.Open()
 //	if err != nil { ... } // errors.Is(err, cuda.ErrNoDevice)

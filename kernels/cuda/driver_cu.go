@@ -3,11 +3,14 @@
 package cuda
 
 // #include <cuda.h>
+// #include <stdlib.h>
+// #include <string.h>
 import "C"
 
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"unsafe"
 
 	"gorgonia.org/cu"
@@ -16,8 +19,8 @@ import (
 // Built says whether this binary has the GPU path.
 const Built = true
 
-// cuDriver drives one device through gorgonia.org/cu. Pinned memory and a function's limit of shared memory are not in that
-// package and are called here.
+// cuDriver drives one device through gorgonia.org/cu. Pinned memory and what the driver's compiler says are not in that package and are
+// called here.
 type cuDriver struct {
 	dev        cu.Device
 	ctx        cu.CUContext
@@ -92,7 +95,7 @@ func (d *cuDriver) info() Info {
 func (d *cuDriver) load(ptx string) error {
 	m, err := cu.LoadData(ptx)
 	if err != nil {
-		return meaning(err)
+		return fmt.Errorf("%w%s", meaning(err), compilerSays(ptx))
 	}
 	d.modules = append(d.modules, m)
 	for _, name := range entries(ptx) {
@@ -103,6 +106,28 @@ func (d *cuDriver) load(ptx string) error {
 		d.functions[name] = f
 	}
 	return nil
+}
+
+// compilerSays is why the driver refuses a PTX text, in its compiler's words: a second attempt, with room for them.
+func compilerSays(ptx string) string {
+	const room = 8 << 10
+	text, says := C.CString(ptx), (*C.char)(C.calloc(1, room))
+	defer C.free(unsafe.Pointer(text))
+	defer C.free(unsafe.Pointer(says))
+	values := (*[2]unsafe.Pointer)(C.calloc(2, C.size_t(unsafe.Sizeof(uintptr(0)))))
+	defer C.free(unsafe.Pointer(values))
+	values[0] = unsafe.Pointer(says)
+	*(*uintptr)(unsafe.Pointer(&values[1])) = room // a number where the others are pointers
+	options := [2]C.CUjit_option{C.CU_JIT_ERROR_LOG_BUFFER, C.CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES}
+	var m C.CUmodule
+	if C.cuModuleLoadDataEx(&m, unsafe.Pointer(text), 2, &options[0], &values[0]) == C.CUDA_SUCCESS {
+		_ = C.cuModuleUnload(m)
+		return ""
+	}
+	if s := strings.TrimSpace(C.GoStringN(says, C.int(C.strnlen(says, room)))); s != "" {
+		return ": " + s
+	}
+	return ""
 }
 
 func (d *cuDriver) alloc(n int64) (uint64, error) {

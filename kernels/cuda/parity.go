@@ -46,17 +46,21 @@ func Compare(reference, got []float32) float64 {
 // Check runs the table on the device against package kernels as it stands; tell is called for every case.
 func Check(ctx context.Context, d *Device, tell func(name string, off, bound float64, err error)) {
 	for _, c := range Cases() {
-		var got []float32
-		err := d.Do(ctx, func(q *Queue) (err error) {
-			got, err = c.Device(q)
-			return err
-		})
-		off := math.Inf(1)
-		if err == nil {
-			off = Compare(c.CPU(), got)
-		}
+		off, err := c.Off(ctx, d)
 		tell(c.Name, off, c.Bound, err)
 	}
+}
+
+// Off runs the case on the device and gives the difference to package kernels.
+func (c Case) Off(ctx context.Context, d *Device) (float64, error) {
+	var got []float32
+	if err := d.Do(ctx, func(q *Queue) (err error) {
+		got, err = c.Device(q)
+		return err
+	}); err != nil {
+		return math.Inf(1), err
+	}
+	return Compare(c.CPU(), got), nil
 }
 
 // Cases is the parity table.

@@ -193,7 +193,7 @@ func (q *Queue) Wait() error {
 }
 
 func (q *Queue) sync() error {
-	if err := q.d.broken(); err != nil {
+	if err := q.d.Lost(); err != nil {
 		return nil // said already
 	}
 	return q.Wait()
@@ -248,11 +248,17 @@ func (q *Queue) Launch(kernel string, grid, block [3]int, shared int, args ...an
 			return fmt.Errorf("cuda: %s: a grid of %v blocks (fix: smaller batches)", kernel, grid)
 		}
 	}
+	if shared > sharedBytes { // refused here: the driver's refusal would cost the device
+		return fmt.Errorf("cuda: %s: %d bytes of shared memory for a block, at most %d (fix: shorter prompts, or a smaller generator)", kernel, shared, sharedBytes)
+	}
 	if err := q.d.drv.launch(kernel, grid, block, shared, words); err != nil {
 		return q.d.failed(fmt.Errorf("launch %s: %w", kernel, err))
 	}
 	return nil
 }
+
+// sharedBytes is what every device gives a block without being asked.
+const sharedBytes = 48 << 10
 
 // Pointer is an address in device memory.
 type Pointer uint64

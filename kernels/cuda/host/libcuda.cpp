@@ -2,7 +2,9 @@
 // .cache/cuda/libcuda-emulated.so, it lets the whole launch path run where no GPU is: modules, argument layout, order of streams,
 // errors. It is as late as the rules allow: work on a stream happens when somebody waits for it, and copies from pinned memory
 // read that memory only then, so that a missing event or a buffer reused too early shows as wrong numbers. Allocations begin
-// as NaN and end at a page that may not be touched.
+// as NaN, lie between pages that may not be touched, and what is left of their own pages must not change. They are aligned to 16
+// bytes, no more: kernels may rely on that alone. Calls need a context that is current in their thread, blocks are at most as large as
+// a kernel's launch bounds.
 //
 // CORASTREAM_EMULATE, read at every call, injects faults: "alloc:N:CODE" fails the Nth allocation from now on (counted from
 // when the text last changed), "launch:N:CODE" the Nth launch, "nan:N" fills what the Nth launch's first pointer argument
@@ -31,15 +33,17 @@ struct Event;
 struct Op { std::function<int()> run; Event* wait; Event* done; long record; };  // the record waited for, or made
 struct Stream { std::deque<Op> ops; };
 struct Event { Stream* on = nullptr; long recorded = 0, reached = 0; double at = 0; };
-struct Function { std::string name; std::vector<int> sizes; int shared = 48 << 10; };
+struct Function { std::string name; std::vector<int> sizes; int shared = 48 << 10; long most = 1024; };  // most: threads of a block
 struct Module { std::map<std::string, Function> functions; };
 struct Block { size_t bytes, mapped; char* base; };
 
 static std::map<uint64_t, Block> device, pinned;
 static uint64_t used;
 static int sticky;  // an error that the context never recovers from
-static void* context;
+static thread_local void* context;  // the current one of a thread, as the driver has it
 static int live_contexts;
+// what stands in for a call: its context's error, or that there is none
+static int barred() { return !context ? INVALID_CONTEXT : sticky; }
 
 static std::string spec;
 static long allocs, launches;
@@ -88,16 +92,43 @@ static bool inside(uint64_t p, size_t n) {
   return p + n <= it->first + it->second.bytes;
 }
 
+static const size_t page = 4096;
+
 static int map_block(std::map<uint64_t, Block>& into, size_t n, uint64_t* out) {
-  size_t page = 4096, body = (n + page - 1) / page * page;
-  char* base = (char*)mmap(nullptr, body + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  size_t body = (n + page - 1) / page * page;
+  char* base = (char*)mmap(nullptr, body + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (base == MAP_FAILED) return OUT_OF_MEMORY;
-  mprotect(base + body, page, PROT_NONE);
-  char* p = base + (body - n) / 256 * 256;  // as near to the guard page as the driver's alignment allows
-  memset(p, 0xff, n);
-  into[(uint64_t)p] = {n, body + page, base};
+  mprotect(base + page, body, PROT_READ | PROT_WRITE);
+  memset(base + page, 0xff, body);
+  char* p = base + page + (body - n) / 16 * 16;  // as near to the page behind as kernels' alignment allows
+  into[(uint64_t)p] = {n, body + 2 * page, base};
   *out = (uint64_t)p;
   return SUCCESS;
+}
+
+// unmap_block gives a block back and says whether anything was written beside it.
+static int unmap_block(std::map<uint64_t, Block>& from, std::map<uint64_t, Block>::iterator it) {
+  char *p = (char*)it->first, *lo = it->second.base + page, *hi = it->second.base + it->second.mapped - page;
+  int r = SUCCESS;
+  for (char* c = lo; c < hi; c++) {
+    if (c == p) c += it->second.bytes;
+    if (c < hi && *c != (char)0xff) r = ILLEGAL_ADDRESS;
+  }
+  if (r) fprintf(stderr, "emulated device: something was written beside a block of %zu bytes\n", it->second.bytes);
+  munmap(it->second.base, it->second.mapped);
+  from.erase(it);
+  return r;
+}
+
+// corastream_block finds the block that an address lies in or beside, for shim.cpp: 1 within it, 0 beside, -1 none.
+extern "C" int corastream_block(uint64_t p, size_t n) {
+  auto it = device.upper_bound(p + page);
+  for (int i = 0; i < 2 && it != device.begin(); i++) {
+    --it;
+    if (p >= it->first && p + n <= it->first + it->second.bytes) return 1;
+    if (p >= (uint64_t)it->second.base && p < (uint64_t)it->second.base + it->second.mapped) return 0;
+  }
+  return -1;
 }
 
 extern "C" {
@@ -122,17 +153,18 @@ int cuCtxDestroy_v2(void* c) {
   live_contexts--;
   free(c);
   context = nullptr;
-  for (auto& b : device) munmap(b.second.base, b.second.mapped);
-  device.clear();
+  int r = SUCCESS;
+  while (!device.empty())
+    if (int e = unmap_block(device, device.begin())) r = e;
   used = 0;
-  return SUCCESS;
+  return r;
 }
-int cuCtxSetCurrent(void*) { return SUCCESS; }
-int cuCtxSynchronize() { return sticky; }
+int cuCtxSetCurrent(void* c) { context = c; return SUCCESS; }
+int cuCtxSynchronize() { return barred(); }
 
 // cuModuleLoadData reads names and parameter sizes from the PTX text and holds them to the kernels compiled for the host.
 int cuModuleLoadData(void** out, const void* image) {
-  if (!context) return INVALID_CONTEXT;
+  if (int e = barred()) return e;
   std::string ptx((const char*)image);
   if (ptx.find(".version 7.0\n") == std::string::npos || ptx.find(".target sm_80\n") == std::string::npos) return INVALID_PTX;
   Module* m = new Module;
@@ -142,6 +174,16 @@ int cuModuleLoadData(void** out, const void* image) {
     Function f;
     f.name = ptx.substr(p + strlen(mark), open - p - strlen(mark));
     std::string params = ptx.substr(open, close - open);
+    size_t bounds = ptx.find(".maxntid ", close), text = ptx.find('{', close);
+    if (bounds < text) {  // up to three numbers
+      f.most = 1;
+      for (const char* c = ptx.c_str() + bounds + 9;; c++) {
+        char* end;
+        f.most *= strtol(c, &end, 10);
+        c = end;
+        if (*c != ',') break;
+      }
+    }
     for (size_t q = params.find(".param ."); q != std::string::npos; q = params.find(".param .", q + 1))
       f.sizes.push_back(atoi(params.c_str() + q + 9) / 8);
     int sizes[32], n = shim_args(f.name.c_str(), sizes);
@@ -156,6 +198,17 @@ int cuModuleLoadData(void** out, const void* image) {
   }
   *out = m;
   return SUCCESS;
+}
+int cuModuleLoadDataEx(void** out, const void* image, unsigned n, const int* options, void** values) {
+  int r = cuModuleLoadData(out, image);
+  char* log = nullptr;
+  size_t room = 0;
+  for (unsigned i = 0; i < n; i++) {
+    if (options[i] == 5) log = (char*)values[i];
+    if (options[i] == 6) room = (size_t)values[i];
+  }
+  if (r && log) snprintf(log, room, "emulated compiler: not PTX 7.0 for sm_80, or not the kernels of this build\n");
+  return r;
 }
 int cuModuleUnload(void* m) { delete (Module*)m; return SUCCESS; }
 int cuModuleGetFunction(void** out, void* mod, const char* name) {
@@ -178,7 +231,7 @@ int cuMemGetInfo_v2(size_t* free_bytes, size_t* total) {
 }
 int cuMemAlloc_v2(uint64_t* out, size_t n) {
   long code = 0, nth = rule("alloc", &code), limit = rule("memory", nullptr);
-  if (sticky) return sticky;
+  if (int e = barred()) return e;
   if (!n) return INVALID_VALUE;
   allocs++;
   if (nth > 0 && allocs >= nth) return (int)code;
@@ -188,24 +241,27 @@ int cuMemAlloc_v2(uint64_t* out, size_t n) {
   return r;
 }
 int cuMemFree_v2(uint64_t p) {
+  if (int e = barred()) return e;
   auto it = device.find(p);
   if (it == device.end()) return INVALID_VALUE;
   used -= it->second.bytes;
-  munmap(it->second.base, it->second.mapped);
-  device.erase(it);
-  return SUCCESS;
+  int r = unmap_block(device, it);
+  if (r) sticky = r;
+  return r;
 }
-int cuMemAllocHost_v2(void** out, size_t n) { return map_block(pinned, n, (uint64_t*)out); }
+int cuMemAllocHost_v2(void** out, size_t n) {
+  if (int e = barred()) return e;
+  return map_block(pinned, n, (uint64_t*)out);
+}
 int cuMemFreeHost(void* p) {
+  if (!context) return INVALID_CONTEXT;
   auto it = pinned.find((uint64_t)p);
   if (it == pinned.end()) return INVALID_VALUE;
-  munmap(it->second.base, it->second.mapped);
-  pinned.erase(it);
-  return SUCCESS;
+  return unmap_block(pinned, it);
 }
 
 int cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t n, void* s) {
-  if (sticky) return sticky;
+  if (int e = barred()) return e;
   if (!inside(to, n)) return INVALID_VALUE;
   auto it = pinned.upper_bound((uint64_t)from);
   bool late = it != pinned.begin() && (--it, (uint64_t)from + n <= it->first + it->second.bytes);
@@ -219,31 +275,36 @@ int cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t n, void* s) {
   return SUCCESS;
 }
 int cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t n, void* s) {
-  if (sticky) return sticky;
+  if (int e = barred()) return e;
   if (!inside(from, n)) return INVALID_VALUE;
   ((Stream*)s)->ops.push_back({[=] { memcpy(to, (void*)from, n); return SUCCESS; }, nullptr, nullptr, 0});
   return SUCCESS;
 }
 int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t n, void* s) {
-  if (sticky) return sticky;
+  if (int e = barred()) return e;
   if (!inside(from, n) || !inside(to, n)) return INVALID_VALUE;
   ((Stream*)s)->ops.push_back({[=] { memmove((void*)to, (void*)from, n); return SUCCESS; }, nullptr, nullptr, 0});
   return SUCCESS;
 }
 int cuMemsetD8Async(uint64_t p, unsigned char v, size_t n, void* s) {
-  if (sticky) return sticky;
+  if (int e = barred()) return e;
   if (!inside(p, n)) return INVALID_VALUE;
   ((Stream*)s)->ops.push_back({[=] { memset((void*)p, v, n); return SUCCESS; }, nullptr, nullptr, 0});
   return SUCCESS;
 }
 
-int cuStreamCreate(void** s, unsigned) { *s = new Stream; return SUCCESS; }
+int cuStreamCreate(void** s, unsigned) { *s = new Stream; return barred(); }
 int cuStreamDestroy_v2(void* s) { drain((Stream*)s, nullptr, 0); delete (Stream*)s; return SUCCESS; }
 int cuStreamSynchronize(void* s) { drain((Stream*)s, nullptr, 0); return sticky; }
-int cuStreamWaitEvent(void* s, void* e, unsigned) { ((Stream*)s)->ops.push_back({nullptr, (Event*)e, nullptr, ((Event*)e)->recorded}); return SUCCESS; }
-int cuEventCreate(void** e, unsigned) { *e = new Event; return SUCCESS; }
+int cuStreamWaitEvent(void* s, void* e, unsigned) {
+  if (int r = barred()) return r;
+  ((Stream*)s)->ops.push_back({nullptr, (Event*)e, nullptr, ((Event*)e)->recorded});
+  return SUCCESS;
+}
+int cuEventCreate(void** e, unsigned) { *e = new Event; return barred(); }
 int cuEventDestroy_v2(void* e) { delete (Event*)e; return SUCCESS; }
 int cuEventRecord(void* ev, void* s) {
+  if (int e = barred()) return e;
   Event* e = (Event*)ev;
   e->on = (Stream*)s;
   e->on->ops.push_back({nullptr, nullptr, e, ++e->recorded});
@@ -260,13 +321,13 @@ int cuEventElapsedTime_v2(float* ms, void* a, void* b) { return cuEventElapsedTi
 int cuLaunchKernel(void* fn, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, void* s, void** params, void**) {
   long code = 0, nth = rule("launch", &code), nan = rule("nan", nullptr);
   Function* f = (Function*)fn;
-  if (sticky) return sticky;
+  if (int e = barred()) return e;
   launches++;
   if (nth > 0 && launches == nth) {
     if (code >= 700) sticky = (int)code;
     return (int)code;
   }
-  if (!gx || !gy || !gz || gy > 65535 || gz > 65535 || (int)shared > f->shared) return INVALID_VALUE;
+  if (!gx || !gy || !gz || gy > 65535 || gz > 65535 || (int)shared > f->shared || (long)bx * by * bz > f->most) return INVALID_VALUE;
   std::vector<uint64_t> values(f->sizes.size());
   for (size_t i = 0; i < values.size(); i++) memcpy(&values[i], params[i], f->sizes[i]);
   bool poison = nan > 0 && launches == nan;

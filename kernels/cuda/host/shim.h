@@ -3,7 +3,11 @@
 // to be fast:
 //   - shared memory begins as NaN, and copies to it land only when their group is waited for;
 //   - a thread that waits where others have left, or lanes of a warp at different instructions, end the launch with an error;
-//   - the order of threads can be turned round (shim_order): a result that depends on it is a missing barrier.
+//   - the order of blocks, warps and lanes can be turned round or drawn (CORASTREAM_SHIM_ORDER, read at every launch: "reverse" or
+//     "random:SEED", where warps also take turns at each of their own barriers): a result that depends on it is a missing barrier;
+//   - compiled with -fsanitize=thread,alignment (races_gpu_test.go does), every access of a kernel is held to what threads may do beside
+//     each other: two that touch the same bytes, one writing, without a barrier between them end the launch with an error. So do accesses
+//     beside a buffer, to bytes that a copy is on its way to, and at addresses that the device could not read at once.
 #pragma once
 #include <math.h>
 #include <stddef.h>
@@ -13,6 +17,7 @@
 
 #define __device__
 #define __forceinline__ inline __attribute__((always_inline))
+#define SHIM_OWN __attribute__((no_sanitize("thread", "alignment")))  // what is no access of the kernel's
 #define __shared__ static
 #define __launch_bounds__(...)
 #define __restrict__
@@ -41,6 +46,10 @@ unsigned char* dynamic();
 void barrier();
 void warp_barrier(const char* at);
 void fail(const char* why);
+// What copies to shared memory do, for the checks above; nothing in a build without them.
+extern bool checked;
+void copy_begins(void* to, const void* from, bool there);
+void copy_lands(void* to);
 
 typedef void (*invoker)(void (*)(), void**);
 struct kernel {
@@ -152,6 +161,7 @@ static inline void copy16(void* to, const void* from, bool there) {
   shim::thread* s = shim::self;
   if ((uintptr_t)to % 16 || (there && (uintptr_t)from % 16)) shim::fail("cp.async: an address that is not aligned to 16 bytes");
   if (s->copied == 256) shim::fail("cp.async: over 256 copies of one thread under way");
+  if (shim::checked) shim::copy_begins(to, from, there);
   s->copies[s->copied++] = {to, from, there};
 }
 static inline void copy_commit() {
@@ -159,12 +169,13 @@ static inline void copy_commit() {
   if (s->group_count == 16) shim::fail("cp.async: over 16 groups under way");
   s->groups[s->group_count++] = s->copied;  // copies up to here
 }
-template <int N> static inline void copy_wait() {
+template <int N> SHIM_OWN static inline void copy_wait() {
   shim::thread* s = shim::self;
   int done = s->group_count - N;
   if (done <= 0) return;
   int n = s->groups[done - 1];
   for (int i = 0; i < n; i++) {
+    if (shim::checked) shim::copy_lands(s->copies[i].to);
     if (s->copies[i].there) memcpy(s->copies[i].to, s->copies[i].from, 16);
     else memset(s->copies[i].to, 0, 16);
   }
