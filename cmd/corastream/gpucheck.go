@@ -9,7 +9,7 @@ import (
 	"io"
 	"math"
 	"math/rand/v2"
-	"os"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -50,55 +50,70 @@ func tinySizes() gpuSizes {
 }
 
 func gpuCheckCommand() *cobra.Command {
-	var seconds float64
-	var tiny, count bool
+	var o checkOptions
+	var count bool
 	c := &cobra.Command{
 		Use:   "gpu-check",
 		Short: "On a machine with a GPU: parity with the CPU, then measurements; JSON lines, the summary last",
 		Long: `parity: every kernel's result beside package kernels' own, then whole scores of a model of SmolLM2-135M's shape with random
 weights beside the CPU's. measurements: copying and products as ceilings, then weights made, prompts scored with and without a W_A of
 their own, gradients, training steps, clicks through the kernels and through the whole pipeline, items read. Then each goal of the project
-and what was reached. Needs no file and no network. Exit code 1 when a parity line is not ok.`,
+and what was reached. A part that fails is told and the others go on, where the device is lost in the program started anew. Needs no file
+and no network. Exit code 1 when a parity line is not ok or a part failed.`,
 		Example: "  corastream-gpu gpu-check\n  corastream-gpu gpu-check --seconds 10", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s := fullSizes()
-			if tiny {
+			if o.tiny {
 				s = tinySizes()
 			}
 			if count {
 				return roofline(cmd.Context(), s, cmd.OutOrStdout())
 			}
-			return gpuCheck(cmd.Context(), s, time.Duration(seconds*float64(time.Second)), cmd.OutOrStdout())
+			return gpuCheck(cmd.Context(), s, o, cmd.OutOrStdout())
 		},
 	}
-	c.Flags().Float64Var(&seconds, "seconds", 3, "how long each measurement runs")
+	c.Flags().Float64Var(&o.seconds, "seconds", 3, "how long each measurement runs")
+	c.Flags().DurationVar(&o.limit, "limit", 6*time.Minute, "no part begins later than this")
+	c.Flags().StringVar(&o.carried, "carried", "", "what an earlier process of the same run leaves to this one")
+	_ = c.Flags().MarkHidden("carried") // it is there
 	c.Flags().BoolVar(&count, "roofline", false, "without a GPU: count each kernel's operations and bytes in the same cases, and what they take at an H200's peaks (Markdown)")
-	c.Flags().BoolVar(&tiny, "tiny", false, "small sizes, for the emulated driver: its times mean nothing")
+	c.Flags().BoolVar(&o.tiny, "tiny", false, "small sizes, for the emulated driver: its times mean nothing")
 	return c
 }
 
 // checker is one run of gpu-check.
 type checker struct {
 	gpuSizes
-	w      io.Writer
-	d      *cuda.Device
-	length time.Duration
-	bad    int
-	// what the goals are held to, by name
-	figures map[string]float64
-	count   cuda.Fallback
+	asked       checkOptions
+	w           io.Writer
+	d           *cuda.Device
+	length      time.Duration
+	bad, failed int
+	answers     int64 // of the CPU, in earlier processes of the run
+	after       string
+	began       time.Time
+	until       time.Time
+	dir         string // removed at the end
+	count       cuda.Fallback
+
+	mu      sync.Mutex
+	figures map[string]float64 // what the goals are held to, by name
+	why     error              // why the CPU answered last
 }
 
-func gpuCheck(ctx context.Context, s gpuSizes, length time.Duration, w io.Writer) error {
+func gpuCheck(ctx context.Context, s gpuSizes, o checkOptions, w io.Writer) error {
 	d, err := cuda.Open()
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	c := &checker{gpuSizes: s, w: w, d: d, length: length, figures: map[string]float64{}}
-	c.count.Warn = func(err error) { fmt.Fprintln(os.Stderr, "the CPU took over:", err) }
+	c := &checker{gpuSizes: s, asked: o, w: w, d: d, length: time.Duration(o.seconds * float64(time.Second)), began: time.Now(), figures: map[string]float64{}}
+	c.count.Warn = c.tellCPU
+	if err := c.take(o.carried); err != nil {
+		return err
+	}
+	c.until = c.began.Add(o.limit)
 	info := d.Info()
-	began := time.Now()
 	if err := c.line("device", map[string]any{"name": info.Name, "compute": fmt.Sprintf("%d.%d", info.Major, info.Minor), "multiprocessors": info.Multiprocessors,
 		"memory_gib": float64(info.MemoryBytes) / (1 << 30), "driver": info.DriverVersion, "build": version}); err != nil {
 		return err
@@ -108,11 +123,12 @@ func gpuCheck(ctx context.Context, s gpuSizes, length time.Duration, w io.Writer
 			return err
 		}
 	}
-	if err := jsonLine(w, map[string]any{"gpu": "summary", "parity_failures": c.bad, "answers_of_the_cpu": c.count.Count(), "seconds": time.Since(began).Seconds()}); err != nil {
+	if err := jsonLine(w, map[string]any{"gpu": "summary", "parity_failures": c.bad, "parts_failed": c.failed, "answers_of_the_cpu": c.answers + c.count.Count(),
+		"seconds": time.Since(c.began).Seconds()}); err != nil {
 		return err
 	}
-	if c.bad > 0 {
-		return fmt.Errorf("%d parity lines are not ok", c.bad)
+	if c.bad > 0 || c.failed > 0 {
+		return fmt.Errorf("%d parity lines are not ok, %d parts failed", c.bad, c.failed)
 	}
 	return nil
 }
@@ -137,21 +153,13 @@ func (c *checker) judge(name string, off, bound float64, err error) error {
 	return c.line("parity", v)
 }
 
-func (c *checker) parity(ctx context.Context) error {
-	var failed error
-	cuda.Check(ctx, c.d, func(name string, off, bound float64, err error) {
-		failed = errors.Join(failed, c.judge(name, off, bound, err))
-	})
-	return failed
-}
-
 // timed repeats a queue's work for the configured time and gives the best run in milliseconds, as the device measured it.
 func (c *checker) timed(q *cuda.Queue, f func() error) (best float64, err error) {
 	if err := f(); err != nil {
 		return 0, err
 	}
 	best = math.Inf(1)
-	for began := time.Now(); time.Since(began) < c.length/4; {
+	for began := time.Now(); math.IsInf(best, 1) || time.Since(began) < c.length/4; {
 		ms, err := q.Time(f)
 		if err != nil {
 			return 0, err
@@ -163,23 +171,32 @@ func (c *checker) timed(q *cuda.Queue, f func() error) (best float64, err error)
 
 // ceilings measures what the memory gives: writing, and copying.
 func (c *checker) ceilings(ctx context.Context) error {
-	return c.d.Do(ctx, func(q *cuda.Queue) error {
+	return c.part(ctx, "ceilings", partLimit, func() error { return c.memory(ctx) })
+}
+
+func (c *checker) memory(ctx context.Context) error {
+	return c.d.Do(ctx, func(q *cuda.Queue) (err error) {
 		const row = 1 << 14 // bytes
 		n := int(c.bandwidth / 2 / row)
-		a, err := q.Alloc(int64(n) * row)
-		if err != nil {
+		var a, b, index *cuda.Buffer
+		defer func() {
+			for _, b := range []*cuda.Buffer{a, b, index} {
+				if e := q.Free(b); err == nil {
+					err = e
+				}
+			}
+		}()
+		if a, err = q.Alloc(int64(n) * row); err != nil {
 			return err
 		}
-		b, err := q.Alloc(int64(n) * row)
-		if err != nil {
+		if b, err = q.Alloc(int64(n) * row); err != nil {
 			return err
 		}
 		order := make([]int32, n)
 		for i := range order {
 			order[i] = int32(i)
 		}
-		index, err := q.Alloc(int64(4 * n))
-		if err != nil {
+		if index, err = q.Alloc(int64(4 * n)); err != nil {
 			return err
 		}
 		if err := errors.Join(q.Zero(b, 0, b.Bytes()), cuda.Upload(q, index, 0, order)); err != nil {
@@ -190,13 +207,13 @@ func (c *checker) ceilings(ctx context.Context) error {
 			return err
 		}
 		write := float64(a.Bytes()) / ms / 1e6
-		c.figures["memory written"] = write
+		c.set("memory written", write)
 		ms, err = c.timed(q, func() error { return q.Gather(a.At(0), row/4, b.At(0), row/4, 0, index.At(0), n, row/4) })
 		if err != nil {
 			return err
 		}
 		return errors.Join(c.line("ceiling", map[string]any{"what": "memory written", "gb_per_s": write}),
-			c.line("ceiling", map[string]any{"what": "memory copied, read and written", "gb_per_s": 2 * float64(a.Bytes()) / ms / 1e6}), q.Free(a), q.Free(b), q.Free(index))
+			c.line("ceiling", map[string]any{"what": "memory copied, read and written", "gb_per_s": 2 * float64(a.Bytes()) / ms / 1e6}))
 	})
 }
 
@@ -211,43 +228,49 @@ func (c *checker) products(ctx context.Context) error {
 		if p.n > 4000 && rows < 1000 {
 			continue
 		}
-		if err := c.d.Do(ctx, func(q *cuda.Queue) error {
-			r := rand.New(rand.NewPCG(1, 2))
-			random := func(n int) []uint16 {
-				v := make([]uint16, n)
-				for i := range v { // random data: zeros would draw less power and run faster
-					v[i] = uint16(r.Uint32())&0x80ff | 0x3f00
-				}
-				return v
-			}
-			ld := cuda.Padded(p.k)
-			var bufs [3]*cuda.Buffer
-			for i, n := range []int{2 * rows * ld, 2 * p.n * ld, 4 * rows * p.n} {
-				var err error
-				if bufs[i], err = q.Alloc(int64(n)); err != nil {
-					return err
-				}
-			}
-			if err := errors.Join(cuda.Upload(q, bufs[0], 0, random(rows*ld)), cuda.Upload(q, bufs[1], 0, random(p.n*ld)), q.Zero(bufs[2], 0, bufs[2].Bytes())); err != nil {
-				return err
-			}
-			ms, err := c.timed(q, func() error {
-				return q.Gemm(cuda.Gemm{End: p.end, M: rows, N: p.n, K: ld, A: bufs[0].At(0), LDA: ld, W: bufs[1].At(0), LDW: ld, Out: bufs[2].At(0), LDO: p.n})
-			})
-			if err != nil {
-				return err
-			}
-			for _, b := range bufs {
-				if err := q.Free(b); err != nil {
-					return err
-				}
-			}
-			return c.line("product", map[string]any{"case": p.name, "rows": rows, "out": p.n, "in": p.k, "ms": ms, "tflops": 2 * float64(rows) * float64(p.n) * float64(p.k) / ms / 1e9})
-		}); err != nil {
+		if err := c.part(ctx, "product: "+p.name, partLimit, func() error { return c.product(ctx, p.name, p.end, p.n, p.k) }); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (c *checker) product(ctx context.Context, name, end string, n, k int) error {
+	rows := c.gemmRows
+	return c.d.Do(ctx, func(q *cuda.Queue) (err error) {
+		r := rand.New(rand.NewPCG(1, 2))
+		random := func(n int) []uint16 {
+			v := make([]uint16, n)
+			for i := range v { // random data: zeros would draw less power and run faster
+				v[i] = uint16(r.Uint32())&0x80ff | 0x3f00
+			}
+			return v
+		}
+		ld := cuda.Padded(k)
+		var bufs [3]*cuda.Buffer
+		defer func() {
+			for _, b := range bufs {
+				if e := q.Free(b); err == nil {
+					err = e
+				}
+			}
+		}()
+		for i, bytes := range []int{2 * rows * ld, 2 * n * ld, 4 * rows * n} {
+			if bufs[i], err = q.Alloc(int64(bytes)); err != nil {
+				return err
+			}
+		}
+		if err := errors.Join(cuda.Upload(q, bufs[0], 0, random(rows*ld)), cuda.Upload(q, bufs[1], 0, random(n*ld)), q.Zero(bufs[2], 0, bufs[2].Bytes())); err != nil {
+			return err
+		}
+		ms, err := c.timed(q, func() error {
+			return q.Gemm(cuda.Gemm{End: end, M: rows, N: n, K: ld, A: bufs[0].At(0), LDA: ld, W: bufs[1].At(0), LDW: ld, Out: bufs[2].At(0), LDO: n})
+		})
+		if err != nil {
+			return err
+		}
+		return c.line("product", map[string]any{"case": name, "rows": rows, "out": n, "in": k, "ms": ms, "tflops": 2 * float64(rows) * float64(n) * float64(k) / ms / 1e9})
+	})
 }
 
 // generator measures W_A made: a stage whose every user has moved, and the kernels alone.
@@ -279,31 +302,39 @@ func (c *checker) made(ctx context.Context, spec generator.Spec, bf16 bool) erro
 		bound = .1
 	}
 	for _, rows := range c.rows {
-		b, err := generator.NewDeviceBench(m, &generator.GPU{Device: c.d, Fallback: &c.count, BF16: bf16}, rows)
-		if err != nil {
-			return err
-		}
-		off, err := b.Parity(ctx)
-		if err := c.judge(fmt.Sprintf("generator %s, %d rows, bf16 %v", spec.Kind, rows, bf16), off, bound, err); err != nil {
-			return err
-		}
-		ms, err := b.Kernels(ctx, c.length/4)
-		if err != nil {
-			return err
-		}
-		_, took, err := repeat(c.length, func() error { return b.Whole(ctx) })
-		if err != nil {
-			return err
-		}
-		each := cuda.RowsFormat{Width: spec.Size(), BF16: bf16}.Bytes()
-		bytes := float64(rows) * float64(each)
-		if name := fmt.Sprintf("%s, bf16 %v: ", spec.Kind, bf16); bytes/ms/1e6 > c.figures[name+"written"] { // the best number of rows
-			c.figures[name+"written"], c.figures[name+"made"] = bytes/ms/1e6, float64(rows)/ms*1e3
-		}
-		if err := c.line("generator", map[string]any{"kind": spec.Kind, "bf16": bf16, "rows": rows, "bytes_each": each, "kernel_ms": ms, "written_gb_per_s": bytes / ms / 1e6,
-			"weights_per_s_kernels": float64(rows) / ms * 1e3, "weights_per_s_to_the_host": float64(rows) / took.Seconds()}); err != nil {
+		name := fmt.Sprintf("generator %s, %d rows, bf16 %v", spec.Kind, rows, bf16)
+		if err := c.part(ctx, name, partLimit, func() error { return c.batch(ctx, name, m, rows, bf16, bound) }); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// batch makes so many rows.
+func (c *checker) batch(ctx context.Context, name string, m *generator.Model, rows int, bf16 bool, bound float64) error {
+	spec := &m.Spec
+	b, err := generator.NewDeviceBench(m, &generator.GPU{Device: c.d, Fallback: &c.count, BF16: bf16}, rows)
+	if err != nil {
+		return err
+	}
+	off, err := b.Parity(ctx)
+	if e := c.judge(name, off, bound, err); e != nil || err != nil {
+		return e
+	}
+	ms, err := b.Kernels(ctx, c.length/4)
+	if err != nil {
+		return err
+	}
+	_, took, err := repeat(c.length, func() error { return b.Whole(ctx) })
+	if err != nil {
+		return err
+	}
+	each := cuda.RowsFormat{Width: spec.Size(), BF16: bf16}.Bytes()
+	bytes := float64(rows) * float64(each)
+	if kind := fmt.Sprintf("%s, bf16 %v: ", spec.Kind, bf16); bytes/ms/1e6 > c.figures[kind+"written"] { // the best number of rows
+		c.set(kind+"written", bytes/ms/1e6)
+		c.set(kind+"made", float64(rows)/ms*1e3)
+	}
+	return c.line("generator", map[string]any{"kind": spec.Kind, "bf16": bf16, "rows": rows, "bytes_each": each, "kernel_ms": ms, "written_gb_per_s": bytes / ms / 1e6,
+		"weights_per_s_kernels": float64(rows) / ms * 1e3, "weights_per_s_to_the_host": float64(rows) / took.Seconds()})
 }

@@ -5,10 +5,14 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/corastream/corastream/kernels/cuda"
 )
 
 // The command that a device machine runs goes through on the emulated driver, and every parity line is ok.
@@ -17,7 +21,7 @@ func TestGPUCheckGoesThrough(t *testing.T) {
 		t.Skip("on a device, run `corastream-gpu gpu-check`; `make test-cuda` has an emulated one")
 	}
 	var out bytes.Buffer
-	if err := gpuCheck(t.Context(), tinySizes(), 50*time.Millisecond, &out); err != nil {
+	if err := gpuCheck(t.Context(), tinySizes(), checkOptions{seconds: .05, limit: time.Hour, tiny: true}, &out); err != nil {
 		t.Error(err)
 	}
 	kinds := map[string]int{}
@@ -46,6 +50,69 @@ func TestGPUCheckGoesThrough(t *testing.T) {
 	for _, k := range []string{"device", "parity", "ceiling", "product", "generator", "scores", "gradients", "click", "catalogue", "training", "freshness", "goal", "summary"} {
 		if kinds[k] == 0 {
 			t.Errorf("no line of %q", k)
+		}
+	}
+}
+
+// A part that fails is told and the others go on: memory that runs out costs its part alone, a lost device sends the rest to the program
+// started anew, and what nobody measured is no goal reached. The summary is of all.
+func TestGPUCheckGoesOnBehindAFailure(t *testing.T) {
+	if os.Getenv("CORASTREAM_LIBCUDA") == "" {
+		t.Skip("faults are injected by the emulated driver alone (`make test-cuda`)")
+	}
+	before := startAnew
+	defer func() { startAnew = before }()
+	stopped := errors.New("started anew")
+	var carry string
+	startAnew = func(args []string) error {
+		carry = args[slices.Index(args, "--carried")+1]
+		return stopped
+	}
+	o := checkOptions{seconds: .001, limit: 1, tiny: true} // the time is over at once: only what was carried is told
+	var out bytes.Buffer
+	run := func(fault string, f func(c *checker) error) (errors int) {
+		t.Helper()
+		out.Reset()
+		d, err := cuda.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Close()
+		t.Setenv("CORASTREAM_EMULATE", fault)
+		c := &checker{gpuSizes: tinySizes(), asked: o, w: &out, d: d, length: time.Millisecond, began: time.Now(), until: time.Now().Add(time.Hour), figures: map[string]float64{"scores, base": 7}}
+		if err := f(c); err != nil && err != stopped {
+			t.Error(err)
+		}
+		t.Setenv("CORASTREAM_EMULATE", "")
+		return strings.Count(out.String(), `"gpu":"error"`)
+	}
+	products := func(c *checker) error { return c.products(t.Context()) }
+	if n := run("alloc:2:2", products); n != 4 || carry != "" { // every later allocation fails too
+		t.Errorf("memory that runs out: %d errors, carried %q\n%s", n, carry, &out)
+	}
+	if n := run("launch:1:700", products); n != 1 || !strings.Contains(carry, `"After":"product: qkv"`) {
+		t.Errorf("a lost device: %d errors, carried %q\n%s", n, carry, &out)
+	}
+	hang := func(c *checker) error {
+		return c.part(t.Context(), "hang", time.Millisecond, func() error { time.Sleep(time.Second); return nil })
+	}
+	if n := run("", hang); n != 1 || !strings.Contains(out.String(), "no end within") || !strings.Contains(carry, `"After":"hang","Bad":0,"Failed":1`) {
+		t.Errorf("a part that hangs: %d errors, carried %q\n%s", n, carry, &out)
+	}
+	o.carried = strings.Replace(carry, "hang", "catalogue", 1)
+	out.Reset()
+	err := gpuCheck(t.Context(), tinySizes(), o, &out)
+	if err == nil || !strings.Contains(err.Error(), "4 parts failed") { // that, two of training, freshness
+		t.Errorf("%v", err)
+	}
+	for _, want := range []string{`"error":"not measured"`, `"figure":7`, "not begun", `"parts_failed":4`} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %s in\n%s", want, &out)
+		}
+	}
+	for _, never := range []string{`"ok":true`, "product"} {
+		if strings.Contains(out.String(), never) {
+			t.Errorf("%s in\n%s", never, &out)
 		}
 	}
 }

@@ -23,22 +23,22 @@ import (
 func (c *checker) model(ctx context.Context) error {
 	dir, err := os.MkdirTemp("", "corastream-gpu-check")
 	if err != nil {
-		return err
+		return c.failure("model", err)
 	}
 	defer os.RemoveAll(dir)
+	c.dir = dir
 	file := filepath.Join(dir, "random.gguf")
 	if err := c.gpuSizes.model.write(file); err != nil {
-		return err
+		return c.failure("model", err)
 	}
-	open := func(g *llm.GPU) (*llm.Model, error) { return llm.Open(file, c.options(g)) }
-	cpu, err := open(nil)
+	cpu, err := llm.Open(file, c.options(nil))
 	if err != nil {
-		return err
+		return c.failure("model", err)
 	}
 	defer cpu.Close()
-	gpu, err := open(&llm.GPU{Device: c.d, Fallback: &c.count})
+	gpu, err := llm.Open(file, c.options(&llm.GPU{Device: c.d, Fallback: &c.count}))
 	if err != nil {
-		return err
+		return c.failure("model", err)
 	}
 	defer gpu.Close()
 	spec := c.spec
@@ -51,23 +51,26 @@ func (c *checker) model(ctx context.Context) error {
 		layers int
 	}{{"base", "", 1, spec.Layers}, {"all, one W_A", corastream.AdaptAll, 1, spec.Layers}, {"all, a W_A each", corastream.AdaptAll, c.prompts, spec.Layers},
 		{"all, a W_A each, every layer", corastream.AdaptAll, c.prompts, c.gpuSizes.model.layers}} {
-		s := spec
-		s.Adapt, s.Layers = k.adapt, k.layers
-		ws, p := c.weights(s, gpu, k.users, c.prompts)
-		if k.adapt == "" {
-			ws, p = nil, nil
-		}
-		off, err := scoresDiffer(ctx, cpu, gpu, prompts[:c.checkPrompts], firstWeights(ws, c.checkPrompts), p)
-		if err := c.judge("scores, "+k.name, off, c.bound, err); err != nil {
-			return err
-		}
-		_, took, err := repeat(c.length, func() error { _, err := gpu.Score(ctx, prompts, ws, p); return err })
-		if err != nil {
-			return err
-		}
-		c.figures["scores, "+k.name] = float64(c.prompts) / took.Seconds()
-		if err := c.line("scores", map[string]any{"case": k.name, "prompts": c.prompts, "tokens_each": c.gpuSizes.length, "ms": ms(took), "prompts_per_s": float64(c.prompts) / took.Seconds(),
-			"tflops": c.gpuSizes.model.flops(c.prompts*c.gpuSizes.length) / took.Seconds() / 1e12}); err != nil {
+		if err := c.part(ctx, "scores, "+k.name, partLimit, func() error {
+			s := spec
+			s.Adapt, s.Layers = k.adapt, k.layers
+			ws, p := c.weights(s, gpu, k.users, c.prompts)
+			if k.adapt == "" {
+				ws, p = nil, nil
+			}
+			before := c.count.Count()
+			off, err := scoresDiffer(ctx, cpu, gpu, prompts[:c.checkPrompts], firstWeights(ws, c.checkPrompts), p)
+			if e := c.judge("scores, "+k.name, off, c.bound, err); e != nil || err != nil || c.count.Count() > before {
+				return e // where the CPU answered, there is nothing to measure
+			}
+			_, took, err := repeat(c.length, func() error { _, err := gpu.Score(ctx, prompts, ws, p); return err })
+			if err != nil {
+				return err
+			}
+			c.set("scores, "+k.name, float64(c.prompts)/took.Seconds())
+			return c.line("scores", map[string]any{"case": k.name, "prompts": c.prompts, "tokens_each": c.gpuSizes.length, "ms": ms(took), "prompts_per_s": float64(c.prompts) / took.Seconds(),
+				"tflops": c.gpuSizes.model.flops(c.prompts*c.gpuSizes.length) / took.Seconds() / 1e12})
+		}); err != nil {
 			return err
 		}
 	}
@@ -80,7 +83,7 @@ func (c *checker) model(ctx context.Context) error {
 	if err := c.training(ctx, cpu, gpu, file, spec); err != nil {
 		return err
 	}
-	return c.freshness(ctx, gpu, dir, file, spec)
+	return c.part(ctx, "freshness", partLimit, func() error { return c.freshness(ctx, gpu, dir, file, spec) })
 }
 
 // options are those of the random model: it reads bytes, so that a title has as many tokens.
@@ -98,35 +101,37 @@ func (c *checker) gradients(ctx context.Context, cpu, gpu *llm.Model, spec gener
 		adapt  corastream.Adapt
 		layers int
 	}{{corastream.AdaptAll, c.gpuSizes.model.layers}, {corastream.AdaptLast, gpu.Info().TopLayers}} {
-		s, n := spec, min(64, c.prompts)
-		s.Adapt, s.Layers = k.adapt, k.layers
-		ws, p := c.weights(s, gpu, n, n)
-		labels := make([]float32, n)
-		for i := range labels {
-			labels[i] = float32(i % 2)
-		}
-		few := min(2, n)
-		a, err1 := cpu.Backward(ctx, prompts[:few], ws[:few], p, labels[:few])
-		b, err2 := gpu.Backward(ctx, prompts[:few], ws[:few], p, labels[:few])
-		off, err := math.Inf(1), errors.Join(err1, err2)
-		if err == nil { // the angle between the gradients, as 1 - cosine
-			var ab, aa, bb float64
-			for i := range a.DW {
-				for j, v := range a.DW[i] {
-					w := float64(b.DW[i][j])
-					ab, aa, bb = ab+float64(v)*w, aa+float64(v)*float64(v), bb+w*w
-				}
+		if err := c.part(ctx, "gradients, "+string(k.adapt), partLimit, func() error {
+			s, n := spec, min(64, c.prompts)
+			s.Adapt, s.Layers = k.adapt, k.layers
+			ws, p := c.weights(s, gpu, n, n)
+			labels := make([]float32, n)
+			for i := range labels {
+				labels[i] = float32(i % 2)
 			}
-			off = 1 - ab/math.Sqrt(aa*bb)
-		}
-		if err := c.judge("gradients, "+string(k.adapt), off, .1, err); err != nil {
-			return err
-		}
-		_, took, err := repeat(c.length, func() error { _, err := gpu.Backward(ctx, prompts[:n], ws, p, labels); return err })
-		if err != nil {
-			return err
-		}
-		if err := c.line("gradients", map[string]any{"adapt": string(k.adapt), "rows": n, "tokens_each": c.gpuSizes.length, "ms": ms(took), "rows_per_s": float64(n) / took.Seconds()}); err != nil {
+			few, before := min(2, n), c.count.Count()
+			a, err1 := cpu.Backward(ctx, prompts[:few], ws[:few], p, labels[:few])
+			b, err2 := gpu.Backward(ctx, prompts[:few], ws[:few], p, labels[:few])
+			off, err := math.Inf(1), errors.Join(err1, err2)
+			if err == nil { // the angle between the gradients, as 1 - cosine
+				var ab, aa, bb float64
+				for i := range a.DW {
+					for j, v := range a.DW[i] {
+						w := float64(b.DW[i][j])
+						ab, aa, bb = ab+float64(v)*w, aa+float64(v)*float64(v), bb+w*w
+					}
+				}
+				off = 1 - ab/math.Sqrt(aa*bb)
+			}
+			if e := c.judge("gradients, "+string(k.adapt), off, .1, err); e != nil || err != nil || c.count.Count() > before {
+				return e
+			}
+			_, took, err := repeat(c.length, func() error { _, err := gpu.Backward(ctx, prompts[:n], ws, p, labels); return err })
+			if err != nil {
+				return err
+			}
+			return c.line("gradients", map[string]any{"adapt": string(k.adapt), "rows": n, "tokens_each": c.gpuSizes.length, "ms": ms(took), "rows_per_s": float64(n) / took.Seconds()})
+		}); err != nil {
 			return err
 		}
 	}
@@ -137,35 +142,41 @@ func (c *checker) gradients(ctx context.Context, cpu, gpu *llm.Model, spec gener
 func (c *checker) clicks(ctx context.Context, cpu, gpu *llm.Model, spec generator.Spec) error {
 	spec.Adapt, spec.Layers = corastream.AdaptLast, min(spec.Layers, gpu.Info().TopLayers)
 	for _, n := range []int{c.gpuSizes.clicks, 16 * c.gpuSizes.clicks} {
-		prompts := c.titles(n)
-		ws, p := c.weights(spec, gpu, max(1, n/c.gpuSizes.clicks), n)
-		off, err := scoresDiffer(ctx, cpu, gpu, prompts[:c.checkPrompts], firstWeights(ws, c.checkPrompts), p)
-		if err := c.judge(fmt.Sprintf("clicks, %d candidates", n), off, c.bound, err); err != nil {
-			return err
-		}
-		var times []float64
-		for began := time.Now(); time.Since(began) < c.length || len(times) < 3; {
-			t := time.Now()
-			if _, err := gpu.Score(ctx, prompts, ws, p); err != nil {
-				return err
+		name := fmt.Sprintf("clicks, %d candidates", n)
+		if err := c.part(ctx, name, partLimit, func() error {
+			prompts := c.titles(n)
+			ws, p := c.weights(spec, gpu, max(1, n/c.gpuSizes.clicks), n)
+			before := c.count.Count()
+			off, err := scoresDiffer(ctx, cpu, gpu, prompts[:c.checkPrompts], firstWeights(ws, c.checkPrompts), p)
+			if e := c.judge(name, off, c.bound, err); e != nil || err != nil || c.count.Count() > before {
+				return e
 			}
-			times = append(times, ms(time.Since(t)))
-		}
-		slices.Sort(times)
-		if err := c.line("click", map[string]any{"candidates": n, "p50_ms": times[len(times)/2], "p99_ms": times[len(times)*99/100], "runs": len(times)}); err != nil {
+			var times []float64
+			for began := time.Now(); time.Since(began) < c.length || len(times) < 3; {
+				t := time.Now()
+				if _, err := gpu.Score(ctx, prompts, ws, p); err != nil {
+					return err
+				}
+				times = append(times, ms(time.Since(t)))
+			}
+			slices.Sort(times)
+			return c.line("click", map[string]any{"candidates": n, "p50_ms": times[len(times)/2], "p99_ms": times[len(times)*99/100], "runs": len(times)})
+		}); err != nil {
 			return err
 		}
 	}
-	items := make([]corastream.Item, c.items)
-	began := time.Now()
-	for i, t := range c.titles(c.items) {
-		items[i] = corastream.Item{ID: t.ItemID, Title: "new " + t.Title}
-	}
-	if _, err := gpu.Encode(ctx, items); err != nil {
-		return err
-	}
-	took := time.Since(began)
-	return c.line("catalogue", map[string]any{"items": c.items, "tokens_each": c.gpuSizes.length, "items_per_s": float64(c.items) / took.Seconds()})
+	return c.part(ctx, "catalogue", partLimit, func() error {
+		items := make([]corastream.Item, c.items)
+		began := time.Now()
+		for i, t := range c.titles(c.items) {
+			items[i] = corastream.Item{ID: t.ItemID, Title: "new " + t.Title}
+		}
+		if _, err := gpu.Encode(ctx, items); err != nil {
+			return err
+		}
+		took := time.Since(began)
+		return c.line("catalogue", map[string]any{"items": c.items, "tokens_each": c.gpuSizes.length, "items_per_s": float64(c.items) / took.Seconds()})
+	})
 }
 
 // whole makes prompts of so many tokens with a history, which no item's cache holds: they are read from the first token to the last.

@@ -27,7 +27,7 @@ func (c *checker) training(ctx context.Context, cpu, gpu *llm.Model, file string
 	o.Numerics, o.Threads = "auto", 1
 	one, err := llm.Open(file, o)
 	if err != nil {
-		return err
+		return c.failure("training", err)
 	}
 	defer one.Close()
 	for _, k := range []struct {
@@ -35,59 +35,62 @@ func (c *checker) training(ctx context.Context, cpu, gpu *llm.Model, file string
 		layers  int
 		cpuRows int // of a step on one core, where whole prompts take long
 	}{{corastream.AdaptAll, c.gpuSizes.model.layers, min(4, c.trainRows)}, {corastream.AdaptLast, gpu.Info().TopLayers, c.trainRows}} {
-		cfg := DefaultConfig()
-		cfg.Train.Spec = spec
-		cfg.Train.Spec.Adapt, cfg.Train.Spec.Layers, cfg.Train.Spec.Linear = k.adapt, k.layers, false
-		cfg.Train.Spec.Rank = max(spec.Rank, 2)
-		steps := func(m *llm.Model, rows int, f func(b *train.Bench) error) error {
-			deps := trainDeps(cfg, m)
-			if deps.OnDevice != nil {
-				deps.OnDevice.Fallback = &c.count
+		if err := c.part(ctx, "training, "+string(k.adapt), partLimit, func() error {
+			cfg := DefaultConfig()
+			cfg.Train.Spec = spec
+			cfg.Train.Spec.Adapt, cfg.Train.Spec.Layers, cfg.Train.Spec.Linear = k.adapt, k.layers, false
+			cfg.Train.Spec.Rank = max(spec.Rank, 2)
+			steps := func(m *llm.Model, rows int, f func(b *train.Bench) error) error {
+				deps := trainDeps(cfg, m)
+				if deps.OnDevice != nil {
+					deps.OnDevice.Fallback = &c.count
+				}
+				b, err := train.NewBench(ctx, cfg.Train, deps, c.titles(rows))
+				if err != nil {
+					return err
+				}
+				return errors.Join(f(b), b.Close())
 			}
-			b, err := train.NewBench(ctx, cfg.Train, deps, c.titles(rows))
+			before := c.count.Count()
+			var losses [2]float64
+			for i, m := range []*llm.Model{cpu, gpu} {
+				if err := steps(m, min(4, c.trainRows), func(b *train.Bench) (err error) {
+					for range 4 {
+						if losses[i], err = b.Step(ctx); err != nil {
+							break
+						}
+					}
+					return err
+				}); err != nil {
+					return err
+				}
+			}
+			if err := c.judge("training, loss of the fourth step, "+string(k.adapt), math.Abs(losses[1]-losses[0])/losses[0], .1, nil); err != nil || c.count.Count() > before {
+				return err
+			}
+			rate := func(m *llm.Model, rows int) (perSecond float64, resident bool, err error) {
+				err = steps(m, rows, func(b *train.Bench) error {
+					resident = b.OnDevice()
+					_, took, err := repeat(c.length, func() error { _, err := b.Step(ctx); return err })
+					perSecond = float64(rows) / took.Seconds()
+					return err
+				})
+				return perSecond, resident, err
+			}
+			fast, resident, err := rate(gpu, c.trainRows)
 			if err != nil {
 				return err
 			}
-			return errors.Join(f(b), b.Close())
-		}
-		var losses [2]float64
-		for i, m := range []*llm.Model{cpu, gpu} {
-			if err := steps(m, min(4, c.trainRows), func(b *train.Bench) (err error) {
-				for range 4 {
-					if losses[i], err = b.Step(ctx); err != nil {
-						break
-					}
-				}
-				return err
-			}); err != nil {
+			threads := runtime.GOMAXPROCS(1)
+			slow, _, err := rate(one, k.cpuRows)
+			runtime.GOMAXPROCS(threads)
+			if err != nil {
 				return err
 			}
-		}
-		if err := c.judge("training, loss of the fourth step, "+string(k.adapt), math.Abs(losses[1]-losses[0])/losses[0], .1, nil); err != nil {
-			return err
-		}
-		rate := func(m *llm.Model, rows int) (perSecond float64, resident bool, err error) {
-			err = steps(m, rows, func(b *train.Bench) error {
-				resident = b.OnDevice()
-				_, took, err := repeat(c.length, func() error { _, err := b.Step(ctx); return err })
-				perSecond = float64(rows) / took.Seconds()
-				return err
-			})
-			return perSecond, resident, err
-		}
-		fast, resident, err := rate(gpu, c.trainRows)
-		if err != nil {
-			return err
-		}
-		threads := runtime.GOMAXPROCS(1)
-		slow, _, err := rate(one, k.cpuRows)
-		runtime.GOMAXPROCS(threads)
-		if err != nil {
-			return err
-		}
-		c.figures["training, "+string(k.adapt)] = fast / slow
-		if err := c.line("training", map[string]any{"adapt": string(k.adapt), "rows": c.trainRows, "tokens_each": c.gpuSizes.length, "on_the_device": resident,
-			"rows_per_s": fast, "rows_per_s_of_one_core": slow, "numerics_of_the_core": one.Info().Numerics, "ratio": fast / slow}); err != nil {
+			c.set("training, "+string(k.adapt), fast/slow)
+			return c.line("training", map[string]any{"adapt": string(k.adapt), "rows": c.trainRows, "tokens_each": c.gpuSizes.length, "on_the_device": resident,
+				"rows_per_s": fast, "rows_per_s_of_one_core": slow, "numerics_of_the_core": one.Info().Numerics, "ratio": fast / slow})
+		}); err != nil {
 			return err
 		}
 	}
@@ -153,9 +156,16 @@ func (c *checker) freshness(ctx context.Context, m *llm.Model, dir, file string,
 	if v.Ranked != "cora" {
 		c.bad++
 	}
-	c.figures["freshness p99"] = v.Times["p99"]
-	return c.line("freshness", map[string]any{"candidates": cfg.Pipeline.Candidates, "clicks": v.Clicks, "ranked_by": v.Ranked, "p50_ms": v.Times["p50"], "p99_ms": v.Times["p99"],
-		"answers_of_the_cpu": gpu.generator.Count() + gpu.llm.Count()})
+	answers := gpu.generator.Count() + gpu.llm.Count()
+	if answers == 0 {
+		c.set("freshness p99", v.Times["p99"])
+	}
+	err = c.line("freshness", map[string]any{"candidates": cfg.Pipeline.Candidates, "clicks": v.Clicks, "ranked_by": v.Ranked, "p50_ms": v.Times["p50"], "p99_ms": v.Times["p99"],
+		"answers_of_the_cpu": answers})
+	if err == nil && answers > 0 {
+		err = fmt.Errorf("the CPU gave %d answers in the device's place", answers)
+	}
+	return err
 }
 
 // useGPU has stages that open a device take this one, until the returned function is called.
@@ -170,6 +180,9 @@ func useGPU(d *cuda.Device) (back func()) {
 func (c *checker) goals(context.Context) error {
 	f := c.figures
 	tell := func(row, goal string, reached float64, ok bool) error {
+		if !(reached > 0 && reached <= math.MaxFloat64) { // its part has failed, or has not begun
+			return c.line("goal", map[string]any{"row": row, "goal": goal, "error": "not measured", "ok": false})
+		}
 		return c.line("goal", map[string]any{"row": row, "goal": goal, "reached": reached, "ok": ok})
 	}
 	var errs []error
