@@ -8,10 +8,9 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/goccy/go-yaml"
-	"github.com/goccy/go-yaml/lexer"
-	"github.com/goccy/go-yaml/token"
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
@@ -207,13 +206,26 @@ func decodeYAML(b []byte, into any) (at string, err error) {
 	return at, errors.New(what)
 }
 
-// withoutValues hides what a line of b has beside its keys, should a message repeat it: a password that begins with * is an
-// alias in YAML, and the parser names the alias that it does not find.
+// withoutValues hides what the file has beside its keys, should a message repeat it: a password that begins with * is an
+// alias in YAML, and the parser names the alias that it does not find. Words are taken from the text itself, since where the parser gives
+// up it has no values yet; short ones count on the line of the mistake alone, so that messages keep their own words.
 func withoutValues(message string, b []byte, line int) string {
-	for _, t := range lexer.Tokenize(string(b)) {
-		key := t.Next != nil && t.Next.Type == token.MappingValueType
-		if t.Position != nil && t.Position.Line == line && !key && len(t.Value) > 2 {
-			message = strings.ReplaceAll(message, t.Value, "...")
+	for i, text := range strings.Split(string(b), "\n") {
+		shortest := 6
+		if i+1 == line {
+			shortest = 3
+		}
+		for _, word := range strings.FieldsFunc(text, func(r rune) bool { return unicode.IsSpace(r) || strings.ContainsRune("{}[],", r) }) {
+			if strings.HasSuffix(word, ":") { // a key
+				continue
+			}
+			word = strings.Trim(word, `"'`)
+			behind := word[strings.LastIndexByte(word, ':')+1:] // {"key":value}
+			for _, w := range []string{word, behind, strings.TrimLeft(word, "*&!|>-?@%"), strings.TrimLeft(behind, "*&!|>-?@%\"'")} {
+				if len(w) >= shortest {
+					message = strings.ReplaceAll(message, w, "...")
+				}
+			}
 		}
 	}
 	return message
