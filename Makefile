@@ -125,9 +125,9 @@ roofline: ## count every kernel's operations and bytes, without a GPU, into docs
 	@. .ci/cuda/env.sh && CORASTREAM_ROOFLINE=write go test -tags gpu -count=1 -run TestGPURooflineIsInTheDocs ./cmd/corastream
 gpu-check: ## on a machine with a GPU: parity and measurements as JSON lines, PyTorch's too where it is (bin/corastream-gpu is built when missing)
 	@[ -x bin/corastream-gpu ] || $(MAKE) --no-print-directory cuda
-	@set -o pipefail; bin/corastream-gpu gpu-check | tee bin/gpu-check.jsonl
-	@if python3 -c 'import torch; torch.cuda.init()' 2>/dev/null; then python3 .ci/cuda/torch_peer.py --ours bin/gpu-check.jsonl; \
-	else echo 'gpu-check: no PyTorch with CUDA here: the two goals beside it (prompts scored, W_A of the Q-Former) are not judged' >&2; fi
+	@set -o pipefail; rc=0; bin/corastream-gpu gpu-check | tee bin/gpu-check.jsonl || rc=$$?; \
+	if python3 -c 'import torch; torch.cuda.init()' 2>/dev/null; then python3 .ci/cuda/torch_peer.py --ours bin/gpu-check.jsonl || rc=$$?; \
+	else echo 'gpu-check: no PyTorch with CUDA here: the two goals beside it (prompts scored, W_A of the Q-Former) are not judged' >&2; fi; exit $$rc
 
 .PHONY: clean
 clean: ## remove what was built (not .cache)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 	"unicode"
@@ -206,17 +207,22 @@ func decodeYAML(b []byte, into any) (at string, err error) {
 	return at, errors.New(what)
 }
 
+// quoted is what a message of the parser repeats of the file.
+var quoted = regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)
+
 // withoutValues hides what the file has beside its keys, should a message repeat it: a password that begins with * is an
 // alias in YAML, and the parser names the alias that it does not find. Words are taken from the text itself, since where the parser gives
 // up it has no values yet; short ones count on the line of the mistake alone, so that messages keep their own words.
 func withoutValues(message string, b []byte, line int) string {
+	keys := map[string]bool{}
 	for i, text := range strings.Split(string(b), "\n") {
 		shortest := 6
 		if i+1 == line {
 			shortest = 3
 		}
 		for _, word := range strings.FieldsFunc(text, func(r rune) bool { return unicode.IsSpace(r) || strings.ContainsRune("{}[],", r) }) {
-			if strings.HasSuffix(word, ":") { // a key
+			if key, ok := strings.CutSuffix(word, ":"); ok {
+				keys[strings.Trim(key, `"'`)] = true
 				continue
 			}
 			word = strings.Trim(word, `"'`)
@@ -228,7 +234,12 @@ func withoutValues(message string, b []byte, line int) string {
 			}
 		}
 	}
-	return message
+	return quoted.ReplaceAllStringFunc(message, func(q string) string {
+		if keys[strings.Trim(q, `"`)] {
+			return q
+		}
+		return `"..."`
+	})
 }
 
 // common are the flags that most commands share.
