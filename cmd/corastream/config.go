@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -185,9 +186,25 @@ func loadConfig(path string) (Config, error) {
 	return c, nil
 }
 
+// deepest is how many brackets may be open: the YAML library's memory grows with depth times length, and no key lies deeper than a few.
+const deepest = 64
+
 // decodeYAML reads b strictly. at is the place of a mistake, ":line:column"; the line itself is not shown, since it may
 // hold a secret.
 func decodeYAML(b []byte, into any) (at string, err error) {
+	depth := 0
+	for i, c := range b {
+		switch c {
+		case '{', '[':
+			depth++
+		case '}', ']':
+			depth = max(0, depth-1)
+		}
+		if depth > deepest {
+			line := 1 + bytes.Count(b[:i], []byte("\n"))
+			return fmt.Sprintf(":%d:%d", line, i-bytes.LastIndexByte(b[:i], '\n')), fmt.Errorf("over %d brackets are open", deepest)
+		}
+	}
 	err = yaml.UnmarshalWithOptions(b, into, yaml.Strict())
 	if err == nil || errors.Is(err, io.EOF) {
 		return "", nil

@@ -129,12 +129,31 @@ func TestADiskTakenToTheLastByteLosesNothing(t *testing.T) {
 		d.h.feed(t, d.w, 500)
 		if d.up.ends(2 * time.Second) {
 			died++
+			t.Logf("run %d: %s", run, faultOf(d.up.stderr()))
 		}
 		d.makeRoom(t)
 		d.up.kill()
 		d.mustAgree(t)
 	}
 	t.Logf("%d runs, the process died in %d", runs, died)
+}
+
+// faultOf is where a process that a signal ended was: the frames of the first goroutine in its last words.
+func faultOf(stderr string) string {
+	_, stack, found := strings.Cut(stderr, "[signal ")
+	if !found {
+		return tailOf(stderr, 500)
+	}
+	var frames []string
+	for _, line := range strings.Split(stack, "\n") {
+		if i := strings.LastIndexByte(line, '('); i > 0 && !strings.HasPrefix(line, "\t") && strings.Contains(line, ".") {
+			frames = append(frames, line[:i])
+		}
+		if len(frames) == 8 {
+			break
+		}
+	}
+	return strings.Join(frames, " < ")
 }
 
 // disk is a small one on which `up` has just paused.

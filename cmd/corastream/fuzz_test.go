@@ -25,7 +25,7 @@ func FuzzConfig(f *testing.F) {
 	}
 	for _, s := range []string{
 		"", "data: x\ndata: y\n", "http: {token: canary-0123456789abcdef}\n", "kafka: {sasl: {password: canary-0123456789abcdef, nonsense: 1}}\n",
-		"a: &a [*a]\n", "http: {token: *canary-0123456789abcdef}\n", "ka:\n  sasl:\n  ||||  password: *canary-0123456789abcdef\n", "k:\n  |||| \xff\x9d: \xdd*canary-0123456789abcdef\n", "kafka:\n  sasl:\n    password: *canary-0123456789abcdef\n", "a: &a {b: 1}\nc: {<<: *a}\n", "&x data: *x\n", strings.Repeat("[", 1000), strings.Repeat("a: {", 300), "data: !!binary canary\n", "data: |\n  x\n--- \ndata: y\n",
+		"a: &a [*a]\n", "http: {token: *canary-0123456789abcdef}\n", "ka:\n  sasl:\n  ||||  password: *canary-0123456789abcdef\n", "k:\n  |||| \xff\x9d: \xdd*canary-0123456789abcdef\n", "kafka:\n  sasl:\n    password: *canary-0123456789abcdef\n", "a: &a {b: 1}\nc: {<<: *a}\n", "&x data: *x\n", strings.Repeat("[", 1000), strings.Repeat("a: {", 300), strings.Repeat("a: {", 150) + strings.Repeat("\n", 6000) + "|" + strings.Repeat("\n", 6000), "data: !!binary canary\n", "data: |\n  x\n--- \ndata: y\n",
 		"store: {dedupe_horizon: 99999999999999999999h}\n", "pipeline: {candidates: 1e99}\n", "kafka: {max_array: 0x7fffffffffffffff}\n", "cf: {seed: -1}\n", "\x00", "\xff\xfe", "\ufeffdata: x\n", "? - : \n",
 		"x0: &x0 [a,a,a,a,a,a,a,a,a]\nx1: &x1 [*x0,*x0,*x0,*x0,*x0,*x0,*x0,*x0,*x0]\nx2: &x2 [*x1,*x1,*x1,*x1,*x1,*x1,*x1,*x1,*x1]\nx3: &x3 [*x2,*x2,*x2,*x2,*x2,*x2,*x2,*x2,*x2]\nx4: &x4 [*x3,*x3,*x3,*x3,*x3,*x3,*x3,*x3,*x3]\nx5: [*x4,*x4,*x4,*x4,*x4,*x4,*x4,*x4,*x4]\n",
 	} {
