@@ -18,6 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
+	"google.golang.org/protobuf/encoding/prototext"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/corastream/corastream"
@@ -28,7 +29,7 @@ type spanReceiver struct {
 	*httptest.Server
 	mu       sync.Mutex
 	spans    []*tracepb.Span
-	raw      bytes.Buffer
+	text     strings.Builder // of all spans, as text
 	services map[string]bool
 	faults   []string
 }
@@ -52,15 +53,22 @@ func newSpanReceiver(t *testing.T) *spanReceiver {
 		if err != nil || r.URL.Path != "/v1/traces" || r.Header.Get("Content-Type") != "application/x-protobuf" || r.Header.Get("X-Key") != "k1" {
 			c.faults = append(c.faults, fmt.Sprint(r.URL, r.Header, err))
 		}
-		c.raw.Write(body)
 		for _, rs := range in.ResourceSpans {
 			for _, a := range rs.Resource.Attributes {
 				if a.Key == "service.name" {
 					c.services[a.Value.GetStringValue()] = true
 				}
 			}
+			c.text.WriteString(prototext.Format(rs.Resource))
 			for _, ss := range rs.ScopeSpans {
 				c.spans = append(c.spans, ss.Spans...)
+				for _, s := range ss.Spans { // without ids, whose random bytes may spell anything
+					plain := &tracepb.Span{Name: s.Name, TraceState: s.TraceState, Attributes: s.Attributes, Events: s.Events, Status: s.Status}
+					for _, l := range s.Links {
+						plain.Links = append(plain.Links, &tracepb.Span_Link{TraceState: l.TraceState, Attributes: l.Attributes})
+					}
+					c.text.WriteString(prototext.Format(plain))
+				}
 			}
 		}
 		w.Header().Set("Content-Type", "application/x-protobuf")
@@ -241,8 +249,11 @@ func TestTracesGoFromTheCallerToTheTopicAndBack(t *testing.T) {
 	if len(c.faults) > 0 || !c.services["shop"] || len(c.services) != 1 {
 		t.Errorf("%v, services %v", c.faults, c.services)
 	}
+	if !strings.Contains(c.text.String(), "read items") {
+		t.Errorf("no span's text is here: %s", c.text.String())
+	}
 	for _, secret := range []string{"u7", "u3", title(5)} {
-		if bytes.Contains(c.raw.Bytes(), []byte(secret)) {
+		if strings.Contains(c.text.String(), secret) {
 			t.Errorf("a span holds %q", secret)
 		}
 	}
