@@ -88,9 +88,6 @@ func (c Config) records() int64 { return c.MemoryLimit / 5 }
 
 const memTables = 2
 
-// buffers is what all of them take on the disk.
-func (c Config) buffers() int64 { return c.memTable() * (memTables + 1) }
-
 // window is how many keys of a to-do list are kept in memory, about 150 bytes each.
 func (c Config) window() int { return int(min(1<<16, c.MemoryLimit>>12)) }
 

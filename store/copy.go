@@ -19,7 +19,6 @@ import (
 type Copy struct {
 	db    *badger.DB
 	guard *guard
-	room  int64 // what closing may write
 	reach reach
 }
 
@@ -45,7 +44,7 @@ func openCopy(dir string, c Config, log zerolog.Logger) (*Copy, error) {
 	if err != nil {
 		return nil, err
 	}
-	cp := &Copy{db: db, guard: g, room: c.buffers()}
+	cp := &Copy{db: db, guard: g}
 	if err := db.View(func(txn *badger.Txn) (err error) { cp.reach, err = loadReach(txn); return err }); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
@@ -115,4 +114,4 @@ func (c *Copy) Apply(ctx context.Context, changes []corastream.Change, next int6
 }
 
 // Close ends it and makes what was written last.
-func (c *Copy) Close() error { return errors.Join(c.db.Sync(), c.guard.closeBadger(c.db, c.room)) }
+func (c *Copy) Close() error { return errors.Join(c.db.Sync(), c.guard.closeBadger(c.db)) }

@@ -17,6 +17,7 @@ import (
 type guard struct {
 	dir     string
 	reserve int64
+	buffers int64 // what closing writes at most
 	log     zerolog.Logger
 	free    func(dir string) (bytes int64, known bool, err error)
 	every   time.Duration // between looks while waiting
@@ -25,8 +26,8 @@ type guard struct {
 	closing chan struct{} // closed when merges wait no more
 }
 
-func newGuard(dir string, reserve int64, log zerolog.Logger) *guard {
-	return &guard{dir: dir, reserve: reserve, log: log, free: freeBytes, every: time.Second, closing: make(chan struct{})}
+func newGuard(dir string, c Config, log zerolog.Logger) *guard {
+	return &guard{dir: dir, reserve: c.ReserveBytes, buffers: c.memTable() * (memTables + 1), log: log, free: freeBytes, every: time.Second, closing: make(chan struct{})}
 }
 
 // wait returns once there is room for a write, or ctx's error.
@@ -77,8 +78,8 @@ func (g *guard) until(done <-chan struct{}, bytes int64, warning string) error {
 
 // closeBadger ends Badger, which writes the rest of its buffers into tables and waits for merges. Where the disk has no room for that,
 // it is left as a kill would leave it: all is in the write-ahead files, from which the next start takes it.
-func (g *guard) closeBadger(db *badger.DB, buffers int64) error {
-	if err := g.room(buffers + g.reserve/4); err != nil {
+func (g *guard) closeBadger(db *badger.DB) error {
+	if err := g.room(g.buffers + g.reserve/4); err != nil {
 		g.log.Warn().Err(err).Msg("disk full: closed without filing the write buffers, which the next start does")
 		return db.Sync()
 	}

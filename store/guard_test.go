@@ -168,7 +168,7 @@ func TestAMergeWaitsForRoom(t *testing.T) {
 
 	free.Store(0)
 	write()
-	if err := g.closeBadger(db, c.buffers()); err != nil {
+	if err := g.closeBadger(db); err != nil {
 		t.Errorf("closing on a full disk: %v", err)
 	}
 	if !strings.Contains(logs.String(), "which the next start does") {
@@ -196,7 +196,7 @@ func TestAMergeWaitsForRoom(t *testing.T) {
 		t.Errorf("%d of %d keys are there, %v", have, keys, err)
 	}
 	free.Store(math.MaxInt64)
-	if err := errors.Join(g.closeBadger(again, c.buffers()), db.Close()); err != nil {
+	if err := errors.Join(g.closeBadger(again), db.Close()); err != nil {
 		t.Error(err)
 	}
 }

@@ -90,8 +90,8 @@ func openFolder(dir string, c Config, log zerolog.Logger) (*badger.DB, *guard, e
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, nil, fmt.Errorf("store: %w", err)
 	}
-	g := newGuard(dir, c.ReserveBytes, log)
-	if err := g.room(c.buffers()); err != nil {
+	g := newGuard(dir, c, log)
+	if err := g.room(g.buffers); err != nil {
 		return nil, g, err
 	}
 	err := errors.Join(checkManifest(dir), checkTables(dir))
@@ -259,7 +259,7 @@ func (s *Store) Close() error {
 	}
 	sn.release()
 	s.readers.Wait()
-	if err := s.guard.closeBadger(s.db, s.cfg.buffers()); err != nil {
+	if err := s.guard.closeBadger(s.db); err != nil {
 		return fmt.Errorf("store: close %s: %w", s.dir, err)
 	}
 	return nil
