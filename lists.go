@@ -22,6 +22,10 @@ type Query struct {
 	Now    time.Time
 	N      int                    // items wanted
 	Skip   func(item string) bool // items never to be listed; nil: none
+	// Repeats lets items of Recent be listed even where the Ranker would leave them out.
+	Repeats bool
+	// Reasons asks for Source and From of each candidate.
+	Reasons bool
 }
 
 // Candidate is an item of a list, and why it is there. Scores compare within one list alone.

@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cfstream/internal/num"
 )
 
 // local is a model whose step reads and writes nothing but the records of the event's own user and item and the shared one. What
@@ -158,7 +159,7 @@ func forgotten(x float32) float32 {
 	if !(x < 30) {
 		return 1
 	}
-	return float32(1 - exp(-float64(x)))
+	return float32(1 - num.Exp(-float64(x)))
 }
 
 // mergeVec does so for a vector of Adagrad's numbers and adds their sums, which stay finite.

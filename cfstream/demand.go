@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cfstream/internal/num"
 )
 
 // An item's demand is how much it has been liked of late: each like counts half after every demand_half_life, by the events' own
@@ -34,7 +35,7 @@ func (m *model) faded(hours float32) float32 {
 	if x > 30 {
 		return 0
 	}
-	return float32(exp(-x))
+	return float32(num.Exp(-x))
 }
 
 // Demand implements corastream.Demander: ln of the likes, as they would count at a moment that is the same for all items (forward

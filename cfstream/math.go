@@ -3,12 +3,13 @@ package cfstream
 import (
 	"math"
 
+	"github.com/corastream/corastream/cfstream/internal/num"
 	"github.com/corastream/corastream/kernels"
 )
 
 // Sums of products are kernels.Dot, whose order is fixed. Every product below is converted before it is added: Go may otherwise fuse x*y+z into one rounding on the CPUs that
-// can, and equal events would no longer give equal bytes everywhere. For the same reason exp is ours: math.Exp has
-// assembly on some CPUs and not on others.
+// can, and equal events would no longer give equal bytes everywhere. For the same
+// reason exp is num.Exp.
 
 // nudge takes one Adagrad step on a number: acc += grad^2, v -= rate*grad/sqrt(damp+acc).
 func nudge(v, acc *float32, grad, rate, damp float32) {
@@ -96,23 +97,7 @@ func capNorm(v []float32, limit float32) {
 
 // sigmoid is 1/(1+exp(-z)), equal on every CPU; z is bounded to +-30 first.
 func sigmoid(z float32) float32 {
-	return float32(1 / (1 + exp(-float64(cap1(z, 30)))))
-}
-
-// exp for |x| <= 30: x = k ln2 + r, |r| <= ln2/2, and the Taylor sum of r to degree 13 (error below 1e-16).
-func exp(x float64) float64 {
-	const (
-		ln2Hi = 6.93147180369123816490e-01
-		ln2Lo = 1.90821492927058770002e-10
-	)
-	k := math.Floor(float64(x*math.Log2E) + 0.5)
-	r := x - float64(k*ln2Hi)
-	r -= float64(k * ln2Lo)
-	sum := 1.0
-	for n := 13.0; n > 0; n-- {
-		sum = 1 + float64(float64(r/n)*sum)
-	}
-	return math.Ldexp(sum, int(k))
+	return float32(1 / (1 + num.Exp(-float64(cap1(z, 30)))))
 }
 
 // hash64 is FNV-1a over s, mixed (splitmix64's finaliser) with n: the deterministic randomness of this package.

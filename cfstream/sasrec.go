@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cfstream/internal/num"
 	"github.com/corastream/corastream/kernels"
 )
 
@@ -103,7 +104,7 @@ func (m *sasRec) read(s corastream.State, b block, history []corastream.Interact
 	}
 	sum := float32(0)
 	for j := range n {
-		r.attends[j] = float32(exp(float64(max(-30, r.score[j]-top))))
+		r.attends[j] = float32(num.Exp(float64(max(-30, r.score[j]-top))))
 		sum += r.attends[j]
 	}
 	clear(r.mix)

@@ -1,6 +1,7 @@
 package cfstream
 
 import (
+	"github.com/corastream/corastream/cfstream/internal/num"
 	"math"
 	"strings"
 	"testing"
@@ -69,7 +70,7 @@ func TestDigestTellsKindAndWidthsAndNothingElse(t *testing.T) {
 
 func TestExpIsExact(t *testing.T) {
 	for x := -30.0; x <= 30; x += 0.00917 {
-		if got, want := exp(x), math.Exp(x); math.Abs(got-want) > 1e-15*want { // both are within 1 ulp: measured 4e-16
+		if got, want := num.Exp(x), math.Exp(x); math.Abs(got-want) > 1e-15*want { // both are within 1 ulp: measured 4e-16
 			t.Fatalf("exp(%v) = %v, want %v", x, got, want)
 		}
 	}

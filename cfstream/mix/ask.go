@@ -1,0 +1,213 @@
+package mix
+
+import (
+	"slices"
+
+	"github.com/corastream/corastream"
+)
+
+// ask is one query on its way, with the memory that it needs.
+type ask struct {
+	m       *Model
+	now     float64
+	repeats bool
+	past    []past // newest first
+
+	slot  []int32 // by item: its place among the candidates plus 1, 0: none, -1: it may not be listed
+	cands []int32
+	met   []int32     // items whose slot is -1
+	f     [][]float32 // features, [feature][candidate]
+	score []float32
+	rows  [3]int // of the weights
+	order []int32
+	drawn []int32 // places of candidates that stand for all items
+	set   []int32 // places of those that the weights learn from
+
+	near    [][pairSums]float32 // by candidate: covisit's
+	own     []float32           // by candidate: own's
+	words   []float32           // by word: content's
+	profile []int32             // words of the history
+	h       []float32           // sequence's
+	sum     []float32           // ease's
+	table   []float32
+}
+
+// begin starts a query; what is in the past is met unless repeats are listed.
+func (q *ask) begin(m *Model, now float64, repeats bool) {
+	q.m, q.now, q.repeats = m, now, repeats
+	if len(q.slot) < len(m.items) {
+		q.slot = append(q.slot, make([]int32, len(m.items)-len(q.slot)+len(m.items)/4)...)
+	}
+	q.cands, q.met = q.cands[:0], q.met[:0]
+	q.near, q.own = q.near[:0], q.own[:0]
+	if !repeats {
+		for _, p := range q.past {
+			if q.slot[p.item] == 0 {
+				q.slot[p.item] = -1
+				q.met = append(q.met, p.item)
+			}
+		}
+	}
+}
+
+// end forgets the candidates.
+func (q *ask) end() {
+	for _, j := range q.met {
+		q.slot[j] = 0
+	}
+	for _, j := range q.cands {
+		q.slot[j] = 0
+	}
+}
+
+// put makes an item a candidate and returns its place, -1 for one that may not be listed.
+func (q *ask) put(j int32) int {
+	switch s := q.slot[j]; {
+	case s > 0:
+		return int(s - 1)
+	case s < 0:
+		return -1
+	}
+	if q.m.items[j].gone {
+		q.slot[j] = -1
+		q.met = append(q.met, j)
+		return -1
+	}
+	return q.add(j)
+}
+
+// force is put for an item that is to be a candidate whatever speaks against it.
+func (q *ask) force(j int32) int {
+	if c := q.put(j); c >= 0 {
+		return c
+	}
+	return q.add(j)
+}
+
+func (q *ask) add(j int32) int {
+	q.cands = append(q.cands, j)
+	q.near = append(q.near, [pairSums]float32{})
+	q.own = append(q.own, 0)
+	q.slot[j] = int32(len(q.cands))
+	return len(q.cands) - 1
+}
+
+// find runs the sources' finding, fill their features and the weighted sum.
+func (q *ask) find() {
+	for _, s := range q.m.sources {
+		s.find(q)
+	}
+}
+
+func (q *ask) fill() {
+	n, w := len(q.cands), &q.m.weights
+	q.table = slices.Grow(q.table[:0], n*len(w.names))[:n*len(w.names)]
+	q.f = q.f[:0]
+	for k := range w.names {
+		q.f = append(q.f, q.table[k*n:k*n+n:k*n+n])
+	}
+	k := 0
+	for _, s := range q.m.sources {
+		to := k + len(s.features())
+		s.fill(q, q.f[k:to])
+		k = to
+	}
+	q.rows = w.rowsOf(q)
+	q.score = slices.Grow(q.score[:0], n)[:n]
+	w.score(q)
+}
+
+// Rank implements corastream.Ranker.
+func (m *Model) Rank(query corastream.Query) []corastream.Candidate {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	q := m.scratch.Get().(*ask)
+	defer m.scratch.Put(q)
+	q.past = q.past[:0]
+	for _, h := range query.Recent[:min(len(query.Recent), m.spec.History)] {
+		if n, ok := m.number[h.Item]; ok {
+			q.past = append(q.past, past{item: n, liked: h.Label >= 0.5, at: seconds(h.Time)})
+		}
+	}
+	q.begin(m, seconds(query.Now), m.lists() || query.Repeats)
+	defer q.end()
+	q.find()
+	q.fill()
+	out := make([]corastream.Candidate, 0, min(query.N, len(q.cands)))
+	for c := range q.best() {
+		if len(out) == query.N {
+			break
+		}
+		id := m.items[q.cands[c]].id
+		if query.Skip != nil && query.Skip(id) {
+			continue
+		}
+		out = append(out, q.because(c, id, query.Reasons))
+	}
+	return out
+}
+
+// best yields the candidates' places, best first, of equals the one that came first.
+func (q *ask) best() func(func(int) bool) {
+	h := q.order[:0]
+	for c := range q.cands {
+		h = append(h, int32(c))
+	}
+	q.order = h
+	before := func(a, b int32) bool {
+		return q.score[a] > q.score[b] || q.score[a] == q.score[b] && q.cands[a] < q.cands[b]
+	}
+	down := func(i, n int) {
+		for {
+			k := 2*i + 1
+			if k >= n {
+				return
+			}
+			if k+1 < n && before(h[k+1], h[k]) {
+				k++
+			}
+			if !before(h[k], h[i]) {
+				return
+			}
+			h[i], h[k] = h[k], h[i]
+			i = k
+		}
+	}
+	for i := len(h)/2 - 1; i >= 0; i-- {
+		down(i, len(h))
+	}
+	return func(yield func(int) bool) {
+		for n := len(h); n > 0; n-- {
+			if !yield(int(h[0])) {
+				return
+			}
+			h[0] = h[n-1]
+			down(0, n-1)
+		}
+	}
+}
+
+// because makes a Candidate, with the source that lifts it most above the mean candidate.
+func (q *ask) because(c int, id string, reasons bool) corastream.Candidate {
+	out := corastream.Candidate{Item: id, Score: q.score[c]}
+	if !reasons {
+		return out
+	}
+	w, k, top := &q.m.weights, 0, float32(0)
+	var speaks source
+	for _, s := range q.m.sources {
+		var lift float32
+		for range s.features() {
+			lift += float32(w.at(q.rows, k) * (q.f[k][c] - w.usual[k]))
+			k++
+		}
+		if speaks == nil || lift > top {
+			speaks, top = s, lift
+		}
+	}
+	out.Source = speaks.name()
+	if j := speaks.from(q, c); j >= 0 {
+		out.From = q.m.items[j].id
+	}
+	return out
+}

@@ -1,0 +1,262 @@
+package mix
+
+import (
+	"github.com/corastream/corastream/cfstream/internal/num"
+)
+
+// The sums that are kept of a pair (x, j), each decayed by pairHalfLife and weighed by 1/(1+lag):
+const (
+	sumSym  = iota // j was taken near x, in either order
+	sumFwd         // j was liked after x
+	sumNext        // j was taken next to x, in either order
+	sumFwd1        // j was taken right after x
+	sumSess        // as sumSym, weighed by how little time lay between
+	pairSums
+)
+
+const (
+	pairHalfLife  = 60 * 86400.0
+	sessionSecs   = 1800.0 // the scale on which two events belong to one session
+	forwardLags   = 20     // sumFwd's history
+	dislikedPart  = 0.5    // of an item of the history that was disliked
+	covisitFloor  = 0.3    // of a feature's mass is spread evenly over all items
+	rescaleEvery  = 20     // half-lives: then all sums are brought back to the present
+	neighbourSize = 24     // bytes
+)
+
+// covisit keeps for each item its most frequent neighbours. The table is derived from the events and bounded: a new pair takes
+// the place of the one with the least sumSym.
+type covisit struct {
+	m     *Model
+	lists []neighbours
+	n     []float32 // by item: how many events, decayed
+	zero  float64   // the time at which an event weighs 1
+	lag   []float32 // 1/(1+l)
+	width int       // neighbours kept of each item
+}
+
+// neighbours of one item: sums[i] belong to ids[i], sym[i] is sumSym of it.
+type neighbours struct {
+	ids  []int32
+	sym  []float32
+	rest [][pairSums - 1]float32
+}
+
+func newCovisit(m *Model) *covisit {
+	c := &covisit{m: m, width: m.spec.Neighbours, lag: make([]float32, m.spec.History)}
+	for l := range c.lag {
+		c.lag[l] = 1 / float32(1+l)
+	}
+	return c
+}
+
+func (c *covisit) name() string { return "co-visit" }
+
+func (c *covisit) features() []string { return []string{"sym", "fwd", "next", "fwd1", "sess"} }
+
+func (c *covisit) grow(n int) {
+	for len(c.lists) < n {
+		c.lists = append(c.lists, neighbours{})
+		c.n = append(c.n, 0)
+	}
+	// As the catalogue grows, so many neighbours of each item fit into the limit.
+	if fit := max(8, int(c.m.spec.MemoryLimit/neighbourSize/int64(len(c.lists)))); fit < c.width {
+		c.width = max(8, min(c.width*3/4, fit))
+		for i := range c.lists {
+			c.lists[i].shrink(c.width)
+		}
+	}
+}
+
+// shrink drops the least neighbours until width are left.
+func (l *neighbours) shrink(width int) {
+	for len(l.ids) > width {
+		i, last := l.least(), len(l.ids)-1
+		l.ids[i], l.sym[i], l.rest[i] = l.ids[last], l.sym[last], l.rest[last]
+		l.ids, l.sym, l.rest = l.ids[:last], l.sym[:last], l.rest[:last]
+	}
+}
+
+func (l *neighbours) least() int {
+	at, low := 0, l.sym[0]
+	for i, s := range l.sym {
+		if s < low {
+			at, low = i, s
+		}
+	}
+	return at
+}
+
+// find is j's place, -1 when it is not there.
+func (l *neighbours) find(j int32) int {
+	ids := l.ids
+	i := 0
+	for ; i+4 <= len(ids); i += 4 {
+		v := ids[i : i+4 : i+4]
+		if v[0] == j {
+			return i
+		}
+		if v[1] == j {
+			return i + 1
+		}
+		if v[2] == j {
+			return i + 2
+		}
+		if v[3] == j {
+			return i + 3
+		}
+	}
+	for ; i < len(ids); i++ {
+		if ids[i] == j {
+			return i
+		}
+	}
+	return -1
+}
+
+// add adds to the sums of neighbour j.
+func (l *neighbours) add(j int32, width int, sym float32, rest [pairSums - 1]float32) {
+	at := l.find(j)
+	if at >= 0 {
+		l.sym[at] += sym
+		r := &l.rest[at]
+		for k, x := range rest {
+			r[k] += x
+		}
+		return
+	}
+	if len(l.ids) < width {
+		l.ids, l.sym, l.rest = append(l.ids, j), append(l.sym, sym), append(l.rest, rest)
+		return
+	}
+	at = l.least()
+	l.ids[at], l.sym[at], l.rest[at] = j, sym, rest
+}
+
+func (c *covisit) learn(e *event) {
+	if c.zero == 0 {
+		c.zero = e.at
+	}
+	if (e.at-c.zero)/pairHalfLife > rescaleEvery {
+		c.rescale(e.at)
+	}
+	w := float32(num.Exp2((e.at - c.zero) / pairHalfLife))
+	own := &c.lists[e.item]
+	for l, p := range e.past {
+		if p.item == e.item && !e.repeats {
+			continue
+		}
+		sym := float32(w * c.lag[l])
+		sess := float32(sym * near(e.at-p.at))
+		var fwd, next float32
+		if e.positive && l < forwardLags {
+			fwd = sym
+		}
+		if l == 0 {
+			next = w
+		}
+		c.lists[p.item].add(e.item, c.width, sym, [pairSums - 1]float32{fwd, next, next, sess})
+		if p.item != e.item {
+			own.add(p.item, c.width, sym, [pairSums - 1]float32{0, next, 0, sess})
+		}
+	}
+	c.n[e.item] += w
+}
+
+// near is e^(-gap/session).
+func near(gap float64) float32 { return num.Exp32(float32(-max(gap, 0) / sessionSecs)) }
+
+// rescale makes an event of the time at weigh 1.
+func (c *covisit) rescale(at float64) {
+	f := float32(num.Exp2(-(at - c.zero) / pairHalfLife))
+	for i := range c.lists {
+		l := &c.lists[i]
+		for k := range l.sym {
+			l.sym[k] *= f
+			for s := range l.rest[k] {
+				l.rest[k][s] *= f
+			}
+		}
+		c.n[i] *= f
+	}
+	c.zero = at
+}
+
+func (c *covisit) find(q *ask) {
+	for l, p := range q.past {
+		list := &c.lists[p.item]
+		even := c.lag[l] / (c.n[p.item] + 1)
+		if !p.liked {
+			even *= dislikedPart
+		}
+		sess := float32(even * near(q.now-p.at))
+		fwd, first := even, float32(0)
+		if l >= forwardLags {
+			fwd = 0
+		}
+		if l == 0 {
+			first = 1 / (c.n[p.item] + 1)
+		}
+		for i, j := range list.ids {
+			at := q.put(j)
+			if at < 0 {
+				continue
+			}
+			a, r := &q.near[at], &list.rest[i]
+			a[sumSym] += float32(even * list.sym[i])
+			a[sumFwd] += float32(fwd * r[sumFwd-1])
+			a[sumSess] += float32(sess * r[sumSess-1])
+			if l == 0 {
+				a[sumNext] += float32(first * r[sumNext-1])
+				a[sumFwd1] += float32(first * r[sumFwd1-1])
+			}
+		}
+	}
+}
+
+// fill writes ln(.7 m a/sum a + .3), m being how many items may be listed: how many times more a candidate is taken near the
+// history than an item drawn evenly.
+func (c *covisit) fill(q *ask, f [][]float32) {
+	var sum [pairSums]float32
+	for i := range q.near {
+		for k, a := range q.near[i] {
+			sum[k] += a
+		}
+	}
+	free := float32(len(c.lists) - len(q.met))
+	floor := num.Ln32(covisitFloor)
+	for k := range sum {
+		row := f[k]
+		if sum[k] < 1e-12 {
+			for i := range row {
+				row[i] = floor
+			}
+			continue
+		}
+		g := (1 - covisitFloor) * free / sum[k]
+		for i := range row {
+			a := q.near[i][k]
+			if a == 0 {
+				row[i] = floor
+				continue
+			}
+			row[i] = num.Ln32(float32(a*g) + covisitFloor)
+		}
+	}
+}
+
+// from is the item of the history with the greatest part in candidate i's sumSym.
+func (c *covisit) from(q *ask, i int) int32 {
+	best, top := int32(-1), float32(0)
+	for l, p := range q.past {
+		list := &c.lists[p.item]
+		at := list.find(q.cands[i])
+		if at < 0 || !p.liked {
+			continue
+		}
+		if v := list.sym[at] * c.lag[l] / (c.n[p.item] + 1); v > top {
+			best, top = p.item, v
+		}
+	}
+	return best
+}

@@ -1,0 +1,243 @@
+package mix
+
+import (
+	"math"
+
+	"github.com/corastream/corastream/cfstream/internal/num"
+	"github.com/corastream/corastream/kernels"
+)
+
+// ease is the closed-form linear autoencoder (Steck, 2019): B = I - P diag(P)^-1 with P = (X'X + penalty I)^-1 over the likes, and a
+// user's score is the sum of B's rows of what they liked of late, (1+lag)^-0.7 each. X'X counts pairs of likes with every
+// event. P is solved anew after every easeGrowth of the likes, beside the stream; the result is taken in at a fixed event,
+// so that the same events give the same state however fast the machine is.
+type ease struct {
+	m      *Model
+	place  []int32     // by item: its row, -1: none
+	items  []int32     // by row
+	gram   [][]float32 // [row][0..row]
+	likes  int64
+	next   int64 // likes: then P is solved anew
+	p      []float32
+	n      int // rows of P
+	diag   []float32
+	take   int64 // likes: then `solved` is taken in
+	solved chan easeFit
+	over   bool // the catalogue is too large
+	lag    []float32
+}
+
+type easeFit struct {
+	p []float32
+	n int
+}
+
+const (
+	easePenalty = 250
+	easeFirst   = 4000 // likes
+	easeGrowth  = 3    // P is solved again after half as many likes more: (easeGrowth)/2
+	easeLags    = 200
+)
+
+func newEASE(m *Model) *ease {
+	e := &ease{m: m, next: easeFirst, lag: make([]float32, min(easeLags, m.spec.History))}
+	for l := range e.lag {
+		e.lag[l] = float32(num.Exp(-0.7 * float64(num.Ln32(float32(1+l)))))
+	}
+	return e
+}
+
+func (*ease) name() string       { return "linear" }
+func (*ease) features() []string { return []string{"ease"} }
+
+func (e *ease) grow(n int) {
+	for len(e.place) < n {
+		e.place = append(e.place, -1)
+	}
+}
+
+// row of an item, made for its first like.
+func (e *ease) row(item int32) int32 {
+	if e.place[item] < 0 {
+		e.place[item] = int32(len(e.items))
+		e.items = append(e.items, item)
+		e.gram = append(e.gram, make([]float32, len(e.items)))
+	}
+	return e.place[item]
+}
+
+// drop gives up on a catalogue that is too large.
+func (e *ease) drop() {
+	e.over, e.gram, e.p, e.n, e.items, e.diag = true, nil, nil, 0, nil, nil
+	if e.solved != nil {
+		<-e.solved
+		e.solved = nil
+	}
+	for i := range e.place {
+		e.place[i] = -1
+	}
+}
+
+func (e *ease) learn(ev *event) {
+	if e.over || !ev.positive || ev.met {
+		return
+	}
+	if len(e.items) == e.m.spec.EASEItems && e.place[ev.item] < 0 {
+		e.drop()
+		return
+	}
+	i := e.row(ev.item)
+	e.gram[i][i]++
+	for _, p := range ev.past {
+		if !p.liked || p.item == ev.item {
+			continue
+		}
+		if j := e.place[p.item]; j >= 0 {
+			e.gram[max(i, j)][min(i, j)]++
+		}
+	}
+	e.likes++
+	if e.solved != nil && e.likes >= e.take {
+		fit := <-e.solved
+		e.solved = nil
+		e.install(fit)
+	}
+	if e.likes >= e.next {
+		e.begin()
+	}
+}
+
+// begin starts to solve for P.
+func (e *ease) begin() {
+	n := len(e.items)
+	a := make([]float32, n*n)
+	for i, g := range e.gram {
+		copy(a[i*n:], g)
+		a[i*n+i] += easePenalty
+	}
+	e.solved = make(chan easeFit, 1)
+	e.take, e.next = e.likes+max(500, e.likes/8), e.likes*easeGrowth/2
+	go func(to chan<- easeFit) {
+		invert(a, n)
+		to <- easeFit{a, n}
+	}(e.solved)
+}
+
+// invert replaces a symmetric positive definite matrix, of which the lower triangle is given, by its inverse: Gauss-Jordan by
+// symmetric sweeps, row by row in memory.
+func invert(a []float32, n int) {
+	col := make([]float32, n)
+	for k := range n {
+		d := 1 / a[k*n+k]
+		for i := range k {
+			col[i] = a[k*n+i]
+		}
+		for i := k; i < n; i++ {
+			col[i] = a[i*n+k]
+		}
+		for i := range n {
+			if i == k || col[i] == 0 {
+				continue
+			}
+			s := -float32(col[i] * d)
+			kernels.Axpy(s, col[:i+1], a[i*n:i*n+i+1])
+		}
+		for i := range k {
+			a[k*n+i] = float32(col[i] * d)
+		}
+		for i := k + 1; i < n; i++ {
+			a[i*n+k] = float32(col[i] * d)
+		}
+		a[k*n+k] = -d
+	}
+	for i := range n { // swept in all, the matrix is -A^-1
+		for j := range i + 1 {
+			v := -a[i*n+j]
+			a[i*n+j], a[j*n+i] = v, v
+		}
+	}
+}
+
+func (e *ease) install(fit easeFit) {
+	e.p, e.n = fit.p, fit.n
+	e.diag = make([]float32, e.n)
+	for i := range e.n {
+		e.diag[i] = -1 / e.p[i*e.n+i]
+		if math.IsInf(float64(e.diag[i]), 0) || e.diag[i] != e.diag[i] {
+			e.diag[i] = 0
+		}
+	}
+}
+
+func (e *ease) find(*ask) {}
+
+// sums leaves sum over the liked items x of lag * P[x,j] in q.sum.
+func (e *ease) sums(q *ask) bool {
+	if e.n == 0 {
+		return false
+	}
+	if cap(q.sum) < e.n {
+		q.sum = make([]float32, e.n)
+	}
+	q.sum = q.sum[:e.n]
+	clear(q.sum)
+	l := 0
+	for _, p := range q.past {
+		if !p.liked {
+			continue
+		}
+		if x := int(e.place[p.item]); x >= 0 && x < e.n {
+			kernels.Axpy(e.lag[l], e.p[x*e.n:x*e.n+e.n], q.sum)
+		}
+		if l++; l == len(e.lag) {
+			break
+		}
+	}
+	return l > 0
+}
+
+func (e *ease) fill(q *ask, f [][]float32) {
+	row, floor := f[0], num.Ln32(covisitFloor)
+	some := e.sums(q)
+	var sum float32
+	for c, j := range q.cands {
+		row[c] = 0
+		if i := e.place[j]; some && i >= 0 && int(i) < e.n {
+			row[c] = max(0, float32(q.sum[i]*e.diag[i]))
+			sum += row[c]
+		}
+	}
+	if sum < 1e-12 {
+		for c := range row {
+			row[c] = floor
+		}
+		return
+	}
+	g := (1 - covisitFloor) * float32(len(e.place)-len(q.met)) / sum
+	for c := range row {
+		row[c] = num.Ln32(float32(row[c]*g) + covisitFloor)
+	}
+}
+
+func (e *ease) from(q *ask, c int) int32 {
+	best, top := int32(-1), float32(0)
+	j := int(e.place[q.cands[c]])
+	if j < 0 || j >= e.n {
+		return -1
+	}
+	l := 0
+	for _, p := range q.past {
+		if !p.liked {
+			continue
+		}
+		if x := int(e.place[p.item]); x >= 0 && x < e.n {
+			if v := e.lag[l] * e.p[x*e.n+j] * e.diag[j]; v > top {
+				best, top = p.item, v
+			}
+		}
+		if l++; l == len(e.lag) {
+			break
+		}
+	}
+	return best
+}

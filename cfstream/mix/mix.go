@@ -1,0 +1,192 @@
+package mix
+
+import (
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/corastream/corastream"
+)
+
+// Model implements corastream.Derived. Safe for concurrent use: Ranks run beside each other, learning runs alone.
+type Model struct {
+	spec Spec
+
+	mu      sync.RWMutex
+	number  map[string]int32
+	items   []item
+	sources []source
+	weights weights
+	covisit *covisit
+	popular *popularity
+	content *content
+
+	events    int64 // learnt
+	likes     int64
+	repeats   int64  // likes of items that the user had had
+	draws     uint64 // the state of the generator that draws uniform others
+	described int
+	scratch   sync.Pool
+	asking    *ask // Learn's own
+}
+
+// item is what all sources share of an item.
+type item struct {
+	id        string
+	described bool // it is in the catalogue
+	gone      bool // withdrawn or removed
+}
+
+// source is a retrieval source. Its methods are called in the order find, fill for each query, under the model's lock; they keep
+// what they need of one query in the ask.
+type source interface {
+	// name is what a Candidate's Source says, and features how many rows of the table fill writes, by name.
+	name() string
+	features() []string
+	// grow makes room for items up to n.
+	grow(n int)
+	// find adds candidates.
+	find(q *ask)
+	// fill writes the features of all candidates, one row each: f[k][c].
+	fill(q *ask, f [][]float32)
+	// learn takes in an event.
+	learn(e *event)
+	// from names the item of the history that speaks most for candidate c, -1 when there is none.
+	from(q *ask, c int) int32
+	// code writes or reads the source's state.
+	code(c *coder)
+}
+
+// event is a Step in numbers.
+type event struct {
+	item     int32
+	positive bool
+	met      bool
+	at       float64 // seconds
+	repeats  bool    // whether repeats are listed at this moment
+	past     []past  // newest first
+}
+
+// past is one of a user's last events.
+type past struct {
+	item  int32
+	liked bool
+	at    float64
+}
+
+// New returns an empty model.
+func New(spec Spec) (*Model, error) {
+	if err := spec.Validate(); err != nil {
+		return nil, err
+	}
+	m := &Model{spec: spec}
+	m.reset()
+	return m, nil
+}
+
+func (m *Model) reset() {
+	m.number, m.items = map[string]int32{}, nil
+	m.events, m.likes, m.repeats, m.draws, m.described = 0, 0, 0, 11, 0
+	m.covisit, m.popular, m.content = newCovisit(m), newPopularity(m), newContent(m)
+	m.sources = []source{m.covisit, m.popular, newQuality(m), newOwn(), m.content}
+	if m.spec.Factors > 0 {
+		m.sources = append(m.sources, newSequence(m))
+	}
+	if m.spec.EASEItems > 0 {
+		m.sources = append(m.sources, newEASE(m))
+	}
+	var names []string
+	for _, s := range m.sources {
+		names = append(names, s.features()...)
+	}
+	m.weights = newWeights(names)
+	m.scratch = sync.Pool{New: func() any { return new(ask) }}
+	m.asking = new(ask)
+}
+
+// Spec is what the model was made of.
+func (m *Model) Spec() Spec { return m.spec }
+
+// Window implements corastream.Ranker.
+func (m *Model) Window() int { return m.spec.History }
+
+// Repeats says whether items that the user has had are listed at this moment.
+func (m *Model) Repeats() bool {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.lists()
+}
+
+// repeatsFrom is how many likes auto needs to have seen.
+const repeatsFrom = 50
+
+func (m *Model) lists() bool {
+	switch m.spec.Repeats {
+	case RepeatsYes:
+		return true
+	case RepeatsNo:
+		return false
+	}
+	return m.likes >= repeatsFrom && m.repeats*10 >= m.likes
+}
+
+// of is the item's number, made when it is new.
+func (m *Model) of(id string) int32 {
+	if n, ok := m.number[id]; ok {
+		return n
+	}
+	n := int32(len(m.items))
+	id = strings.Clone(id) // the caller's string may hold on to a whole record
+	m.number[id] = n
+	m.items = append(m.items, item{id: id})
+	for _, s := range m.sources {
+		s.grow(int(n) + 1)
+	}
+	return n
+}
+
+// Describe implements corastream.Ranker.
+func (m *Model) Describe(it corastream.Item) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := m.of(it.ID)
+	if !m.items[n].described {
+		m.items[n].described = true
+		m.described++
+	}
+	m.items[n].gone = it.Withdrawn || it.Removed
+	m.content.describe(n, it.Title)
+}
+
+// Learn implements corastream.Ranker: the weights first, with what was known before the event, then every source.
+func (m *Model) Learn(st corastream.Step) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	q := m.asking
+	e := event{item: m.of(st.Item), positive: st.Positive, met: st.Met, at: seconds(st.Time), repeats: m.lists()}
+	e.past = q.past[:0]
+	for _, h := range st.Recent[:min(len(st.Recent), m.spec.History)] {
+		e.past = append(e.past, past{item: m.of(h.Item), liked: h.Label >= 0.5, at: seconds(h.Time)})
+	}
+	q.past = e.past
+	if e.positive && (!e.met || e.repeats) && m.weights.due(m.likes) {
+		m.teach(q, &e)
+	}
+	for _, s := range m.sources {
+		s.learn(&e)
+	}
+	m.events++
+	if e.positive {
+		m.likes++
+		if e.met {
+			m.repeats++
+		}
+	}
+}
+
+func seconds(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.UnixNano()) / 1e9
+}

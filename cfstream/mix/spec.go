@@ -1,0 +1,68 @@
+package mix
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/corastream/corastream"
+)
+
+// How repeats are treated.
+const (
+	RepeatsAuto = "auto"
+	RepeatsYes  = "yes"
+	RepeatsNo   = "no"
+)
+
+// Spec is what a Model is made of. Two states can only be compared when their specs are equal.
+type Spec struct {
+	// Neighbours is how many others are kept of each item. Default 256, range 8..4096.
+	Neighbours int `yaml:"neighbours"`
+	// History is how many of a user's last events are read for a list, and paired with a new one. Default 50, range 5..500.
+	History int `yaml:"history"`
+	// Repeats says whether items that the user has had may be listed again: yes, no, or auto, which looks whether a tenth of the
+	// likes are repeats. Default auto.
+	Repeats string `yaml:"repeats"`
+	// Factors is the width of the sequence factors; 0 leaves them out. Default 32, range 0..256, in steps of 16.
+	Factors int `yaml:"factors"`
+	// EASEItems is how many items, in order of their first like, the linear autoencoder knows. It takes 8 bytes for each pair of
+	// them, and its fit grows with the cube; a larger catalogue has none. 0 leaves it out. Default 3000, range 0..10000.
+	EASEItems int `yaml:"ease_items"`
+	// MemoryLimit bounds the neighbour table in bytes: as the catalogue grows, fewer neighbours are kept of each item.
+	// Default 1 GiB, range 16 MiB..1 TiB.
+	MemoryLimit int64 `yaml:"memory_limit_bytes"`
+}
+
+// Default returns the defaults above.
+func Default() Spec {
+	return Spec{Neighbours: 256, History: 50, Repeats: RepeatsAuto, Factors: 32, EASEItems: 3000, MemoryLimit: 1 << 30}
+}
+
+// Validate reports all problems at once.
+func (s Spec) Validate() error {
+	var errs []error
+	check := func(key string, v, lo, hi int) {
+		if v < lo || v > hi {
+			errs = append(errs, corastream.Usagef(key, fmt.Sprintf("choose from %d to %d", lo, hi), "%d is out of range", v))
+		}
+	}
+	check("neighbours", s.Neighbours, 8, 4096)
+	check("history", s.History, 5, 500)
+	check("factors", s.Factors, 0, 256)
+	check("ease_items", s.EASEItems, 0, 10000)
+	check("memory_limit_bytes", int(s.MemoryLimit), 16<<20, 1<<40)
+	if s.Factors%16 != 0 {
+		errs = append(errs, corastream.Usagef("factors", "choose a multiple of 16", "%d is none", s.Factors))
+	}
+	if !slices.Contains([]string{RepeatsAuto, RepeatsYes, RepeatsNo}, s.Repeats) {
+		errs = append(errs, corastream.Usagef("repeats", "choose auto, yes or no", "%q is unknown", s.Repeats))
+	}
+	return errors.Join(errs...)
+}
+
+// String is the spec in one line; states with equal ones are compatible.
+func (s Spec) String() string {
+	return fmt.Sprintf("mix neighbours=%d history=%d repeats=%s factors=%d ease_items=%d memory=%d",
+		s.Neighbours, s.History, s.Repeats, s.Factors, s.EASEItems, s.MemoryLimit)
+}

@@ -1,0 +1,173 @@
+package mix
+
+import (
+	"slices"
+
+	"github.com/corastream/corastream/cfstream/internal/num"
+	"github.com/corastream/corastream/kernels"
+)
+
+// lengths and gaps (seconds) cut the history's length and the age of its last event into the rows of the weights.
+var (
+	lengths = [...]int{1, 3, 8, 20, 50, 120}
+	gaps    = [...]float64{1, 60, 600, 3600, 86400, 604800}
+)
+
+const weightRows = 1 + len(lengths) + 1 + len(gaps) + 1
+
+// The softmax regression: the best rivals with weight 1, uniform ones each weighed by how many items it stands for. Without the
+// uniform ones the weights collapse: they learn to order the best candidates among themselves and forget what keeps the rest out.
+const (
+	rivals      = 40
+	uniform     = 32
+	weightRate  = 0.1
+	weightStart = 30 // of Adagrad's sums: the first steps are small
+	weightDecay = 1e-3
+)
+
+// weights of the features: those of all queries, plus those of a length, plus those of a gap.
+type weights struct {
+	names []string
+	w, g  [weightRows][]float32 // weights and Adagrad's sums
+	usual []float32             // each feature's mean over candidates
+	next  int64                 // likes: then a like is learnt again
+	pull  []float32
+}
+
+func newWeights(names []string) weights {
+	w := weights{names: names, usual: make([]float32, len(names)), pull: make([]float32, len(names))}
+	for r := range w.w {
+		w.w[r], w.g[r] = make([]float32, len(names)), make([]float32, len(names))
+		for k := range names {
+			w.g[r][k] = weightStart
+			if r == 0 {
+				w.w[r][k] = startWeight[names[k]]
+			}
+		}
+	}
+	return w
+}
+
+// startWeight is where the weights of all queries begin: about what they come to on logs of several kinds.
+var startWeight = map[string]float32{
+	"ever": 0.05, "month": 0.1, "week": 0.1, "day": 0.1, "shares": 0.2, "share": 0.1, "sym": 0.15, "fwd": 0.15, "next": 0.1, "fwd1": 0.1,
+	"sess": 0.1, "own": 0.1, "words": 0.1, "cold": 0.1, "sequence": 0.1, "ease": 0.1,
+}
+
+// due says whether a like is one from which the weights learn: all at first, then ever fewer, down to one in sixteen. Thirty
+// numbers a row need few.
+func (w *weights) due(likes int64) bool {
+	if likes < w.next {
+		return false
+	}
+	every := int64(1)
+	for every < 16 && likes >= 2048*every {
+		every *= 2
+	}
+	w.next = likes + every
+	return true
+}
+
+func (w *weights) rowsOf(q *ask) [3]int {
+	r := [3]int{0, 1, 1 + len(lengths) + 1}
+	gap := 1e12
+	if len(q.past) > 0 {
+		gap = q.now - q.past[0].at
+	}
+	for _, cut := range lengths {
+		if len(q.past) >= cut {
+			r[1]++
+		}
+	}
+	for _, cut := range gaps {
+		if gap >= cut {
+			r[2]++
+		}
+	}
+	return r
+}
+
+func (w *weights) at(rows [3]int, k int) float32 {
+	return w.w[rows[0]][k] + w.w[rows[1]][k] + w.w[rows[2]][k]
+}
+
+func (w *weights) score(q *ask) {
+	clear(q.score)
+	for k := range w.names {
+		kernels.Axpy(w.at(q.rows, k), q.f[k], q.score)
+	}
+}
+
+// teach takes one step of the softmax regression for a like, with the features of just before it.
+func (m *Model) teach(q *ask, e *event) {
+	past := q.past
+	for len(q.past) > 0 && q.past[0].at >= e.at { // of the same moment: a list could not have known them
+		q.past = q.past[1:]
+	}
+	q.begin(m, e.at, e.repeats)
+	q.find()
+	target := q.force(e.item)
+	q.drawn = q.drawn[:0]
+	for range uniform {
+		m.draws = m.draws*6364136223846793005 + 1442695040888963407
+		if c := q.put(int32((m.draws >> 33) % uint64(len(m.items)))); c >= 0 {
+			q.drawn = append(q.drawn, int32(c))
+		}
+	}
+	q.fill()
+	m.weights.learn(q, target, len(m.items)-len(q.met))
+	q.end()
+	q.past = past
+}
+
+// learn steps the weights against the gradient of ln(sum of e^score) - score(target), the sum running over free items.
+func (w *weights) learn(q *ask, target, free int) {
+	q.set = q.set[:0]
+	top := q.score[target]
+	for c := range q.best() {
+		if len(q.set) == rivals {
+			break
+		}
+		if c != target {
+			q.set = append(q.set, int32(c))
+			top = max(top, q.score[c])
+		}
+	}
+	best := len(q.set)
+	for _, c := range q.drawn {
+		if int(c) != target && !slices.Contains(q.set[:best], c) {
+			q.set = append(q.set, c)
+		}
+	}
+	stands := float32(0)
+	if n := len(q.set) - best; n > 0 {
+		stands = float32(max(0, free-1-best)) / float32(n)
+	}
+	clear(w.pull)
+	z := float32(0)
+	pull := func(c int, weight float32) {
+		p := float32(num.Exp32(q.score[c]-top) * weight)
+		z += p
+		for k := range w.pull {
+			w.pull[k] += float32(p * q.f[k][c])
+		}
+	}
+	pull(target, 1)
+	for i, c := range q.set {
+		if i < best {
+			pull(int(c), 1)
+		} else {
+			pull(int(c), stands)
+		}
+	}
+	for k := range w.pull {
+		mean := w.pull[k] / z
+		grad := mean - q.f[k][target]
+		for _, r := range q.rows {
+			g := grad + float32(weightDecay*w.w[r][k])
+			w.g[r][k] += float32(g * g)
+			w.w[r][k] -= float32(weightRate*g) / num.Sqrt32(w.g[r][k])
+		}
+		w.usual[k] += float32(0.01 * (mean - w.usual[k]))
+	}
+}
