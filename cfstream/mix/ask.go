@@ -16,12 +16,13 @@ type ask struct {
 	slot  []int32 // by item: its place among the candidates plus 1, 0: none, -1: it may not be listed
 	cands []int32
 	met   []int32     // items whose slot is -1
-	f     [][]float32 // features, [feature][candidate]
-	score []float32
-	rows  [3]int // of the weights
-	order []int32
-	drawn []int32 // places of candidates that stand for all items
-	set   []int32 // places of those that the weights learn from
+	pick  []int32     // places of the candidates whose features are wanted
+	f     [][]float32 // features, [feature][pick]
+	score []float32   // by pick
+	rows  [3]int      // of the weights
+	order []int32     // picks
+	drawn []int32     // picks that stand for all items
+	set   []int32     // picks that the weights learn from
 
 	near    [][pairSums]float32 // by candidate: covisit's
 	own     []float32           // by candidate: own's
@@ -42,11 +43,16 @@ func (q *ask) begin(m *Model, now float64, repeats bool) {
 	q.near, q.own = q.near[:0], q.own[:0]
 	if !repeats {
 		for _, p := range q.past {
-			if q.slot[p.item] == 0 {
-				q.slot[p.item] = -1
-				q.met = append(q.met, p.item)
-			}
+			q.bar(p.item)
 		}
+	}
+}
+
+// bar keeps an item from becoming a candidate.
+func (q *ask) bar(j int32) {
+	if q.slot[j] == 0 {
+		q.slot[j] = -1
+		q.met = append(q.met, j)
 	}
 }
 
@@ -69,8 +75,7 @@ func (q *ask) put(j int32) int {
 		return -1
 	}
 	if q.m.items[j].gone {
-		q.slot[j] = -1
-		q.met = append(q.met, j)
+		q.bar(j)
 		return -1
 	}
 	return q.add(j)
@@ -92,15 +97,24 @@ func (q *ask) add(j int32) int {
 	return len(q.cands) - 1
 }
 
-// find runs the sources' finding, fill their features and the weighted sum.
+// find runs the sources' finding.
 func (q *ask) find() {
 	for _, s := range q.m.sources {
 		s.find(q)
 	}
 }
 
+// all picks every candidate.
+func (q *ask) all() {
+	q.pick = q.pick[:0]
+	for c := range q.cands {
+		q.pick = append(q.pick, int32(c))
+	}
+}
+
+// fill runs the sources' features of what is picked, and the weighted sums.
 func (q *ask) fill() {
-	n, w := len(q.cands), &q.m.weights
+	n, w := len(q.pick), &q.m.weights
 	q.table = slices.Grow(q.table[:0], n*len(w.names))[:n*len(w.names)]
 	q.f = q.f[:0]
 	for k := range w.names {
@@ -124,7 +138,7 @@ func (m *Model) Rank(query corastream.Query) []corastream.Candidate {
 	q := m.scratch.Get().(*ask)
 	defer m.scratch.Put(q)
 	q.past = q.past[:0]
-	for _, h := range query.Recent[:min(len(query.Recent), m.spec.History)] {
+	for _, h := range query.Recent[:min(len(query.Recent), window)] {
 		if n, ok := m.number[h.Item]; ok {
 			q.past = append(q.past, past{item: n, liked: h.Label >= 0.5, at: seconds(h.Time)})
 		}
@@ -132,30 +146,31 @@ func (m *Model) Rank(query corastream.Query) []corastream.Candidate {
 	q.begin(m, seconds(query.Now), m.lists() || query.Repeats)
 	defer q.end()
 	q.find()
+	q.all()
 	q.fill()
 	out := make([]corastream.Candidate, 0, min(query.N, len(q.cands)))
-	for c := range q.best() {
+	for i := range q.best() {
 		if len(out) == query.N {
 			break
 		}
-		id := m.items[q.cands[c]].id
+		id := m.items[q.cands[q.pick[i]]].id
 		if query.Skip != nil && query.Skip(id) {
 			continue
 		}
-		out = append(out, q.because(c, id, query.Reasons))
+		out = append(out, q.because(i, id, query.Reasons))
 	}
 	return out
 }
 
-// best yields the candidates' places, best first, of equals the one that came first.
+// best yields the picks, best first, of equals the one that came first.
 func (q *ask) best() func(func(int) bool) {
 	h := q.order[:0]
-	for c := range q.cands {
-		h = append(h, int32(c))
+	for i := range q.pick {
+		h = append(h, int32(i))
 	}
 	q.order = h
 	before := func(a, b int32) bool {
-		return q.score[a] > q.score[b] || q.score[a] == q.score[b] && q.cands[a] < q.cands[b]
+		return q.score[a] > q.score[b] || q.score[a] == q.score[b] && q.cands[q.pick[a]] < q.cands[q.pick[b]]
 	}
 	down := func(i, n int) {
 		for {
@@ -188,8 +203,8 @@ func (q *ask) best() func(func(int) bool) {
 }
 
 // because makes a Candidate, with the source that lifts it most above the mean candidate.
-func (q *ask) because(c int, id string, reasons bool) corastream.Candidate {
-	out := corastream.Candidate{Item: id, Score: q.score[c]}
+func (q *ask) because(i int, id string, reasons bool) corastream.Candidate {
+	out := corastream.Candidate{Item: id, Score: q.score[i]}
 	if !reasons {
 		return out
 	}
@@ -198,7 +213,7 @@ func (q *ask) because(c int, id string, reasons bool) corastream.Candidate {
 	for _, s := range q.m.sources {
 		var lift float32
 		for range s.features() {
-			lift += float32(w.at(q.rows, k) * (q.f[k][c] - w.usual[k]))
+			lift += float32(w.at(q.rows, k) * (q.f[k][i] - w.usual[k]))
 			k++
 		}
 		if speaks == nil || lift > top {
@@ -206,7 +221,7 @@ func (q *ask) because(c int, id string, reasons bool) corastream.Candidate {
 		}
 	}
 	out.Source = speaks.name()
-	if j := speaks.from(q, c); j >= 0 {
+	if j := speaks.from(q, int(q.pick[i])); j >= 0 {
 		out.From = q.m.items[j].id
 	}
 	return out

@@ -143,7 +143,8 @@ func (c *content) fill(q *ask, f [][]float32) {
 		scale = contentScale / num.Sqrt32(n)
 	}
 	likes := c.m.popular.count[0]
-	for i, j := range q.cands {
+	for i, at := range q.pick {
+		j := q.cands[at]
 		var s float32
 		if scale > 0 {
 			for _, w := range c.words[j] {

@@ -142,7 +142,7 @@ func (c *covisit) learn(e *event) {
 	}
 	w := float32(num.Exp2((e.at - c.zero) / pairHalfLife))
 	own := &c.lists[e.item]
-	for l, p := range e.past {
+	for l, p := range e.past[:min(len(e.past), len(c.lag))] {
 		if p.item == e.item && !e.repeats {
 			continue
 		}
@@ -183,7 +183,7 @@ func (c *covisit) rescale(at float64) {
 }
 
 func (c *covisit) find(q *ask) {
-	for l, p := range q.past {
+	for l, p := range q.past[:min(len(q.past), len(c.lag))] {
 		list := &c.lists[p.item]
 		even := c.lag[l] / (c.n[p.item] + 1)
 		if !p.liked {
@@ -234,8 +234,8 @@ func (c *covisit) fill(q *ask, f [][]float32) {
 			continue
 		}
 		g := (1 - covisitFloor) * free / sum[k]
-		for i := range row {
-			a := q.near[i][k]
+		for i, c := range q.pick {
+			a := q.near[c][k]
 			if a == 0 {
 				row[i] = floor
 				continue
@@ -248,7 +248,7 @@ func (c *covisit) fill(q *ask, f [][]float32) {
 // from is the item of the history with the greatest part in candidate i's sumSym.
 func (c *covisit) from(q *ask, i int) int32 {
 	best, top := int32(-1), float32(0)
-	for l, p := range q.past {
+	for l, p := range q.past[:min(len(q.past), len(c.lag))] {
 		list := &c.lists[p.item]
 		at := list.find(q.cands[i])
 		if at < 0 || !p.liked {

@@ -35,12 +35,11 @@ type easeFit struct {
 const (
 	easePenalty = 250
 	easeFirst   = 4000 // likes
-	easeGrowth  = 3    // P is solved again after half as many likes more: (easeGrowth)/2
-	easeLags    = 200
+	easeGrowth  = 5 // P is solved again after a fourth as many likes more
 )
 
 func newEASE(m *Model) *ease {
-	e := &ease{m: m, next: easeFirst, lag: make([]float32, min(easeLags, m.spec.History))}
+	e := &ease{m: m, next: easeFirst, lag: make([]float32, window)}
 	for l := range e.lag {
 		e.lag[l] = float32(num.Exp(-0.7 * float64(num.Ln32(float32(1+l)))))
 	}
@@ -116,7 +115,7 @@ func (e *ease) begin() {
 		a[i*n+i] += easePenalty
 	}
 	e.solved = make(chan easeFit, 1)
-	e.take, e.next = e.likes+max(500, e.likes/8), e.likes*easeGrowth/2
+	e.take, e.next = e.likes+max(500, e.likes/16), e.likes*easeGrowth/4
 	go func(to chan<- easeFit) {
 		invert(a, n)
 		to <- easeFit{a, n}
@@ -198,24 +197,30 @@ func (e *ease) sums(q *ask) bool {
 
 func (e *ease) fill(q *ask, f [][]float32) {
 	row, floor := f[0], num.Ln32(covisitFloor)
-	some := e.sums(q)
-	var sum float32
-	for c, j := range q.cands {
-		row[c] = 0
-		if i := e.place[j]; some && i >= 0 && int(i) < e.n {
-			row[c] = max(0, float32(q.sum[i]*e.diag[i]))
-			sum += row[c]
+	for i := range row {
+		row[i] = floor
+	}
+	if !e.sums(q) {
+		return
+	}
+	score := func(j int32) float32 {
+		if i := e.place[j]; i >= 0 && int(i) < e.n {
+			return max(0, float32(q.sum[i]*e.diag[i]))
 		}
+		return 0
+	}
+	var sum float32
+	for _, j := range q.cands {
+		sum += score(j)
 	}
 	if sum < 1e-12 {
-		for c := range row {
-			row[c] = floor
-		}
 		return
 	}
 	g := (1 - covisitFloor) * float32(len(e.place)-len(q.met)) / sum
-	for c := range row {
-		row[c] = num.Ln32(float32(row[c]*g) + covisitFloor)
+	for i, c := range q.pick {
+		if s := score(q.cands[c]); s > 0 {
+			row[i] = num.Ln32(float32(s*g) + covisitFloor)
+		}
 	}
 }
 

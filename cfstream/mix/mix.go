@@ -47,7 +47,7 @@ type source interface {
 	grow(n int)
 	// find adds candidates.
 	find(q *ask)
-	// fill writes the features of all candidates, one row each: f[k][c].
+	// fill writes the features of the candidates in q.pick: f[k][i] is feature k of candidate q.pick[i].
 	fill(q *ask, f [][]float32)
 	// learn takes in an event.
 	learn(e *event)
@@ -108,7 +108,10 @@ func (m *Model) reset() {
 func (m *Model) Spec() Spec { return m.spec }
 
 // Window implements corastream.Ranker.
-func (m *Model) Window() int { return m.spec.History }
+func (m *Model) Window() int { return window }
+
+// window is how much of a history is read: likes for the linear autoencoder, and what has been met. Spec.History of it is paired.
+const window = 200
 
 // Repeats says whether items that the user has had are listed at this moment.
 func (m *Model) Repeats() bool {
@@ -165,7 +168,7 @@ func (m *Model) Learn(st corastream.Step) {
 	q := m.asking
 	e := event{item: m.of(st.Item), positive: st.Positive, met: st.Met, at: seconds(st.Time), repeats: m.lists()}
 	e.past = q.past[:0]
-	for _, h := range st.Recent[:min(len(st.Recent), m.spec.History)] {
+	for _, h := range st.Recent[:min(len(st.Recent), window)] {
 		e.past = append(e.past, past{item: m.of(h.Item), liked: h.Label >= 0.5, at: seconds(h.Time)})
 	}
 	q.past = e.past

@@ -27,9 +27,9 @@ func (own) find(q *ask) {
 const ownShift = 5
 
 func (own) fill(q *ask, f [][]float32) {
-	for c, v := range q.own {
+	for c, at := range q.pick {
 		f[0][c] = 0
-		if v > 0 {
+		if v := q.own[at]; v > 0 {
 			f[0][c] = num.Ln32(v) + ownShift
 		}
 	}

@@ -74,29 +74,33 @@ func (p *popularity) rescale(h int, at float64) {
 	p.zero[h] = at
 }
 
-// renew finds the heads of all counts.
+// renew finds the heads: the first of all counts, then the second ones, and so on.
 func (p *popularity) renew() {
-	chosen := map[int32]bool{}
-	p.heads = p.heads[:0]
-	var top []int32
+	var tops [counts][]int32
 	for h := range p.count {
-		count := p.count[h]
+		count, top := p.count[h], []int32(nil)
 		before := func(a, b int32) int { return cmp.Or(cmp.Compare(count[b], count[a]), cmp.Compare(a, b)) }
-		top = top[:0]
+		bar := 0.0
 		for i, n := range count {
-			if n <= 0 || len(top) == 2*headItems && n < count[top[headItems-1]] {
+			if n <= bar {
 				continue
 			}
-			if top = append(top, int32(i)); len(top) > 2*headItems {
+			if top = append(top, int32(i)); len(top) == 2*headItems {
 				slices.SortFunc(top, before)
 				top = top[:headItems]
+				bar = count[top[headItems-1]]
 			}
 		}
 		slices.SortFunc(top, before)
-		for _, i := range top[:min(headItems, len(top))] {
-			if !chosen[i] {
-				chosen[i] = true
-				p.heads = append(p.heads, i)
+		tops[h] = top[:min(headItems, len(top))]
+	}
+	chosen := map[int32]bool{}
+	p.heads = p.heads[:0]
+	for r := range headItems {
+		for _, top := range tops {
+			if r < len(top) && !chosen[top[r]] {
+				chosen[top[r]] = true
+				p.heads = append(p.heads, top[r])
 			}
 		}
 	}
@@ -116,7 +120,8 @@ func (p *popularity) fill(q *ask, f [][]float32) {
 		fade[h] = num.Exp2(-max(0, q.now-p.zero[h]) / halfLives[h])
 		share[h] = float32(fade[h] * n / (float64(counts) * (float64(fade[h]*p.sum[h]) + 0.2)))
 	}
-	for c, j := range q.cands {
+	for c, at := range q.pick {
+		j := q.cands[at]
 		var s float32
 		for h := range fade {
 			x := float32(p.count[h][j])
@@ -168,7 +173,8 @@ func (k *quality) find(*ask) {}
 
 func (k *quality) fill(q *ask, f [][]float32) {
 	rated := k.m.likes*1000 < k.m.events*999
-	for c, j := range q.cands {
+	for c, at := range q.pick {
+		j := q.cands[at]
 		f[0][c], f[1][c] = 0, 0
 		if rated {
 			f[0][c] = num.Ln32(k.likes[j] / k.events[j])

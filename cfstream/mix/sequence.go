@@ -177,8 +177,8 @@ func (s *sequence) fill(q *ask, f [][]float32) {
 	for l, p := range q.past[:min(len(q.past), sequenceLags)] {
 		kernels.Axpy(s.c[l], row(s.q, p.item, s.d), q.h)
 	}
-	for c, j := range q.cands {
-		f[0][c] = kernels.Dot(q.h, row(s.p, j, s.d))
+	for i, c := range q.pick {
+		f[0][i] = kernels.Dot(q.h, row(s.p, q.cands[c], s.d))
 	}
 }
 

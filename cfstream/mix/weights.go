@@ -54,19 +54,22 @@ var startWeight = map[string]float32{
 	"sess": 0.1, "own": 0.1, "words": 0.1, "cold": 0.1, "sequence": 0.1, "ease": 0.1,
 }
 
-// due says whether a like is one from which the weights learn: all at first, then ever fewer, down to one in sixteen. Thirty
-// numbers a row need few.
+// due says whether a like is one from which the weights learn: all of the first, then ever fewer, down to one in sixteen. A step
+// costs as much as three events, and a long stream has more likes than the weights need.
 func (w *weights) due(likes int64) bool {
 	if likes < w.next {
 		return false
 	}
 	every := int64(1)
-	for every < 16 && likes >= 2048*every {
+	for every < 16 && likes >= dueAll*every {
 		every *= 2
 	}
 	w.next = likes + every
 	return true
 }
+
+// dueAll is how many likes all teach the weights.
+const dueAll = 100_000
 
 func (w *weights) rowsOf(q *ask) [3]int {
 	r := [3]int{0, 1, 1 + len(lengths) + 1}
@@ -101,42 +104,93 @@ func (w *weights) score(q *ask) {
 // teach takes one step of the softmax regression for a like, with the features of just before it.
 func (m *Model) teach(q *ask, e *event) {
 	past := q.past
-	for len(q.past) > 0 && q.past[0].at >= e.at { // of the same moment: a list could not have known them
+	q.begin(m, e.at, e.repeats)
+	for len(q.past) > 0 && q.past[0].at >= e.at { // of the same moment: a list could not have known them, and they are no rivals
+		q.bar(q.past[0].item)
 		q.past = q.past[1:]
 	}
-	q.begin(m, e.at, e.repeats)
 	q.find()
+	q.likely()
 	target := q.force(e.item)
-	q.drawn = q.drawn[:0]
+	q.pick = append(q.pick, int32(target))
+	from := len(q.pick)
 	for range uniform {
 		m.draws = m.draws*6364136223846793005 + 1442695040888963407
 		if c := q.put(int32((m.draws >> 33) % uint64(len(m.items)))); c >= 0 {
-			q.drawn = append(q.drawn, int32(c))
+			q.pick = append(q.pick, int32(c))
 		}
 	}
 	q.fill()
-	m.weights.learn(q, target, len(m.items)-len(q.met))
+	m.weights.learn(q, from, len(m.items)-len(q.met))
 	q.end()
 	q.past = past
 }
 
-// learn steps the weights against the gradient of ln(sum of e^score) - score(target), the sum running over free items.
-func (w *weights) learn(q *ask, target, free int) {
+// Of the candidates, those are picked that can be among the best rivals: the ones taken most near the history and the most popular
+// ones. The features of a thousand others need not be computed.
+const (
+	teachNear    = 120
+	teachPopular = 60
+)
+
+// likely picks them.
+func (q *ask) likely() {
+	q.pick, q.order = q.pick[:0], q.order[:0]
+	least := func(a, b int32) bool { return q.near[a][sumSym] < q.near[b][sumSym] }
+	h := q.order // a heap of the best, the least on top
+	down := func(i int) {
+		for k := 2*i + 1; k < len(h); k = 2*i + 1 {
+			if k+1 < len(h) && least(h[k+1], h[k]) {
+				k++
+			}
+			if !least(h[k], h[i]) {
+				return
+			}
+			h[i], h[k] = h[k], h[i]
+			i = k
+		}
+	}
+	for c := range q.near {
+		switch {
+		case len(h) < teachNear:
+			if h = append(h, int32(c)); len(h) == teachNear {
+				for i := len(h)/2 - 1; i >= 0; i-- {
+					down(i)
+				}
+			}
+		case least(h[0], int32(c)):
+			h[0] = int32(c)
+			down(0)
+		}
+	}
+	q.order, q.pick = h, append(q.pick, h...)
+	for _, j := range q.m.popular.heads[:min(teachPopular, len(q.m.popular.heads))] {
+		if s := q.slot[j]; s > 0 && !slices.Contains(h, s-1) {
+			q.pick = append(q.pick, s-1)
+		}
+	}
+}
+
+// learn steps the weights against the gradient of ln(sum of e^score) - score(target), the sum running over free items. The picks are
+// the rivals, then the target, then from `drawn` on those that stand for the rest.
+func (w *weights) learn(q *ask, drawn, free int) {
+	target := drawn - 1
 	q.set = q.set[:0]
 	top := q.score[target]
 	for c := range q.best() {
 		if len(q.set) == rivals {
 			break
 		}
-		if c != target {
+		if c < target && q.pick[c] != q.pick[target] {
 			q.set = append(q.set, int32(c))
 			top = max(top, q.score[c])
 		}
 	}
 	best := len(q.set)
-	for _, c := range q.drawn {
-		if int(c) != target && !slices.Contains(q.set[:best], c) {
-			q.set = append(q.set, c)
+	for c := drawn; c < len(q.pick); c++ {
+		if q.pick[c] != q.pick[target] && !slices.ContainsFunc(q.set[:best], func(b int32) bool { return q.pick[b] == q.pick[c] }) {
+			q.set = append(q.set, int32(c))
+			top = max(top, q.score[c])
 		}
 	}
 	stands := float32(0)
