@@ -173,6 +173,9 @@ func (w *work) upsert(in *corastream.Item) error {
 		return nil
 	}
 	next.ID = rec.ID
+	if w.steps != nil && !(same && rec.Withdrawn == next.Withdrawn) {
+		w.chargeSteps(w.steps.item(&next))
+	}
 	rec.Item, rec.listed, it.edited = next, true, true
 	rec.Version++
 	w.charge(1, len(next.Title)+4*len(next.Content)+fieldsSize(next.Fields))
