@@ -5,6 +5,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"io"
 	mrand "math/rand"
 	"syscall"
 	"testing"
@@ -69,3 +70,73 @@ func cpu() time.Duration {
 	}
 	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
 }
+
+// BenchmarkCommitSteps is what a list model costs beside itself: synced batches of 1,024 events by Zipf's law as in
+// BenchmarkCommit, without one and with one that does nothing and looks back 50 interactions. `heavy` are 20 users of
+// 4,000 interactions each.
+func BenchmarkCommitSteps(b *testing.B) {
+	const size = 1024
+	for _, limit := range []int{256, 4096} {
+		for _, window := range []int{0, 50} {
+			for _, heavy := range []bool{false, true} {
+				b.Run(fmt.Sprintf("history_limit=%d/window=%d/heavy=%v", limit, window, heavy), func(b *testing.B) {
+					r := mrand.New(mrand.NewSource(1))
+					byUser, byItem := mrand.NewZipf(r, 1.1, 8, 200_000-1), mrand.NewZipf(r, 1.1, 8, 50_000-1)
+					c := Default()
+					c.HistoryLimit = limit
+					var opts []Option
+					if window > 0 {
+						opts = append(opts, WithDerived(idle(window)))
+					}
+					s := mustOpen(b, b.TempDir(), c, opts...)
+					at := int64(0)
+					commit := func(size int64) {
+						batch := corastream.Batch{Spans: []corastream.Span{{Partition: corastream.Partition{Topic: topic}, From: at, To: at + size}}}
+						for range size {
+							ev := eventAt(0, at, 10, 10)
+							ev.ID, ev.User, ev.Item = "", fmt.Sprint("user-", byUser.Uint64()), fmt.Sprint("item-", byItem.Uint64())
+							if heavy {
+								ev.User = fmt.Sprint("user-", r.Intn(20))
+							}
+							batch.Events = append(batch.Events, ev)
+							at++
+						}
+						b.StartTimer()
+						if _, err := s.Commit(context.Background(), batch, biasLearner); err != nil {
+							b.Fatal(err)
+						}
+						b.StopTimer()
+					}
+					b.StopTimer()
+					if heavy {
+						for at < 80_000 {
+							commit(4096)
+						}
+					}
+					b.ResetTimer()
+					before := cpu()
+					first := at
+					for at-first < int64(b.N) {
+						commit(size)
+					}
+					n := float64(at - first)
+					b.ReportMetric(float64((cpu()-before).Microseconds())/n, "cpu-us/event")
+					b.ReportMetric(n/b.Elapsed().Seconds(), "events/s")
+					if s.derived != nil {
+						b.ReportMetric(float64(s.derived.bytes)/float64(s.derived.events), "step-bytes/event")
+					}
+				})
+			}
+		}
+	}
+}
+
+// idle is a list model that keeps nothing.
+type idle int
+
+func (w idle) Window() int                                { return int(w) }
+func (idle) Describe(corastream.Item)                     {}
+func (idle) Learn(corastream.Step)                        {}
+func (idle) Rank(corastream.Query) []corastream.Candidate { return nil }
+func (idle) Save(io.Writer) error                         { return nil }
+func (idle) Load(io.Reader) error                         { return nil }

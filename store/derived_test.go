@@ -362,7 +362,7 @@ func TestDamagedTableFileFallsBack(t *testing.T) {
 	for _, at := range []int64{0, 8, 12, 20, tableHead, int64(len(whole)) / 2, -32, -1} {
 		flip(t, path(0), at)
 		var log bytes.Buffer
-		x := mustOpen(t, s.dir, s.cfg, withPairs(1<<30), WithLogger(zerolog.New(&log)))
+		x := mustOpen(t, s.dir, s.cfg, withPairs(1<<30), WithLogger(zerolog.New(zerolog.SyncWriter(&log))))
 		if listOf(x).saved(t) != want || !strings.Contains(log.String(), path(0)) {
 			t.Errorf("byte %d: another state, or no warning: %s", at, log.String())
 		}
@@ -447,7 +447,7 @@ func TestTableFileThatCannotBeWrittenIsAWarning(t *testing.T) {
 	now := epoch
 	var log bytes.Buffer
 	list := newPairs()
-	s := mustOpen(t, t.TempDir(), testConfig(), withList(list, 100), WithClock(func() time.Time { return now }), WithLogger(zerolog.New(&log)))
+	s := mustOpen(t, t.TempDir(), testConfig(), withList(list, 100), WithClock(func() time.Time { return now }), WithLogger(zerolog.New(zerolog.SyncWriter(&log))))
 	list.broken = errors.New("no room in memory")
 	commitAll(t, s, 0, 500, 50)
 	if n := strings.Count(log.String(), list.broken.Error()); n != 1 {
