@@ -38,28 +38,35 @@ const (
 	tableHead    = 8 + 4 + 8 + 8
 )
 
+// shardSteps is how many bytes of step records a shard keeps in its folder and its changelog, some 4 to 12 million
+// events: what a replica that starts anew learns its table from.
+const shardSteps = 1 << 30
+
 // derived is the list model that the store keeps alive, under the writer's lock.
 type derived struct {
-	corastream.Derived
-	enc    *stepsWriter
-	every  int // tableEvents; tests take less
-	met    metSets
-	refs   []stepRef // the transactions with step records on the disk, oldest first
-	trimTo uint64    // those up to here may go
-	events int       // steps since the newest table file
-	bytes  int64     // of their records
-	files  []uint64  // table files that may be opened, newest first, by the last transaction in them
-	size   int64     // of the last table
-	after  time.Time // before it no table file is made: the last one failed
-	rest   time.Time // before it none is made for an erasure
-	saving chan tableSaved
-	since  stepCount // what the table being saved holds
+	corastream.Derived // nil: steps are written for others, and no table is kept
+	enc                *stepsWriter
+	every              int // tableEvents; tests take less
+	met                metSets
+	refs               []stepRef // the transactions with step records on the disk, oldest first
+	trimTo             uint64    // those up to here may go
+	events             int       // steps since the newest table file
+	bytes              int64     // of their records
+	kept               int64     // of all records in refs, where there is no table
+	most               int64     // shardSteps; tests take less
+	files              []uint64  // table files that may be opened, newest first, by the last transaction in them
+	size               int64     // of the last table
+	after              time.Time // before it no table file is made: the last one failed
+	rest               time.Time // before it none is made for an erasure
+	saving             chan tableSaved
+	since              stepCount // what the table being saved holds
 }
 
 // stepRef are the step records of one transaction.
 type stepRef struct {
-	seq uint64
-	n   uint32
+	seq   uint64
+	n     uint32
+	bytes uint32
 }
 
 type stepCount struct {
@@ -80,6 +87,13 @@ type tableSaved struct {
 // without. d belongs to the store: only Rank may be called beside it.
 func WithDerived(d corastream.Derived) Option {
 	return func(s *Store) { s.derived = &derived{Derived: d, enc: newStepsWriter(d.Window()), every: tableEvents} }
+}
+
+// WithSteps makes a cluster's shard write step records for a list model that looks back window interactions. A shard keeps
+// no table itself, since nobody asks it for lists: replicas, which follow its changelog, learn from its steps. It keeps
+// the newest gigabyte of them.
+func WithSteps(window int) Option {
+	return func(s *Store) { s.derived = &derived{enc: newStepsWriter(window), most: shardSteps} }
 }
 
 const tableFix = "restore a snapshot, or remove the folder and learn again from the log"
@@ -107,22 +121,33 @@ func (s *Store) loadDerived(sn *snap) error {
 		return nil
 	}
 	d.met.limit = int(s.cfg.records() / 8 / 64)
-	if !s.mark.known && (len(sn.offsets) > 0 || sn.shared.items > 0 || sn.shared.users > 0) {
+	if s.shard.learns() != (d.Derived == nil) {
+		return fmt.Errorf("%w: a shard is opened with WithSteps, any other store WithDerived", corastream.ErrMismatch)
+	}
+	if !s.mark.known && d.Derived == nil {
+		s.mark.trimmed = sn.seq // a shard that was without steps until now
+	}
+	if !s.mark.known && d.Derived != nil && (len(sn.offsets) > 0 || sn.shared.items > 0 || sn.shared.users > 0) {
 		return fmt.Errorf("%w: %s was made without a list model (fix: learn again from the log in another folder)", corastream.ErrMismatch, s.dir)
 	}
-	if err := scan(sn.txn, []byte{pSteps}, nil, func(key []byte, _ *badger.Item) (bool, error) {
+	if err := scan(sn.txn, []byte{pSteps}, nil, func(key []byte, it *badger.Item) (bool, error) {
 		if len(key) != 13 {
 			return true, nil
 		}
-		seq := binary.BigEndian.Uint64(key[1:])
-		if n := len(d.refs); n > 0 && d.refs[n-1].seq == seq {
-			d.refs[n-1].n++
-		} else {
-			d.refs = append(d.refs, stepRef{seq, 1})
+		if seq := binary.BigEndian.Uint64(key[1:]); len(d.refs) == 0 || d.refs[len(d.refs)-1].seq != seq {
+			d.refs = append(d.refs, stepRef{seq: seq})
 		}
+		ref := &d.refs[len(d.refs)-1]
+		ref.n++
+		ref.bytes += uint32(it.ValueSize())
+		d.kept += it.ValueSize()
 		return true, nil
 	}); err != nil {
 		return err
+	}
+	if d.Derived == nil {
+		s.retain()
+		return nil
 	}
 	from, err := s.loadTable(sn.seq)
 	if err != nil {
@@ -222,19 +247,30 @@ func (s *Store) learnSteps(w *work) error {
 	if d == nil {
 		return nil
 	}
+	for _, ref := range d.refs[:w.trimmed] {
+		d.kept -= int64(ref.bytes)
+	}
 	d.refs = d.refs[w.trimmed:]
 	for i := range w.parts {
 		p := &w.parts[i]
+		ref := stepRef{seq: p.seq, n: uint32(len(p.steps))}
 		for _, o := range p.steps {
+			ref.bytes += uint32(len(o.value))
+			if d.Derived == nil {
+				continue
+			}
 			n, err := d.learn(o.key, o.value)
 			if err != nil {
 				return err
 			}
 			d.events, d.bytes = d.events+n, d.bytes+int64(len(o.value))
 		}
-		if len(p.steps) > 0 {
-			d.refs = append(d.refs, stepRef{p.seq, uint32(len(p.steps))})
+		if ref.n > 0 {
+			d.refs, d.kept = append(d.refs, ref), d.kept+int64(ref.bytes)
 		}
+	}
+	if d.Derived == nil {
+		s.retain()
 	}
 	return nil
 }
@@ -285,7 +321,7 @@ func (w *work) trimSteps(p *part, most int) error {
 // the disk by a goroutine that Close waits for. A file that can not be made is a warning: the steps stay.
 func (s *Store) saveDue() {
 	d := s.derived
-	if d == nil {
+	if d == nil || d.Derived == nil {
 		return
 	}
 	select {
@@ -312,9 +348,20 @@ func (s *Store) erasureDue() bool {
 }
 
 // retain decides which step records may go: those that both table files hold, and after an erasure those that the newer
-// one holds, though the older one is of no use then.
+// one holds, though the older one is of no use then. A shard's go when newer ones have filled their room.
 func (s *Store) retain() {
 	d := s.derived
+	if d.Derived == nil {
+		over := d.kept - d.most
+		for _, ref := range d.refs {
+			if over <= 0 {
+				break
+			}
+			d.trimTo = ref.seq
+			over -= int64(ref.bytes)
+		}
+		return
+	}
 	if len(d.files) == 0 {
 		return
 	}
@@ -425,7 +472,7 @@ func (s *Store) writeTableFile(table *spool, seq uint64, keep []uint64) error {
 // records go. Called by Close with the writer's lock.
 func (s *Store) closeTable() {
 	d := s.derived
-	if d == nil {
+	if d == nil || d.Derived == nil {
 		return
 	}
 	wait := func() {
@@ -559,9 +606,9 @@ func (d *derived) tableSum() ([]byte, error) {
 
 // withTable acquires the current snapshot together with the list model's table, nil where there is none.
 func (s *Store) withTable() (*snap, *tableFile, error) {
-	if s.derived == nil {
+	if s.derived == nil || s.derived.Derived == nil {
 		sn, err := s.acquire()
-		if err == nil && s.mark.known {
+		if err == nil && s.mark.known && !s.shard.learns() {
 			sn.release()
 			err = fmt.Errorf("%w: %s is with a list model, which this program did not give it", corastream.ErrMismatch, s.dir)
 		}

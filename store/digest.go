@@ -49,7 +49,7 @@ func (s *Store) Digest() (string, error) {
 
 // withList acquires the current snapshot together with the SHA-256 of the list model's table, nil where there is none.
 func (s *Store) withList() (*snap, []byte, error) {
-	if s.derived == nil {
+	if s.derived == nil || s.derived.Derived == nil {
 		sn, err := s.acquire()
 		return sn, nil, err
 	}
