@@ -303,6 +303,24 @@ func TestFailedCommitTeachesNothing(t *testing.T) {
 	}
 }
 
+// logBuffer is a log to which Badger's goroutines write too.
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
 func tableFiles(t testing.TB, s *Store) []uint64 {
 	t.Helper()
 	list, err := s.tables()
@@ -361,8 +379,8 @@ func TestDamagedTableFileFallsBack(t *testing.T) {
 	}
 	for _, at := range []int64{0, 8, 12, 20, tableHead, int64(len(whole)) / 2, -32, -1} {
 		flip(t, path(0), at)
-		var log bytes.Buffer
-		x := mustOpen(t, s.dir, s.cfg, withPairs(1<<30), WithLogger(zerolog.New(zerolog.SyncWriter(&log))))
+		var log logBuffer
+		x := mustOpen(t, s.dir, s.cfg, withPairs(1<<30), WithLogger(zerolog.New(&log)))
 		if listOf(x).saved(t) != want || !strings.Contains(log.String(), path(0)) {
 			t.Errorf("byte %d: another state, or no warning: %s", at, log.String())
 		}
@@ -445,9 +463,9 @@ func TestKillWhileATableFileIsWritten(t *testing.T) {
 // TestTableFileThatCannotBeWrittenIsAWarning: commits go on, the steps stay, and the next one succeeds.
 func TestTableFileThatCannotBeWrittenIsAWarning(t *testing.T) {
 	now := epoch
-	var log bytes.Buffer
+	var log logBuffer
 	list := newPairs()
-	s := mustOpen(t, t.TempDir(), testConfig(), withList(list, 100), WithClock(func() time.Time { return now }), WithLogger(zerolog.New(zerolog.SyncWriter(&log))))
+	s := mustOpen(t, t.TempDir(), testConfig(), withList(list, 100), WithClock(func() time.Time { return now }), WithLogger(zerolog.New(&log)))
 	list.broken = errors.New("no room in memory")
 	commitAll(t, s, 0, 500, 50)
 	if n := strings.Count(log.String(), list.broken.Error()); n != 1 {
