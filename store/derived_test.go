@@ -153,15 +153,26 @@ func stepRecords(t testing.TB, s *Store) (seqs []uint64) {
 	return seqs
 }
 
-// killedCopy is the folder as a kill would leave it now, opened.
+// killedCopy is the folder as a kill would leave it now, opened. Badger may be moving files meanwhile: a copy that caught
+// it at that is made again.
 func killedCopy(t testing.TB, s *Store, opts ...Option) *Store {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "copy")
-	if err := os.CopyFS(dir, os.DirFS(s.dir)); err != nil {
-		t.Fatal(err)
+	for tries := 0; ; tries++ {
+		dir := filepath.Join(t.TempDir(), "copy")
+		err := os.CopyFS(dir, os.DirFS(s.dir))
+		var k *Store
+		if err == nil {
+			k, err = Open(dir, s.cfg, opts...)
+		}
+		if err == nil {
+			t.Cleanup(func() { k.Close() })
+			return k
+		}
+		if tries == 9 {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Millisecond)
 	}
-	os.Remove(filepath.Join(dir, "LOCK"))
-	return mustOpen(t, dir, s.cfg, opts...)
 }
 
 // TestStepsAreWhatMemoryWouldTell: each event comes once, in order, with what its user had taken before it.
