@@ -40,8 +40,8 @@ func (m *lightGCN) Learn(s corastream.State, ev corastream.Event) error {
 }
 
 func likes(u *corastream.UserState, item string) bool {
-	for i := range u.History {
-		if u.History[i].Item == item && u.History[i].Label >= 0.5 {
+	for _, h := range newest(u) {
+		if h.Item == item && h.Label >= 0.5 {
 			return true
 		}
 	}

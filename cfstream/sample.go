@@ -28,10 +28,18 @@ func draw(s corastream.State, u *corastream.UserState, ev corastream.Event, n in
 }
 
 func knows(u *corastream.UserState, item string) bool {
-	for i := range u.History {
-		if u.History[i].Item == item {
+	for _, h := range newest(u) {
+		if h.Item == item {
 			return true
 		}
 	}
 	return false
+}
+
+// lookBack is how many interactions are searched for an item, so that an event of a user with thousands of them costs no
+// more: 1 us in place of 10. An older one may be drawn as a negative, and an old like counts again.
+const lookBack = 512
+
+func newest(u *corastream.UserState) []corastream.Interaction {
+	return u.History[max(0, len(u.History)-lookBack):]
 }

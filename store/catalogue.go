@@ -106,6 +106,15 @@ func cleanItem(in *corastream.Item) corastream.Item {
 	return out
 }
 
+func sameText(a, b *corastream.Item) bool {
+	return a.Title == b.Title && sameFields(a.Fields, b.Fields)
+}
+
+// sameRecord says whether two catalogue records tell the list model the same.
+func sameRecord(a, b *itemRec) bool {
+	return a.listed == b.listed && a.Removed == b.Removed && a.Withdrawn == b.Withdrawn && sameText(&a.Item, &b.Item)
+}
+
 func sameFields(a, b map[string]string) bool { return maps.Equal(a, b) }
 
 func sameContent(a, b []float32) bool { return (a == nil) == (b == nil) && slices.Equal(a, b) }

@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
+	"path/filepath"
 
 	"github.com/corastream/corastream"
 	"github.com/dgraph-io/badger/v4"
@@ -34,6 +36,7 @@ var kindNames = map[byte]string{
 	pMeta: "meta", pShared: "shared", pOffset: "offset", pUser: "user", pHistory: "history", pItem: "item", pSeq: "index",
 	pUnread: "unread", pDebt: "debt", pRequest: "request", pJournal: "journal", pErased: "erasure",
 	pOutbox: "parcel", pSeen: "mark", pAccepted: "mark", pReach: "mark",
+	pSteps: "steps",
 }
 
 // Check reads every record, verifies its checksum and decodes it, and holds the indices against the records they point
@@ -68,6 +71,7 @@ func (s *Store) Check(ctx context.Context) (Report, error) {
 	})
 	if err == nil {
 		c.totals()
+		err = c.tables()
 	}
 	return c.Report, err
 }
@@ -165,6 +169,13 @@ func (c *checker) record(key, v []byte) error {
 	case pErased:
 		_, err := decodeErasure(key, v)
 		return err
+	case pSteps:
+		if len(key) == 1 {
+			_, err := decodeListMark(v)
+			return err
+		}
+		_, err := decodeSteps(key, v)
+		return err
 	case pOutbox, pSeen, pAccepted, pReach:
 		return checkMarks(key, v)
 	}
@@ -193,6 +204,26 @@ func (c *checker) present(key []byte) error {
 	value, err := get(c.sn.txn, key)
 	if err == nil && value == nil {
 		err = fmt.Errorf("%w: %s is missing", corastream.ErrCorrupt, keyName(key))
+	}
+	return err
+}
+
+// tables reads the list model's table files. One that is renamed or removed meanwhile is passed by.
+func (c *checker) tables() error {
+	list, err := c.s.tables()
+	for _, seq := range list {
+		path := filepath.Join(c.s.tableDir(), tableName(seq))
+		n, err := readTable(path, seq, nil)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		c.Records["table"]++
+		c.Bytes += n
+		if err != nil {
+			if c.Found++; len(c.Problems) < MaxProblems {
+				c.Problems = append(c.Problems, Problem{"table file", err})
+			}
+		}
 	}
 	return err
 }

@@ -18,6 +18,7 @@ type part struct {
 
 	seq     uint64 // its journal line
 	parcels []corastream.Parcel
+	steps   []op // those of ops that teach the list model
 }
 
 // op sets a key, or deletes it when value is nil.
@@ -82,6 +83,9 @@ func (s *Store) lock() (*snap, func(), error) {
 
 // batch learns a whole batch and leaves its transactions in parts.
 func (w *work) batch(b *corastream.Batch, learn func(corastream.State, corastream.Event) error) error {
+	if w.list.known && w.steps == nil && len(b.Items)+len(b.Events) > 0 {
+		return fmt.Errorf("%w: %s is with a list model, which this program did not give it", corastream.ErrMismatch, w.s.dir)
+	}
 	p, err := newPlan(*b, w.sn.offsets)
 	if err != nil {
 		return err
@@ -220,7 +224,7 @@ func (w *work) reopen() {
 		}
 	}
 	w.part++
-	w.keys, w.bytes = 0, 0
+	w.keys, w.bytes, w.stepKeys = 0, 0, 0
 	if w.s.shard.on() {
 		w.sharedMark = cloneEmbedding(&w.shared.Embedding)
 		clear(w.accepted)
@@ -256,6 +260,9 @@ func (w *work) close(line *Line, next map[corastream.Partition]int64) error {
 			return fmt.Errorf("request %q: %w", r.ID, err)
 		}
 	}
+	if err := w.putSteps(&p); err != nil {
+		return err
+	}
 	w.trimJournal(&p)
 	if w.sharedChanged() {
 		if !finite(w.shared.Vec) || !finite(w.shared.Acc) || w.shared.Bias-w.shared.Bias != 0 {
@@ -278,6 +285,9 @@ func (w *work) close(line *Line, next map[corastream.Partition]int64) error {
 			return nil
 		}
 		line = &Line{Kind: kindNote}
+	}
+	if err := w.trimSteps(&p, max(w.trimMost, trimKeys+2*len(p.steps))); err != nil {
+		return err
 	}
 	line.Seq, line.At = w.seq(), w.s.now()
 	if err := w.put(&p, journalKey(line.Seq), 64, line.encode); err != nil {
@@ -343,6 +353,10 @@ func (s *Store) write(ctx context.Context, sn *snap, w *work) error {
 			return fmt.Errorf("store: commit: %w", err)
 		}
 	}
+	if err := s.learnSteps(w); err != nil {
+		s.failed = err
+		return fmt.Errorf("store: list model: %w", err)
+	}
 	shared := w.shared // a copy: a pointer into w would keep w alive, w its snapshot, and that all earlier ones
 	next := &snap{
 		epoch: sn.epoch + 1, txn: s.db.NewTransaction(false), shared: &shared, offsets: sn.withOffsets(offsets),
@@ -353,6 +367,7 @@ func (s *Store) write(ctx context.Context, sn *snap, w *work) error {
 	for i := range w.parts {
 		s.outbox.add(w.parts[i].parcels)
 	}
+	s.saveDue()
 	return corastream.Failpoint("store.installed")
 }
 
@@ -381,6 +396,9 @@ func (s *Store) install(next *snap, w *work) {
 	maps.Copy(s.erased, hashes(w.erasures))
 	for _, id := range w.dropped {
 		s.users.remove(id)
+		if s.derived != nil {
+			s.derived.met.drop(id)
+		}
 	}
 	for _, u := range w.writtenUsers {
 		u.rec.since = next.epoch

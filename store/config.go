@@ -17,7 +17,9 @@ const MaxRecord = 1 << 20
 
 // Config bounds the store. All memory (memtables, index cache, our record cache) is cut from MemoryLimit.
 type Config struct {
-	// HistoryLimit is how many interactions are kept of each user. Default 256, range 1..16384.
+	// HistoryLimit is how many interactions are kept of each user. An item is met, and not shown again, for as long as the
+	// history holds it, so it should be longer than a heavy user's; a short history costs the same under any limit.
+	// Default 4096, range 1..16384.
 	HistoryLimit int `yaml:"history_limit"`
 	// DedupeHorizon is how far apart, in append time (event time where there is none), two events of one user with the
 	// same id still count as one. Default 24h, range 0 (ids are not kept) to 720h.
@@ -45,7 +47,7 @@ type Config struct {
 // Default returns the defaults above.
 func Default() Config {
 	return Config{
-		HistoryLimit: 256, DedupeHorizon: 24 * time.Hour, DedupeLimit: 1024, MemoryLimit: 512 << 20, SyncWrites: true,
+		HistoryLimit: 4096, DedupeHorizon: 24 * time.Hour, DedupeLimit: 1024, MemoryLimit: 512 << 20, SyncWrites: true,
 		MaxDirty: 12000, ReserveBytes: 1 << 30,
 	}
 }

@@ -45,7 +45,7 @@ func crashConfig() Config {
 // child applies the log in batches whose size and order nobody knows beforehand, reads the catalogue and pays debts, until
 // all is used up or it is killed.
 func child(dir string) error {
-	s, err := Open(dir, crashConfig())
+	s, err := Open(dir, crashConfig(), withPairs(500))
 	if err != nil {
 		return err
 	}
@@ -151,7 +151,7 @@ func TestKillDuringCommitLosesNothingAndDoublesNothing(t *testing.T) {
 			patience = time.Hour
 		}
 		ended := runChild(t, dir, patience)
-		s := mustOpen(t, dir, crashConfig())
+		s := mustOpen(t, dir, crashConfig(), withPairs(500))
 		noProblems(t, s)
 		journalCovers(t, s)
 		s.Close()
@@ -164,7 +164,7 @@ func TestKillDuringCommitLosesNothingAndDoublesNothing(t *testing.T) {
 		killed++
 	}
 	t.Logf("%d kills", killed)
-	s := mustOpen(t, dir, crashConfig())
+	s := mustOpen(t, dir, crashConfig(), withPairs(500))
 	for id := range int32(crashParts) {
 		if next, _, _ := s.Next(corastream.Partition{Topic: topic, ID: id}); next != crashEach {
 			t.Errorf("partition %d ends at %d, want %d", id, next, crashEach)
@@ -236,7 +236,11 @@ func journalCovers(t *testing.T, s *Store) {
 // rerun applies a journal to an empty store.
 func rerun(t *testing.T, from *Store) *Store {
 	t.Helper()
-	s := mustOpen(t, t.TempDir(), testConfigLike(from))
+	var opts []Option
+	if from.derived != nil {
+		opts = append(opts, withPairs(700))
+	}
+	s := mustOpen(t, t.TempDir(), testConfigLike(from), opts...)
 	for l, err := range from.Journal(0) {
 		if err != nil {
 			t.Fatal(err)

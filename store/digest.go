@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"slices"
 
 	"github.com/corastream/corastream"
@@ -11,10 +12,10 @@ import (
 
 // Digest is the SHA-256 of the state in a form that depends on nothing but the state: the shared vector, every user with
 // history and ids, every item with content, the next offsets; each in key order. What is owed, the journal, the metadata
-// and the way records lie on the disk are left out. Equal events in equal order give equal digests, however they were
+// and the way records lie on the disk are left out. With a list model the SHA-256 of its table is in it. Equal events in equal order give equal digests, however they were
 // batched and however often the process was killed.
 func (s *Store) Digest() (string, error) {
-	sn, err := s.acquire()
+	sn, list, err := s.withList()
 	if err != nil {
 		return "", err
 	}
@@ -40,7 +41,29 @@ func (s *Store) Digest() (string, error) {
 		b = appendUvarint(appendString(append(b[:0], pOffset), p.Topic), uint64(uint32(p.ID)))
 		h.Write(appendVarint(b, sn.offsets[p]))
 	}
+	if list != nil {
+		h.Write(append([]byte{pSteps}, list...))
+	}
 	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// withList acquires the current snapshot together with the SHA-256 of the list model's table, nil where there is none.
+func (s *Store) withList() (*snap, []byte, error) {
+	if s.derived == nil || s.derived.Derived == nil {
+		sn, err := s.acquire()
+		return sn, nil, err
+	}
+	sn, unlock, err := s.lock() // not after a failed write: the table may be behind
+	if err != nil {
+		return nil, nil, err
+	}
+	defer unlock()
+	list, err := s.derived.tableSum()
+	if err != nil {
+		return nil, nil, fmt.Errorf("store: list model: %w", err)
+	}
+	sn.refs.Add(1)
+	return sn, list, nil
 }
 
 // canonical appends the user in one piece, without the debt.

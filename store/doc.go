@@ -6,6 +6,9 @@
 // only, and neither waits for a Commit nor holds one back; memory stays within Config.MemoryLimit; every record carries a
 // checksum over its key and value, so damaged bytes are an ErrCorrupt with the key's name, never a silently wrong vector.
 //
+// With WithDerived it also keeps a list model alive: what each event teaches it is part of the event's transaction, and
+// its table is restored from a file and the steps since.
+//
 // It refuses: a store of another format or made with another CF spec (ErrMismatch), a record larger than MaxRecord, a
 // vector that is not finite, a batch whose records do not lie in its spans in the order read, a folder that another
 // process holds. After a failed write it refuses everything but reading: what is on the disk is whole, reopen it.

@@ -165,7 +165,7 @@ func (w *work) upsert(in *corastream.Item) error {
 		return err
 	}
 	rec, next := it.rec, cleanItem(in)
-	same := rec.listed && rec.Removed == next.Removed && rec.Title == next.Title && sameFields(rec.Fields, next.Fields)
+	same := rec.listed && rec.Removed == next.Removed && sameText(&rec.Item, &next)
 	if same && next.Content == nil {
 		next.Content = rec.Content
 	}
@@ -173,6 +173,9 @@ func (w *work) upsert(in *corastream.Item) error {
 		return nil
 	}
 	next.ID = rec.ID
+	if w.steps != nil && w.s.derived.Derived != nil && !(same && rec.Withdrawn == next.Withdrawn) {
+		w.chargeSteps(w.steps.item(&next))
+	}
 	rec.Item, rec.listed, it.edited = next, true, true
 	rec.Version++
 	w.charge(1, len(next.Title)+4*len(next.Content)+fieldsSize(next.Fields))

@@ -95,6 +95,9 @@ func (w *work) erase(list []Erasure) error {
 	}
 	w.extra = append(w.extra, p.ops...)
 	w.erasures = list
+	if w.list.known {
+		w.list.erased = w.seq()
+	}
 	return w.close(&Line{Kind: KindErasure, Erasures: list}, nil)
 }
 

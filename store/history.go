@@ -2,7 +2,6 @@ package store
 
 import (
 	"encoding/binary"
-	"math"
 	"time"
 
 	"github.com/corastream/corastream"
@@ -24,26 +23,10 @@ func appendInteractions(b []byte, list []corastream.Interaction) []byte {
 	var prev int64
 	for _, h := range list {
 		b = appendString(b, h.Item)
-		flags := byte(labelF32)
-		switch math.Float32bits(h.Label) {
-		case 0:
-			flags = labelZero
-		case math.Float32bits(1):
-			flags = labelOne
-		}
 		at := nanos(h.Time)
-		var delta int64
-		if at == noTime {
-			flags |= noTimeFlag
-		} else {
-			delta = at - prev // may wrap round, and wraps back when read
+		flags, delta := codeInteraction(h.Label, at, prev)
+		if at != noTime {
 			prev = at
-			unit := 0
-			for delta%units[unit] != 0 {
-				unit++
-			}
-			delta /= units[unit]
-			flags |= byte(unit) << 2
 		}
 		b = append(b, flags)
 		if flags&3 == labelF32 {
@@ -70,14 +53,7 @@ func (r *reader) interactions(n int) []corastream.Interaction {
 	for range n {
 		h := corastream.Interaction{Item: r.string()}
 		flags := r.byte()
-		switch flags & 3 {
-		case labelOne:
-			h.Label = 1
-		case labelF32:
-			h.Label = r.f32()
-		case 3:
-			r.bad = true
-		}
+		h.Label = r.label(flags)
 		if flags&noTimeFlag == 0 {
 			prev += r.varint() * units[flags>>2&3]
 			h.Time = timeOf(prev)

@@ -22,6 +22,8 @@ const (
 	pRequest = 'q' // append time i64 (sign flipped), topic, partition u32, offset u64, hash u64 -> the request
 	pJournal = 'j' // seq u64 -> what was applied
 	pErased  = 'e' // SHA-256 of a user id -> when it was erased
+	pSteps   = 'w' // seq u64, n u32 -> what a transaction taught the list model; alone: which of those are gone
+	pTable   = 'v' // n u32 -> a part of the list model's table; in snapshot files alone
 
 	// Only a cluster's stores have these.
 	pOutbox   = 'x' // seq u64, shard u32 -> what a transaction learnt about that shard's vectors
@@ -109,6 +111,10 @@ func keyName(key []byte) string {
 		}
 	case pErased:
 		return fmt.Sprintf("erasure %x", rest)
+	case pSteps:
+		return stepName(rest)
+	case pTable:
+		return fmt.Sprintf("table part %x", rest)
 	case pOutbox:
 		if len(rest) == 12 {
 			return fmt.Sprintf("parcel of transaction %d to shard %d", binary.BigEndian.Uint64(rest), binary.BigEndian.Uint32(rest[8:]))

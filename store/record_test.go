@@ -46,6 +46,17 @@ func samples() map[string]struct{ key, value []byte } {
 		panic(err)
 	}
 	add("line", journalKey(3), body)
+	enc := newStepsWriter(3)
+	enc.item(&corastream.Item{ID: "i", Title: "t", Fields: map[string]string{"b": "", "a": "y"}, Removed: true})
+	for i, at := range []int64{nanos(epoch), nanos(epoch) + 5, noTime, nanos(epoch.Add(time.Hour))} {
+		taught := &userWork{rec: &u}
+		enc.step(taught, "item", float32(i)/2, at, i%2 == 0)
+		enc.step(taught, "other", 1, at, false)
+	}
+	enc.finish()
+	add("steps", stepKey(7, 1), enc.bodies[0])
+	mark, _ := listMark{trimmed: 5, erased: 6}.encode(nil)
+	add("list mark", listMarkKey, mark)
 	add("index", seqKey(pSeq, 3), appendString([]byte{recordVersion}, "i"))
 	return out
 }
@@ -73,6 +84,11 @@ func decode(key, value []byte) (any, error) {
 		return next, err
 	case pErased:
 		return decodeErasure(key, value)
+	case pSteps:
+		if len(key) == 1 {
+			return decodeListMark(value)
+		}
+		return decodeSteps(key, value)
 	}
 	return decodeString(key, value)
 }

@@ -138,8 +138,12 @@ func (w *work) rewrite(p *part) error {
 	return nil
 }
 
-// accepted is the newest transaction seen of a changelog that is followed.
-type accepted struct{ epoch, seq uint64 }
+// accepted is the newest transaction seen of a changelog that is followed, and the newest of its step records that was
+// learnt: a batch that comes twice, or a record that is written once more, teaches nothing.
+type accepted struct {
+	epoch, seq   uint64
+	taught, part uint64
+}
 
 func (a accepted) less(b accepted) bool {
 	return a.epoch < b.epoch || a.epoch == b.epoch && a.seq < b.seq
@@ -155,7 +159,7 @@ func (w *work) change(c *corastream.Change) error {
 			return err
 		}
 	}
-	now := accepted{c.Epoch, c.Seq}
+	now := accepted{c.Epoch, c.Seq, last.taught, last.part}
 	if now.less(last) {
 		return nil // void
 	}
@@ -189,6 +193,15 @@ func (w *work) change(c *corastream.Change) error {
 		if w.s.shard.replica() && len(rest) > 0 && rest[0] == pHistory {
 			w.raw(bytes.Clone(rest), c.Value)
 		}
+		if w.s.shard.replica() && w.steps != nil && len(rest) == 13 && rest[0] == pSteps && c.Value != nil {
+			seq, n := binary.BigEndian.Uint64(rest[1:]), uint64(binary.BigEndian.Uint32(rest[9:]))
+			if seq < now.taught || seq == now.taught && n < now.part {
+				return nil
+			}
+			now.taught, now.part = seq, n+1
+			w.accepted[part] = now
+			return w.adoptSteps(rest, c.Value)
+		}
 	}
 	return nil
 }
@@ -197,6 +210,17 @@ func (w *work) change(c *corastream.Change) error {
 func (w *work) raw(key, value []byte) {
 	w.extra = append(w.extra, op{key, bytes.Clone(value)})
 	w.charge(1, len(key)+len(value))
+}
+
+// adoptSteps takes over what another shard teaches the list model, as a step record of our own.
+func (w *work) adoptSteps(key, value []byte) error {
+	if _, err := decodeSteps(key, value); err != nil {
+		return err
+	}
+	w.steps.finish()
+	w.steps.bodies = append(w.steps.bodies, bytes.Clone(value[:len(value)-4]))
+	w.chargeSteps(len(value))
+	return nil
 }
 
 // adoptItem takes over the owner's record; its place in the dense index is our own.
@@ -208,6 +232,9 @@ func (w *work) adoptItem(id string, value []byte) error {
 	it, err := w.item(id)
 	if err != nil {
 		return err
+	}
+	if w.steps != nil && w.s.shard.replica() && !sameRecord(it.rec, from) {
+		w.chargeSteps(w.steps.item(&from.Item))
 	}
 	seq := it.rec.Seq
 	it.rec.ItemState, it.rec.listed = from.ItemState, from.listed
@@ -355,7 +382,9 @@ func (w *work) putMarks(p *part) error {
 	for _, part := range sortedPartitions(w.accepted) {
 		a := w.accepted[part]
 		key := acceptedKey(part)
-		if err := w.put(p, key, 24, func(b []byte) ([]byte, error) { return appendUvarints(append(b, recordVersion), a.epoch, a.seq), nil }); err != nil {
+		if err := w.put(p, key, 48, func(b []byte) ([]byte, error) {
+			return appendUvarints(append(b, recordVersion), a.epoch, a.seq, a.taught, a.part), nil
+		}); err != nil {
 			return err
 		}
 	}
@@ -529,8 +558,17 @@ func loadAccepted(txn *badger.Txn, p corastream.Partition) (a accepted, err erro
 	if err != nil {
 		return a, err
 	}
-	a = accepted{r.uvarint(), r.uvarint()}
+	a = r.accepted()
 	return a, r.done(key)
+}
+
+// accepted reads a mark; one of before there were steps ends early.
+func (r *reader) accepted() accepted {
+	a := accepted{epoch: r.uvarint(), seq: r.uvarint()}
+	if len(r.b) > 0 {
+		a.taught, a.part = r.uvarint(), r.uvarint()
+	}
+	return a
 }
 
 // reach is how much of its own changelog a store holds.
@@ -575,8 +613,7 @@ func checkMarks(key, v []byte) error {
 	case pSeen:
 		r.uvarint()
 	case pAccepted:
-		r.uvarint()
-		r.uvarint()
+		r.accepted()
 	case pReach:
 		r.varint()
 		r.uvarint()

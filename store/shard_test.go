@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"testing"
 	"time"
 
@@ -104,7 +105,7 @@ func (c *toy) open(k int) {
 	if err := errors.Join(cp.Apply(context.Background(), l.records[next:], int64(len(l.records))), cp.Close()); err != nil {
 		c.t.Fatal(err)
 	}
-	s, err := Open(c.dirs[k], testConfig(), WithShard(c.shard(k)))
+	s, err := Open(c.dirs[k], testConfig(), WithShard(c.shard(k)), WithSteps(newPairs().window))
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -420,6 +421,84 @@ func TestAReplicaHasEveryVector(t *testing.T) {
 	report, err := s.Check(context.Background())
 	if err != nil || report.Found > 0 || report.Records["user"] != users || report.Records["history"] == 0 {
 		t.Errorf("%+v, %v; want %d users", report, err, users)
+	}
+}
+
+// TestAReplicaLearnsEveryStepOnce, in the order of each changelog: not those that a former owner still writes, nor those
+// that come twice; and a kill changes nothing. Where the shards keep fewer, a replica that starts anew learns the newest.
+func TestAReplicaLearnsEveryStepOnce(t *testing.T) {
+	c := newToy(t, 2)
+	for _, s := range c.stores {
+		s.derived.most = 1 << 20
+	}
+	c.learn(30)
+	c.dirs[1] = t.TempDir()
+	c.open(1) // moves, and its steps with it
+	c.stores[1].derived.most = 1 << 20
+	if a, b := stepRecords(t, c.stores[1]), c.stores[1].mark; len(a) < 3 || !b.known || b.trimmed != 0 {
+		t.Fatalf("steps of %v, %+v", a, b)
+	}
+	c.learn(30)
+	l := c.logs[0]
+	last := l.records[len(l.records)-1]
+	for _, r := range append([]corastream.Change(nil), l.records...) { // a transaction whose answer was lost
+		if r.Epoch == last.Epoch && r.Seq == last.Seq {
+			l.put(r)
+		}
+	}
+	l.claim()
+	for _, r := range append([]corastream.Change(nil), l.records[:len(l.records)/2]...) {
+		if r.Epoch = last.Epoch; string(r.Key[:2]) != corastream.ChangeClaim {
+			l.put(r)
+		}
+	}
+	follow := func(from []int) *Store {
+		list := newPairs()
+		list.keep = true
+		s := mustOpen(t, t.TempDir(), testConfig(), WithShard(Shard{Index: Replica, Of: 2}), withList(list, 300))
+		for k, l := range c.logs {
+			for from := from[k]; from < len(l.records); from += 7 {
+				to := min(len(l.records), from+7)
+				part := corastream.Partition{Topic: changelogs, ID: int32(k)}
+				b := corastream.Batch{Changes: l.records[from:to], Spans: []corastream.Span{{Partition: part, From: int64(from), To: int64(to)}}}
+				if _, err := s.Commit(context.Background(), b, nil); err != nil {
+					t.Fatal(err)
+				}
+				settled(s)
+			}
+		}
+		return s
+	}
+	s := follow([]int{0, 0})
+	var want []corastream.Step
+	for k := range c.stores {
+		alone := newPairs()
+		alone.keep = true
+		one := mustOpen(t, t.TempDir(), testConfig(), withList(alone, 1<<30))
+		n, _, _ := c.stores[k].Next(corastream.Partition{Topic: topic, ID: int32(k)})
+		mustCommit(t, one, run(int32(k), 0, n, 40, 30))
+		want = append(want, alone.steps...)
+	}
+	if got := listOf(s).steps; !reflect.DeepEqual(got, want) {
+		t.Errorf("%d steps, want %d", len(got), len(want))
+	}
+	if files := tableFiles(t, s); len(files) != 2 {
+		t.Errorf("table files %v", files)
+	}
+	noProblems(t, s)
+	k := killedCopy(t, s, WithShard(Shard{Index: Replica, Of: 2}), withPairs(300))
+	if listOf(k).saved(t) != listOf(s).saved(t) {
+		t.Error("after a kill the replica has another table")
+	}
+	c.stores[0].Ship(l, l.epoch)
+	for _, s := range c.stores {
+		s.derived.most = 4 << 10
+	}
+	c.learn(60)
+	for k, s := range c.stores {
+		if seqs := stepRecords(t, s); s.derived.kept > 8<<10 || s.mark.trimmed == 0 || seqs[0] <= s.mark.trimmed {
+			t.Errorf("shard %d keeps %d bytes: transactions %v, %+v", k, s.derived.kept, seqs, s.mark)
+		}
 	}
 }
 

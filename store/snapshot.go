@@ -38,9 +38,10 @@ type SnapshotInfo struct {
 }
 
 // Snapshot writes the whole store as it stands, one state between two commits, to a file that appears under path only
-// when it is complete. Learning goes on meanwhile.
+// when it is complete. Learning goes on meanwhile. The list model's
+// table goes with it.
 func (s *Store) Snapshot(ctx context.Context, path string) (SnapshotInfo, error) {
-	sn, err := s.acquire()
+	sn, table, err := s.withTable()
 	if err != nil {
 		return SnapshotInfo{}, err
 	}
@@ -50,7 +51,7 @@ func (s *Store) Snapshot(ctx context.Context, path string) (SnapshotInfo, error)
 	if err != nil {
 		return SnapshotInfo{}, fmt.Errorf("store: snapshot: %w", err)
 	}
-	info, err := writeSnapshot(ctx, sn.txn, f, s.guard)
+	info, err := writeSnapshot(ctx, sn.txn, f, s.guard, table)
 	if err == nil {
 		err = f.Sync()
 	}
@@ -68,7 +69,7 @@ func (s *Store) Snapshot(ctx context.Context, path string) (SnapshotInfo, error)
 	return info, syncDir(filepath.Dir(path))
 }
 
-func writeSnapshot(ctx context.Context, txn *badger.Txn, f io.Writer, g *guard) (info SnapshotInfo, err error) {
+func writeSnapshot(ctx context.Context, txn *badger.Txn, f io.Writer, g *guard, table *tableFile) (info SnapshotInfo, err error) {
 	sum := sha256.New()
 	count := &counter{w: io.MultiWriter(f, sum)}
 	out := bufio.NewWriterSize(count, snapBlock)
@@ -87,21 +88,30 @@ func writeSnapshot(ctx context.Context, txn *badger.Txn, f io.Writer, g *guard) 
 		}
 		return writeBlock(out, &block)
 	}
-	err = scan(txn, nil, nil, func(key []byte, it *badger.Item) (bool, error) {
+	add := func(key, v []byte) error {
 		info.Records++
+		block = append(appendUvarint(block, uint64(len(key))), key...)
+		block = append(appendUvarint(block, uint64(len(v))), v...)
+		if len(block) >= snapBlock {
+			return flush()
+		}
+		return nil
+	}
+	err = scan(txn, nil, nil, func(key []byte, it *badger.Item) (bool, error) {
+		if table != nil && key[0] == pSteps {
+			return true, nil // the table has them
+		}
 		err := it.Value(func(v []byte) error {
 			if _, err := open(key, v); err != nil {
 				return err
 			}
-			block = append(appendUvarint(block, uint64(len(key))), key...)
-			block = append(appendUvarint(block, uint64(len(v))), v...)
-			return nil
+			return add(key, v)
 		})
-		if err == nil && len(block) >= snapBlock {
-			err = flush()
-		}
 		return err == nil, err
 	})
+	if err == nil && table != nil {
+		err = table.records(add)
+	}
 	if err == nil && len(block) > 0 {
 		err = flush()
 	}
@@ -173,7 +183,11 @@ func Restore(ctx context.Context, path, dir string, c Config, opts ...Option) (S
 		return info, fmt.Errorf("store: restore: %w", err)
 	}
 	batch := db.NewWriteBatch()
+	list := restoredTable{dir: filepath.Join(tmp, tableFolder)}
 	info, err = readSnapshot(ctx, f, func(key, value []byte) error {
+		if key[0] == pTable {
+			return list.add(key, value)
+		}
 		return batch.Set(bytes.Clone(key), bytes.Clone(value))
 	})
 	if err == nil {
@@ -184,7 +198,7 @@ func Restore(ctx context.Context, path, dir string, c Config, opts ...Option) (S
 	if err == nil {
 		err = db.Sync()
 	}
-	if err = errors.Join(err, db.Close()); err == nil {
+	if err = errors.Join(err, list.close(err == nil), db.Close()); err == nil {
 		err = corastream.Failpoint("restore.written")
 	}
 	if err == nil {

@@ -40,6 +40,8 @@ type Store struct {
 	arena   arena              // under writer
 	sweep   sweeper            // under writer
 	erased  map[[32]byte]int64 // under writer
+	derived *derived           // under writer; nil: none
+	mark    listMark           // under writer
 	pending atomic.Uint64
 
 	snapMu  sync.Mutex
@@ -159,6 +161,9 @@ func (s *Store) load() error {
 		err = s.loadShared(sn)
 	}
 	if err == nil {
+		err = s.loadDerived(sn)
+	}
+	if err == nil {
 		err = s.queue.load(txn, s.cfg.window())
 	}
 	if err == nil {
@@ -250,6 +255,9 @@ func decodeOffset(key, value []byte) (p corastream.Partition, next int64, err er
 func (s *Store) Close() error {
 	s.writer.Lock()
 	defer s.writer.Unlock()
+	if s.snap != nil {
+		s.closeTable()
+	}
 	s.snapMu.Lock()
 	sn := s.snap
 	s.snap = nil

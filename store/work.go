@@ -41,6 +41,14 @@ type work struct {
 	writtenUsers []*userWork
 	writtenItems []*itemWork
 
+	// Of a store with a list model.
+	steps    *stepsWriter
+	stepKeys int      // counted for the part being filled
+	list     listMark // as it will be on the disk
+	listed   listMark // as the parts so far leave it
+	trimmed  int      // of derived.refs, those that the parts so far delete
+	trimMost int      // step records to delete, where it is not the usual number
+
 	// Of a cluster's store.
 	sharedMark corastream.Embedding // since when what the shared vector learns is to be told its owner
 	accepted   map[corastream.Partition]accepted
@@ -83,6 +91,11 @@ func newWork(s *Store, sn *snap) *work {
 		s: s, sn: sn, shared: *sn.shared, part: 1, users: map[string]*userWork{}, items: map[string]*itemWork{},
 	}
 	w.shared.Embedding = sn.shared.Clone()
+	w.list, w.listed = s.mark, s.mark
+	if s.derived != nil {
+		w.steps = s.derived.enc
+		w.steps.reset()
+	}
 	if s.shard.on() {
 		w.accepted, w.seen, w.adopted = map[corastream.Partition]accepted{}, map[int32]uint64{}, map[string]bool{}
 		w.sharedMark = cloneEmbedding(&w.shared.Embedding)
@@ -228,6 +241,15 @@ func checkID(what, id string) error {
 // charge counts towards the size of the transaction.
 func (w *work) charge(keys, bytes int) { w.keys, w.bytes = w.keys+keys, w.bytes+bytes+64*keys }
 
+// chargeSteps counts what a step or an item added to the step records.
+func (w *work) chargeSteps(bytes int) {
+	keys := 0
+	if n := len(w.steps.bodies) + 1; n > w.stepKeys {
+		keys, w.stepKeys = n-w.stepKeys, n
+	}
+	w.charge(keys, bytes)
+}
+
 // hand notes a vector that the learner may now make longer.
 func (w *work) hand(e *corastream.Embedding) {
 	w.recent = append(w.recent, e)
@@ -275,7 +297,14 @@ func (w *work) event(ev corastream.Event, learn func(corastream.State, corastrea
 		return false, err
 	}
 	u.learnt = true
+	if w.steps != nil {
+		met := w.s.derived.met.met(u.rec, it.rec.ID)
+		w.chargeSteps(w.steps.step(u, it.rec.ID, ev.Label, nanos(ev.Time), met))
+	}
 	u.rec.remember(it.rec.ID, ev, w.s.cfg.HistoryLimit)
+	if w.steps != nil {
+		w.s.derived.met.note(u.rec)
+	}
 	if u.rec.total%blockLen == 0 { // a block is finished, another may fall out of the history
 		w.charge(2, 2*len(ev.User))
 	}

@@ -28,6 +28,7 @@ var (
 		"sink.publish": 6, "sink.published": 6, "store.settle": 5, "llm.cached": 9,
 	}
 	commandFailpoints = []string{"llm.packed", "store.erase", "snapshot.block", "snapshot.written", "restore.written", "restore.renamed"}
+	tableFailpoints   = []string{"table.write", "table.written", "table.kept"} // store: TestKillAtEveryPlaceOfTheListModel
 	clusterFailpoints = []string{"changelog.append", "changelog.appended", "replica.settle"}
 )
 
@@ -81,7 +82,7 @@ func TestFailpointsAreListedAndCostNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	listed := slices.Concat(slices.Collect(maps.Keys(streamFailpoints)), commandFailpoints, clusterFailpoints)
+	listed := slices.Concat(slices.Collect(maps.Keys(streamFailpoints)), commandFailpoints, tableFailpoints, clusterFailpoints)
 	slices.Sort(found)
 	slices.Sort(listed)
 	if !slices.Equal(found, listed) {
@@ -93,7 +94,7 @@ func TestFailpointsAreListedAndCostNothing(t *testing.T) {
 	}
 	for _, what := range append(listed, "CORASTREAM_FAILPOINT") {
 		pkg, _, _ := strings.Cut(what, ".")
-		if slices.Contains([]string{"ingest", "store", "llm"}, pkg) { // a type may have that name
+		if slices.Contains([]string{"ingest", "store", "llm", "table"}, pkg) { // a type may have that name
 			continue
 		}
 		if strings.Contains(string(b), what) {

@@ -64,7 +64,7 @@ func (w *world) live(last bool) (over bool) {
 	synctest.Test(w.t, func(t *testing.T) {
 		l := &life{schedule: &schedule{w: w}, w: w, last: last}
 		var err error
-		if l.store, err = store.Open(w.dir, storeConfig(w), store.WithClock(func() time.Time { return w.now })); err != nil {
+		if l.store, err = store.Open(w.dir, storeConfig(w), store.WithDerived(new(toldList)), store.WithClock(func() time.Time { return w.now })); err != nil {
 			t.Fatalf("seed %d: open: %v", w.seed, err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())

@@ -108,7 +108,7 @@ func run(t *testing.T, seed uint64, events int, script io.Writer) *world {
 
 // judge holds the state and the topics against what was written to the log.
 func (w *world) judge() {
-	s, err := store.Open(w.dir, storeConfig(w))
+	s, err := store.Open(w.dir, storeConfig(w), store.WithDerived(new(toldList)))
 	if err != nil {
 		w.t.Fatalf("seed %d: open: %v", w.seed, err)
 	}
@@ -198,7 +198,7 @@ func (w *world) bounded(of string, e corastream.Embedding) {
 func (w *world) rerun(s *store.Store) string {
 	c := storeConfig(w)
 	c.MaxDirty = store.Default().MaxDirty // where transactions end must not matter
-	fresh, err := store.Open(filepath.Join(filepath.Dir(w.dir), "again"), c)
+	fresh, err := store.Open(filepath.Join(filepath.Dir(w.dir), "again"), c, store.WithDerived(new(toldList)))
 	if err != nil {
 		w.t.Fatal(err)
 	}
