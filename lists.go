@@ -22,6 +22,10 @@ type Query struct {
 	Now    time.Time
 	N      int                    // items wanted
 	Skip   func(item string) bool // items never to be listed; nil: none
+	// Repeats lets items of Recent be listed even where the Ranker would leave them out.
+	Repeats bool
+	// Reasons asks for Source and From of each candidate.
+	Reasons bool
 }
 
 // Candidate is an item of a list, and why it is there. Scores compare within one list alone.
@@ -44,6 +48,12 @@ type Ranker interface {
 	Learn(st Step)
 	// Rank gives the best q.N items, best first.
 	Rank(q Query) []Candidate
+}
+
+// Repeater is what a Ranker may be besides: it knows from its log whether users take again what they have had.
+type Repeater interface {
+	// Repeats says whether items that the user has had are listed at present.
+	Repeats() bool
 }
 
 // StepBatch is what one transaction teaches a Ranker: catalogue records first, then events in their order.

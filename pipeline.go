@@ -9,7 +9,8 @@ import (
 )
 
 // Pipeline joins the stages. Two rhythms share it: Learn runs at the log's pace and never waits for the LLM; Recommend
-// runs at the LLM's pace over a coalesced set of moved users. Generator, Scorer, Encoder, Basis, Monitor and Tracer may be nil.
+// runs at the LLM's pace over a coalesced set of moved users. Ranker, Generator, Scorer, Encoder, Basis, Monitor and Tracer may
+// be nil. A Ranker gives every list and its order, and Retriever is then only told what moved.
 type Pipeline struct {
 	Config      PipelineConfig
 	Source      Source
@@ -17,6 +18,7 @@ type Pipeline struct {
 	Learner     Learner
 	Predictor   Predictor
 	Retriever   Retriever
+	Ranker      Ranker
 	Encoder     Encoder
 	Basis       Basis
 	Generator   Generator
@@ -96,7 +98,11 @@ func (p *Pipeline) LearnBatch(ctx context.Context, b Batch) (err error) {
 			if err != nil {
 				return err
 			}
-			p.Monitor.Observe(ev, before)
+			u, err := s.User(ev.User)
+			if err != nil {
+				return err
+			}
+			p.Monitor.Observe(ev, before, u)
 		}
 		return p.Learner.Learn(s, ev)
 	})
@@ -161,8 +167,9 @@ func (p *Pipeline) recommend(ctx context.Context, learnt <-chan struct{}) error 
 	})
 }
 
-// Recommend makes one recommendation for each debt: candidates by CF, W_A from the embeddings as they stand, the frozen
-// LLM's score with those weights. Without weights or LLM, or when they fail, the CF score ranks and the answer says so.
+// Recommend makes one recommendation for each debt. The Ranker gives the list; for its items W_A is made from the embeddings as
+// they stand, and the frozen LLM scores with those weights how likely a like is. Without a Ranker the Retriever finds candidates
+// and that score ranks them. Without weights or LLM, or when they fail, the CF score stands in, and the answer says so.
 func (p *Pipeline) Recommend(ctx context.Context, owed []Owed) (recs []Recommendation, err error) {
 	p.init()
 	ctx, end := p.Tracer.Recommend(ctx, owed)

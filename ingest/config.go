@@ -108,7 +108,7 @@ type Create struct {
 const (
 	kindRating     = "rating"
 	kindClick      = "click"
-	kindImpression = "impression"
+	kindImpression = corastream.KindImpression
 )
 
 // DefaultKinds covers common names: implicit positives, explicit likes and dislikes, and what was merely shown.

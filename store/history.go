@@ -9,12 +9,13 @@ import (
 )
 
 // An interaction is: item id, flags, label when it is neither 0 nor 1, time as a difference to the one before. The
-// flags' bits 0-1 say what the label is, 2-3 the unit of the difference, 4 that there is no time.
+// flags' bits 0-1 say what the label is, 2-3 the unit of the difference, 4 that there is no time, 5 that the item was only shown.
 const (
 	labelZero = iota
 	labelOne
 	labelF32
 	noTimeFlag = 1 << 4
+	shownFlag  = 1 << 5
 )
 
 // units of a time difference, the coarsest first: Kafka's times are in ms and many logs' in s.
@@ -45,7 +46,7 @@ func appendInteractions(b []byte, list []corastream.Interaction) []byte {
 			delta /= units[unit]
 			flags |= byte(unit) << 2
 		}
-		b = append(b, flags)
+		b = append(b, flags|flag(h.Shown, shownFlag))
 		if flags&3 == labelF32 {
 			b = appendF32(b, h.Label)
 		}
@@ -82,6 +83,7 @@ func (r *reader) interactions(n int) []corastream.Interaction {
 			prev += r.varint() * units[flags>>2&3]
 			h.Time = timeOf(prev)
 		}
+		h.Shown = flags&shownFlag != 0
 		out = append(out, h)
 	}
 	return out

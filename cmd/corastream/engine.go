@@ -166,7 +166,7 @@ func (e *engine) openState(ctx context.Context) (err error) {
 	if err := e.store.Bind(ctx, "cf", e.cfg.CF.String(), "set cf in the configuration back, or start with another --data folder"); err != nil {
 		return corastream.Usagef(e.cfg.Data, "", "%v", err)
 	}
-	e.catalogue = &catalogue{Retriever: serve.NewRetriever(e.cfg.Retriever, e.cf)}
+	e.catalogue = &catalogue{Retriever: serve.NewRetriever(e.cfg.Retriever, e.cf, e.cf.Demand)}
 	return nil
 }
 
@@ -371,9 +371,9 @@ func (t teeSink) Publish(ctx context.Context, recs []corastream.Recommendation) 
 type teeMonitor [2]corastream.Monitor
 
 // Observe implements corastream.Monitor.
-func (t teeMonitor) Observe(ev corastream.Event, before corastream.Pair) {
-	t[0].Observe(ev, before)
-	t[1].Observe(ev, before)
+func (t teeMonitor) Observe(ev corastream.Event, before corastream.Pair, user *corastream.UserState) {
+	t[0].Observe(ev, before, user)
+	t[1].Observe(ev, before, user)
 }
 
 type teeLetters struct {
