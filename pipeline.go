@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -34,9 +35,10 @@ type Pipeline struct {
 	Warn        func(what string, err error)
 	Now         func() time.Time
 
-	once   sync.Once
-	debts  chan struct{} // somebody is owed a recommendation
-	unread chan struct{} // an item waits to be read
+	once    sync.Once
+	debts   chan struct{} // somebody is owed a recommendation
+	unread  chan struct{} // an item waits to be read
+	backlog atomic.Bool   // more items wait than one reading takes: the LLM is busy for a while
 }
 
 // Run drives the stages until the source ends and every debt is paid, or ctx is cancelled; both return nil.
@@ -126,6 +128,7 @@ func (p *Pipeline) readCatalogue(ctx context.Context, learnt <-chan struct{}) er
 	}
 	return p.rounds(ctx, p.unread, learnt, func() (int, error) {
 		items, err := p.Store.Unread(p.Config.ReadBatch)
+		p.backlog.Store(err == nil && len(items) == p.Config.ReadBatch)
 		if err != nil || len(items) == 0 {
 			return 0, err
 		}

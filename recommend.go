@@ -96,7 +96,7 @@ type slate struct {
 	judged  bool
 	cf      bool // there are no logits: the CF score stands in
 	failed  bool // the same, and there should be
-	unread  bool // the LLM has yet to read an item: its score joins later
+	unread  bool // the LLM has yet to read an item, or is busy reading: its score joins later
 	popular bool // nothing personal is known, nor of the items' content: candidates came by popularity, and stay so
 	version uint64
 	cold    bool
@@ -112,6 +112,7 @@ func (p *Pipeline) slate(s State, o Owed) (slate, error) {
 		return slate{}, err
 	}
 	out := slate{arm: p.arm(o.User), version: u.Version, cold: len(u.History) == 0}
+	out.unread = p.Ranker != nil && p.backlog.Load()
 	ids, err := p.candidates(s, u, vec, o.Request, &out)
 	if err != nil {
 		return slate{}, err
