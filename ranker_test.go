@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/corastream/corastream"
 )
@@ -200,6 +201,27 @@ func TestListsDoNotWaitForTheReading(t *testing.T) {
 	}
 }
 
+// A log of long ago is served by its own clock, which goes on from the newest event with the wall's.
+func TestListsAreAskedForAtTheLogsTime(t *testing.T) {
+	var asked []corastream.Query
+	wall := time.Unix(2_000_000_000, 0)
+	ev := click(1, "u", "a")
+	ev.Time = time.Unix(900_000_000, 0)
+	p, _, _ := newPipeline(events(ev))
+	p.Ranker, p.Now = after{asked: &asked}, func() time.Time { return wall }
+	visitor := corastream.Request{History: []corastream.Interaction{{Item: "b", Label: 1, Time: wall}}}
+	recommendTo(t, p, "", visitor)
+	if err := p.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wall = wall.Add(time.Minute)
+	recommendTo(t, p, "", visitor)
+	last := asked[len(asked)-1]
+	if want := ev.Time.Add(time.Minute); !asked[0].Now.Equal(time.Unix(2_000_000_000, 0)) || !last.Now.Equal(want) || !last.Recent[0].Time.Equal(want) {
+		t.Errorf("asked first at %v, last at %v with %+v", asked[0].Now, last.Now, last.Recent)
+	}
+}
+
 func TestEverySourceHasWords(t *testing.T) {
 	p, store, _ := newPipeline()
 	store.state.Put(corastream.Item{ID: "f", Title: "Fargo"})
@@ -207,7 +229,7 @@ func TestEverySourceHasWords(t *testing.T) {
 	want := map[string]string{
 		"co-visit": "because of Fargo", "session": "goes with Fargo, which you just looked at", "popular": "popular",
 		"trending": "popular right now", "similar": "like Fargo", "taste": "others with your taste took it",
-		"again": "you had it before", "new": "new here", "ease": "ease",
+		"again": "you had it before", "new": "new here", "linear": "goes with Fargo", "quality": "well liked", "other": "other",
 	}
 	for source := range want {
 		list = append(list, corastream.Candidate{Item: source, Source: source, From: "f"})

@@ -18,6 +18,8 @@ const (
 	SourceTaste    = "taste"   // its vector lies near the user's
 	SourceAgain    = "again"   // the user had it before
 	SourceNew      = "new"     // added of late
+	SourceLinear   = "linear"  // a linear model of what goes together
+	SourceQuality  = "quality" // liked by most of those who took it
 )
 
 // words of a source; from is what to call the item it came from, "" where there is none.
@@ -48,6 +50,13 @@ func words(source, from string) string {
 		return "you had it before"
 	case SourceNew:
 		return "new here"
+	case SourceLinear:
+		if from == "" {
+			return "fits what you like"
+		}
+		return "goes with " + from
+	case SourceQuality:
+		return "well liked"
 	}
 	return source
 }

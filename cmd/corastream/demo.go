@@ -172,13 +172,8 @@ func (d *demo) stream(ctx context.Context, e *engine) error {
 	if err := d.settled(ctx, e); err != nil {
 		return err
 	}
-	if e.gate != nil { // what the LLM read in an earlier run is read in seconds
-		if err := d.await(ctx, "read catalogue", 1, func() int {
-			if read() >= len(d.items) || time.Since(began) > readGrace {
-				return 1
-			}
-			return 0
-		}); err != nil {
+	if seconds := float64(len(d.live)) / d.rate; e.gate != nil && (d.rate <= 0 || seconds < readingTime.Seconds()) {
+		if err := d.await(ctx, "read catalogue", len(d.items), read); err != nil {
 			return err
 		}
 	}
@@ -228,8 +223,9 @@ func (d *demo) stream(ctx context.Context, e *engine) error {
 	})
 }
 
-// readGrace is how long the demo waits with its live stream for the LLM to read the catalogue. Lists do not wait for it.
-const readGrace = 10 * time.Second
+// readingTime is more than the LLM takes to read the catalogue for the first time, on two cores. A live stream that is shorter
+// waits for it, or no row would be left for AUC. Lists do not wait.
+const readingTime = time.Minute
 
 // await shows progress until at reaches total.
 func (d *demo) await(ctx context.Context, what string, total int, at func() int) error {
