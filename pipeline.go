@@ -34,12 +34,12 @@ type Pipeline struct {
 	Behind      func() *Behind // of a replica: goes into every answer; nil elsewhere
 	Warn        func(what string, err error)
 	Now         func() time.Time
+	Clock       LogClock // what lists are asked for at
 
 	once    sync.Once
 	debts   chan struct{} // somebody is owed a recommendation
 	unread  chan struct{} // an item waits to be read
 	backlog atomic.Bool   // more items wait than one reading takes: the LLM is busy for a while
-	clock   logClock
 }
 
 // Run drives the stages until the source ends and every debt is paid, or ctx is cancelled; both return nil.
@@ -112,7 +112,7 @@ func (p *Pipeline) LearnBatch(ctx context.Context, b Batch) (err error) {
 	if err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
-	p.clock.set(b.Events, p.Now())
+	p.Clock.set(b.Events, p.Now())
 	p.Stats.Events.Add(int64(done.Learnt))
 	p.Stats.Duplicates.Add(int64(done.Duplicates))
 	if err := p.moved(ctx, done.Items); err != nil {

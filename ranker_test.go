@@ -206,7 +206,7 @@ func TestListsAreAskedForAtTheLogsTime(t *testing.T) {
 	var asked []corastream.Query
 	wall := time.Unix(2_000_000_000, 0)
 	ev := click(1, "u", "a")
-	ev.Time = time.Unix(900_000_000, 0)
+	ev.Time, ev.Appended = time.Unix(900_000_000, 0), wall
 	p, _, _ := newPipeline(events(ev))
 	p.Ranker, p.Now = after{asked: &asked}, func() time.Time { return wall }
 	visitor := corastream.Request{History: []corastream.Interaction{{Item: "b", Label: 1, Time: wall}}}
@@ -219,6 +219,14 @@ func TestListsAreAskedForAtTheLogsTime(t *testing.T) {
 	last := asked[len(asked)-1]
 	if want := ev.Time.Add(time.Minute); !asked[0].Now.Equal(time.Unix(2_000_000_000, 0)) || !last.Now.Equal(want) || !last.Recent[0].Time.Equal(want) {
 		t.Errorf("asked first at %v, last at %v with %+v", asked[0].Now, last.Now, last.Recent)
+	}
+	behind, known := p.Clock.Behind()
+	again, _, _ := newPipeline()
+	again.Ranker, again.Now = p.Ranker, p.Now
+	again.Clock.Restore(behind)
+	recommendTo(t, again, "", visitor)
+	if last := asked[len(asked)-1]; !known || !last.Now.Equal(ev.Time.Add(time.Minute)) {
+		t.Errorf("another process asks at %v", last.Now)
 	}
 }
 

@@ -179,7 +179,7 @@ func (p *Pipeline) candidates(s State, u *UserState, vec Embedding, r *Request, 
 	if r.N > 0 {
 		want = r.N
 	}
-	q := Query{User: vec, Recent: u.Recent(p.window()), Now: p.clock.now(p.Now()), N: max(p.Config.Candidates, r.N), Reasons: true}
+	q := Query{User: vec, Recent: u.Recent(p.window()), Now: p.Clock.now(p.Now()), N: max(p.Config.Candidates, r.N), Reasons: true}
 	for i := range q.Recent { // a request's history may have times of the wall clock where the log's are older
 		if h := &q.Recent[i]; h.Time.After(q.Now) {
 			h.Time = q.Now

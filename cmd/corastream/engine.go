@@ -206,6 +206,9 @@ func (e *engine) wire(ctx context.Context) (err error) {
 		Warn: func(what string, err error) { e.log.Warn().Err(err).Msg(what) },
 	}
 	e.pipeline = p
+	if err := e.restoreClock(); err != nil {
+		return err
+	}
 	if e.gate != nil {
 		e.rollout = newRollout(e)
 		e.onClose(e.rollout.close)
@@ -283,6 +286,9 @@ func (e *engine) run(ctx context.Context, after func(context.Context) error) err
 		}
 	}()
 	e.http.SetReady(true)
+	if e.ranker != nil {
+		wg.Go(func() { e.keepClock(ctx) })
+	}
 	if after != nil {
 		wg.Go(func() {
 			if err := after(ctx); err != nil && ctx.Err() == nil {
