@@ -137,16 +137,16 @@ func (l *lists) observe(ev corastream.Event, user *corastream.UserState, embeddi
 
 // judge asks the Ranker, unless the item can not be listed or enough lists were judged of late.
 func (l *lists) judge(row *listRow, user *corastream.UserState, embedding corastream.Embedding) {
-	r, ok := l.ranker.(corastream.Repeater)
-	var again bool
-	if row.skip, again = corastream.Unseen(user.History, ok && r.Repeats()); row.skip[row.item] {
-		return
-	}
 	began := time.Now()
 	if !l.config.Block && began.Before(l.next) {
 		l.mu.Lock()
 		l.passed++
 		l.mu.Unlock()
+		return
+	}
+	r, ok := l.ranker.(corastream.Repeater)
+	var again bool
+	if row.skip, again = corastream.Unseen(user.History, ok && r.Repeats()); row.skip[row.item] {
 		return
 	}
 	row.judged, row.user, row.repeats = true, embedding, again
