@@ -34,7 +34,8 @@ type Pipeline struct {
 	Behind      func() *Behind // of a replica: goes into every answer; nil elsewhere
 	Warn        func(what string, err error)
 	Now         func() time.Time
-	Clock       LogClock // what lists are asked for at
+	Clock       LogClock                 // what lists are asked for at
+	Offered     func(it *ItemState) bool // which items a Ranker's list may hold, beside what filters say; nil: all
 
 	once    sync.Once
 	debts   chan struct{} // somebody is owed a recommendation

@@ -172,7 +172,7 @@ func (p *Pipeline) candidates(s State, u *UserState, vec Embedding, r *Request, 
 			failed = err
 			return true
 		}
-		return !filter.Passes(it) || !asked.Passes(it)
+		return !filter.Passes(it) || !asked.Passes(it) || len(r.Candidates) == 0 && p.Offered != nil && !p.Offered(it)
 	}
 	seen := p.seen(r.Seen)
 	want := p.Config.Items

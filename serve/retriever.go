@@ -19,7 +19,7 @@ type RetrieverConfig struct {
 	// MaxCandidates bounds n of one search. Default 1000, range 1..10000.
 	MaxCandidates int `yaml:"max_candidates"`
 	// Untitled lets items be recommended of which neither a title nor content is known (clicked, but not in the
-	// catalogue). Default false.
+	// catalogue). A list model lists them anyway where no item at all has a title. Default false.
 	Untitled bool `yaml:"untitled"`
 	// Demand is the weight of an item's demand (likes of late, in ln) beside the CF score: users take what is in demand more often
 	// than the score alone tells. Default 2, range 0..10; 0 leaves it out.

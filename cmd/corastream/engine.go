@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -170,7 +171,7 @@ func (e *engine) openState(ctx context.Context) (err error) {
 	if err := e.store.Bind(ctx, "cf", e.cfg.CF.String(), "set cf in the configuration back, or start with another --data folder"); err != nil {
 		return corastream.Usagef(e.cfg.Data, "", "%v", err)
 	}
-	e.catalogue = &catalogue{Retriever: serve.NewRetriever(e.cfg.Retriever, e.cf, e.cf.Demand)}
+	e.catalogue = &catalogue{untitled: e.cfg.Retriever.Untitled, Retriever: serve.NewRetriever(e.cfg.Retriever, e.cf, e.cf.Demand)}
 	return nil
 }
 
@@ -204,6 +205,9 @@ func (e *engine) wire(ctx context.Context) (err error) {
 	p := &corastream.Pipeline{
 		Config: e.cfg.pipeline(), Store: e.store, Learner: e.cf, Predictor: e.cf, Retriever: e.catalogue, Ranker: e.ranker,
 		Warn: func(what string, err error) { e.log.Warn().Err(err).Msg(what) },
+	}
+	if e.ranker != nil {
+		p.Offered = e.catalogue.offered
 	}
 	e.pipeline = p
 	if err := e.restoreClock(); err != nil {
@@ -322,6 +326,9 @@ type catalogue struct {
 	read    func([]float32) // of a replica: told the content of each item once; others read it themselves
 	known   sync.Map        // item ids of which it was told
 
+	untitled bool        // items without a title are listed
+	titled   atomic.Bool // some item has one
+
 	describe func(corastream.Item) // the monitor's late list model: told each record once, and again when it changes; may be nil
 }
 
@@ -347,10 +354,17 @@ func (c *catalogue) note(it *corastream.ItemState) {
 		c.prompts.Delete(it.Item.ID)
 		return
 	}
+	c.titled.Store(true)
 	was, _ := c.prompts.Swap(it.Item.ID, corastream.Prompt{ItemID: it.Item.ID, Title: it.Title, Fields: it.Fields})
 	if p, ok := was.(corastream.Prompt); c.describe != nil && !(ok && p.Title == it.Title && maps.Equal(p.Fields, it.Fields)) {
 		c.describe(corastream.Item{ID: it.Item.ID, Title: it.Title, Fields: it.Fields, Withdrawn: it.Withdrawn})
 	}
+}
+
+// offered says whether a list may hold the item: one of which nothing but clicks is known is listed only where no item has a
+// title, as in a log that came without a catalogue.
+func (c *catalogue) offered(it *corastream.ItemState) bool {
+	return c.untitled || it.Title != "" || it.Content != nil || !c.titled.Load()
 }
 
 // tell has every record described from now on, and those that are known at once.
