@@ -108,7 +108,7 @@ type Create struct {
 const (
 	kindRating     = "rating"
 	kindClick      = "click"
-	kindImpression = corastream.KindImpression
+	kindImpression = "impression"
 )
 
 // DefaultKinds covers common names: implicit positives, explicit likes and dislikes, and what was merely shown.
