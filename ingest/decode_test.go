@@ -214,16 +214,6 @@ func TestARequestBringsItsOwnHistory(t *testing.T) {
 	if got != "a+b+cde~f~g+" || r.Seen != "include" {
 		t.Errorf("%q, %+v", got, r)
 	}
-	v, err := EncodeRequest(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if again := decodeOne(Default(), "corastream.requests", "u", string(v)).Requests; len(again) != 1 || len(again[0].History) != len(r.History) || again[0].History[4] != r.History[4] {
-		t.Errorf("%s gave %+v", v, again)
-	}
-	if _, err := NewDecoder(Default()).Past([][]byte{[]byte(`"a"`), []byte(`7`)}, time.Unix(1, 0)); err == nil || !strings.Contains(err.Error(), "[1]") {
-		t.Errorf("%v", err)
-	}
 }
 
 func TestOneBadElementLeavesTheOthers(t *testing.T) {

@@ -119,7 +119,7 @@ func pastOf(history []corastream.Interaction) (out []pastJSON) {
 	for _, h := range history {
 		kind := ""
 		if h.Shown {
-			kind = kindImpression
+			kind = corastream.KindImpression
 		}
 		out = append(out, pastJSON{h.Item, kind, h.Label, h.Time})
 	}
