@@ -34,11 +34,15 @@ func (p *Pipeline) judge(ctx context.Context, slates []slate) error {
 		if slates[from].judged {
 			continue
 		}
+		if slates[from].unread { // the list does not wait for the LLM to read the catalogue
+			slates[from].judged, slates[from].cf = true, true
+			continue
+		}
 		arm := slates[from].arm
 		var pairs []Pair
 		var prompts []Prompt
 		for i := range slates[from:] {
-			if s := &slates[from+i]; s.arm.Name == arm.Name {
+			if s := &slates[from+i]; s.arm.Name == arm.Name && !s.unread {
 				pairs, prompts, s.judged = append(pairs, s.pairs...), append(prompts, s.prompts...), true
 			}
 		}
@@ -54,9 +58,12 @@ func (p *Pipeline) judge(ctx context.Context, slates []slate) error {
 			p.Arms.Scored(arm.Name, pairs, prompts, logits)
 		}
 		for i := range slates[from:] {
-			if s := &slates[from+i]; s.arm.Name != arm.Name {
+			s := &slates[from+i]
+			if s.arm.Name != arm.Name || s.unread {
 				continue
-			} else if s.cf = err != nil; !s.cf {
+			}
+			s.cf, s.failed = err != nil, err != nil && arm.Generator != nil && p.Scorer != nil
+			if !s.cf {
 				s.logits, logits = logits[:len(s.pairs)], logits[len(s.pairs):]
 			}
 		}

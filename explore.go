@@ -13,8 +13,8 @@ import (
 // drawn from the candidates that are left, and the probability of what was drawn goes out with it.
 type ExploreConfig struct {
 	// Policy is "off"; "epsilon": each place goes to the best candidate left, or with probability Epsilon to any of those left;
-	// "softmax": each place is drawn by the softmax of the scores' logits over Temperature, mixed with Epsilon of an even draw
-	// (Plackett-Luce). Default off.
+	// "softmax": each place is drawn by the softmax of the list's scores (without a list model: of the scores' logits) over
+	// Temperature, mixed with Epsilon of an even draw (Plackett-Luce). Default off.
 	Policy string `yaml:"policy"`
 	// Epsilon is the share of even draws; above 0 every candidate has a chance. Default 0.1, range 0..1.
 	Epsilon float64 `yaml:"epsilon"`
@@ -57,9 +57,9 @@ func (c ExploreConfig) Name() string {
 	return ""
 }
 
-// draw reorders items, which come best first, for n places, and sets each one's propensity: the probability that the policy
-// puts this item in this place, given those above it. What lies beyond n keeps its order.
-func (c ExploreConfig) draw(items []Scored, n int, id string) {
+// draw reorders items, which come best first and have the utilities z, for n places, and sets each one's propensity: the
+// probability that the policy puts this item in this place, given those above it. What lies beyond n keeps its order.
+func (c ExploreConfig) draw(items []Scored, z []float64, n int, id string) {
 	if c.Name() == "" {
 		return
 	}
@@ -71,7 +71,7 @@ func (c ExploreConfig) draw(items []Scored, n int, id string) {
 	p := make([]float64, len(items))
 	for place := range min(n, len(items)) {
 		left := items[place:]
-		c.chances(left, p[:len(left)])
+		c.chances(z[place:], p[:len(left)])
 		k, x := 0, rng.Float64()
 		for k < len(left)-1 && x >= p[k] {
 			x -= p[k]
@@ -81,31 +81,33 @@ func (c ExploreConfig) draw(items []Scored, n int, id string) {
 		chosen.Propensity = float32(p[k])
 		copy(left[1:k+1], left[:k])
 		left[0] = chosen
+		utility := z[place+k]
+		copy(z[place+1:], z[place:place+k])
+		z[place] = utility
 	}
 }
 
-// chances sets p to the probability of each of the items left, best first.
-func (c ExploreConfig) chances(left []Scored, p []float64) {
+// chances sets p to the probability of each of the items left, best first, by their utilities.
+func (c ExploreConfig) chances(z, p []float64) {
 	clear(p)
 	if c.Policy == "epsilon" {
 		p[0] = 1
 	} else {
 		var sum float64
 		top := math.Inf(-1)
-		for i, it := range left {
-			q := min(max(float64(it.Score), 1e-6), 1-1e-6)
-			p[i] = math.Log(q/(1-q)) / c.Temperature
+		for i := range z {
+			p[i] = z[i] / c.Temperature
 			top = max(top, p[i])
 		}
-		for i := range left {
+		for i := range z {
 			p[i] = math.Exp(p[i] - top)
 			sum += p[i]
 		}
-		for i := range left {
+		for i := range z {
 			p[i] /= sum
 		}
 	}
 	for i := range p {
-		p[i] = (1-c.Epsilon)*p[i] + c.Epsilon/float64(len(left))
+		p[i] = (1-c.Epsilon)*p[i] + c.Epsilon/float64(len(z))
 	}
 }

@@ -50,6 +50,12 @@ type Ranker interface {
 	Rank(q Query) []Candidate
 }
 
+// Repeater is what a Ranker may be besides: it knows from its log whether users take again what they have had.
+type Repeater interface {
+	// Repeats says whether items that the user has had are listed at present.
+	Repeats() bool
+}
+
 // StepBatch is what one transaction teaches a Ranker: catalogue records first, then events in their order.
 type StepBatch struct {
 	Items []Item

@@ -66,7 +66,7 @@ func (m *Memory) Apply(l Learner, ev Event) error {
 
 // Remember appends the event to the history, dropping the oldest past limit (0: none).
 func (u *UserState) Remember(ev Event, limit int) {
-	u.History = append(u.History, Interaction{Item: ev.Item, Label: ev.Label, Time: ev.Time})
+	u.History = append(u.History, Interaction{Item: ev.Item, Label: ev.Label, Time: ev.Time, Shown: ev.Shown()})
 	if limit > 0 && len(u.History) > limit {
 		u.History = slices.Delete(u.History, 0, len(u.History)-limit)
 	}

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // Pipeline joins the stages. Two rhythms share it: Learn runs at the log's pace and never waits for the LLM; Recommend
-// runs at the LLM's pace over a coalesced set of moved users. Generator, Scorer, Encoder, Basis, Monitor and Tracer may be nil.
+// runs at the LLM's pace over a coalesced set of moved users. Ranker, Generator, Scorer, Encoder, Basis, Monitor and Tracer may
+// be nil. A Ranker gives every list and its order, and Retriever is then only told what moved.
 type Pipeline struct {
 	Config      PipelineConfig
 	Source      Source
@@ -17,6 +19,7 @@ type Pipeline struct {
 	Learner     Learner
 	Predictor   Predictor
 	Retriever   Retriever
+	Ranker      Ranker
 	Encoder     Encoder
 	Basis       Basis
 	Generator   Generator
@@ -31,10 +34,13 @@ type Pipeline struct {
 	Behind      func() *Behind // of a replica: goes into every answer; nil elsewhere
 	Warn        func(what string, err error)
 	Now         func() time.Time
+	Clock       LogClock                 // what lists are asked for at
+	Offered     func(it *ItemState) bool // which items a Ranker's list may hold, beside what filters say; nil: all
 
-	once   sync.Once
-	debts  chan struct{} // somebody is owed a recommendation
-	unread chan struct{} // an item waits to be read
+	once    sync.Once
+	debts   chan struct{} // somebody is owed a recommendation
+	unread  chan struct{} // an item waits to be read
+	backlog atomic.Bool   // more items wait than one reading takes: the LLM is busy for a while
 }
 
 // Run drives the stages until the source ends and every debt is paid, or ctx is cancelled; both return nil.
@@ -96,13 +102,18 @@ func (p *Pipeline) LearnBatch(ctx context.Context, b Batch) (err error) {
 			if err != nil {
 				return err
 			}
-			p.Monitor.Observe(ev, before)
+			u, err := s.User(ev.User)
+			if err != nil {
+				return err
+			}
+			p.Monitor.Observe(ev, before, u)
 		}
 		return p.Learner.Learn(s, ev)
 	})
 	if err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
+	p.Clock.set(b.Events, p.Now())
 	p.Stats.Events.Add(int64(done.Learnt))
 	p.Stats.Duplicates.Add(int64(done.Duplicates))
 	if err := p.moved(ctx, done.Items); err != nil {
@@ -120,6 +131,7 @@ func (p *Pipeline) readCatalogue(ctx context.Context, learnt <-chan struct{}) er
 	}
 	return p.rounds(ctx, p.unread, learnt, func() (int, error) {
 		items, err := p.Store.Unread(p.Config.ReadBatch)
+		p.backlog.Store(err == nil && len(items) == p.Config.ReadBatch)
 		if err != nil || len(items) == 0 {
 			return 0, err
 		}
@@ -161,8 +173,9 @@ func (p *Pipeline) recommend(ctx context.Context, learnt <-chan struct{}) error 
 	})
 }
 
-// Recommend makes one recommendation for each debt: candidates by CF, W_A from the embeddings as they stand, the frozen
-// LLM's score with those weights. Without weights or LLM, or when they fail, the CF score ranks and the answer says so.
+// Recommend makes one recommendation for each debt. The Ranker gives the list; for its items W_A is made from the embeddings as
+// they stand, and the frozen LLM scores with those weights how likely a like is. Without a Ranker the Retriever finds candidates
+// and that score ranks them. Without weights or LLM, or when they fail, the CF score stands in, and the answer says so.
 func (p *Pipeline) Recommend(ctx context.Context, owed []Owed) (recs []Recommendation, err error) {
 	p.init()
 	ctx, end := p.Tracer.Recommend(ctx, owed)

@@ -150,13 +150,17 @@ type shelf []string
 
 func (shelf) Moved(corastream.State, []string) error { return nil }
 
-func (s shelf) Candidates(_ corastream.Embedding, n int, skip func(string) bool) (out []string, _ error) {
-	for _, id := range s {
-		if len(out) < n && !skip(id) {
-			out = append(out, id)
+func (s shelf) Candidates(q corastream.Query) ([]corastream.Candidate, error) {
+	return s.first(q, corastream.SourceTaste), nil
+}
+
+func (s shelf) first(q corastream.Query, source string) (out []corastream.Candidate) {
+	for i, id := range s {
+		if len(out) < q.N && (q.Skip == nil || !q.Skip(id)) {
+			out = append(out, corastream.Candidate{Item: id, Score: -float32(i), Source: source})
 		}
 	}
-	return out, nil
+	return out
 }
 
 // post is a sink and keeps what it was given.

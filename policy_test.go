@@ -248,13 +248,11 @@ func TestFiltersHoldForRetrievedAndNamedCandidates(t *testing.T) {
 // crowd is a shelf that knows what is popular.
 type crowd struct{ shelf }
 
-func (crowd) Popular(n int, skip func(string) bool) (out []string, _ error) {
-	for _, id := range []string{"c", "a", "d", "b"} {
-		if len(out) < n && !skip(id) {
-			out = append(out, id)
-		}
+func (c crowd) Candidates(q corastream.Query) ([]corastream.Candidate, error) {
+	if len(q.Recent) == 0 {
+		return shelf{"c", "a", "d", "b"}.first(q, corastream.SourcePopular), nil
 	}
-	return out, nil
+	return c.shelf.Candidates(q)
 }
 
 func TestStrangersGetWhatIsPopularWhereNothingElseIsKnown(t *testing.T) {

@@ -28,11 +28,15 @@ type PipelineConfig struct {
 	Explore ExploreConfig `yaml:"-"`
 	// History is how many liked titles go into a `history` prompt; 0 makes `item` prompts. Default 0, range 0..50.
 	History int `yaml:"history"`
+	// Seen says which items of a user's history may be listed again. "exclude": none. "clicked": those that were shown and not
+	// clicked; items that were clicked, bought, rated or disliked stay out. "include": all. "auto": as "include" where the list
+	// model finds that users take items again (purchases, games), else as "clicked". Default auto.
+	Seen string `yaml:"seen"`
 }
 
 // DefaultPipelineConfig returns the defaults above.
 func DefaultPipelineConfig() PipelineConfig {
-	return PipelineConfig{Candidates: 20, Items: 10, RecommendBatch: 16, ReadBatch: 32, Filter: DefaultFilter(), Explore: DefaultExplore()}
+	return PipelineConfig{Candidates: 20, Items: 10, RecommendBatch: 16, ReadBatch: 32, Filter: DefaultFilter(), Explore: DefaultExplore(), Seen: SeenAuto}
 }
 
 // Validate reports all problems at once.
@@ -40,7 +44,7 @@ func (c PipelineConfig) Validate() error {
 	return errors.Join(
 		inRange("candidates", c.Candidates, 1, 500), inRange("items", c.Items, 1, c.Candidates),
 		inRange("recommend_batch", c.RecommendBatch, 1, 1024), inRange("read_batch", c.ReadBatch, 1, 1024),
-		inRange("history", c.History, 0, 50))
+		inRange("history", c.History, 0, 50), CheckSeen("seen", c.Seen))
 }
 
 func inRange(key string, v, lo, hi int) error {
@@ -84,16 +88,22 @@ type slate struct {
 	pairs   []Pair
 	prompts []Prompt
 	logits  []Logits
+	listed  []Candidate // the Ranker's or Retriever's: the first of pairs, in its order; named candidates beyond it follow
+	found   int         // candidates before those that no place can go to were cut
+	ranked  bool        // listed is in the order of the answer: a Ranker made it
+	reasons []Why       // of listed
 	arm     Arm
 	judged  bool
-	cf      bool // degraded: ranked by CF alone, there are no logits
+	cf      bool // there are no logits: the CF score stands in
+	failed  bool // the same, and there should be
+	unread  bool // the LLM has yet to read an item, or is busy reading: its score joins later
 	popular bool // nothing personal is known, nor of the items' content: candidates came by popularity, and stay so
 	version uint64
 	cold    bool
 }
 
 func (p *Pipeline) slate(s State, o Owed) (slate, error) {
-	u, err := s.User(o.User)
+	u, err := p.asker(s, o)
 	if err != nil {
 		return slate{}, err
 	}
@@ -102,6 +112,7 @@ func (p *Pipeline) slate(s State, o Owed) (slate, error) {
 		return slate{}, err
 	}
 	out := slate{arm: p.arm(o.User), version: u.Version, cold: len(u.History) == 0}
+	out.unread = p.Ranker != nil && p.backlog.Load()
 	ids, err := p.candidates(s, u, vec, o.Request, &out)
 	if err != nil {
 		return slate{}, err
@@ -121,26 +132,39 @@ func (p *Pipeline) slate(s State, o Owed) (slate, error) {
 		}
 		out.pairs = append(out.pairs, pair)
 		out.prompts = append(out.prompts, Prompt{ItemID: id, Title: it.Title, Fields: it.Fields, History: history})
+		out.unread = out.unread || p.Ranker != nil && p.Encoder != nil && it.Title != "" && it.Content == nil
 	}
-	return out, nil
+	return out, out.explain(s)
 }
 
-// Popular finds what most people like; a Retriever may have it.
-type Popular interface {
-	// Popular gives the n items with the most likes that skip does not name, most first.
-	Popular(n int, skip func(item string) bool) ([]string, error)
+// asker is the user as stored, followed by what the request says of its own history.
+func (p *Pipeline) asker(s State, o Owed) (*UserState, error) {
+	u := &UserState{}
+	if o.User != "" {
+		var err error
+		if u, err = s.User(o.User); err != nil {
+			return nil, err
+		}
+	}
+	if o.Request == nil || len(o.Request.History) == 0 {
+		return u, nil
+	}
+	with := *u
+	with.History = slices.Concat(u.History, o.Request.History)
+	return &with, nil
 }
 
-// candidates are those that the request names, else what the retriever finds, without what the filters leave out. For a user of
-// whom nothing is known, in a catalogue whose content nobody has read, the vector points nowhere: the most popular items then.
+// candidates are those that the request names, else the Ranker's list, else what the Retriever finds, without what the filters,
+// the request and the history leave out.
 func (p *Pipeline) candidates(s State, u *UserState, vec Embedding, r *Request, out *slate) ([]string, error) {
-	filter, asked := p.Config.Filter, Filter{Separators: p.Config.Filter.Separators}
-	if r != nil {
-		asked.Allow, asked.Deny = r.Allow, r.Deny
+	if r == nil {
+		r = &Request{}
 	}
+	filter := p.Config.Filter
+	asked := Filter{Separators: filter.Separators, Allow: r.Allow, Deny: r.Deny}
 	var failed error
 	barred := func(id string) bool {
-		if filter.Empty() && asked.Empty() {
+		if filter.Empty() && asked.Empty() && p.Ranker == nil {
 			return false // the retriever leaves out withdrawn items itself
 		}
 		it, err := s.Item(id)
@@ -148,51 +172,120 @@ func (p *Pipeline) candidates(s State, u *UserState, vec Embedding, r *Request, 
 			failed = err
 			return true
 		}
-		return !filter.Passes(it) || !asked.Passes(it)
+		return !filter.Passes(it) || !asked.Passes(it) || len(r.Candidates) == 0 && p.Offered != nil && !p.Offered(it)
 	}
-	if r != nil && len(r.Candidates) > 0 {
-		kept := make([]string, 0, len(r.Candidates))
-		for _, id := range r.Candidates {
-			if !barred(id) {
-				kept = append(kept, id)
+	seen := p.seen(r.Seen)
+	want := p.Config.Items
+	if r.N > 0 {
+		want = r.N
+	}
+	q := Query{User: vec, Recent: u.Recent(p.window()), Now: p.Clock.now(p.Now()), N: max(p.Config.Candidates, r.N), Reasons: true}
+	for i := range q.Recent { // a request's history may have times of the wall clock where the log's are older
+		if h := &q.Recent[i]; h.Time.After(q.Now) {
+			h.Time = q.Now
+		}
+	}
+	q.Repeats = seen.allows(q.Recent)
+	if len(r.Candidates) > 0 {
+		if filter.Empty() && asked.Empty() {
+			barred = func(string) bool { return false } // who names an item may have it ranked, withdrawn or not
+		}
+		return p.named(q, r.Candidates, barred, out, &failed)
+	}
+	skip := seen.skipped(u.History)
+	for _, id := range r.Exclude {
+		skip[id] = true
+	}
+	q.Skip = func(id string) bool { return skip[id] || barred(id) }
+	if p.Ranker != nil {
+		out.listed, out.ranked = p.Ranker.Rank(q), true
+		if out.found = len(out.listed); p.Config.Explore.Name() == "" {
+			out.listed = out.listed[:min(want, out.found)] // the LLM does not read what is not shown
+		}
+	} else {
+		if u.Version == 0 && len(u.History) > 0 {
+			var err error
+			if q.User, err = p.visitor(s, u); err != nil {
+				return nil, err
 			}
 		}
-		return kept, failed
-	}
-	skip := make(map[string]bool, len(u.History))
-	for _, h := range u.History {
-		skip[h.Item] = true
-	}
-	n := p.Config.Candidates
-	if r != nil {
-		for _, id := range r.Exclude {
-			skip[id] = true
+		var err error
+		if out.listed, err = p.Retriever.Candidates(q); err != nil {
+			return nil, err
 		}
-		n = max(n, r.N)
+		out.popular = out.cold && len(out.listed) > 0 && out.listed[0].Source == SourcePopular
 	}
-	leave := func(id string) bool { return skip[id] || barred(id) }
-	find := func() ([]string, error) { return p.Retriever.Candidates(vec, n, leave) }
-	if popular, ok := p.Retriever.(Popular); ok && out.cold && zero(vec.Vec) {
-		out.popular = true
-		find = func() ([]string, error) { return popular.Popular(n, leave) }
+	ids := make([]string, len(out.listed))
+	for i, c := range out.listed {
+		ids[i] = c.Item
 	}
-	ids, err := find()
-	return ids, errors.Join(err, failed)
+	return ids, failed
 }
 
-func zero(v []float32) bool {
-	for _, x := range v {
-		if x != 0 {
-			return false
+// named are the candidates that a request names: those that the Ranker lists in its order, then the others.
+func (p *Pipeline) named(q Query, names []string, barred func(string) bool, out *slate, failed *error) ([]string, error) {
+	left := make(map[string]bool, len(names))
+	kept := make([]string, 0, len(names))
+	for _, id := range names {
+		if !barred(id) && !left[id] {
+			kept, left[id] = append(kept, id), true
 		}
 	}
-	return true
+	if *failed != nil || p.Ranker == nil || len(kept) == 0 {
+		return kept, *failed
+	}
+	q.N, q.Repeats, q.Skip = len(kept), true, func(id string) bool { return !left[id] }
+	out.listed, out.ranked = p.Ranker.Rank(q), true
+	ids := make([]string, 0, len(kept))
+	for _, c := range out.listed {
+		ids, left[c.Item] = append(ids, c.Item), false
+	}
+	for _, id := range kept {
+		if left[id] {
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
+}
+
+// window is how many of the user's last events a Query holds.
+func (p *Pipeline) window() int {
+	if p.Ranker == nil {
+		return noRankerWindow
+	}
+	return p.Ranker.Window()
+}
+
+// noRankerWindow is how many events a Query holds for a Retriever alone.
+const noRankerWindow = 50
+
+// visitor is the vector of somebody of whom the CF model learnt nothing: the mean of what the history liked.
+func (p *Pipeline) visitor(s State, u *UserState) (Embedding, error) {
+	liked := u.Liked(noRankerWindow)
+	var sum []float32
+	for _, id := range liked {
+		it, err := s.Item(id)
+		if err != nil {
+			return Embedding{}, err
+		}
+		e, err := p.Predictor.ItemVector(s, it)
+		if err != nil {
+			return Embedding{}, err
+		}
+		for len(sum) < len(e.Vec) {
+			sum = append(sum, 0)
+		}
+		for i, x := range e.Vec {
+			sum[i] += x / float32(len(liked))
+		}
+	}
+	return Embedding{Vec: sum}, nil
 }
 
 // answer ranks one slate.
 func (p *Pipeline) answer(o Owed, s slate) Recommendation {
 	r := Recommendation{
-		User: o.User, Cause: o.Cause, Oldest: o.Oldest, Made: p.Now(), Candidates: len(s.pairs),
+		User: o.User, Cause: o.Cause, Oldest: o.Oldest, Made: p.Now(), Candidates: max(s.found, len(s.pairs)),
 		Versions: s.arm.Versions, Arm: s.arm.Name, Cold: s.cold, Policy: p.Config.Explore.Name(),
 	}
 	r.Versions.User = s.version
@@ -200,7 +293,10 @@ func (p *Pipeline) answer(o Owed, s slate) Recommendation {
 		r.Behind = p.Behind()
 	}
 	if s.cf {
-		r.Degraded, r.Versions.Generator, r.Versions.LLM = "cf", "", ""
+		r.Versions.Generator, r.Versions.LLM = "", ""
+		if !s.ranked || s.failed {
+			r.Degraded = "cf"
+		}
 	}
 	for i, pair := range s.pairs {
 		item := Scored{Item: pair.ItemID, Title: s.prompts[i].Title, CF: sigmoid(pair.Logit()), Propensity: 1}
@@ -208,12 +304,22 @@ func (p *Pipeline) answer(o Owed, s slate) Recommendation {
 		if !s.cf {
 			item.Score = s.logits[i].P()
 		}
+		if i < len(s.listed) {
+			item.Why = s.reasons[i]
+			if s.ranked {
+				item.ListScore = number(s.listed[i].Score)
+			}
+		}
 		r.Items = append(r.Items, item)
+	}
+	byScore := r.Items
+	if s.ranked {
+		byScore = r.Items[len(s.listed):]
 	}
 	if s.popular && s.cf {
 		r.Fallback = "popular"
 	} else {
-		slices.SortStableFunc(r.Items, func(a, b Scored) int {
+		slices.SortStableFunc(byScore, func(a, b Scored) int {
 			return cmp.Or(cmp.Compare(b.Score, a.Score), cmp.Compare(b.CF, a.CF), cmp.Compare(a.Item, b.Item))
 		})
 	}
@@ -225,7 +331,7 @@ func (p *Pipeline) answer(o Owed, s slate) Recommendation {
 		}
 	}
 	r.ID = recommendationID(r)
-	p.Config.Explore.draw(r.Items, n, r.ID)
+	p.Config.Explore.draw(r.Items, s.utilities(r.Items), n, r.ID)
 	n = min(n, len(r.Items))
 	for _, left := range r.Items[n:] {
 		if r.Policy != "" {
@@ -237,6 +343,32 @@ func (p *Pipeline) answer(o Owed, s slate) Recommendation {
 		r.Items[i].Rank = i + 1
 	}
 	return r
+}
+
+// utilities are what a stochastic policy draws by: the list's scores, or the logits of the probabilities where no Ranker listed.
+// Named candidates that the Ranker did not list stand below those it did.
+func (s *slate) utilities(items []Scored) []float64 {
+	z := make([]float64, len(items))
+	lowest := 0.
+	for i, it := range items {
+		q := min(max(float64(it.Score), 1e-6), 1-1e-6)
+		switch z[i] = math.Log(q / (1 - q)); {
+		case s.ranked && i < len(s.listed):
+			z[i] = float64(it.ListScore)
+			lowest = min(lowest, z[i])
+		case s.ranked:
+			z[i] = lowest - 1 - (1 - q)
+		}
+	}
+	return z
+}
+
+// number is x, or 0 for what JSON can not carry.
+func number(x float32) float32 {
+	if x-x != 0 {
+		return 0
+	}
+	return x
 }
 
 func likedTitles(s State, u *UserState, n int) ([]string, error) {

@@ -40,12 +40,6 @@ type Predictor interface {
 	ItemVector(s State, it *ItemState) (Embedding, error)
 }
 
-// Demander is what a Predictor may be besides: it knows how much items have been liked of late. Demand is ln of an item's
-// likes, older ones counting less, comparable between items whenever it is asked; -Inf: none.
-type Demander interface {
-	Demand(it *ItemState) float32
-}
-
 // demandFloor is how far below the peak, in ln, the least demanded items stand: e^-8 is a like among 3,000.
 const demandFloor = -8
 
@@ -53,10 +47,11 @@ const demandFloor = -8
 // candidates and a replay that judges it rank alike by it.
 func BelowPeak(demand, peak float32) float32 { return max(demand-peak, demandFloor) }
 
-// Retriever finds candidates by CF score; Moved tells it which items changed.
+// Retriever finds candidates for a query, best first; Moved tells it which items changed. The list is the Ranker's where
+// there is one.
 type Retriever interface {
 	Moved(s State, items []string) error
-	Candidates(user Embedding, n int, skip func(item string) bool) ([]string, error)
+	Candidates(q Query) ([]Candidate, error)
 }
 
 // Encoder reads items with the frozen LLM; Basis projects what it read to c_i [m].
@@ -97,7 +92,8 @@ type Tracer interface {
 	Recommend(ctx context.Context, owed []Owed) (in context.Context, end func([]Recommendation, error))
 }
 
-// Monitor sees each event just before it is learnt, with the embeddings of that moment. It must not block.
+// Monitor sees each event just before it is learnt, with the embeddings and the user's state of that moment. It must not
+// block, and it keeps nothing of user but what it copies.
 type Monitor interface {
-	Observe(ev Event, before Pair)
+	Observe(ev Event, before Pair, user *UserState)
 }

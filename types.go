@@ -36,6 +36,12 @@ type Event struct {
 	Trace    string    // the trace its record came with (W3C traceparent); "": none. It is not stored
 }
 
+// Shown says that the item was shown and not clicked: the user saw it and did nothing.
+func (e Event) Shown() bool { return e.Kind == KindImpression && !e.Positive() }
+
+// KindImpression is the kind of an event that says only that an item was shown.
+const KindImpression = "impression"
+
 // Positive says whether the event belongs to the user's liked items.
 func (e Event) Positive() bool { return e.Label >= 0.5 }
 
@@ -89,6 +95,8 @@ func (e Embedding) Clone() Embedding {
 type Interaction struct {
 	Item  string
 	Label float32
+	// Shown: the item was shown and not clicked. Such an item may be listed again (see PipelineConfig.Seen).
+	Shown bool
 	Time  time.Time
 }
 
@@ -257,20 +265,32 @@ type Request struct {
 	Candidates []string
 	// Allow and Deny narrow the answer by the items' plain fields, as Filter's do; they come over HTTP alone.
 	Allow, Deny map[string][]string
-	Appended    time.Time
-	Trace       string // as Event's
+	// History are interactions of the asker's that no log has, oldest first, at most MaxPast of them. They follow the stored
+	// history of User. User may be empty beside them: a visitor without an account. None of them is stored.
+	History []Interaction
+	// Seen says which items of the history may be listed: one of the Seen constants; "": as PipelineConfig.Seen says.
+	Seen     string
+	Appended time.Time
+	Trace    string // as Event's
 }
 
-// Scored is one recommended item.
+// MaxPast bounds Request.History.
+const MaxPast = 200
+
+// Scored is one recommended item. A list is ranked by ListScore where there is a Ranker, and by Score elsewhere: Score is the
+// probability of a like once the item is taken, ListScore says what is taken next.
 type Scored struct {
 	Item  string  `json:"item_id"`
 	Title string  `json:"title,omitempty"`
-	Score float32 `json:"score"` // P(Yes), or the CF probability when degraded
+	Score float32 `json:"score"` // P(Yes), or the CF probability where the LLM did not score
 	CF    float32 `json:"cf"`    // the CF probability
 	Rank  int     `json:"rank"`  // from 1
+	// ListScore is the Ranker's. It compares within one list alone; absent where no Ranker listed the item.
+	ListScore float32 `json:"list_score,omitzero"`
 	// Propensity is the probability that the policy puts this item in this place, given those above it; 1 where it is
 	// deterministic (Recommendation.Policy is empty).
 	Propensity float32 `json:"propensity"`
+	Why        Why     `json:"why,omitzero"` // why it is listed; absent where nothing is known but a score
 }
 
 // Versions says from what a recommendation was made.
@@ -285,7 +305,7 @@ type Recommendation struct {
 	ID         string
 	User       string
 	Items      []Scored
-	Candidates int // how many were scored
+	Candidates int // how many there were to choose from
 	Cause      Position
 	RequestID  string
 	Versions   Versions

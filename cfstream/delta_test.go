@@ -141,7 +141,7 @@ func TestOneShardsStepsMergeIntoAnUntouchedCopy(t *testing.T) {
 
 func TestAMergedDemandFadesAsALearntOneDoes(t *testing.T) {
 	m, g := merger(t, cfstream.MF)
-	demand := m.(corastream.Demander)
+	demand := m
 	at := func(day int, n int64) corastream.Event {
 		ev := event(n, "u", "i", 1)
 		ev.Time = time.Date(2024, 1, day, 0, 0, 0, 0, time.UTC)

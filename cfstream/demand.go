@@ -38,7 +38,7 @@ func (m *model) faded(hours float32) float32 {
 	return float32(num.Exp(-x))
 }
 
-// Demand implements corastream.Demander: ln of the likes, as they would count at a moment that is the same for all items (forward
+// Demand is what serve.Retriever and replay rank by beside the score: ln of the likes, as they would count at a moment that is the same for all items (forward
 // decay: Cormode et al., 2009), so that what is handed out at different times compares. -Inf: never liked.
 func (m *model) Demand(it *corastream.ItemState) float32 {
 	k := m.factors

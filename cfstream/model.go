@@ -12,6 +12,8 @@ type Model interface {
 	corastream.Learner
 	corastream.Predictor
 	Spec() Spec
+	// Demand is ln of an item's likes, older ones counting less, comparable between items whenever it is asked; -Inf: none.
+	Demand(it *corastream.ItemState) float32
 }
 
 // Bounds that no healthy model comes near: they turn a runaway into a large number, never into NaN.

@@ -95,7 +95,7 @@ func TestEveryPassCountsTheLogOnce(t *testing.T) {
 // TestDemandFades: a like counts half after the half-life, whoever asks when, a dislike not at all, and a late like less.
 func TestDemandFades(t *testing.T) {
 	m := model(t, cfstream.Hybrid, func(s *cfstream.Spec) { s.DemandHalfLife = 24 * time.Hour })
-	demander := m.(corastream.Demander)
+	demander := m
 	s, start := corastream.NewMemory(), time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC)
 	click := func(item string, days float64, label float32) {
 		ev := event(0, "u", item, label)

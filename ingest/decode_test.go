@@ -168,6 +168,9 @@ func TestBadRecordsBecomeDeadLetters(t *testing.T) {
 		"request, n text":     {"requests", "", `{"user_id":"u","n":"many"}`, ReasonType, "n is not"},
 		"request, n huge":     {"requests", "", `{"user_id":"u","n":1e300}`, ReasonType, "n is not"},
 		"request, list":       {"requests", "", `{"user_id":"u","exclude":"a"}`, ReasonType, "exclude"},
+		"request, seen":       {"requests", "", `{"user_id":"u","seen":"never"}`, ReasonType, "never"},
+		"request, history":    {"requests", "", `{"user_id":"u","history":[{"item_id":"a"},{"type":"click"}]}`, ReasonNoItem, "history[1]"},
+		"request, long past":  {"requests", "", `{"user_id":"u","history":["a"` + strings.Repeat(`,"a"`, 200) + `]}`, ReasonTooMany, "200"},
 		"request, empty id":   {"requests", "", `{"user_id":"u","candidates":["a",""]}`, ReasonNoItem, "candidates"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -184,6 +187,32 @@ func TestBadRecordsBecomeDeadLetters(t *testing.T) {
 				t.Errorf("letter %+v", l)
 			}
 		})
+	}
+}
+
+// A request's own history comes in the forms of the interactions topic, and none of it is counted as a record.
+func TestARequestBringsItsOwnHistory(t *testing.T) {
+	b := decodeOne(Default(), "corastream.requests", "u", `{"user_id":"u","seen":"include","history":["a",{"item_id":"b","timestamp":1763895600},
+		{"item":"c","type":"dislike"},{"item_id":"d","rating":2},{"item_id":"e","type":"impression"},{"items":["f","g"],"clicked":"g"}]}`)
+	if len(b.Requests) != 1 || len(b.Events) != 0 {
+		t.Fatalf("%+v", b)
+	}
+	r := b.Requests[0]
+	got := ""
+	for _, h := range r.History {
+		got += h.Item
+		switch {
+		case h.Shown:
+			got += "~"
+		case h.Label == 1:
+			got += "+"
+		}
+		if h.Time.IsZero() || (h.Item == "b") != h.Time.Equal(time.Unix(1763895600, 0)) {
+			t.Errorf("%+v", h)
+		}
+	}
+	if got != "a+b+cde~f~g+" || r.Seen != "include" {
+		t.Errorf("%q, %+v", got, r)
 	}
 }
 

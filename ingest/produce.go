@@ -103,11 +103,32 @@ type requestJSON struct {
 	ID         string   `json:"request_id,omitempty"`
 	Exclude    []string `json:"exclude,omitempty"`
 	Candidates []string `json:"candidates,omitempty"`
+
+	History []pastJSON `json:"history,omitempty"`
+	Seen    string     `json:"seen,omitempty"`
+}
+
+type pastJSON struct {
+	Item  string    `json:"item_id"`
+	Kind  string    `json:"type,omitempty"`
+	Label float32   `json:"label"`
+	Time  time.Time `json:"timestamp,omitzero"`
+}
+
+func pastOf(history []corastream.Interaction) (out []pastJSON) {
+	for _, h := range history {
+		kind := ""
+		if h.Shown {
+			kind = corastream.KindImpression
+		}
+		out = append(out, pastJSON{h.Item, kind, h.Label, h.Time})
+	}
+	return out
 }
 
 // EncodeRequest gives the value of a request's record.
 func EncodeRequest(r corastream.Request) ([]byte, error) {
-	b, err := json.Marshal(requestJSON{r.User, r.N, r.ID, r.Exclude, r.Candidates})
+	b, err := json.Marshal(requestJSON{r.User, r.N, r.ID, r.Exclude, r.Candidates, pastOf(r.History), r.Seen})
 	if err != nil {
 		return nil, fmt.Errorf("encode request of user %q: %w", r.User, err)
 	}

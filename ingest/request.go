@@ -1,12 +1,14 @@
 package ingest
 
 import (
+	"bytes"
 	"fmt"
+	"time"
 
 	"github.com/corastream/corastream"
 )
 
-// request decodes {user_id, n, request_id, exclude, candidates}.
+// request decodes {user_id, n, request_id, exclude, candidates, history, seen}.
 func (j *job) request(v []byte) {
 	r, bad := j.readRequest(v)
 	if bad != nil {
@@ -18,7 +20,7 @@ func (j *job) request(v []byte) {
 }
 
 func (j *job) readRequest(v []byte) (r corastream.Request, bad *problem) {
-	var user, id, n, exclude, candidates []byte
+	var user, id, n, exclude, candidates, history, seen []byte
 	var twice string
 	members(v, func(k, x []byte) {
 		var buf [32]byte
@@ -33,6 +35,10 @@ func (j *job) readRequest(v []byte) (r corastream.Request, bad *problem) {
 			slot(&exclude, x, &twice, "exclude")
 		case "candidates":
 			slot(&candidates, x, &twice, "candidates")
+		case "history":
+			slot(&history, x, &twice, "history")
+		case "seen":
+			slot(&seen, x, &twice, "seen")
 		}
 	})
 	r = corastream.Request{Pos: j.r.Pos, Appended: j.r.Time, Trace: j.trace}
@@ -64,6 +70,83 @@ func (j *job) readRequest(v []byte) (r corastream.Request, bad *problem) {
 	if r.Exclude, bad = j.d.ids("exclude", exclude); bad != nil {
 		return r, bad
 	}
-	r.Candidates, bad = j.d.ids("candidates", candidates)
+	if r.Candidates, bad = j.d.ids("candidates", candidates); bad != nil {
+		return r, bad
+	}
+	if seen != nil && !isNull(seen) {
+		var ok bool
+		if r.Seen, ok = text(seen); !ok || corastream.CheckSeen("seen", r.Seen) != nil {
+			return r, &problem{ReasonType, "seen is none of auto, exclude, include, clicked: " + brief(seen)}
+		}
+	}
+	r.History, bad = j.history(history)
 	return r, bad
+}
+
+// history reads what a request says of its asker's own history.
+func (j *job) history(raw []byte) (out []corastream.Interaction, bad *problem) {
+	if len(raw) == 0 || isNull(raw) {
+		return nil, nil
+	}
+	if raw[0] != '[' {
+		return nil, &problem{ReasonType, "history is not an array"}
+	}
+	var entries [][]byte
+	elements(raw, func(e []byte) bool {
+		entries = append(entries, e)
+		return len(entries) <= corastream.MaxPast
+	})
+	if len(entries) > corastream.MaxPast {
+		return nil, &problem{ReasonTooMany, fmt.Sprintf("history holds over %d interactions", corastream.MaxPast)}
+	}
+	out, at, bad := j.d.past(entries, j.r.Time)
+	if bad != nil {
+		bad.detail = fmt.Sprintf("history[%d]: %s", at, bad.detail)
+	}
+	return out, bad
+}
+
+// Past reads interactions as a request brings them, oldest first: item ids, or events in the flat form without a user. One that
+// says nothing of what happened counts as liked, and one without a time as of now. The error is a *corastream.UsageError whose
+// Where names the entry ("[3]").
+func (d *Decoder) Past(entries [][]byte, now time.Time) ([]corastream.Interaction, error) {
+	out, at, bad := d.past(entries, now)
+	if bad != nil {
+		return nil, corastream.Usagef(fmt.Sprintf("[%d]", at), "send item_id and, where known, timestamp and type, label or rating", "%s: %s", bad.reason, bad.detail)
+	}
+	return out, nil
+}
+
+func (d *Decoder) past(entries [][]byte, now time.Time) (out []corastream.Interaction, at int, bad *problem) {
+	quiet := *d // these are not records of a topic: its counters do not count them
+	quiet.Counts = newCounts()
+	j := job{d: &quiet, b: new(corastream.Batch), r: Record{Time: now}, now: now, dialect: DialectFlat}
+	for i, e := range entries {
+		e = bytes.TrimSpace(e)
+		var f eventFields
+		switch {
+		case len(e) > 0 && e[0] == '{':
+			f = readEvent(e)
+			f.mapped(e, d.events)
+		case len(e) > 0 && e[0] == '"':
+			f.item = e
+		default:
+			return nil, i, &problem{ReasonType, "it is neither an object nor an item id"}
+		}
+		if f.kind == nil && f.label == nil && f.rating == nil && f.value == nil {
+			f.label = []byte("1")
+		}
+		f.user = []byte(`"asker"`)
+		j.interaction(e, f)
+		if len(j.b.Bad) > 0 {
+			return nil, i, &problem{j.b.Bad[0].Reason, j.b.Bad[0].Detail}
+		}
+	}
+	for _, ev := range j.b.Events {
+		out = append(out, corastream.Interaction{Item: ev.Item, Label: ev.Label, Shown: ev.Shown(), Time: ev.Time})
+	}
+	if len(out) > corastream.MaxPast { // an entry may list several items
+		out = out[len(out)-corastream.MaxPast:]
+	}
+	return out, 0, nil
 }

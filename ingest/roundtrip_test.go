@@ -11,6 +11,27 @@ import (
 	"github.com/corastream/corastream"
 )
 
+func TestAHistoryInARequestComesOutAsItWentIn(t *testing.T) {
+	at := time.Unix(1763895600, 0).UTC()
+	in := corastream.Request{User: "u", Seen: corastream.SeenExclude, History: []corastream.Interaction{
+		{Item: "a", Label: 1, Time: at}, {Item: "b", Shown: true, Time: at.Add(time.Second)}, {Item: "c", Label: .25, Time: at},
+	}}
+	v, err := EncodeRequest(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := NewDecoder(Default())
+	var b corastream.Batch
+	d.Decode(&b, Record{Pos: corastream.Position{Topic: Default().Topics.Requests}, Value: v, Time: at.Add(time.Minute)}, at.Add(time.Minute))
+	if len(b.Requests) != 1 || b.Requests[0].Seen != in.Seen || !reflect.DeepEqual(b.Requests[0].History, in.History) {
+		t.Errorf("%s gave %+v", v, b)
+	}
+	var usage *corastream.UsageError
+	if _, err := d.Past([][]byte{[]byte(`"a"`), []byte(`7`)}, at); !errors.As(err, &usage) || usage.Where != "[1]" {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestEventsItemsAndRequestsComeOutAsTheyWentIn(t *testing.T) {
 	eachBroker(t, func(t *testing.T, cfg Config) {
 		p := producer(t, cfg)

@@ -183,7 +183,9 @@ func (c *cf) forget(item string) {
 
 // addDemand ranks as serve's retriever does: beside the score, how far an item's demand lies below the highest one.
 func (c *cf) addDemand(out []float64) {
-	demander, ok := c.model.(corastream.Demander)
+	demander, ok := c.model.(interface {
+		Demand(it *corastream.ItemState) float32
+	})
 	if !ok || c.demand == 0 {
 		return
 	}

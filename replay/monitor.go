@@ -20,16 +20,25 @@ type MonitorConfig struct {
 	// Block makes Observe wait for room instead of dropping the row: every row is then counted, and the LLM's pace holds
 	// the log back. For demonstrations and tests. Default false.
 	Block bool `yaml:"block"`
+	// ListsPerS is up to how many likes a second are judged by the list made just before them; beyond it likes pass unjudged.
+	// Default 50, range 0..100000; 0 judges none.
+	ListsPerS int `yaml:"lists_per_s"`
+	// LateEvents is how many events may wait for the list model that learns an hour late. Where an hour of the log has more, it
+	// is less late. Default 262144, range 1..16777216.
+	LateEvents int `yaml:"late_events"`
 }
 
 // DefaultMonitor returns the defaults above.
-func DefaultMonitor() MonitorConfig { return MonitorConfig{Queue: 4096, BatchRows: 32, Window: 500} }
+func DefaultMonitor() MonitorConfig {
+	return MonitorConfig{Queue: 4096, BatchRows: 32, Window: 500, ListsPerS: 50, LateEvents: 1 << 18}
+}
 
 // Validate reports the first key that is out of range.
 func (c MonitorConfig) Validate() error {
 	for _, err := range []error{
 		inRange("queue", float64(c.Queue), 1, 1<<20), inRange("batch_rows", float64(c.BatchRows), 1, 4096),
-		inRange("window", float64(c.Window), 10, 100000),
+		inRange("window", float64(c.Window), 10, 100000), inRange("lists_per_s", float64(c.ListsPerS), 0, 100000),
+		inRange("late_events", float64(c.LateEvents), 1, 1<<24),
 	} {
 		if err != nil {
 			return err
@@ -48,6 +57,12 @@ type MonitorDeps struct {
 	// Prompt of an item; false when the item has no title yet, and the row is then left out. It is called from the
 	// Monitor's own goroutine and must not wait for the pipeline's transaction: with Block that would be a deadlock.
 	Prompt func(item string) (corastream.Prompt, bool)
+	// Ranker serves the lists that are judged; nil: none are. It is asked within Observe, so before the event can reach it.
+	Ranker corastream.Ranker
+	// NewRanker makes an empty one of its kind, for the shadow that learns an hour late; nil: there is no shadow.
+	NewRanker func() (corastream.Ranker, error)
+	// Likes are those of before, by item, for the list of what most people like; may be nil.
+	Likes map[string]int
 	// Warn hears of a failed batch; may be nil.
 	Warn func(what string, err error)
 }
@@ -67,14 +82,18 @@ type Running struct {
 	Untitled   int64  `json:"untitled"` // rows left out because their item had no title yet
 	Failed     int64  `json:"failed"`   // rows left out because the LLM or the yardstick failed
 	Skipped    int64  `json:"skipped"`  // events seen before (a retried transaction), and implicit ones: no label to judge by
+	Hits       Hits   `json:"hits10"`
 }
 
 // Monitor is a running prequential evaluation of the live stream: each event is judged on what was known before it was
-// learnt. It implements corastream.Monitor. Memory is bounded but for the yardstick's two numbers per user and item.
+// learnt. It implements corastream.Monitor. Memory is bounded but for the yardstick's two numbers per user and item, and the
+// late list model, which bounds its own.
 type Monitor struct {
 	config MonitorConfig
 	deps   MonitorDeps
 	on     atomic.Bool
+	onList atomic.Bool
+	lists  *lists // nil: there is no Ranker
 	queue  chan observed
 	done   chan struct{}
 	cancel context.CancelFunc
@@ -113,6 +132,11 @@ func NewMonitor(c MonitorConfig, d MonitorDeps) (*Monitor, error) {
 	for i := range m.all {
 		m.all[i] = newHistogram()
 	}
+	var err error
+	if m.lists, err = newLists(c, d); err != nil {
+		cancel()
+		return nil, err
+	}
 	go func() {
 		defer close(m.done)
 		m.judge(ctx)
@@ -121,16 +145,32 @@ func NewMonitor(c MonitorConfig, d MonitorDeps) (*Monitor, error) {
 }
 
 // Start switches judging on: what came before (a backfill) only taught the yardstick.
-func (m *Monitor) Start() { m.on.Store(true) }
+func (m *Monitor) Start() {
+	m.StartLists()
+	m.on.Store(true)
+}
+
+// StartLists switches on the judging of lists alone, which needs no LLM.
+func (m *Monitor) StartLists() { m.onList.Store(true) }
+
+// Describe tells the late list model of a catalogue record. It may be called at any time.
+func (m *Monitor) Describe(it corastream.Item) {
+	if m.lists != nil && m.lists.shadow != nil {
+		m.lists.shadow.Describe(it)
+	}
+}
 
 // Observe implements corastream.Monitor: it is called by the learner alone, just before ev is learnt.
-func (m *Monitor) Observe(ev corastream.Event, before corastream.Pair) {
+func (m *Monitor) Observe(ev corastream.Event, before corastream.Pair, user *corastream.UserState) {
 	at := corastream.Partition{Topic: ev.Pos.Topic, ID: ev.Pos.Partition}
 	if last, ok := m.last[at]; ok && ev.Pos.Offset <= last {
 		m.left.Add(1)
 		return
 	}
 	m.last[at] = ev.Pos.Offset
+	if m.lists != nil {
+		m.lists.observe(ev, user, before.User, m.onList.Load())
+	}
 	pair, err := corastream.PairOf(m.bias, m.deps.Bias, ev.User, ev.Item)
 	if err == nil {
 		err = m.deps.Bias.Learn(m.bias, ev)
@@ -163,12 +203,23 @@ func (m *Monitor) Observe(ev corastream.Event, before corastream.Pair) {
 func (m *Monitor) Close(ctx context.Context) error {
 	close(m.queue)
 	defer m.cancel()
+	ended := make(chan struct{})
+	if m.lists != nil {
+		close(m.lists.queue)
+	}
+	go func() {
+		defer close(ended)
+		<-m.done
+		if m.lists != nil {
+			<-m.lists.done
+		}
+	}()
 	select {
-	case <-m.done:
+	case <-ended:
 		return nil
 	case <-ctx.Done():
 		m.cancel()
-		<-m.done
+		<-ended
 		return fmt.Errorf("close monitor: %w", context.Cause(ctx))
 	}
 }
@@ -254,7 +305,7 @@ func (m *Monitor) Figures() Running {
 		WindowRows: len(m.labels), WindowBias: Number(AUC(m.window[0], m.labels)),
 		WindowCF: Number(AUC(m.window[1], m.labels)), WindowCora: Number(AUC(m.window[2], m.labels)),
 		Dropped: m.dropped.Load(), Untitled: m.untitled.Load(), Failed: m.failed.Load(), Waiting: len(m.queue),
-		Skipped: m.left.Load(),
+		Skipped: m.left.Load(), Hits: m.lists.figures(),
 	}
 	if m.deps.Generator == nil || m.deps.Scorer == nil {
 		r.Cora, r.WindowCora = nan, nan

@@ -20,7 +20,11 @@ func stream(t *testing.T, m *replay.Monitor, s *corastream.Memory, cf replay.Mod
 		if err != nil {
 			t.Fatal(err)
 		}
-		m.Observe(ev, before)
+		u, err := s.User(ev.User)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Observe(ev, before, u)
 		if err := s.Apply(cf, ev); err != nil {
 			t.Fatal(err)
 		}

@@ -352,7 +352,7 @@ func TestStatus(t *testing.T) {
 	f.pipeline.Stats.Freshness.Observe(24 * time.Hour)
 	start := time.Unix(1000, 0)
 	for i := range 21 {
-		f.curve.sample(start.Add(time.Duration(i)*time.Second), float64(i), int64(100*i), map[string]float64{"cf": .5 + float64(i)/100})
+		f.curve.sample(start.Add(time.Duration(i)*time.Second), float64(i), int64(100*i), map[string]float64{"cf": .5 + float64(i)/100}, nil)
 	}
 	for i := range 30 {
 		rec := corastream.Recommendation{User: fmt.Sprint("u", i), Made: start.Add(time.Second), Oldest: start}
@@ -412,10 +412,10 @@ func TestCurveCoversTheWholeRunInBoundedPoints(t *testing.T) {
 	var c curve
 	const seconds = 20_000
 	for i := range seconds {
-		c.sample(time.Unix(int64(i), 0), float64(i), int64(i), map[string]float64{"cf": .5})
+		c.sample(time.Unix(int64(i), 0), float64(i), int64(i), map[string]float64{"cf": .5}, nil)
 	}
 	for i := range 1000 { // an idle night
-		c.sample(time.Unix(int64(seconds+i), 0), float64(seconds+i), seconds-1, map[string]float64{"cf": .5})
+		c.sample(time.Unix(int64(seconds+i), 0), float64(seconds+i), seconds-1, map[string]float64{"cf": .5}, nil)
 	}
 	points, rate := c.snapshot()
 	if len(points) > maxPoints || len(points) < maxPoints/2-1 || points[0].Events != 0 || points[len(points)-1].Events < seconds*9/10 || rate != 0 {

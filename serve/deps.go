@@ -83,6 +83,9 @@ type Deps struct {
 	Neighbours  Neighbours
 	Adapters    Adapters
 	Events      EventSink
+	// Past reads the interactions that a request brings, in the forms of the interactions topic without a user; nil: 501. An
+	// error about an entry is a *corastream.UsageError whose Where is its index ("[3]").
+	Past func(entries [][]byte, now time.Time) ([]corastream.Interaction, error)
 
 	History  int                        // liked titles in a prompt, as in corastream.PipelineConfig
 	Versions func() corastream.Versions // of the generator and the LLM in use
@@ -91,6 +94,7 @@ type Deps struct {
 	Stats    *corastream.Stats
 	Gauges   func() []Gauge
 	AUC      func() map[string]float64 // running prequential AUC by model: "bias", "cf", "cora"
+	Hits     func() map[string]float64 // running HR@10 of lists: "mix", "popularity", "late"
 	Facts    func() []Fact
 	// Span, when there is one, opens a span for a request to this route, below its caller's; the request goes on with ctx, and end
 	// closes it.

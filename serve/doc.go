@@ -8,7 +8,7 @@
 // It refuses: to listen beyond this machine without a token or client certificates; unknown fields; bodies over
 // MaxBodyBytes; to claim readiness before it was told so.
 //
-//	r := serve.NewRetriever(serve.DefaultRetrieverConfig(), predictor)
+//	r := serve.NewRetriever(serve.DefaultRetrieverConfig(), predictor, nil)
 //	err := store.View(ctx, r.Rebuild)                     // all items, once, at start
 //	pipeline.Retriever = r                                // from here on Moved keeps it fresh
 //	s, err := serve.New(config, serve.Deps{Recommender: pipeline, View: store, Predictor: predictor, Stats: &pipeline.Stats})

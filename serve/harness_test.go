@@ -75,7 +75,7 @@ func newFixture(t *testing.T, change ...func(*Config, *Deps)) *fixture {
 			}
 		}
 	}
-	f := &fixture{t: t, store: &memoryStore{m: m}, retriever: NewRetriever(DefaultRetrieverConfig(), model), sent: &eventLog{}, log: &bytes.Buffer{}}
+	f := &fixture{t: t, store: &memoryStore{m: m}, retriever: NewRetriever(DefaultRetrieverConfig(), model, nil), sent: &eventLog{}, log: &bytes.Buffer{}}
 	if err := f.retriever.Rebuild(m); err != nil {
 		t.Fatal(err)
 	}

@@ -118,6 +118,9 @@ func (c stageCollector) Collect(out chan<- prometheus.Metric) {
 			send(prometheus.GaugeValue, "running_auc", "Prequential AUC so far.", auc, map[string]string{"model": model})
 		}
 	}
+	for list, share := range figures(s.deps.Hits) {
+		send(prometheus.GaugeValue, "running_hits10", "Share of likes whose item stood among the first 10 of a list made just before.", share, map[string]string{"list": list})
+	}
 	if s.deps.Gauges != nil {
 		for _, g := range s.deps.Gauges() {
 			send(prometheus.GaugeValue, g.Name, g.Help, g.Value, g.Labels)

@@ -126,14 +126,22 @@ func TestTheDescriptionHasExactlyTheFields(t *testing.T) {
 func fields(typ reflect.Type) (all, always []string) {
 	for i := range typ.NumField() {
 		f := typ.Field(i)
+		if f.Anonymous && f.Type.Kind() == reflect.Pointer { // its fields are left out with it
+			a, _ := fields(f.Type.Elem())
+			all = append(all, a...)
+			continue
+		}
 		if f.Anonymous {
 			a, b := fields(f.Type)
 			all, always = append(all, a...), append(always, b...)
 			continue
 		}
 		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if slices.Contains(all, name) { // it hides the embedded struct's
+			continue
+		}
 		all = append(all, name)
-		if options != "omitempty" {
+		if options != "omitempty" && options != "omitzero" {
 			always = append(always, name)
 		}
 	}

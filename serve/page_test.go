@@ -103,7 +103,7 @@ func TestPagesInABrowser(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range 3 {
-		f.curve.sample(time.Unix(int64(i), 0), float64(i), int64(i*100), map[string]float64{"cf": .7 + float64(i)/100})
+		f.curve.sample(time.Unix(int64(i), 0), float64(i), int64(i*100), map[string]float64{"cf": .7 + float64(i)/100}, nil)
 	}
 	f.run()
 	locked := newFixture(t, freePort, func(c *Config, _ *Deps) { c.Token = token })

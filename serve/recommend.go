@@ -3,6 +3,8 @@ package serve
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"net/http"
@@ -13,7 +15,7 @@ import (
 
 // RecommendRequest is the body of POST /v1/recommend.
 type RecommendRequest struct {
-	UserID     string              `json:"user_id"`
+	UserID     string              `json:"user_id"`    // may be left out where there is a history
 	N          whole               `json:"n"`          // items wanted; 0: the configured number
 	Exclude    []string            `json:"exclude"`    // never return these
 	Candidates []string            `json:"candidates"` // rank these and nothing else
@@ -21,6 +23,10 @@ type RecommendRequest struct {
 	Deny       map[string][]string `json:"deny"`       // by item field: and none of these
 	RequestID  string              `json:"request_id"` // comes back in the answer, and goes into its id; default: a random one
 	Explain    bool                `json:"explain"`    // say for each item where its CF score comes from and which liked item is nearest
+	// History are interactions that no log has, oldest first: {item_id, timestamp, type or label or rating}, or an item id. They
+	// follow the user's own, and nothing of them is stored.
+	History []json.RawMessage `json:"history"`
+	Seen    string            `json:"seen"` // which items of the history may be listed: auto, exclude, clicked or include; default: as configured
 }
 
 // RecommendResponse is its answer.
@@ -29,7 +35,7 @@ type RecommendResponse struct {
 	UserID     string              `json:"user_id"`
 	RequestID  string              `json:"request_id"`
 	Items      []RecommendedItem   `json:"items"`
-	Candidates int                 `json:"candidates"` // how many were scored
+	Candidates int                 `json:"candidates"` // how many there were to choose from
 	Degraded   string              `json:"degraded"`   // "", or "cf": ranked without the LLM
 	Cold       bool                `json:"cold"`       // nothing is known of the user
 	Note       string              `json:"note,omitempty"`
@@ -50,8 +56,17 @@ type RecommendedItem struct {
 	Why *Why `json:"why,omitempty"`
 }
 
-// Why splits the CF score z = mean + user + item + match, and names the liked item that lies nearest.
+// Why says why an item is listed and, where the request asks to explain, splits its CF score.
 type Why struct {
+	Source string `json:"source,omitempty"`
+	ItemID string `json:"item_id,omitempty"`
+	Title  string `json:"title,omitempty"`
+	Text   string `json:"text,omitempty"`
+	*Split
+}
+
+// Split is the CF score z = mean + user + item + match, and the liked item that lies nearest.
+type Split struct {
 	Mean    float32  `json:"mean"`  // mu: what anybody thinks of anything
 	User    float32  `json:"user"`  // b_u
 	Item    float32  `json:"item"`  // b_i: how popular it is
@@ -79,8 +94,13 @@ func (s *Server) recommend(w http.ResponseWriter, r *http.Request) error {
 	if err := s.checkRecommend(&q); err != nil {
 		return err
 	}
+	past, err := s.past(q.History)
+	if err != nil {
+		return err
+	}
 	recs, err := s.deps.Recommender.Recommend(r.Context(), []corastream.Owed{{User: q.UserID, Request: &corastream.Request{
-		ID: q.RequestID, User: q.UserID, N: int(q.N), Exclude: q.Exclude, Candidates: q.Candidates, Allow: q.Allow, Deny: q.Deny, Appended: s.deps.Now(),
+		ID: q.RequestID, User: q.UserID, N: int(q.N), Exclude: q.Exclude, Candidates: q.Candidates, Allow: q.Allow, Deny: q.Deny,
+		History: past, Seen: q.Seen, Appended: s.deps.Now(),
 	}}})
 	if err != nil {
 		return err
@@ -98,8 +118,40 @@ func (s *Server) recommend(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// past reads the history that a request brings.
+func (s *Server) past(history []json.RawMessage) ([]corastream.Interaction, error) {
+	if len(history) == 0 {
+		return nil, nil
+	}
+	if s.deps.Past == nil {
+		return nil, missing("a reader of histories", "leave history out")
+	}
+	if len(history) > corastream.MaxPast {
+		return nil, badField("history", fmt.Sprintf("send the last %d at most", corastream.MaxPast), "%d interactions", len(history))
+	}
+	entries := make([][]byte, len(history))
+	for i, h := range history {
+		entries[i] = h
+	}
+	past, err := s.deps.Past(entries, s.deps.Now())
+	var usage *corastream.UsageError
+	if errors.As(err, &usage) {
+		return nil, badField("history"+usage.Where, usage.Fix, "%s", usage.What)
+	}
+	return past, err
+}
+
 func (s *Server) checkRecommend(q *RecommendRequest) error {
-	if err := s.checkID("user_id", q.UserID); err != nil {
+	switch {
+	case q.UserID == "" && len(q.History) > 0: // a visitor without an account
+	case q.UserID == "":
+		return &Failure{Status: http.StatusBadRequest, Code: "missing_field", Field: "user_id", Message: "it is missing or empty", Fix: "give an id, or the visitor's history"}
+	default:
+		if err := s.checkID("user_id", q.UserID); err != nil {
+			return err
+		}
+	}
+	if err := corastream.CheckSeen("seen", q.Seen); err != nil {
 		return err
 	}
 	if q.N < 0 || int(q.N) > s.cfg.MaxCandidates {
@@ -169,6 +221,9 @@ func responseOf(rec corastream.Recommendation) RecommendResponse {
 	}
 	for i, it := range rec.Items {
 		out.Items[i] = RecommendedItem{Scored: it}
+		if it.Why != (corastream.Why{}) {
+			out.Items[i].Why = &Why{Source: it.Why.Source, ItemID: it.Why.Item, Title: it.Why.Title, Text: it.Why.Text}
+		}
 	}
 	if !rec.Oldest.IsZero() {
 		f := float64(rec.Freshness().Microseconds()) / 1000
@@ -183,7 +238,7 @@ func responseOf(rec corastream.Recommendation) RecommendResponse {
 	return out
 }
 
-// explain fills in Why from the state as it stands.
+// explain adds the split of the CF score from the state as it stands.
 func (s *Server) explain(ctx context.Context, out *RecommendResponse) error {
 	if s.deps.View == nil || s.deps.Predictor == nil {
 		return missing("a state to look into", "run the serve stage beside the store, or leave explain out")
@@ -202,14 +257,17 @@ func (s *Server) explain(ctx context.Context, out *RecommendResponse) error {
 			if err != nil {
 				return err
 			}
-			why := &Why{Mean: pair.Mu, User: pair.User.Bias, Item: pair.Item.Bias}
-			why.Match = pair.Logit() - why.Mean - why.User - why.Item
+			split := &Split{Mean: pair.Mu, User: pair.User.Bias, Item: pair.Item.Bias}
+			split.Match = pair.Logit() - split.Mean - split.User - split.Item
 			for _, l := range liked {
-				if c := cosine(l.vec, pair.Item.Vec); c > 0 && (why.Because == nil || c > why.Because.Cosine) {
-					why.Because = &NearRef{ItemID: l.id, Title: l.title, Cosine: c}
+				if c := cosine(l.vec, pair.Item.Vec); c > 0 && (split.Because == nil || c > split.Because.Cosine) {
+					split.Because = &NearRef{ItemID: l.id, Title: l.title, Cosine: c}
 				}
 			}
-			out.Items[i].Why = why
+			if out.Items[i].Why == nil {
+				out.Items[i].Why = &Why{}
+			}
+			out.Items[i].Why.Split = split
 		}
 		return nil
 	})

@@ -19,7 +19,7 @@ type RetrieverConfig struct {
 	// MaxCandidates bounds n of one search. Default 1000, range 1..10000.
 	MaxCandidates int `yaml:"max_candidates"`
 	// Untitled lets items be recommended of which neither a title nor content is known (clicked, but not in the
-	// catalogue). Default false.
+	// catalogue). A list model lists them anyway where no item at all has a title. Default false.
 	Untitled bool `yaml:"untitled"`
 	// Demand is the weight of an item's demand (likes of late, in ln) beside the CF score: users take what is in demand more often
 	// than the score alone tells. Default 2, range 0..10; 0 leaves it out.
@@ -54,13 +54,16 @@ func inRange(key string, v, lo, hi int) error {
 	return nil
 }
 
+// Demand is ln of an item's likes, older ones counting less, comparable between items whenever it is asked; -Inf: none.
+type Demand func(it *corastream.ItemState) float32
+
 // Retriever is a dense index of item vectors and biases, searched exactly. It implements corastream.Retriever. Safe for
 // concurrent use: rows lie in blocks, each with its own lock, so a scan never holds a learner back for longer than one
 // block takes, and a learner never stops a scan. A scan sees each row whole, but not all rows of one instant.
 type Retriever struct {
 	cfg     RetrieverConfig
 	predict corastream.Predictor
-	demands corastream.Demander // nil: the CF model knows nothing of demand, or its weight is 0
+	demand  Demand // nil: nothing is known of demand, or its weight is 0
 
 	grow  sync.Mutex // one writer at a time makes blocks or widens rows
 	index atomic.Pointer[index]
@@ -101,11 +104,11 @@ func newBlock(dim int) *block {
 	return b
 }
 
-// NewRetriever returns an empty index; predict makes the vectors.
-func NewRetriever(cfg RetrieverConfig, predict corastream.Predictor) *Retriever {
+// NewRetriever returns an empty index; predict makes the vectors, and demand, which may be nil, says what is liked of late.
+func NewRetriever(cfg RetrieverConfig, predict corastream.Predictor, demand Demand) *Retriever {
 	r := &Retriever{cfg: cfg, predict: predict, scratch: make(chan *search, 32)}
 	if cfg.Demand > 0 {
-		r.demands, _ = predict.(corastream.Demander)
+		r.demand = demand
 	}
 	r.index.Store(&index{})
 	r.peak.Store(math.Float32bits(absent))
@@ -179,8 +182,8 @@ func (r *Retriever) put(s corastream.State, it *corastream.ItemState) error {
 	}
 	bias, inverse := e.Bias, float32(0)
 	demand := absent
-	if r.demands != nil {
-		demand = r.demands.Demand(it)
+	if r.demand != nil {
+		demand = r.demand(it)
 	}
 	likes := float32(float64(it.Count) / (1 + math.Exp(-float64(shared.Bias)-float64(bias))))
 	var square float64

@@ -86,11 +86,26 @@ func TestPopularCountsLikes(t *testing.T) {
 	if err := f.retriever.Rebuild(f.store.m); err != nil {
 		t.Fatal(err)
 	}
-	got, err := f.retriever.Popular(4, func(id string) bool { return id == "i4" })
+	found, err := f.retriever.Candidates(corastream.Query{N: 4, Skip: func(id string) bool { return id == "i4" }})
+	var got []string
+	for _, c := range found {
+		if got = append(got, c.Item); c.Source != corastream.SourcePopular {
+			t.Errorf("%+v", c)
+		}
+	}
 	if want := []string{"i3", "i1", "i2", "i5"}; err != nil || !slices.Equal(got, want) {
 		t.Errorf("%v, want %v: %v", got, want, err)
 	}
-	var _ corastream.Popular = f.retriever
+	var _ corastream.Retriever = f.retriever
+}
+
+// findIn looks for somebody with a history: a stranger without a vector would get what is popular.
+func findIn(r *Retriever, user corastream.Embedding, n int, skip func(string) bool) (ids []string, err error) {
+	found, err := r.Candidates(corastream.Query{User: user, Recent: []corastream.Interaction{{Item: "met"}}, N: n, Skip: skip})
+	for _, c := range found {
+		ids = append(ids, c.Item)
+	}
+	return ids, err
 }
 
 func TestCandidatesAreTheExactTop(t *testing.T) {
@@ -103,7 +118,7 @@ func TestCandidatesAreTheExactTop(t *testing.T) {
 			it.Withdrawn = i%2 == 0
 			it.Title = ""
 		}
-		r := NewRetriever(DefaultRetrieverConfig(), stored{})
+		r := NewRetriever(DefaultRetrieverConfig(), stored{}, nil)
 		if err := r.Rebuild(m); err != nil {
 			t.Fatal(err)
 		}
@@ -117,7 +132,7 @@ func TestCandidatesAreTheExactTop(t *testing.T) {
 			if q == 0 {
 				skip = nil
 			}
-			got, err := r.Candidates(corastream.Embedding{Vec: vec}, c.n, skip)
+			got, err := findIn(r, corastream.Embedding{Vec: vec}, c.n, skip)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -128,17 +143,17 @@ func TestCandidatesAreTheExactTop(t *testing.T) {
 	}
 }
 
-func TestZeroVectorsGiveThePopular(t *testing.T) {
+func TestZeroVectorsGiveTheHighestBiases(t *testing.T) {
 	m := corastream.NewMemory()
 	putItem(m, "a", 0.1, 0, 0)
 	putItem(m, "b", 0.9, 0, 0)
 	putItem(m, "c", 0.5, 1, 1)
-	r := NewRetriever(DefaultRetrieverConfig(), stored{})
+	r := NewRetriever(DefaultRetrieverConfig(), stored{}, nil)
 	if err := r.Rebuild(m); err != nil {
 		t.Fatal(err)
 	}
 	for _, vec := range [][]float32{nil, {0, 0}} {
-		got, err := r.Candidates(corastream.Embedding{Vec: vec}, 3, nil)
+		got, err := findIn(r, corastream.Embedding{Vec: vec}, 3, nil)
 		if err != nil || !slices.Equal(got, []string{"b", "c", "a"}) {
 			t.Errorf("got %v, %v", got, err)
 		}
@@ -152,13 +167,13 @@ func TestMovedItemsAreFoundWhereTheyNowAre(t *testing.T) {
 	}
 	untitled, _ := m.Item("untitled")
 	untitled.Version, untitled.Vec = 1, []float32{9}
-	r := NewRetriever(DefaultRetrieverConfig(), stored{})
+	r := NewRetriever(DefaultRetrieverConfig(), stored{}, nil)
 	if err := r.Rebuild(m); err != nil {
 		t.Fatal(err)
 	}
 	find := func() string {
 		t.Helper()
-		ids, err := r.Candidates(corastream.Embedding{Vec: []float32{1}}, 10, nil)
+		ids, err := findIn(r, corastream.Embedding{Vec: []float32{1}}, 10, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -203,11 +218,11 @@ func TestUntitledItemsAreOfferedOnlyWhenAskedFor(t *testing.T) {
 		want     int
 	}{{false, 0}, {true, 1}} {
 		cfg.Untitled = c.untitled
-		r := NewRetriever(cfg, stored{})
+		r := NewRetriever(cfg, stored{}, nil)
 		if err := r.Rebuild(m); err != nil {
 			t.Fatal(err)
 		}
-		if ids, _ := r.Candidates(corastream.Embedding{}, 5, nil); len(ids) != c.want {
+		if ids, _ := findIn(r, corastream.Embedding{}, 5, nil); len(ids) != c.want {
 			t.Errorf("untitled: %v: got %v", c.untitled, ids)
 		}
 	}
@@ -216,7 +231,7 @@ func TestUntitledItemsAreOfferedOnlyWhenAskedFor(t *testing.T) {
 func TestRetrieverBounds(t *testing.T) {
 	cfg := DefaultRetrieverConfig()
 	cfg.MaxItems, cfg.MaxCandidates = 3, 2
-	r := NewRetriever(cfg, stored{})
+	r := NewRetriever(cfg, stored{}, nil)
 	if err := r.Rebuild(randomItems(5, 2, 1)); err != nil {
 		t.Fatal(err)
 	}
@@ -225,11 +240,11 @@ func TestRetrieverBounds(t *testing.T) {
 	}
 	var usage *corastream.UsageError
 	for _, n := range []int{-1, 3} {
-		if _, err := r.Candidates(corastream.Embedding{}, n, nil); !errors.As(err, &usage) {
+		if _, err := findIn(r, corastream.Embedding{}, n, nil); !errors.As(err, &usage) {
 			t.Errorf("n=%d: %v", n, err)
 		}
 	}
-	if _, err := r.Candidates(corastream.Embedding{Vec: []float32{float32(math.Inf(1))}}, 1, nil); !errors.Is(err, corastream.ErrCorrupt) {
+	if _, err := findIn(r, corastream.Embedding{Vec: []float32{float32(math.Inf(1))}}, 1, nil); !errors.Is(err, corastream.ErrCorrupt) {
 		t.Errorf("an infinite query: %v", err)
 	}
 	if err := (RetrieverConfig{}).Validate(); err == nil || strings.Count(err.Error(), "range") != 3 {
@@ -243,7 +258,7 @@ func TestNearestIsByCosine(t *testing.T) {
 	putItem(m, "right", 9, 1, 0)
 	putItem(m, "zero", 99, 0, 0)
 	putItem(m, "away", 99, -1, -1)
-	r := NewRetriever(DefaultRetrieverConfig(), stored{})
+	r := NewRetriever(DefaultRetrieverConfig(), stored{}, nil)
 	if err := r.Rebuild(m); err != nil {
 		t.Fatal(err)
 	}
@@ -269,7 +284,7 @@ func TestScanAndMoveSideBySide(t *testing.T) {
 	for i := range items {
 		putItem(m, fmt.Sprint(i), 0, 1, 0)
 	}
-	r := NewRetriever(DefaultRetrieverConfig(), stored{})
+	r := NewRetriever(DefaultRetrieverConfig(), stored{}, nil)
 	if err := r.Rebuild(m); err != nil {
 		t.Fatal(err)
 	}
@@ -316,14 +331,15 @@ func TestScanAndMoveSideBySide(t *testing.T) {
 }
 
 func TestCandidatesAllocateTheResultAlone(t *testing.T) {
-	r := NewRetriever(DefaultRetrieverConfig(), stored{})
+	r := NewRetriever(DefaultRetrieverConfig(), stored{}, nil)
 	if err := r.Rebuild(randomItems(2000, 16, 3)); err != nil {
 		t.Fatal(err)
 	}
 	user := corastream.Embedding{Vec: make([]float32, 16)}
 	user.Vec[3] = 1
+	query := corastream.Query{User: user, N: 20}
 	if n := testing.AllocsPerRun(100, func() {
-		if _, err := r.Candidates(user, 20, nil); err != nil {
+		if _, err := r.Candidates(query); err != nil {
 			t.Fatal(err)
 		}
 	}); n > 1 {
@@ -337,7 +353,7 @@ func BenchmarkCandidates(b *testing.B) {
 			b.Run(fmt.Sprintf("items=%d/workers=%d", items, workers), func(b *testing.B) {
 				cfg := DefaultRetrieverConfig()
 				cfg.Workers = workers
-				r := NewRetriever(cfg, stored{})
+				r := NewRetriever(cfg, stored{}, nil)
 				if err := r.Rebuild(randomItems(items, 64, 3)); err != nil {
 					b.Fatal(err)
 				}
@@ -345,10 +361,11 @@ func BenchmarkCandidates(b *testing.B) {
 				for i := range user.Vec {
 					user.Vec[i] = float32(i%7) - 3
 				}
+				query := corastream.Query{User: user, N: 20}
 				b.ReportAllocs()
 				b.ResetTimer()
 				for b.Loop() {
-					if _, err := r.Candidates(user, 20, nil); err != nil {
+					if _, err := r.Candidates(query); err != nil {
 						b.Fatal(err)
 					}
 				}
@@ -382,11 +399,11 @@ func TestDemandLiftsWhatIsLikedOfLate(t *testing.T) {
 	for weight, want := range map[float64][]string{0: {"best", "good", "wanted"}, .5: {"good", "wanted", "best"}, 1: {"wanted", "good", "best"}} {
 		cfg := DefaultRetrieverConfig()
 		cfg.Demand = weight
-		r := NewRetriever(cfg, predict)
+		r := NewRetriever(cfg, predict, predict.Demand)
 		if err := r.Rebuild(m); err != nil {
 			t.Fatal(err)
 		}
-		got, err := r.Candidates(corastream.Embedding{Vec: []float32{0, 0}}, 3, nil)
+		got, err := findIn(r, corastream.Embedding{Vec: []float32{0, 0}}, 3, nil)
 		if err != nil || !slices.Equal(got, want) {
 			t.Errorf("weight %v: %v, %v, want %v", weight, got, err, want)
 		}
@@ -394,7 +411,7 @@ func TestDemandLiftsWhatIsLikedOfLate(t *testing.T) {
 		if err := r.Moved(m, []string{"wide"}); err != nil {
 			t.Fatal(err)
 		}
-		if got, err = r.Candidates(corastream.Embedding{Vec: []float32{0, 0}}, 3, nil); err != nil || !slices.Equal(got, want) {
+		if got, err = findIn(r, corastream.Embedding{Vec: []float32{0, 0}}, 3, nil); err != nil || !slices.Equal(got, want) {
 			t.Errorf("weight %v, widened: %v, %v, want %v", weight, got, err, want)
 		}
 		m.Put(corastream.Item{ID: "wide", Removed: true})

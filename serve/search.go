@@ -18,36 +18,26 @@ type Near struct {
 	Cosine float32
 }
 
-// Candidates implements corastream.Retriever: the n items of highest user.Vec.item.Vec + b_i, best first, ties by id.
-// For a user whose vector is all zero that is the most popular items. Fewer than n come back when there are not more.
-// Coordinates beyond the shorter of the two vectors count as 0. skip may be nil; it is called only for items that would
+// Candidates implements corastream.Retriever: the q.N items of highest q.User.Vec.item.Vec + b_i, best first, ties by id. For a
+// stranger, of whom there are neither a vector nor events, they are the items with the most likes: the steps learnt of an item
+// times its probability of being liked, which holds for ratings and for clicks with drawn negatives. Fewer than q.N come back
+// when there are not more. Coordinates beyond the shorter of two vectors count as 0. q.Skip is called only for items that would
 // make it into the answer, from one goroutine at a time.
-func (r *Retriever) Candidates(user corastream.Embedding, n int, skip func(item string) bool) ([]string, error) {
-	found, err := r.search(user.Vec, byScore, n, skip)
+func (r *Retriever) Candidates(q corastream.Query) ([]corastream.Candidate, error) {
+	by, source := byScore, corastream.SourceTaste
+	if len(q.Recent) == 0 && !slices.ContainsFunc(q.User.Vec, func(x float32) bool { return x != 0 }) {
+		by, source = byLikes, corastream.SourcePopular
+	}
+	found, err := r.search(q.User.Vec, by, q.N, q.Skip)
 	if err != nil {
 		return nil, fmt.Errorf("find candidates: %w", err)
 	}
 	defer r.done(found)
-	ids := make([]string, len(found.top))
+	out := make([]corastream.Candidate, len(found.top))
 	for i, h := range found.top {
-		ids[i] = h.id
+		out[i] = corastream.Candidate{Item: h.id, Score: h.score, Source: source}
 	}
-	return ids, nil
-}
-
-// Popular implements corastream.Popular: the n items with the most likes, most first, ties by id. Likes are the steps learnt of an
-// item times its probability of being liked, which holds for ratings and for clicks with drawn negatives.
-func (r *Retriever) Popular(n int, skip func(item string) bool) ([]string, error) {
-	found, err := r.search(nil, byLikes, n, skip)
-	if err != nil {
-		return nil, fmt.Errorf("find popular items: %w", err)
-	}
-	defer r.done(found)
-	ids := make([]string, len(found.top))
-	for i, h := range found.top {
-		ids[i] = h.id
-	}
-	return ids, nil
+	return out, nil
 }
 
 // Nearest returns the n items whose vectors have the highest cosine with vec; items without a vector are left out.
@@ -114,7 +104,7 @@ func (r *Retriever) search(query []float32, by order, n int, skip func(string) b
 	s := r.begin()
 	s.x, s.by, s.n, s.skip, s.norm = r.index.Load(), by, n, skip, 0
 	s.demand, s.peak = 0, math.Float32frombits(r.peak.Load())
-	if by == byScore && r.demands != nil && s.peak > absent {
+	if by == byScore && r.demand != nil && s.peak > absent {
 		s.demand = float32(r.cfg.Demand)
 	}
 	if square > 0 {

@@ -26,7 +26,8 @@ type StatusResponse struct {
 	Degraded        int64              `json:"degraded"`
 	DeadLetters     map[string]int64   `json:"dead_letters"` // by reason
 	Freshness       FreshnessStatus    `json:"freshness"`
-	AUC             map[string]float64 `json:"auc"` // running prequential, by model
+	Hits10          map[string]float64 `json:"hits10"` // running HR@10: of the lists, of what is popular, of the same lists an hour late
+	AUC             map[string]float64 `json:"auc"`    // running prequential, by model
 	Curve           []CurvePoint       `json:"curve"`
 	Gauges          []GaugeStatus      `json:"gauges"`
 	Facts           []Fact             `json:"facts"`
@@ -56,11 +57,12 @@ type GaugeStatus struct {
 	Value  float64           `json:"value"`
 }
 
-// CurvePoint is the running AUC after so many events.
+// CurvePoint are the running figures after so many events.
 type CurvePoint struct {
 	Events int64              `json:"events"`
 	AtS    float64            `json:"at_s"` // since the start
 	AUC    map[string]float64 `json:"auc"`
+	Hits10 map[string]float64 `json:"hits10"`
 }
 
 // shownRecent is how many recommendations and dead letters a status shows.
@@ -71,7 +73,7 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) error {
 	out := StatusResponse{
 		Version: s.deps.Version, UptimeS: s.deps.Now().Sub(s.started).Seconds(), Events: st.Events.Load(), Duplicates: st.Duplicates.Load(),
 		ItemsRead: st.ItemsRead.Load(), Recommendations: st.Recommendations.Load(), Degraded: st.Degraded.Load(),
-		DeadLetters: s.deadLetters(), Freshness: s.freshness(), AUC: s.auc(), Gauges: []GaugeStatus{}, Facts: []Fact{},
+		DeadLetters: s.deadLetters(), Freshness: s.freshness(), AUC: figures(s.deps.AUC), Hits10: figures(s.deps.Hits), Gauges: []GaugeStatus{}, Facts: []Fact{},
 	}
 	out.Ready, out.Checks = s.readiness()
 	out.Curve, out.EventsPerS = s.curve.snapshot()
@@ -106,11 +108,11 @@ func (s *Server) freshness() FreshnessStatus {
 	return out
 }
 
-// auc leaves out what JSON can not carry: an AUC is not a number until both labels were seen.
-func (s *Server) auc() map[string]float64 {
+// figures leaves out what JSON can not carry: an AUC is not a number until both labels were seen.
+func figures(of func() map[string]float64) map[string]float64 {
 	out := map[string]float64{}
-	if s.deps.AUC != nil {
-		for k, v := range s.deps.AUC() {
+	if of != nil {
+		for k, v := range of() {
 			if v == finite(v) {
 				out[k] = v
 			}
@@ -126,7 +128,7 @@ func finite(x float64) float64 {
 	return x
 }
 
-// curve samples the stream: a window for events per second, and the AUC over the whole run in at most maxPoints
+// curve samples the stream: a window for events per second, and HR@10 and AUC over the whole run in at most maxPoints
 // points. When they are full, every other one goes and the step doubles.
 type curve struct {
 	mu     sync.Mutex
@@ -146,20 +148,20 @@ const (
 	rateTicks = 11 // samples one second apart: ten seconds
 )
 
-func (c *curve) sample(now time.Time, atS float64, events int64, auc map[string]float64) {
+func (c *curve) sample(now time.Time, atS float64, events int64, auc, hits map[string]float64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.window.cap = rateTicks
 	c.window.add(tick{now, events})
 	c.step = max(c.step, 1)
-	if c.since++; len(c.points) > 0 && c.since < c.step || len(auc) == 0 {
+	if c.since++; len(c.points) > 0 && c.since < c.step || len(auc)+len(hits) == 0 {
 		return
 	}
 	if n := len(c.points); n > 0 && c.points[n-1].Events == events {
 		return // nothing happened: an idle night must not push the day out
 	}
 	c.since = 0
-	c.points = append(c.points, CurvePoint{events, atS, maps.Clone(auc)})
+	c.points = append(c.points, CurvePoint{events, atS, maps.Clone(auc), maps.Clone(hits)})
 	if len(c.points) >= maxPoints {
 		kept := c.points[:0]
 		for i := 0; i < len(c.points); i += 2 {
@@ -193,7 +195,7 @@ func (s *Server) sampleEverySecond(ctx context.Context) {
 	defer t.Stop()
 	for {
 		now := s.deps.Now()
-		s.curve.sample(now, now.Sub(s.started).Seconds(), s.deps.Stats.Events.Load(), s.auc())
+		s.curve.sample(now, now.Sub(s.started).Seconds(), s.deps.Stats.Events.Load(), figures(s.deps.AUC), figures(s.deps.Hits))
 		select {
 		case <-ctx.Done():
 			return

@@ -192,6 +192,10 @@ func (w *work) putRequest(p *part, r *corastream.Request) error {
 				b = appendString(b, id)
 			}
 		}
+		if r.Seen != "" || len(r.History) > 0 {
+			b = appendUvarint(appendString(b, r.Seen), uint64(len(r.History)))
+			b = appendInteractions(b, r.History)
+		}
 		return b, nil
 	})
 }
@@ -216,6 +220,10 @@ func decodeRequest(key, value []byte) (*corastream.Request, uint64, error) {
 			}
 		}
 	}
+	if len(r.b) > 0 { // few requests bring a history, and none did in stores of old
+		out.Seen = r.string()
+		out.History = r.interactions(r.count(2))
+	}
 	return out, seq, r.done(key)
 }
 
@@ -226,7 +234,10 @@ func requestSize(r *corastream.Request) int {
 			n += len(id) + 3
 		}
 	}
-	return n
+	for _, h := range r.History {
+		n += len(h.Item) + 18
+	}
+	return n + len(r.Seen)
 }
 
 // unreadSeq is the item index in an unread key.

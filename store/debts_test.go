@@ -48,6 +48,7 @@ func TestDebtsSurviveRestart(t *testing.T) {
 		mustCommit(t, s, click(user, int64(i), 10+i))
 	}
 	request := corastream.Request{ID: "r1", User: "z", N: 5, Exclude: []string{"i"}, Candidates: []string{"j", "k"}, Appended: sec(50),
+		Seen: corastream.SeenInclude, History: []corastream.Interaction{{Item: "j", Label: 1, Time: sec(40)}, {Item: "i", Shown: true, Time: sec(41)}},
 		Pos: corastream.Position{Topic: "requests", Partition: 2, Offset: 7}}
 	mustCommit(t, s, corastream.Batch{Requests: []corastream.Request{request},
 		Spans: []corastream.Span{{Partition: corastream.Partition{Topic: "requests", ID: 2}, From: 7, To: 8}}})

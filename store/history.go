@@ -8,12 +8,13 @@ import (
 )
 
 // An interaction is: item id, flags, label when it is neither 0 nor 1, time as a difference to the one before. The
-// flags' bits 0-1 say what the label is, 2-3 the unit of the difference, 4 that there is no time.
+// flags' bits 0-1 say what the label is, 2-3 the unit of the difference, 4 that there is no time, 5 that the item was only shown.
 const (
 	labelZero = iota
 	labelOne
 	labelF32
 	noTimeFlag = 1 << 4
+	shownFlag  = 1 << 5
 )
 
 // units of a time difference, the coarsest first: Kafka's times are in ms and many logs' in s.
@@ -28,7 +29,7 @@ func appendInteractions(b []byte, list []corastream.Interaction) []byte {
 		if at != noTime {
 			prev = at
 		}
-		b = append(b, flags)
+		b = append(b, flags|flag(h.Shown, shownFlag))
 		if flags&3 == labelF32 {
 			b = appendF32(b, h.Label)
 		}
@@ -58,6 +59,7 @@ func (r *reader) interactions(n int) []corastream.Interaction {
 			prev += r.varint() * units[flags>>2&3]
 			h.Time = timeOf(prev)
 		}
+		h.Shown = flags&shownFlag != 0
 		out = append(out, h)
 	}
 	return out

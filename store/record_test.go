@@ -150,7 +150,7 @@ func TestInteractionsKeepLabelsAndTimes(t *testing.T) {
 	var list []corastream.Interaction
 	r := rand.New(rand.NewPCG(1, 1))
 	for range 500 {
-		list = append(list, corastream.Interaction{Item: "i", Label: labels[r.IntN(len(labels))], Time: times[r.IntN(len(times))]})
+		list = append(list, corastream.Interaction{Item: "i", Label: labels[r.IntN(len(labels))], Time: times[r.IntN(len(times))], Shown: r.IntN(5) == 0})
 	}
 	in := reader{b: appendInteractions(nil, list)}
 	got := in.interactions(len(list))

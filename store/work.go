@@ -320,7 +320,7 @@ func (w *work) event(ev corastream.Event, learn func(corastream.State, corastrea
 // remember is UserState.Remember on a history whose older part other goroutines may be reading: it appends behind what
 // they see, and drops the oldest by starting later. Times are kept as the disk keeps them.
 func (u *userRec) remember(item string, ev corastream.Event, limit int) {
-	u.History = append(u.History, corastream.Interaction{Item: item, Label: ev.Label, Time: timeOf(nanos(ev.Time))})
+	u.History = append(u.History, corastream.Interaction{Item: item, Label: ev.Label, Time: timeOf(nanos(ev.Time)), Shown: ev.Shown()})
 	u.total++
 	if len(u.History) > limit {
 		u.History = u.History[len(u.History)-limit:]

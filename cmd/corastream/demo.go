@@ -131,7 +131,7 @@ func (d *demo) run(ctx context.Context) (runSummary, error) {
 	if err != nil {
 		return runSummary{}, err
 	}
-	e.pipeline.Sink = shown{e.pipeline.Sink, d, began}
+	e.pipeline.Sink = shown{e.pipeline.Sink, d, e.store, began}
 	var result runSummary
 	err = e.run(ctx, func(ctx context.Context) error {
 		if err := d.stream(ctx, e); err != nil {
@@ -155,8 +155,9 @@ func (d *demo) stream(ctx context.Context, e *engine) error {
 	if err := e.producer.Items(ctx, d.items); err != nil {
 		return err
 	}
-	if e.gate != nil {
-		if err := d.await(ctx, "read catalogue", len(d.items), func() int { return int(st.ItemsRead.Load()) }); err != nil {
+	read := func() int { return int(st.ItemsRead.Load()) }
+	if e.gate != nil && e.ranker == nil { // without a list model, the LLM ranks
+		if err := d.await(ctx, "read catalogue", len(d.items), read); err != nil {
 			return err
 		}
 	}
@@ -171,9 +172,22 @@ func (d *demo) stream(ctx context.Context, e *engine) error {
 	if err := d.settled(ctx, e); err != nil {
 		return err
 	}
-	// From here on it is live: freshness and AUC count from now.
+	if seconds := float64(len(d.live)) / d.rate; e.gate != nil && (d.rate <= 0 || seconds < readingTime.Seconds()) {
+		if err := d.await(ctx, "read catalogue", len(d.items), read); err != nil {
+			return err
+		}
+	}
+	// From here on it is live: freshness and HR@10 count from now, AUC from when the LLM has read the catalogue.
 	st.Freshness.Reset()
-	e.monitor.Start()
+	e.monitor.StartLists()
+	judging := false
+	judge := func() {
+		if ready := e.gate == nil || read() >= len(d.items); ready && !judging {
+			judging = true
+			e.monitor.Start()
+		}
+	}
+	judge()
 	d.log.Info().Int("events", len(d.live)).Float64("per_s", d.rate).Str("dashboard", e.http.URL()).Msg("live stream")
 	status := time.NewTicker(2 * time.Second)
 	defer status.Stop()
@@ -190,6 +204,7 @@ func (d *demo) stream(ctx context.Context, e *engine) error {
 			}
 			sent = true
 		case <-status.C:
+			judge()
 			d.status(e)
 		}
 	}
@@ -207,6 +222,10 @@ func (d *demo) stream(ctx context.Context, e *engine) error {
 		return 0
 	})
 }
+
+// readingTime is more than the LLM takes to read the catalogue for the first time, on two cores. A live stream that is shorter
+// waits for it, or no row would be left for AUC. Lists do not wait.
+const readingTime = time.Minute
 
 // await shows progress until at reaches total.
 func (d *demo) await(ctx context.Context, what string, total int, at func() int) error {
@@ -239,7 +258,9 @@ func (d *demo) settled(ctx context.Context, e *engine) error {
 
 func (d *demo) status(e *engine) {
 	st, f := &e.pipeline.Stats, e.monitor.Figures()
+	h := f.Hits
 	d.log.Info().Int64("events", st.Events.Load()).Int64("recommendations", st.Recommendations.Load()).
+		Float64("hits10_mix", round4(h.Mix)).Float64("hits10_popularity", round4(h.Popularity)).Float64("hits10_late", round4(h.Late)).
 		Float64("fresh_p50_ms", ms(st.Freshness.Quantile(.5))).Float64("fresh_p99_ms", ms(st.Freshness.Quantile(.99))).
 		Float64("auc_bias", round4(f.Bias)).Float64("auc_cf", round4(f.CF)).Float64("auc_cora", round4(f.Cora)).
 		Int64("rows", f.Rows).Msg("live")
@@ -251,6 +272,7 @@ func round4(n replay.Number) float64 { return math.Round(float64(n)*1e4) / 1e4 }
 type shown struct {
 	corastream.Sink
 	d     *demo
+	state corastream.Store
 	began time.Time
 }
 
@@ -269,18 +291,51 @@ func (s shown) Publish(ctx context.Context, recs []corastream.Recommendation) er
 	}
 	d.shown = time.Now()
 	r := recs[0]
-	var titles []string
-	for _, it := range r.Items[:min(3, len(r.Items))] {
-		titles = append(titles, fmt.Sprintf("%s (%.2f)", it.Title, it.Score))
-	}
-	how := "cora"
-	if r.Degraded != "" {
-		how = "degraded: " + r.Degraded
+	click, err := s.click(ctx, r.User)
+	if err != nil {
+		return err
 	}
 	w := io.Writer(os.Stderr)
 	if terminal(d.out) {
 		w = d.out
 	}
-	fmt.Fprintf(w, "user %-5s %s  [%s, %s after the click]\n", r.User, strings.Join(titles, " | "), how, r.Freshness().Round(time.Millisecond))
+	fmt.Fprintf(w, "user %-5s %s: %s\n", r.User, click, line(r))
 	return nil
+}
+
+// click says what the user did last.
+func (s shown) click(ctx context.Context, user string) (text string, err error) {
+	err = s.state.View(ctx, func(st corastream.State) error {
+		u, err := st.User(user)
+		if err != nil || len(u.History) == 0 {
+			return err
+		}
+		last := u.History[len(u.History)-1]
+		if text = "after disliking "; last.Label >= .5 {
+			text = "after liking "
+		}
+		text += s.d.titles[last.Item]
+		return nil
+	})
+	return text, err
+}
+
+// line is a recommendation in a line: its first items, each with the reason and the probability of a like, and how fresh it is.
+func line(r corastream.Recommendation) string {
+	var titles []string
+	for _, it := range r.Items[:min(3, len(r.Items))] {
+		why := ""
+		if it.Why.Text != "" {
+			why = it.Why.Text + ", "
+		}
+		titles = append(titles, fmt.Sprintf("%s (%sp %.2f)", it.Title, why, it.Score))
+	}
+	how := "p by cf"
+	switch {
+	case r.Degraded != "":
+		how = "degraded: " + r.Degraded
+	case r.Versions.LLM != "":
+		how = "p by cora"
+	}
+	return fmt.Sprintf("%s  [%s, %s after the click]", strings.Join(titles, " | "), how, r.Freshness().Round(time.Millisecond))
 }

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"math"
 	"net"
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -31,7 +34,9 @@ type engine struct {
 	broker    *devbroker.Broker // nil with a real Kafka
 	store     *store.Store
 	cf        cfstream.Model
-	llm       *llm.Model // nil: off
+	ranker    corastream.Ranker                 // the list model; nil: the retriever's candidates are ranked by P(like)
+	newRanker func() (corastream.Ranker, error) // an empty list model of the same kind, for the monitor's late shadow; nil: none
+	llm       *llm.Model                        // nil: off
 	stage     *generator.Stage
 	gate      *gate    // nil without a checkpoint
 	rollout   *rollout // nil without a checkpoint
@@ -166,7 +171,7 @@ func (e *engine) openState(ctx context.Context) (err error) {
 	if err := e.store.Bind(ctx, "cf", e.cfg.CF.String(), "set cf in the configuration back, or start with another --data folder"); err != nil {
 		return corastream.Usagef(e.cfg.Data, "", "%v", err)
 	}
-	e.catalogue = &catalogue{Retriever: serve.NewRetriever(e.cfg.Retriever, e.cf)}
+	e.catalogue = &catalogue{untitled: e.cfg.Retriever.Untitled, Retriever: serve.NewRetriever(e.cfg.Retriever, e.cf, e.cf.Demand)}
 	return nil
 }
 
@@ -198,17 +203,29 @@ func (e *engine) openModels() (err error) {
 // wire builds the pipeline, the monitor and the HTTP server around the opened stages.
 func (e *engine) wire(ctx context.Context) (err error) {
 	p := &corastream.Pipeline{
-		Config: e.cfg.pipeline(), Store: e.store, Learner: e.cf, Predictor: e.cf, Retriever: e.catalogue,
+		Config: e.cfg.pipeline(), Store: e.store, Learner: e.cf, Predictor: e.cf, Retriever: e.catalogue, Ranker: e.ranker,
 		Warn: func(what string, err error) { e.log.Warn().Err(err).Msg(what) },
 	}
+	if e.ranker != nil {
+		p.Offered = e.catalogue.offered
+	}
 	e.pipeline = p
+	if err := e.restoreClock(); err != nil {
+		return err
+	}
 	if e.gate != nil {
 		e.rollout = newRollout(e)
 		e.onClose(e.rollout.close)
 		p.Encoder, p.Basis, p.Generator, p.Scorer, p.Arms = e.llm, e.rollout, e.rollout, e.llm, e.rollout
 		p.Versions = corastream.Versions{Generator: e.stage.Version(), LLM: e.llm.Digest()}
 	}
-	if err := e.store.View(ctx, func(s corastream.State) error {
+	likes := map[string]int{}
+	if err := e.store.View(ctx, func(s corastream.State) (err error) {
+		if e.ranker != nil {
+			if likes, err = likesOf(s, e.cf); err != nil {
+				return err
+			}
+		}
 		if e.replica != nil && e.gate != nil {
 			e.catalogue.read = e.gate.note
 		}
@@ -230,9 +247,11 @@ func (e *engine) wire(ctx context.Context) (err error) {
 	mc.Queue = 1 << 16
 	if e.monitor, err = replay.NewMonitor(mc, replay.MonitorDeps{
 		Bias: bias, Generator: p.Generator, Scorer: p.Scorer, Prompt: e.catalogue.prompt, Warn: p.Warn,
+		Ranker: e.ranker, NewRanker: e.newRanker, Likes: likes,
 	}); err != nil {
 		return err
 	}
+	e.catalogue.tell(e.monitor.Describe)
 	e.judged = sync.OnceValue(func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
@@ -271,6 +290,9 @@ func (e *engine) run(ctx context.Context, after func(context.Context) error) err
 		}
 	}()
 	e.http.SetReady(true)
+	if e.ranker != nil {
+		wg.Go(func() { e.keepClock(ctx) })
+	}
 	if after != nil {
 		wg.Go(func() {
 			if err := after(ctx); err != nil && ctx.Err() == nil {
@@ -303,6 +325,11 @@ type catalogue struct {
 	prompts sync.Map        // item id -> corastream.Prompt
 	read    func([]float32) // of a replica: told the content of each item once; others read it themselves
 	known   sync.Map        // item ids of which it was told
+
+	untitled bool        // items without a title are listed
+	titled   atomic.Bool // some item has one
+
+	describe func(corastream.Item) // the monitor's late list model: told each record once, and again when it changes; may be nil
 }
 
 // Moved implements corastream.Retriever.
@@ -327,7 +354,50 @@ func (c *catalogue) note(it *corastream.ItemState) {
 		c.prompts.Delete(it.Item.ID)
 		return
 	}
-	c.prompts.Store(it.Item.ID, corastream.Prompt{ItemID: it.Item.ID, Title: it.Title, Fields: it.Fields})
+	c.titled.Store(true)
+	was, _ := c.prompts.Swap(it.Item.ID, corastream.Prompt{ItemID: it.Item.ID, Title: it.Title, Fields: it.Fields})
+	if p, ok := was.(corastream.Prompt); c.describe != nil && !(ok && p.Title == it.Title && maps.Equal(p.Fields, it.Fields)) {
+		c.describe(corastream.Item{ID: it.Item.ID, Title: it.Title, Fields: it.Fields, Withdrawn: it.Withdrawn})
+	}
+}
+
+// offered says whether a list may hold the item: one of which nothing but clicks is known is listed only where no item has a
+// title, as in a log that came without a catalogue.
+func (c *catalogue) offered(it *corastream.ItemState) bool {
+	return c.untitled || it.Title != "" || it.Content != nil || !c.titled.Load()
+}
+
+// tell has every record described from now on, and those that are known at once.
+func (c *catalogue) tell(describe func(corastream.Item)) {
+	c.describe = describe
+	c.prompts.Range(func(_, v any) bool {
+		p := v.(corastream.Prompt)
+		describe(corastream.Item{ID: p.ItemID, Title: p.Title, Fields: p.Fields})
+		return true
+	})
+}
+
+// likesOf counts each item's likes as the state has them: the steps learnt of it times the probability of a like.
+func likesOf(s corastream.State, p corastream.Predictor) (map[string]int, error) {
+	shared, err := s.Shared()
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[string]int, s.Items())
+	for i := range s.Items() {
+		it, err := s.ItemAt(uint32(i))
+		if err != nil {
+			return nil, err
+		}
+		e, err := p.ItemVector(s, it)
+		if err != nil {
+			return nil, err
+		}
+		if n := int(math.Round(float64(it.Count) / (1 + math.Exp(-float64(shared.Bias)-float64(e.Bias))))); n > 0 {
+			out[it.Item.ID] = n
+		}
+	}
+	return out, nil
 }
 
 func (c *catalogue) fill(s corastream.State) error {
@@ -371,9 +441,9 @@ func (t teeSink) Publish(ctx context.Context, recs []corastream.Recommendation) 
 type teeMonitor [2]corastream.Monitor
 
 // Observe implements corastream.Monitor.
-func (t teeMonitor) Observe(ev corastream.Event, before corastream.Pair) {
-	t[0].Observe(ev, before)
-	t[1].Observe(ev, before)
+func (t teeMonitor) Observe(ev corastream.Event, before corastream.Pair, user *corastream.UserState) {
+	t[0].Observe(ev, before, user)
+	t[1].Observe(ev, before, user)
 }
 
 type teeLetters struct {

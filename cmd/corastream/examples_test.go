@@ -169,6 +169,7 @@ func TestExamplesRun(t *testing.T) {
 
 	s.train()
 	s.run("corastream recommend --user 42 -n 5", "-c", "configs/default.yaml")
+	s.run("corastream recommend --history 50,172,181", "-c", "configs/default.yaml")
 	s.run("corastream export --user 42 --item 50 --out pair --gguf", "-c", "rollout.yaml")
 	s.run("corastream score --user 42 --item 50,172,181", "-c", "configs/default.yaml")
 	s.run("corastream store check --data data")

@@ -545,10 +545,10 @@ type oneByOne struct {
 }
 
 // Observe implements corastream.Monitor.
-func (m *oneByOne) Observe(ev corastream.Event, before corastream.Pair) {
+func (m *oneByOne) Observe(ev corastream.Event, before corastream.Pair, user *corastream.UserState) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.Monitor.Observe(ev, before)
+	m.Monitor.Observe(ev, before, user)
 }
 
 // sharded is the shard's store as the pipeline sees it: it counts what was learnt and wakes the sender.

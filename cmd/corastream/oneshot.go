@@ -69,12 +69,16 @@ func ask(ctx context.Context, cfg Config, path string, body any) (answer json.Ra
 
 func recommendCommand() *cobra.Command {
 	var f common
-	var user string
+	var user, seen string
+	var history []string
 	var n int
 	c := &cobra.Command{
 		Use:   "recommend",
 		Short: "Recommend to one user, from the running `up` or from a data folder that nobody holds",
+		Long: `Recommend prints one list as JSON: each item with its place, why it is there, and the probability that the user would like it.
+--history lists items that a visitor liked, oldest first; they follow the user's own history, and --user may be left out then.`,
 		Example: `  corastream recommend --user 42 -n 5
+  corastream recommend --history 50,172,181
   corastream recommend --user 42 --data /var/lib/corastream --checkpoint cora.safetensors`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -82,10 +86,19 @@ func recommendCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := required(map[string]string{"user": user}); err != nil {
+			if len(history) == 0 {
+				if err := required(map[string]string{"user": user}); err != nil {
+					return err
+				}
+			}
+			q := corastream.Request{User: user, N: n, Seen: seen}
+			if q.History, err = pastLikes(history); err != nil {
 				return err
 			}
-			body := map[string]any{"user_id": user}
+			if err := corastream.CheckSeen("--seen", seen); err != nil {
+				return err
+			}
+			body := map[string]any{"user_id": user, "history": history, "seen": seen}
 			if n > 0 {
 				body["n"] = n
 			}
@@ -99,7 +112,7 @@ func recommendCommand() *cobra.Command {
 				return err
 			}
 			defer e.close()
-			recs, err := e.pipeline.Recommend(cmd.Context(), []corastream.Owed{{User: user, Request: &corastream.Request{User: user, N: n}}})
+			recs, err := e.pipeline.Recommend(cmd.Context(), []corastream.Owed{{User: user, Request: &q}})
 			if err != nil {
 				return err
 			}
@@ -112,7 +125,22 @@ func recommendCommand() *cobra.Command {
 	f.add(c, "data", "llm", "checkpoint")
 	c.Flags().StringVar(&user, "user", "", "who")
 	c.Flags().IntVarP(&n, "items", "n", 0, "how many items (0: as configured)")
+	c.Flags().StringSliceVar(&history, "history", nil, "items liked, oldest first, of somebody whose events are in no log")
+	c.Flags().StringVar(&seen, "seen", "", seenHelp)
 	return c
+}
+
+const seenHelp = "which items of the history may be listed: auto, exclude, clicked (shown and not clicked) or include (default: as configured)"
+
+// pastLikes are likes of these items, oldest first, a moment ago.
+func pastLikes(items []string) (out []corastream.Interaction, err error) {
+	if len(items) > corastream.MaxPast {
+		return nil, corastream.Usagef("--history", fmt.Sprintf("give the last %d at most", corastream.MaxPast), "%d items", len(items))
+	}
+	for _, id := range items {
+		out = append(out, corastream.Interaction{Item: id, Label: 1, Time: time.Now().UTC()})
+	}
+	return out, nil
 }
 
 func printAnswer(w io.Writer, answer json.RawMessage, err error) error {

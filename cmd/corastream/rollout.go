@@ -169,7 +169,7 @@ func (r *rollout) published(recs []corastream.Recommendation) {
 }
 
 // Observe implements corastream.Monitor.
-func (r *rollout) Observe(ev corastream.Event, before corastream.Pair) {
+func (r *rollout) Observe(ev corastream.Event, before corastream.Pair, user *corastream.UserState) {
 	if t := r.lists.of(ev.User, ev.Item); t != nil {
 		t.followed.Add(1)
 		if ev.Positive() {
@@ -177,7 +177,7 @@ func (r *rollout) Observe(ev corastream.Event, before corastream.Pair) {
 		}
 	}
 	if m := r.watch.Load(); m != nil {
-		m.Observe(ev, before)
+		m.Observe(ev, before, user)
 	}
 }
 

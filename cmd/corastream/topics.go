@@ -339,6 +339,7 @@ func printRecord(w io.Writer, r ingest.Record, letters bool) error {
 func requestsCommand() *cobra.Command {
 	var f common
 	var q corastream.Request
+	var history []string
 	var wait time.Duration
 	c := &cobra.Command{
 		Use:     "requests",
@@ -351,6 +352,12 @@ func requestsCommand() *cobra.Command {
 				return err
 			}
 			if err := required(map[string]string{"user": q.User}); err != nil {
+				return err
+			}
+			if q.History, err = pastLikes(history); err != nil {
+				return err
+			}
+			if err := corastream.CheckSeen("--seen", q.Seen); err != nil {
 				return err
 			}
 			if _, err := dial(&cfg, false, log); err != nil {
@@ -378,6 +385,8 @@ func requestsCommand() *cobra.Command {
 	fl.StringVar(&q.ID, "request-id", "", "comes back in the answer (default: made up)")
 	fl.StringSliceVar(&q.Exclude, "exclude", nil, "items never to return")
 	fl.StringSliceVar(&q.Candidates, "candidates", nil, "rank these alone")
+	fl.StringSliceVar(&history, "history", nil, "items liked since, oldest first, that are in no log")
+	fl.StringVar(&q.Seen, "seen", "", seenHelp)
 	fl.DurationVar(&wait, "wait", 30*time.Second, "how long to wait for the answer")
 	return c
 }

@@ -43,13 +43,17 @@ func upCommand() *cobra.Command {
 			ctx := cmd.Context()
 			e, err := openEngine(ctx, cfg, log)
 			if err != nil && ctx.Err() != nil { // asked to stop before it had begun: nothing is done, nothing is lost
-				return summary(cmd.OutOrStdout(), runSummary{FreshnessMS: map[string]float64{"p50": 0, "p99": 0}, AUC: map[string]any{"bias": nil, "cf": nil, "cora": nil}})
+				return summary(cmd.OutOrStdout(), runSummary{FreshnessMS: map[string]float64{"p50": 0, "p99": 0}, Hits10: noHits(), AUC: map[string]any{"bias": nil, "cf": nil, "cora": nil}})
 			}
 			if err != nil {
 				return err
 			}
 			if e.llm != nil && e.gate == nil {
-				log.Warn().Msg("no checkpoint: the language model ranks nothing, answers are degraded: cf (fix: `corastream train`, then --checkpoint FILE)")
+				what := "ranks nothing, answers are degraded: cf"
+				if e.ranker != nil {
+					what = "scores nothing, the probability of a like is that of cf"
+				}
+				log.Warn().Msg("no checkpoint: the language model " + what + " (fix: `corastream train`, then --checkpoint FILE)")
 			}
 			began := time.Now()
 			e.monitor.Start()

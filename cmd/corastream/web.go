@@ -19,9 +19,10 @@ func (e *engine) httpDeps() serve.Deps {
 	p := e.pipeline
 	d := serve.Deps{
 		Recommender: p, View: e.store, Predictor: e.cf, Neighbours: e.catalogue, History: e.cfg.Pipeline.History,
+		Past:     ingest.NewDecoder(e.cfg.Kafka).Past,
 		Events:   eventSink{e.producer, ingest.NewDecoder(e.cfg.Kafka), e.cfg.Kafka.Topics.Interactions},
 		Versions: e.versions,
-		Stats:    &p.Stats, Status: e.checks, AUC: e.auc, Gauges: e.gauges, Facts: e.facts, Models: e.models,
+		Stats:    &p.Stats, Status: e.checks, AUC: e.auc, Hits: e.hits, Gauges: e.gauges, Facts: e.facts, Models: e.models,
 		Version: version, Log: e.log,
 	}
 	if e.gate != nil {
@@ -97,14 +98,18 @@ func (e *engine) checks() []serve.Check {
 		broker.OK, broker.Why = true, "the changelogs can not be read at the moment: serving what is here"
 	}
 	ranking := serve.Check{Name: "ranking", OK: true}
+	without := "degraded: cf"
+	if e.ranker != nil {
+		without = "lists are whole, the probability of a like is that of cf"
+	}
 	switch {
 	case e.llm == nil:
-		ranking.Why = "degraded: cf (llm.file is off)"
+		ranking.Why = without + " (llm.file is off)"
 	case e.gate == nil:
-		ranking.Why = "degraded: cf (no checkpoint; `corastream train` makes one)"
+		ranking.Why = without + " (no checkpoint; `corastream train` makes one)"
 	default:
 		if closed, why := e.active().gate.state(); closed {
-			ranking.Why = "degraded: cf (" + why + ")"
+			ranking.Why = without + " (" + why + ")"
 		}
 	}
 	state := serve.Check{Name: "state", OK: !e.store.DiskFull()}
@@ -130,6 +135,17 @@ func (e *engine) auc() map[string]float64 {
 		return aucOf(e.learner.judge)
 	}
 	return aucOf(e.monitor)
+}
+
+// hits are HR@10 of the lists as served, of what is popular, and of the same lists an hour late.
+func (e *engine) hits() map[string]float64 {
+	h, out := e.monitor.Figures().Hits, map[string]float64{}
+	for name, v := range map[string]float64{"mix": float64(h.Mix), "popularity": float64(h.Popularity), "late": float64(h.Late)} {
+		if !math.IsNaN(v) {
+			out[name] = v
+		}
+	}
+	return out
 }
 
 func aucOf(m *replay.Monitor) map[string]float64 {
@@ -203,6 +219,8 @@ type runSummary struct {
 	DeadLetters     int64              `json:"dead_letters"`
 	Duplicates      int64              `json:"duplicates"`
 	FreshnessMS     map[string]float64 `json:"freshness_ms"`
+	Hits10          map[string]any     `json:"hits10"` // HR@10 of the lists, of what is popular, of the same lists an hour late
+	HitsRows        int64              `json:"hits10_rows"`
 	AUC             map[string]any     `json:"auc"`
 	AUCRows         int64              `json:"auc_rows"`
 	Degraded        string             `json:"degraded,omitempty"`
@@ -217,17 +235,23 @@ func (e *engine) summary(took time.Duration) runSummary {
 		FreshnessMS: map[string]float64{
 			"p50": ms(st.Freshness.Quantile(.5)), "p99": ms(st.Freshness.Quantile(.99)),
 		},
+		Hits10: noHits(), HitsRows: figures.Hits.Rows,
 		AUC: map[string]any{"bias": nil, "cf": nil, "cora": nil},
 	}
+	maps.Copy(s.Hits10, anyValues(e.hits()))
 	s.EventsPerS = float64(s.Events) / took.Seconds()
 	maps.Copy(s.AUC, anyValues(e.auc()))
 	if e.gate == nil {
-		s.Degraded = "cf"
+		if e.ranker == nil {
+			s.Degraded = "cf"
+		}
 	} else if closed, _ := e.active().gate.state(); closed {
 		s.Degraded = "cf"
 	}
 	return s
 }
+
+func noHits() map[string]any { return map[string]any{"mix": nil, "popularity": nil, "late": nil} }
 
 func anyValues(m map[string]float64) map[string]any {
 	out := map[string]any{}

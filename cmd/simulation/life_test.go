@@ -105,7 +105,7 @@ func (l *life) pipeline() *corastream.Pipeline {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	retriever := serve.NewRetriever(serve.DefaultRetrieverConfig(), cf)
+	retriever := serve.NewRetriever(serve.DefaultRetrieverConfig(), cf, cf.Demand)
 	if err := l.store.View(l.ctx, retriever.Rebuild); err != nil {
 		w.t.Fatalf("seed %d: index: %v", w.seed, err)
 	}

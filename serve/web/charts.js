@@ -32,14 +32,15 @@ export function histogram(f) {
     }));
 }
 
-const order = ["bias", "cf", "cora"];
+const order = ["mix", "late", "popularity", "bias", "cf", "cora"];
 const known = (m) => (order.includes(m) ? m : "other");
 
-// curve draws the running AUC of each model over the events learnt.
-export function curve(points, auc) {
-  const models = Object.keys(auc).sort((a, b) => order.indexOf(a) - order.indexOf(b));
-  if (!models.length || points.length < 2) return h("p", { class: "soft" }, "No AUC yet: it needs events with both labels.");
-  const all = points.flatMap((p) => Object.values(p.auc));
+// curve draws a running figure of each model over the events learnt; key is its name in a point, now its last values.
+export function curve(points, key, now, what) {
+  points = points.filter((p) => Object.keys(p[key]).length);
+  const models = Object.keys(now).sort((a, b) => order.indexOf(a) - order.indexOf(b));
+  if (!models.length || points.length < 2) return h("p", { class: "soft" }, `No ${what} yet.`);
+  const all = points.flatMap((p) => Object.values(p[key]));
   let lo = Math.min(...all), hi = Math.max(...all);
   const pad = Math.max(0.005, (hi - lo) * 0.1);
   lo = Math.max(0, lo - pad); hi = Math.min(1, hi + pad);
@@ -49,11 +50,11 @@ export function curve(points, auc) {
   const y = (v) => base - ((v - lo) / (hi - lo)) * (base - 10);
   const ticks = [0, 1, 2, 3].map((i) => lo + ((hi - lo) * i) / 3);
   return [
-    h("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": "Running prequential AUC: " + models.map((m) => `${m} ${prob(auc[m])}`).join(", ") },
+    h("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": `Running ${what}: ` + models.map((m) => `${m} ${prob(now[m])}`).join(", ") },
       ticks.map((v) => [h("line", { class: "grid", x1: left, x2: right, y1: y(v).toFixed(1), y2: y(v).toFixed(1) }), h("text", { x: left - 6, y: (y(v) + 4).toFixed(1), "text-anchor": "end" }, prob(v))]),
       h("text", { x: left, y: H - 6 }, count(first)),
       h("text", { x: right, y: H - 6, "text-anchor": "end" }, count(points.at(-1).events) + " events"),
-      models.map((m) => h("polyline", { class: "curve " + known(m), points: points.filter((p) => m in p.auc).map((p) => `${x(p.events).toFixed(1)},${y(p.auc[m]).toFixed(1)}`).join(" ") }))),
-    h("p", { class: "soft" }, models.map((m) => [h("span", { class: "key " + known(m) }, m), " ", h("b", {}, prob(auc[m]))])),
+      models.map((m) => h("polyline", { class: "curve " + known(m), points: points.filter((p) => m in p[key]).map((p) => `${x(p.events).toFixed(1)},${y(p[key][m]).toFixed(1)}`).join(" ") }))),
+    h("p", { class: "soft" }, models.map((m) => [h("span", { class: "key " + known(m) }, m), " ", h("b", {}, prob(now[m]))])),
   ];
 }

@@ -3,9 +3,12 @@ import { h, ago, bar, card, count, duration, prob, table, titles, userLink } fro
 import { curve, histogram } from "./charts.js";
 
 export function home(s) {
-  return [tiles(s), card(6, ["Freshness ", h("small", {}, "from a click in the log to the recommendation that knows it")], histogram(s.freshness)),
-    card(6, ["Running AUC ", h("small", {}, "each event scored before it is learnt")], curve(s.curve, s.auc)),
-    card(8, "Recommendations going out", flow(s.recent)), side(s), letters(s)];
+  const lists = Object.keys(s.hits10).length > 0, labels = !lists || Object.keys(s.auc).length > 0;
+  const width = lists && labels ? 4 : 6;
+  return [tiles(s), card(width, ["Freshness ", h("small", {}, "from a click in the log to the recommendation that knows it")], histogram(s.freshness)),
+    lists && card(width, ["HR@10 ", h("small", {}, "was it among the ten? the lists, the same an hour late, and what is popular")], curve(s.curve, "hits10", s.hits10, "HR@10")),
+    labels && card(width, ["Running AUC ", h("small", {}, "each event scored before it is learnt")], curve(s.curve, "auc", s.auc, "AUC")),
+    card(8, "Recommendations going out", flow(s.recent)), side(s), letters(s)].filter(Boolean);
 }
 
 function tiles(s) {
@@ -18,6 +21,7 @@ function tiles(s) {
     tile(count(s.events), `events learnt · ${count(Math.round(s.events_per_s))}/s` + (hasLag ? ` · ${count(lag)} behind` : "")),
     tile(f.count ? duration(f.p50_ms) : "–", "freshness p50" + (f.count ? ` · p99 ${duration(f.p99_ms)}` : "")),
     tile(count(s.recommendations), "recommendations" + (s.degraded ? ` · ${count(s.degraded)} batches by CF alone` : "")),
+    s.hits10.mix !== undefined ? tile(prob(s.hits10.mix), "HR@10" + (s.hits10.late === undefined ? "" : ` · an hour late ${prob(s.hits10.late)}`)) :
     tile(auc === undefined ? "–" : prob(auc), "AUC" + (s.auc.cora === undefined ? "" : " of cora") + (s.auc.cora !== undefined && s.auc.cf !== undefined ? ` · cf ${prob(s.auc.cf)}` : "")),
     tile(count(buried), "dead letters" + (s.duplicates ? ` · ${count(s.duplicates)} duplicates` : "")));
 }

@@ -81,6 +81,6 @@ export function table(heads, rows, empty) {
 
 // titles lists items in a line, each with its score.
 export const titles = (items) => (items || []).slice(0, 5).map((it, i, all) =>
-  h("span", { class: "pick" }, itemLink(it), h("span", { class: "soft" }, "\u00a0", prob(it.score)), i < all.length - 1 && h("span", { class: "dot" })));
+  h("span", { class: "pick", title: it.why?.text }, itemLink(it), h("span", { class: "soft" }, "\u00a0", prob(it.score)), i < all.length - 1 && h("span", { class: "dot" })));
 
 export const card = (width, title, ...rest) => h("section", { class: `card w${width}` }, h("h2", {}, title), ...rest);

@@ -45,8 +45,8 @@ const sign = (x) => (x < 0 ? "" : "+") + prob(x);
 
 function why(w) {
   if (!w) return "";
-  return h("span", { class: "soft" }, `taste ${sign(w.match)}, popularity ${sign(w.item)}`,
-    w.because && [", near ", itemLink(w.because)]);
+  return h("span", { class: "soft" }, w.text, w.match !== undefined && [w.text && "; ", `taste ${sign(w.match)}, popularity ${sign(w.item)}`,
+    w.because && [", near ", itemLink(w.because)]]);
 }
 
 function taste(all) {
