@@ -216,9 +216,12 @@ func (q *ask) because(i int, id string, reasons bool) corastream.Candidate {
 			lift += float32(w.at(q.rows, k) * (q.f[k][i] - w.usual[k]))
 			k++
 		}
-		if speaks == nil || lift > top {
+		if lift > top {
 			speaks, top = s, lift
 		}
+	}
+	if speaks == nil { // nothing lifts it: it fills the list
+		speaks = q.m.popular
 	}
 	out.Source = speaks.name()
 	if j := speaks.from(q, int(q.pick[i])); j >= 0 {

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"unicode"
 
+	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cfstream/internal/num"
 )
 
@@ -34,7 +35,7 @@ func newContent(m *Model) *content {
 	return c
 }
 
-func (*content) name() string       { return "similar" }
+func (*content) name() string       { return corastream.SourceSimilar }
 func (*content) features() []string { return []string{"words", "cold"} }
 
 func (c *content) grow(n int) {

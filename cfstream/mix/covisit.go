@@ -1,6 +1,7 @@
 package mix
 
 import (
+	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cfstream/internal/num"
 )
 
@@ -50,7 +51,7 @@ func newCovisit(m *Model) *covisit {
 	return c
 }
 
-func (c *covisit) name() string { return "co-visit" }
+func (c *covisit) name() string { return corastream.SourceCoVisit }
 
 func (c *covisit) features() []string { return []string{"sym", "fwd", "next", "fwd1", "sess"} }
 

@@ -3,6 +3,7 @@ package mix
 import (
 	"math"
 
+	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cfstream/internal/num"
 	"github.com/corastream/corastream/kernels"
 )
@@ -35,7 +36,7 @@ type easeFit struct {
 const (
 	easePenalty = 250
 	easeFirst   = 4000 // likes
-	easeGrowth  = 5 // P is solved again after a fourth as many likes more
+	easeGrowth  = 5    // P is solved again after a fourth as many likes more
 )
 
 func newEASE(m *Model) *ease {
@@ -46,7 +47,7 @@ func newEASE(m *Model) *ease {
 	return e
 }
 
-func (*ease) name() string       { return "linear" }
+func (*ease) name() string       { return corastream.SourceCoVisit }
 func (*ease) features() []string { return []string{"ease"} }
 
 func (e *ease) grow(n int) {

@@ -1,13 +1,16 @@
 package mix
 
-import "github.com/corastream/corastream/cfstream/internal/num"
+import (
+	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cfstream/internal/num"
+)
 
 // own lists what the user has had before, where repeats are listed: ln of the sum of 1/(1+lag) over the visits.
 type own struct{}
 
 func newOwn() *own { return &own{} }
 
-func (own) name() string       { return "again" }
+func (own) name() string       { return corastream.SourceAgain }
 func (own) features() []string { return []string{"own"} }
 func (own) grow(int)           {}
 func (own) learn(*event)       {}

@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cfstream/internal/num"
 )
 
@@ -33,7 +34,7 @@ type popularity struct {
 
 func newPopularity(m *Model) *popularity { return &popularity{m: m} }
 
-func (p *popularity) name() string { return "popular" }
+func (p *popularity) name() string { return corastream.SourcePopular }
 
 func (p *popularity) features() []string { return []string{"ever", "month", "week", "day", "shares"} }
 
@@ -149,7 +150,7 @@ type quality struct {
 
 func newQuality(m *Model) *quality { return &quality{m: m} }
 
-func (k *quality) name() string { return "quality" }
+func (k *quality) name() string { return corastream.SourceQuality }
 
 func (k *quality) features() []string { return []string{"share", "age"} }
 

@@ -1,6 +1,7 @@
 package mix
 
 import (
+	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cfstream/internal/num"
 	"github.com/corastream/corastream/kernels"
 )
@@ -44,7 +45,7 @@ func newSequence(m *Model) *sequence {
 	return s
 }
 
-func (s *sequence) name() string       { return "taste" }
+func (s *sequence) name() string       { return corastream.SourceTaste }
 func (s *sequence) features() []string { return []string{"sequence"} }
 
 func (s *sequence) grow(n int) {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cfstream"
+	"github.com/corastream/corastream/cfstream/mix"
 	"github.com/corastream/corastream/generator"
 	"github.com/corastream/corastream/generator/train"
 	"github.com/corastream/corastream/ingest"
@@ -41,6 +42,7 @@ type Config struct {
 	Cluster   ClusterConfig             `yaml:"cluster"`
 	Store     store.Config              `yaml:"store"`
 	CF        cfstream.Spec             `yaml:"cf"`
+	Mix       mix.Spec                  `yaml:"mix"`
 	Generator generator.StageConfig     `yaml:"generator"`
 	Pipeline  corastream.PipelineConfig `yaml:"pipeline"`
 	Filters   corastream.Filter         `yaml:"filters"`
@@ -103,7 +105,7 @@ const defaultLLM = ".cache/smollm2-135m-instruct-q4_1.gguf"
 func DefaultConfig() Config {
 	return Config{
 		Data: "data", LLM: LLMConfig{File: defaultLLM, Options: llm.Default()},
-		Kafka: ingest.Default(), Broker: BrokerConfig{Listen: "127.0.0.1:0"}, Cluster: ClusterConfig{ExchangeEvery: 200 * time.Millisecond}, Store: store.Default(), CF: cfstream.Default(),
+		Kafka: ingest.Default(), Broker: BrokerConfig{Listen: "127.0.0.1:0"}, Cluster: ClusterConfig{ExchangeEvery: 200 * time.Millisecond}, Store: store.Default(), CF: cfstream.Default(), Mix: mix.Default(),
 		Generator: generator.DefaultStageConfig(), Pipeline: corastream.DefaultPipelineConfig(),
 		Filters: corastream.DefaultFilter(), Explore: corastream.DefaultExplore(), Rollout: DefaultRollout(),
 		Retriever: serve.DefaultRetrieverConfig(), HTTP: serve.DefaultConfig(), Replay: replay.Default(), Train: train.Default(),
@@ -126,7 +128,7 @@ func (c Config) Validate() error {
 		kafka.Brokers = []string{"127.0.0.1:9092"}
 	}
 	errs := []error{
-		section("kafka", kafka.Validate()), section("cluster", c.Cluster.Validate()), section("store", c.Store.Validate()), section("cf", c.CF.Validate()),
+		section("kafka", kafka.Validate()), section("cluster", c.Cluster.Validate()), section("store", c.Store.Validate()), section("cf", c.CF.Validate()), section("mix", c.Mix.Validate()),
 		section("llm", c.LLM.Options.Validate()), section("generator", c.Generator.Validate()),
 		section("pipeline", c.Pipeline.Validate()), section("filters", c.Filters.Validate()),
 		section("explore", c.Explore.Validate()), section("rollout", c.Rollout.Validate()), section("retriever", c.Retriever.Validate()),

@@ -17,7 +17,6 @@ import (
 
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/ingest/devbroker"
-	"github.com/corastream/corastream/store"
 )
 
 // dose is how much of one kind of fault a test brings about, and its seed: as in CI, or as CORASTREAM_<NAME> says
@@ -281,7 +280,8 @@ func (h *home) stateMatches(t *testing.T, tr *truth) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := store.Open(filepath.Join(h.data, "store"), cfg.Store)
+	cfg.Data = h.data
+	s, _, err := openStore(cfg, newLogger(LogConfig{Level: "error"}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -91,7 +91,7 @@ func examineState(cfg Config) (s *store.Store, good string, err error) {
 	if _, err := os.Stat(filepath.Join(cfg.Data, "store")); err != nil {
 		return nil, cfg.Data + ", empty", writable(cfg.Data)
 	}
-	s, err = openStore(cfg, zerolog.Nop())
+	s, _, err = openStore(cfg, zerolog.Nop())
 	var usage *corastream.UsageError
 	if errors.As(err, &usage) {
 		return nil, cfg.Data + ", held by a running process: ask its /readyz for the rest", nil

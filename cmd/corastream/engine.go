@@ -156,15 +156,9 @@ func (e *engine) close() error {
 
 // openState opens the store and the CF model, and ties one to the other.
 func (e *engine) openState(ctx context.Context) (err error) {
-	if e.replica != nil {
-		e.store, err = e.replica.open(e.cfg, e.log)
-	} else {
-		e.store, err = openStore(e.cfg, e.log)
-	}
-	if err != nil {
+	if err = e.openList(ctx); err != nil {
 		return err
 	}
-	e.onClose(e.store.Close)
 	if e.cf, err = cfstream.New(e.cfg.CF); err != nil {
 		return err
 	}
@@ -173,10 +167,6 @@ func (e *engine) openState(ctx context.Context) (err error) {
 	}
 	e.catalogue = &catalogue{untitled: e.cfg.Retriever.Untitled, Retriever: serve.NewRetriever(e.cfg.Retriever, e.cf, e.cf.Demand)}
 	return nil
-}
-
-func openStore(cfg Config, log zerolog.Logger) (*store.Store, error) {
-	return store.Open(filepath.Join(cfg.Data, "store"), cfg.Store, store.WithLogger(log))
 }
 
 // openModels opens the LLM and the checkpoint. The store is tied to the checkpoint's basis: contents of two bases must

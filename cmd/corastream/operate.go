@@ -105,7 +105,11 @@ func openShard(cfg Config, shard int, dir string, log zerolog.Logger) (*store.St
 	if err != nil {
 		return nil, err
 	}
-	return store.Open(dir, shardStore(cfg), store.WithLogger(log),
+	m, err := newMix(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return store.Open(dir, shardStore(cfg), store.WithLogger(log), store.WithSteps(m.Window()),
 		store.WithShard(store.Shard{Index: shard, Of: cfg.Kafka.Shards, Merger: cf.(corastream.Merger)}))
 }
 
@@ -114,7 +118,8 @@ func openExisting(cfg Config, log zerolog.Logger) (*store.Store, error) {
 	if _, err := os.Stat(filepath.Join(cfg.Data, "store")); err != nil {
 		return nil, corastream.Usagef(cfg.Data, "name a folder that `corastream up` used, with --data", "no store: %v", err)
 	}
-	return openStore(cfg, log.Level(zerolog.WarnLevel))
+	s, _, err := openStore(cfg, log.Level(zerolog.WarnLevel))
+	return s, err
 }
 
 func snapshotCommand() *cobra.Command {
@@ -212,7 +217,9 @@ func rerun(ctx context.Context, cfg Config, shard int, log zerolog.Logger) (have
 	cfg.Store.SyncWrites = false
 	var fresh *store.Store
 	if shard == noShard {
-		fresh, err = store.Open(filepath.Join(dir, "store"), cfg.Store)
+		again := cfg
+		again.Data = dir
+		fresh, _, err = openStore(again, zerolog.Nop())
 	} else {
 		fresh, err = openShard(cfg, shard, filepath.Join(dir, "store"), log)
 	}
@@ -387,7 +394,7 @@ func inherit(ctx context.Context, cfg Config, from string, log zerolog.Logger) (
 	if err := s.Close(); err != nil {
 		return 0, err
 	}
-	if s, err = openStore(cfg, log.Level(zerolog.WarnLevel)); err != nil {
+	if s, _, err = openStore(cfg, log.Level(zerolog.WarnLevel)); err != nil {
 		return 0, err
 	}
 	return len(list), errors.Join(s.EraseAll(ctx, list...), s.Close())

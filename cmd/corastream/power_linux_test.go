@@ -12,7 +12,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/corastream/corastream/ingest/devbroker"
-	"github.com/corastream/corastream/store"
 )
 
 // TestPowerLossKeepsWhatWasCommitted: the data folder lies on a file system in an image; at a random moment the image is
@@ -94,7 +93,8 @@ func (h *home) eventsKept(t *testing.T) (n int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := store.Open(filepath.Join(h.data, "store"), cfg.Store)
+	cfg.Data = h.data
+	s, _, err := openStore(cfg, newLogger(LogConfig{Level: "error"}))
 	if err != nil {
 		t.Fatal(err)
 	}

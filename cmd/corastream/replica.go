@@ -12,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cfstream/mix"
 	"github.com/corastream/corastream/ingest"
 	"github.com/corastream/corastream/serve"
 	"github.com/corastream/corastream/store"
@@ -31,13 +32,17 @@ type replica struct {
 }
 
 // open opens the store that follows.
-func (r *replica) open(cfg Config, log zerolog.Logger) (_ *store.Store, err error) {
+func (r *replica) open(cfg Config, log zerolog.Logger) (*store.Store, *mix.Model, error) {
+	m, err := newMix(cfg)
+	if err != nil {
+		return nil, nil, err
+	}
 	sc := cfg.Store
 	sc.UserTTL, sc.SyncWrites = 0, false // the shards forget users, and say so; and what is lost here is read again
 	r.topic = cfg.Kafka.Topics.Embeddings
-	r.Store, err = store.Open(filepath.Join(cfg.Data, "replica"), sc, store.WithLogger(log),
+	r.Store, err = store.Open(filepath.Join(cfg.Data, "replica"), sc, store.WithLogger(log), store.WithDerived(m),
 		store.WithShard(store.Shard{Index: store.Replica, Of: cfg.Kafka.Shards}))
-	return r.Store, err
+	return r.Store, m, err
 }
 
 // openReplica opens the stages of an answering process. Its state comes from the changelogs, wherever the group's offsets are; what it

@@ -86,7 +86,7 @@ func (s *scaleSim) learn(i int) float64 {
 // time they take turns, which is rare where it is larger than a batch.
 func (s *scaleSim) visit(user uint32) bool {
 	key := uint64(s.batches)<<32 | uint64(user)
-	at := mix(uint64(user)) % uint64(len(s.visitors))
+	at := scramble(uint64(user)) % uint64(len(s.visitors))
 	if s.visitors[at] == key {
 		return false
 	}

@@ -259,15 +259,15 @@ func (s *scaleSim) arrive() {
 		if user == 0 {
 			s.m.hotUser++
 		}
-		shard := corastream.PartitionShard(int32(mix(uint64(user))%uint64(s.Partitions)), s.Shards)
+		shard := corastream.PartitionShard(int32(scramble(uint64(user))%uint64(s.Partitions)), s.Shards)
 		sh := &s.shards[shard]
 		sh.came++
 		sh.events = append(sh.events, simEvent{int32(s.tick), user, item})
 	}
 }
 
-// mix spreads ids evenly (splitmix64's finaliser).
-func mix(x uint64) uint64 {
+// scramble spreads ids evenly (splitmix64's finaliser).
+func scramble(x uint64) uint64 {
 	x += 0x9e3779b97f4a7c15
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
 	x = (x ^ x>>27) * 0x94d049bb133111eb
@@ -275,7 +275,7 @@ func mix(x uint64) uint64 {
 }
 
 func (s *scaleSim) owner(item uint32) int32 {
-	return int32(mix(uint64(item)^0xabcdef) % uint64(s.Shards))
+	return int32(scramble(uint64(item)^0xabcdef) % uint64(s.Shards))
 }
 
 // poisson draws how many came; a normal approximation where that is as good.
