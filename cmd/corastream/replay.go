@@ -220,7 +220,7 @@ func (r *replaying) stages(ctx context.Context, cfg Config, rc replay.Config, da
 			return m, err
 		},
 		NewRanker: func(all bool) (corastream.Ranker, error) { return newRanker(cfg, all) },
-		Manifest: map[string]string{"build": version, "cf": fmt.Sprintf("%+v", cfg.CF), "demand": fmt.Sprint(rc.Demand)},
+		Manifest:  map[string]string{"build": version, "cf": fmt.Sprintf("%+v", cfg.CF), "demand": fmt.Sprint(rc.Demand)},
 	}
 	for k, v := range from.manifest {
 		deps.Manifest[k] = v
