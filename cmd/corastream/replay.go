@@ -50,7 +50,7 @@ stopped goes on at the model it was at (OUT/.resume).
 SNIPS with effective sample sizes). --dry-run says what would be replayed, and ends. --compare a.yaml b.yaml runs two
 configurations over the same rows and pairs them.`,
 		Example: `  corastream replay --log clicks.csv --items items.csv --out report
-  corastream replay --log clicks.csv.gz --task all --models popularity,recent --out report
+  corastream replay --log clicks.csv --task all --models popularity,recent --out report
   corastream replay --train train.csv --valid valid.csv --items items.csv --out report
   corastream replay --topic corastream.interactions --from last=2h --out report
   corastream replay --log clicks.csv --items items.csv --dry-run
