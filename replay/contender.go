@@ -96,6 +96,8 @@ type cf struct {
 	vectors []corastream.Embedding // the items' last vectors, by Version
 	demand  float64                // its weight in the ranking of all items
 	demands []float32
+	// progress is told how many events of all epochs are learnt; nil: nobody.
+	progress func(done, total int)
 }
 
 func newCF(model Model, items []corastream.Item, u *universe, epochs, history int, demand float64) (*cf, error) {
@@ -119,10 +121,15 @@ func (c *cf) fit(ctx context.Context, train []corastream.Event) error {
 		return f.Fit(ctx, c.state, train, c.epochs)
 	}
 	for epoch := range c.epochs {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		for _, ev := range train {
+		for i, ev := range train {
+			if i%4096 == 0 {
+				if ctx.Err() != nil {
+					return context.Cause(ctx)
+				}
+				if c.progress != nil {
+					c.progress(epoch*len(train)+i, c.epochs*len(train))
+				}
+			}
 			var err error
 			if epoch == 0 { // the first pass writes the histories
 				err = c.state.Apply(c.model, ev)

@@ -149,7 +149,7 @@ func worthComparing(a, b string, order func(string) int) bool {
 	case a == Bias || a == CF && contentOf(b) == "":
 		return a == CF && b == Bias
 	}
-	return b == Bias || b == CF
+	return b == Bias || b == CF || b == Popularity
 }
 
 // report judges all scores, split by split.

@@ -204,7 +204,11 @@ func (e *evaluation) contend(ctx context.Context, p pass, name string) (outcome,
 		m.half = p.half
 	}
 	train := e.log.train
-	e.deps.progress("learn "+name, 0, len(train))
+	learnt := len(train)
+	if c, ok := k.(*cf); ok {
+		learnt *= c.epochs
+		c.progress = func(done, total int) { e.deps.progress("learn "+name, done, total) }
+	}
 	if err := k.fit(ctx, train); err != nil {
 		return outcome{}, nil, fmt.Errorf("learn train: %w", err)
 	}
@@ -213,7 +217,7 @@ func (e *evaluation) contend(ctx context.Context, p pass, name string) (outcome,
 			return outcome{}, nil, fmt.Errorf("learn train: %w", err)
 		}
 	}
-	e.deps.progress("learn "+name, len(train), len(train))
+	e.deps.progress("learn "+name, learnt, learnt)
 	top := 0
 	if name == CF {
 		top = e.RankLLM
