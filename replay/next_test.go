@@ -247,3 +247,27 @@ func TestMixIsToldEachEventOnceInOrder(t *testing.T) {
 		}
 	}
 }
+
+// TestFreshnessSetsTheMixturesHalvesApart: mix has two lines more than a counter, and each line carries the next-item figures.
+func TestFreshnessSetsTheMixturesHalvesApart(t *testing.T) {
+	c := Default()
+	c.Models, c.Mode, c.Bootstraps, c.Freshness = []string{Popularity, Mix}, Prequential, 20, []time.Duration{0, time.Minute}
+	var story []string
+	r, err := Run(t.Context(), c, tiedLog(2, 200), Deps{NewRanker: func(bool) (corastream.Ranker, error) { return told{&story}, nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := map[string][]string{}
+	for _, f := range r.Freshness {
+		lines[f.Model] = append(lines[f.Model], f.Delay)
+		if f.Figures.Next == nil || f.Figures.Next.Rows == 0 || (f.LessFrost == nil) != (f.Delay == frozen) {
+			t.Errorf("%s %s: %+v", f.Model, f.Delay, f)
+		}
+	}
+	if want := []string{frozen, "0s", "1m"}; !slices.Equal(lines[Popularity], want) || !slices.Equal(lines[Mix], append(want, userLive, modelLive)) {
+		t.Errorf("lines %v", lines)
+	}
+	if _, ok := r.Paired["mix-popularity"]; !ok {
+		t.Errorf("pairs %v", r.Paired)
+	}
+}
