@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 )
@@ -25,10 +26,28 @@ type FreshFigure struct {
 	UAUCNoUserBias Number `json:"uauc_no_user_bias"`
 	NDCG10All      Number `json:"ndcg10_all"`
 	HR10All        Number `json:"hr10_all"`
+	Next           *Next  `json:"next,omitempty"`
 }
 
-// frozen names the line without learning.
-const frozen = "frozen"
+// frozen names the line without learning, userLive and modelLive those of the mixture's halves.
+const (
+	frozen    = "frozen"
+	userLive  = "user live, model frozen"
+	modelLive = "model live, user frozen"
+)
+
+// name is what a freshness line calls a pass.
+func (p pass) name() string {
+	switch {
+	case p.half == halfUser:
+		return userLive
+	case p.half == halfModel:
+		return modelLive
+	case !p.learn:
+		return frozen
+	}
+	return delayName(p.delay)
+}
 
 // freshness replays every model once for each delay and once frozen, on the same rows and the same bootstrap draws.
 func (e *evaluation) freshness(ctx context.Context) ([]Fresh, error) {
@@ -36,15 +55,22 @@ func (e *evaluation) freshness(ctx context.Context) ([]Fresh, error) {
 		return nil, nil
 	}
 	passes := []pass{e.pass(Static, 0, 0)}
-	names := []string{frozen}
 	for _, d := range e.Freshness {
-		passes, names = append(passes, e.pass(Prequential, d, 0)), append(names, delayName(d))
+		passes = append(passes, e.pass(Prequential, d, 0))
+	}
+	whole := len(passes)
+	if slices.Contains(e.Models, Mix) {
+		passes = append(passes, pass{learn: true, half: halfUser}, pass{learn: true, half: halfModel})
 	}
 	given := make([]map[string]outcome, len(passes))
 	for i, p := range passes {
+		models := e.Models
+		if i >= whole {
+			models = []string{Mix}
+		}
 		var err error
-		if given[i], err = e.run(ctx, p, e.Models); err != nil {
-			return nil, fmt.Errorf("freshness %s: %w", names[i], err)
+		if given[i], err = e.run(ctx, p, models); err != nil {
+			return nil, fmt.Errorf("freshness %s: %w", p.name(), err)
 		}
 	}
 	var out []Fresh
@@ -56,14 +82,19 @@ func (e *evaluation) freshness(ctx context.Context) ([]Fresh, error) {
 		for _, m := range e.Models {
 			var judgements []judged
 			var figures []Figures
-			for i := range passes {
+			lines := passes
+			if m != Mix {
+				lines = passes[:whole]
+			}
+			for i := range lines {
 				o := p.of(given[i][m])
 				judgements = append(judgements, judge(o, p))
 				figures = append(figures, p.figures(o, judgements[i]))
 			}
 			draws := bootstrap(judgements, p.user, e.Bootstraps, e.Config.Seed)
 			for i, f := range figures {
-				line := Fresh{Model: m, Delay: names[i], Test: test, Figures: FreshFigure{f.AUC, f.UAUC, f.UAUCNoUserBias, f.NDCG10All, f.HR10All}}
+				f.Next.within(draws[i])
+				line := Fresh{Model: m, Delay: lines[i].name(), Test: test, Figures: FreshFigure{f.AUC, f.UAUC, f.UAUCNoUserBias, f.NDCG10All, f.HR10All, f.Next}}
 				if i > 0 {
 					d := difference(f, figures[0], draws[i], draws[0])
 					line.LessFrost = &d

@@ -13,7 +13,8 @@ type judged struct {
 	ranking ranking
 	auc     []float64         // per user; NaN without both labels
 	plain   []float64         // the same without the user's own part of the score; nil when it has none
-	gain    sums              // of the ranked rows' NDCG
+	gain    sums              // of the ranked rows' NDCG@10
+	hit     sums              // of their HR@10
 	slices  map[string]sliced // of intervalSlices
 }
 
@@ -28,22 +29,17 @@ type sliced struct {
 type sums struct{ sum, n []float64 }
 
 func judge(o outcome, p part) judged {
-	j := judged{ranking: newRanking(o.score, p.positive), auc: perUser(o.score, p.positive, p.user, AUC), slices: map[string]sliced{}}
+	j := judged{slices: map[string]sliced{}, gain: sumsOf(o.gain, p), hit: sumsOf(o.hit, p)}
+	if !p.judges(o) {
+		return j
+	}
+	j.ranking, j.auc = newRanking(o.score, p.positive), perUser(o.score, p.positive, p.user, AUC)
 	if o.alone != nil {
 		own := make([]float64, len(o.score))
 		for i := range own {
 			own[i] = o.score[i] - o.alone[i]
 		}
 		j.plain = perUser(own, p.positive, p.user, AUC)
-	}
-	if o.gain != nil {
-		j.gain = sums{make([]float64, p.users), make([]float64, p.users)}
-		for i, g := range o.gain {
-			if !math.IsNaN(g) {
-				j.gain.sum[p.user[i]] += g
-				j.gain.n[p.user[i]]++
-			}
-		}
 	}
 	for _, name := range intervalSlices {
 		members := p.slices[name]
@@ -64,14 +60,29 @@ func judge(o outcome, p part) judged {
 	return j
 }
 
+// sumsOf adds up a figure's rows by user; NaN is no row.
+func sumsOf(figure []float64, p part) sums {
+	if figure == nil {
+		return sums{}
+	}
+	s := sums{make([]float64, p.users), make([]float64, p.users)}
+	for i, g := range figure {
+		if !math.IsNaN(g) {
+			s.sum[p.user[i]] += g
+			s.n[p.user[i]]++
+		}
+	}
+	return s
+}
+
 // drawn holds a model's figures in each draw; NaN where a draw lacks a label.
 type drawn struct {
-	auc, uauc, plain, ndcg []float64
-	slices                 map[string]*drawn
+	auc, uauc, plain, ndcg, hit []float64
+	slices                      map[string]*drawn
 }
 
 func newDrawn(draws int) *drawn {
-	return &drawn{auc: make([]float64, draws), uauc: make([]float64, draws), plain: make([]float64, draws), ndcg: make([]float64, draws)}
+	return &drawn{auc: make([]float64, draws), uauc: make([]float64, draws), plain: make([]float64, draws), ndcg: make([]float64, draws), hit: make([]float64, draws)}
 }
 
 // bootstrap draws users with replacement, all rows of a user together (rows of one user are not independent), and judges
@@ -118,7 +129,7 @@ func (j judged) draw(out *drawn, d int, user, weight []int32) {
 	out.auc[d] = j.ranking.auc(user, weight)
 	out.uauc[d] = weightedMean(j.auc, weight)
 	out.plain[d] = weightedMean(j.plain, weight)
-	out.ndcg[d] = j.gain.mean(weight)
+	out.ndcg[d], out.hit[d] = j.gain.mean(weight), j.hit.mean(weight)
 	for name, s := range j.slices {
 		out.slices[name].auc[d] = s.ranking.auc(s.user, weight)
 		out.slices[name].uauc[d] = weightedMean(s.auc, weight)

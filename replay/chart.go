@@ -256,10 +256,19 @@ func reliability(model string, colour int, q *Quality) template.HTML {
 	return f.end()
 }
 
+// freshGain is what a delay's chart shows: NDCG@10 less frozen, or AUC where nothing was ranked.
+func freshGain(d *Difference) (Number, Range) {
+	if math.IsNaN(float64(d.NDCG10)) {
+		return d.AUC, d.AUCCI
+	}
+	return d.NDCG10, d.NDCG10CI
+}
+
 // freshChart is what each label delay is worth against learning nothing after train.
 func freshChart(models []string, fresh []Fresh, test bool) template.HTML {
 	var delays []string
 	var all []float64
+	label := "AUC less frozen"
 	for _, f := range fresh {
 		if f.Test == test && f.LessFrost != nil {
 			known := false
@@ -269,17 +278,21 @@ func freshChart(models []string, fresh []Fresh, test bool) template.HTML {
 			if !known {
 				delays = append(delays, f.Delay)
 			}
-			all = append(all, float64(f.LessFrost.AUC), float64(f.LessFrost.AUCCI[0]), float64(f.LessFrost.AUCCI[1]))
+			gain, ci := freshGain(f.LessFrost)
+			all = append(all, float64(gain), float64(ci[0]), float64(ci[1]))
+			if !math.IsNaN(float64(f.LessFrost.NDCG10)) {
+				label = "NDCG@10 less frozen"
+			}
 		}
 	}
 	lo, hi, ok := boundsOf(append(all, 0)...)
 	if !ok || len(delays) == 0 {
 		return ""
 	}
-	f := newFrame("AUC less frozen, by label delay", 720, 280)
+	f := newFrame(label+", by label delay", 720, 280)
 	f.x0, f.x1 = -0.5, float64(len(delays))-0.5
 	f.rangeY(lo, hi)
-	f.gridY("AUC less frozen")
+	f.gridY(label)
 	fmt.Fprintf(&f.b, `<line class="zero" x1="%.1f" x2="%.1f" y1="%.1f" y2="%.1f"/>`, f.left, f.width-f.right, f.y(0), f.y(0))
 	for i, d := range delays {
 		f.labelX(float64(i), d)
@@ -293,8 +306,9 @@ func freshChart(models []string, fresh []Fresh, test bool) template.HTML {
 					continue
 				}
 				at := float64(i) + (float64(c)-float64(len(models)-1)/2)*0.5/float64(len(models))
-				xs, ys = append(xs, at), append(ys, float64(r.LessFrost.AUC))
-				if ci := r.LessFrost.AUCCI; !math.IsNaN(float64(ci[0])) {
+				gain, ci := freshGain(r.LessFrost)
+				xs, ys = append(xs, at), append(ys, float64(gain))
+				if !math.IsNaN(float64(ci[0])) {
 					fmt.Fprintf(&f.b, `<line class="line s%d" x1="%.1f" x2="%.1f" y1="%.1f" y2="%.1f"/>`, c%10, f.x(at), f.x(at), f.y(float64(ci[0])), f.y(float64(ci[1])))
 				}
 			}

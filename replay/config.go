@@ -29,6 +29,7 @@ const (
 	Recent       = "recent"
 	ItemKNN      = "itemknn"
 	EASE         = "ease"
+	Mix          = "mix"
 	Reader       = "reader"
 	LLM          = "llm"
 	Stack        = "stack"
@@ -39,7 +40,7 @@ const (
 
 // Models lists all models. Beside them, cf@CONTENT is the CF model on another content of Contents.
 var Models = []string{
-	Bias, CF, MF, LightGCN, SASRec, Popularity, Recent, ItemKNN, EASE, Reader, LLM, Stack, Cora, CoraShuffled, CoraBlank,
+	Bias, CF, MF, LightGCN, SASRec, Popularity, Recent, ItemKNN, EASE, Mix, Reader, LLM, Stack, Cora, CoraShuffled, CoraBlank,
 }
 
 // learners are the models that Deps.NewModel makes, counters those that are replay's own.
@@ -89,8 +90,12 @@ type Config struct {
 	// Seeds is how many starts of each CF model are replayed, for the spread of its figures. What draws nothing has none;
 	// the models of a checkpoint have the checkpoint's. Default 1, range 1..20.
 	Seeds int `yaml:"seeds"`
-	// RankRows is the most positive rows of each split that are ranked among all items the user has not met (ndcg10_all,
-	// hr10_all), evenly spaced; 0 ranks none. Default 20000, range 0..1000000.
+	// Task is what the next-item figures ask: `unseen` ranks the positives whose item is new to the user among the items the user has
+	// not met, `all` ranks every positive among all items, `auto` chooses all where at least a tenth of the log's positives repeat
+	// an item of their user. Default auto.
+	Task string `yaml:"task"`
+	// RankRows is the most rows of each split that the next-item figures rank among all items, evenly spaced; 0 ranks none.
+	// Default 1000000, range 0..1000000.
 	RankRows int `yaml:"rank_rows"`
 	// RankLLM is how many of CF's best candidates `llm` and `cora` rank for each of these rows, each of them one run of
 	// the LLM; an item outside counts as missed. 0 ranks none. Default 0, range 0..200.
@@ -120,7 +125,7 @@ type Config struct {
 // Default returns the defaults above.
 func Default() Config {
 	return Config{
-		Mode: Static, Models: []string{Bias, CF}, Content: ContentLLM, Epochs: 6, Bootstraps: 2000, Seed: 1, Seeds: 1, RankRows: 20000, Demand: 2,
+		Mode: Static, Models: []string{Bias, CF}, Content: ContentLLM, Epochs: 6, Bootstraps: 2000, Seed: 1, Seeds: 1, Task: TaskAuto, RankRows: 1e6, Demand: 2,
 		BatchRows: 256, ReaderShare: 0.3, Window: 30 * time.Minute, HalfLife: 720 * time.Hour, KNNShrink: 10, EASEPenalty: 250, Sharding: DefaultSharding(),
 	}
 }
@@ -130,6 +135,9 @@ func (c Config) Validate() error {
 	var errs []error
 	if c.Mode != Static && c.Mode != Prequential {
 		errs = append(errs, corastream.Usagef("mode", "choose static or prequential", "%q is not a mode", c.Mode))
+	}
+	if c.Task != TaskAuto && c.Task != TaskUnseen && c.Task != TaskAll {
+		errs = append(errs, corastream.Usagef("task", "choose unseen, all or auto", "%q is not a task", c.Task))
 	}
 	choose := "choose from " + strings.Join(Models, ",") + ",cf@CONTENT"
 	if len(c.Models) == 0 {
@@ -167,7 +175,7 @@ func (c Config) Validate() error {
 		inRange("ease_penalty", c.EASEPenalty, 1e-3, 1e9), c.Sharding.Validate())
 	if c.Sharding.Shards > 1 {
 		for _, m := range c.Models {
-			if slices.Contains(counters, m) || m == LightGCN || m == SASRec {
+			if slices.Contains(counters, m) || m == LightGCN || m == SASRec || m == Mix {
 				errs = append(errs, corastream.Usagef("models", "leave "+m+" out, or drop --shards", "%s can not be divided into shards", m))
 			}
 		}
@@ -202,6 +210,8 @@ type Model interface {
 type Deps struct {
 	// NewModel makes a CF model: kind is Bias, CF, MF, LightGCN or SASRec. Seed 0 is the configured start; others draw anew.
 	NewModel func(kind string, seed uint64) (Model, error)
+	// NewRanker makes the list model that Mix judges. all says that items the user met may be listed. nil where none is offered.
+	NewRanker func(all bool) (corastream.Ranker, error)
 	// Content gives the content vectors of Data.Items, in their order, nil for an item without; nil: the items' own Content
 	// is the only one there is.
 	Content func(ctx context.Context, name string) ([][]float32, error)
@@ -225,6 +235,8 @@ func (d Deps) check(models []string) error {
 		switch {
 		case (m == LLM || m == Stack) && d.Scorer == nil:
 			return corastream.Usagef("models", "give --llm FILE, or leave "+m+" out", "%s needs the LLM", m)
+		case m == Mix && d.NewRanker == nil:
+			return corastream.Usagef("models", "leave "+m+" out", "no list model is on offer here")
 		case contentOf(m) != "" && d.Content == nil:
 			return corastream.Usagef("models", "leave "+m+" out", "no other content is on offer here")
 		case strings.HasPrefix(m, Cora) && (d.Scorer == nil || d.Generator == nil):

@@ -45,10 +45,12 @@ type candidate struct {
 	target bool // the item of the row itself
 }
 
-// universe numbers the items that are ranked: the catalogue but for what is withdrawn, then what train alone knows.
+// universe numbers the items that are ranked: the catalogue but for what is withdrawn, then what the log alone knows, train first.
+// An item that first appears in a scored row is among them from the start, as it is where a catalogue names it.
 type universe struct {
 	ids    []string
 	number map[string]int32
+	gone   bool // some item of the catalogue is withdrawn
 }
 
 func universeOf(data Data) *universe {
@@ -67,9 +69,12 @@ func universeOf(data Data) *universe {
 			put(it.ID)
 		}
 	}
-	for _, ev := range data.Train {
-		if !gone[ev.Item] {
-			put(ev.Item)
+	u.gone = len(gone) > 0
+	for _, events := range [][]corastream.Event{data.Train, data.Valid, data.Test} {
+		for _, ev := range events {
+			if !gone[ev.Item] {
+				put(ev.Item)
+			}
 		}
 	}
 	return u
@@ -91,6 +96,8 @@ type cf struct {
 	vectors []corastream.Embedding // the items' last vectors, by Version
 	demand  float64                // its weight in the ranking of all items
 	demands []float32
+	// progress is told how many events of all epochs are learnt; nil: nobody.
+	progress func(done, total int)
 }
 
 func newCF(model Model, items []corastream.Item, u *universe, epochs, history int, demand float64) (*cf, error) {
@@ -114,10 +121,15 @@ func (c *cf) fit(ctx context.Context, train []corastream.Event) error {
 		return f.Fit(ctx, c.state, train, c.epochs)
 	}
 	for epoch := range c.epochs {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		for _, ev := range train {
+		for i, ev := range train {
+			if i%4096 == 0 {
+				if ctx.Err() != nil {
+					return context.Cause(ctx)
+				}
+				if c.progress != nil {
+					c.progress(epoch*len(train)+i, c.epochs*len(train))
+				}
+			}
 			var err error
 			if epoch == 0 { // the first pass writes the histories
 				err = c.state.Apply(c.model, ev)
@@ -266,39 +278,88 @@ func promptOf(s corastream.State, user, item string, history int) (corastream.Pr
 	return p, nil
 }
 
-// walk goes through rows in time order and notes what was known before each. A label of time t is known to rows later
-// than t+delay, never to rows of that very time: rows of equal times are all seen before any of them is learnt. Without
-// learning, labels still reach the histories (prompts hold them), and nothing else. The ranker may be nil.
-func walk(ctx context.Context, k contender, rows []corastream.Event, learn bool, delay time.Duration, rk *ranker) ([]sight, error) {
+// walking is how walk goes through rows.
+type walking struct {
+	learn bool // else labels reach histories alone (prompts hold them)
+	delay time.Duration
+	from  int     // rows[:from] are train's: learnt at once, neither scored nor ranked
+	rk    *ranker // nil: nothing is ranked
+	// progress is told how many rows are done; nil: nobody.
+	progress func(done, total int)
+}
+
+// teacher is a contender that learns train's events otherwise than the stream's.
+type teacher interface {
+	teach(ev corastream.Event) error
+}
+
+// walk goes through rows in time order, moment by moment, and notes what was known before each. A moment is the rows of one user
+// at one time: they are all seen and ranked before any of them is learnt. Without a delay they are learnt right after. With one, a
+// label of time t is known to moments from t+delay on.
+func walk(ctx context.Context, k contender, rows []corastream.Event, w walking) ([]sight, error) {
 	seen := make([]sight, len(rows))
-	tell := k.remember
-	if learn {
+	tell, teach := k.remember, k.learn
+	if w.learn {
 		tell = k.learn
 	}
-	known := 0 // rows[:known] have given their labels
-	for i, ev := range rows {
-		if i%256 == 0 && ctx.Err() != nil {
-			return nil, context.Cause(ctx)
+	if t, ok := k.(teacher); ok {
+		teach = t.teach
+	}
+	order, ends := moments(rows)
+	known, start := 0, 0 // the labels of order[:known] were given
+	for m, end := range ends {
+		if m%256 == 0 {
+			if ctx.Err() != nil {
+				return nil, context.Cause(ctx)
+			}
+			if w.progress != nil {
+				w.progress(start, len(rows))
+			}
 		}
-		for ; rows[known].Time.Add(delay).Before(ev.Time); known++ {
-			if err := tell(rows[known]); err != nil {
+		moment := order[start:end]
+		now := rows[moment[0]].Time
+		for ; w.delay > 0 && known < start && !rows[order[known]].Time.Add(w.delay).After(now); known++ {
+			if int(order[known]) < w.from {
+				continue
+			}
+			if err := tell(rows[order[known]]); err != nil {
 				return nil, err
 			}
 		}
-		var err error
-		if seen[i], err = k.see(ev); err != nil {
-			return nil, err
+		start = int(end)
+		for _, i := range moment {
+			if int(i) < w.from {
+				continue
+			}
+			var err error
+			if seen[i], err = k.see(rows[i]); err != nil {
+				return nil, err
+			}
+			if math.IsNaN(seen[i].score) {
+				return nil, fmt.Errorf("the score of user %q and item %q is not a number", rows[i].User, rows[i].Item)
+			}
 		}
-		if math.IsNaN(seen[i].score) {
-			return nil, fmt.Errorf("the score of user %q and item %q is not a number", ev.User, ev.Item)
+		if w.rk != nil {
+			if err := w.rk.rank(rows, moment, k, seen); err != nil {
+				return nil, err
+			}
 		}
-		if rk != nil {
-			if seen[i].choice, err = rk.rank(rows, i, k); err != nil {
+		for _, i := range moment {
+			var err error
+			if int(i) < w.from {
+				err = teach(rows[i])
+			} else if w.delay == 0 {
+				err = tell(rows[i])
+			}
+			if err != nil {
 				return nil, err
 			}
 		}
 	}
-	return seen, nil
+	if w.progress != nil {
+		w.progress(len(rows), len(rows))
+	}
+	return seen[w.from:], nil
 }
 
 // inOrder is a log in time order; rows of equal times keep theirs.

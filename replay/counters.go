@@ -29,18 +29,6 @@ func learnAll(ctx context.Context, k contender, train []corastream.Event) error 
 	return nil
 }
 
-// scoreOf is one entry of all, for contenders to which a row costs as much as a ranking.
-func scoreOf(k contender, u *universe, ev corastream.Event, scratch []float64) (sight, error) {
-	n, ok := u.number[ev.Item]
-	if !ok {
-		return sight{}, nil
-	}
-	if err := k.all(ev.User, scratch); err != nil {
-		return sight{}, err
-	}
-	return sight{score: scratch[n]}, nil
-}
-
 // popularity ranks by how often an item was liked: `popularity` ever, `recent` with each like halved after every half-life.
 // The latter is kept as the logarithm of the sum of 2^(t/half-life), which orders items alike at every later time, so
 // nothing has to be decayed (forward decay: Cormode et al., 2009).
@@ -90,15 +78,8 @@ func (p *popularity) all(_ string, out []float64) error {
 	return nil
 }
 
-// countedItems bounds the models whose memory or time grows with the square of the catalogue.
-const countedItems = 10000
-
-func tooMany(model string, items int) error {
-	if items <= countedItems {
-		return nil
-	}
-	return corastream.Usagef("models", "leave "+model+" out", "%s takes at most %d items, and there are %d", model, countedItems, items)
-}
+// countedPairs bounds the memory of itemknn: 32 bytes a pair.
+const countedPairs = 40_000_000
 
 // itemKNN scores an item by its likeness to the items the user liked: the sum of n_ij / (sqrt(n_i n_j) + shrink), n_ij being
 // how many users liked both. All liked items are neighbours.
@@ -106,22 +87,23 @@ type itemKNN struct {
 	nothing
 	universe *universe
 	shrink   float64
-	likes    []float64           // n_i
-	both     []map[int32]float64 // n_ij
+	likes    []float64 // n_i
+	both     []counts  // n_ij
+	pairs    int       // entries of both
 	liked    itemSet
 	root     []float64 // sqrt(n_i)
-	scratch  []float64
 }
 
-func newItemKNN(u *universe, shrink float64) (*itemKNN, error) {
+// counts holds an item's n_ij as a run of memory, since a ranking goes over all of them, with an index to count by.
+type counts struct {
+	at    map[int32]int32
+	items []int32
+	n     []float64
+}
+
+func newItemKNN(u *universe, shrink float64) *itemKNN {
 	n := len(u.ids)
-	if err := tooMany(ItemKNN, n); err != nil {
-		return nil, err
-	}
-	return &itemKNN{
-		universe: u, shrink: shrink, likes: make([]float64, n), both: make([]map[int32]float64, n), liked: itemSet{},
-		root: make([]float64, n), scratch: make([]float64, n),
-	}, nil
+	return &itemKNN{universe: u, shrink: shrink, likes: make([]float64, n), both: make([]counts, n), liked: itemSet{}, root: make([]float64, n)}
 }
 
 func (k *itemKNN) fit(ctx context.Context, train []corastream.Event) error {
@@ -143,28 +125,50 @@ func (k *itemKNN) learn(ev corastream.Event) error {
 		k.pair(n, other)
 		k.pair(other, n)
 	}
+	if k.pairs > countedPairs {
+		return corastream.Usagef("models", "leave "+ItemKNN+" out", "%s takes at most %d pairs of items that one user liked", ItemKNN, countedPairs)
+	}
 	return nil
 }
 
 func (k *itemKNN) pair(a, b int32) {
-	if k.both[a] == nil {
-		k.both[a] = map[int32]float64{}
+	c := &k.both[a]
+	if c.at == nil {
+		c.at = map[int32]int32{}
 	}
-	k.both[a][b]++
+	at, ok := c.at[b]
+	if !ok {
+		at = int32(len(c.items))
+		c.at[b], c.items, c.n = at, append(c.items, b), append(c.n, 0)
+		k.pairs++
+	}
+	c.n[at]++
 }
 
 func (k *itemKNN) all(user string, out []float64) error {
 	clear(out)
 	for _, j := range k.liked[user] {
-		for i, n := range k.both[j] { // one addition to each i, so the map's order does not show
-			out[i] += n / (k.root[i]*k.root[j] + k.shrink)
+		c := &k.both[j]
+		for at, i := range c.items {
+			out[i] += c.n[at] / (k.root[i]*k.root[j] + k.shrink)
 		}
 	}
 	return nil
 }
 
+// see is one entry of all.
 func (k *itemKNN) see(ev corastream.Event) (sight, error) {
-	return scoreOf(k, k.universe, ev, k.scratch)
+	i, ok := k.universe.number[ev.Item]
+	if !ok {
+		return sight{}, nil
+	}
+	score := 0.0
+	for _, j := range k.liked[ev.User] {
+		if at, ok := k.both[j].at[i]; ok {
+			score += k.both[j].n[at] / (k.root[i]*k.root[j] + k.shrink)
+		}
+	}
+	return sight{score: score}, nil
 }
 
 // itemSet is a user's liked items, each once.

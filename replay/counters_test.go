@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -54,10 +55,7 @@ func scoresOf(t *testing.T, k contender, user string, n int) []float64 {
 func TestEASEIsTheMinimum(t *testing.T) {
 	const users, items, penalty = 30, 12, 5.0
 	d, u := likesOf(1, users, items, 300)
-	k, err := newEASE(u, penalty)
-	if err != nil {
-		t.Fatal(err)
-	}
+	k := newEASE(u, penalty, Deps{}.progress)
 	if err := k.fit(context.Background(), d.Train); err != nil {
 		t.Fatal(err)
 	}
@@ -102,10 +100,7 @@ func TestEASEIsTheMinimum(t *testing.T) {
 func TestItemKNNIsTheFormula(t *testing.T) {
 	const users, items, shrink = 25, 15, 3.0
 	d, u := likesOf(2, users, items, 250)
-	k, err := newItemKNN(u, shrink)
-	if err != nil {
-		t.Fatal(err)
-	}
+	k := newItemKNN(u, shrink)
 	if err := k.fit(context.Background(), d.Train); err != nil {
 		t.Fatal(err)
 	}
@@ -153,12 +148,40 @@ func TestRecentHalvesWithTheHalfLife(t *testing.T) {
 	near(t, "log of three likes", scoresOf(t, all, "", 3)[0], math.Log(3), 1e-12)
 }
 
-func TestModelsThatSquareTheCatalogueRefuseALargeOne(t *testing.T) {
-	u := &universe{ids: make([]string, countedItems+1)}
-	if _, err := newEASE(u, 1); err == nil {
-		t.Error("ease took it")
+// TestSeeIsOneEntryOfAll: a row is scored without scoring all items.
+func TestSeeIsOneEntryOfAll(t *testing.T) {
+	d, u := likesOf(4, 20, 30, 200)
+	for name, k := range map[string]contender{EASE: newEASE(u, 5, Deps{}.progress), ItemKNN: newItemKNN(u, 3), Popularity: newPopularity(u, Popularity, 0)} {
+		if err := k.fit(context.Background(), d.Train); err != nil {
+			t.Fatal(err)
+		}
+		all := scoresOf(t, k, "u3", len(u.ids))
+		for i, id := range u.ids {
+			s, err := k.see(corastream.Event{User: "u3", Item: id})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s.score != all[i] {
+				near(t, name+" "+id, s.score, all[i], 1e-12)
+			}
+		}
 	}
-	if _, err := newItemKNN(u, 1); err == nil {
-		t.Error("itemknn took it")
+}
+
+// TestEASEKnowsTheMostLikedOfALargeCatalogue: beyond easeItems the least liked score 0, and progress says so.
+func TestEASEKnowsTheMostLikedOfALargeCatalogue(t *testing.T) {
+	var d Data
+	for i := range easeItems + 1 {
+		for range 1 + min(i, 1) { // the first item has one like, all others two
+			d.Train = append(d.Train, corastream.Event{User: fmt.Sprint("u", i), Item: fmt.Sprint("i", i), Label: 1})
+		}
+	}
+	said := ""
+	k := newEASE(universeOf(d), 1, func(step string, _, _ int) { said = step })
+	if n := k.choose(d.Train); n != easeItems || k.place[0] != -1 || k.place[1] != 0 || k.place[easeItems] != easeItems-1 {
+		t.Errorf("%d items, places %v, %v, %v", n, k.place[0], k.place[1], k.place[easeItems])
+	}
+	if want := "the 4000 most liked of 4001 items"; !strings.Contains(said, want) {
+		t.Errorf("said %q", said)
 	}
 }

@@ -2,6 +2,7 @@ package replay
 
 import (
 	"bufio"
+	"compress/gzip"
 	"encoding/csv"
 	"errors"
 	"fmt"
@@ -36,6 +37,8 @@ type Reading struct {
 	DefaultKind string
 	// EventColumns and ItemColumns map our columns to the names that a file gives them.
 	EventColumns, ItemColumns map[string]string
+	// Notice, when not nil, is told once of a log that is understood by an assumption.
+	Notice func(what string)
 	// Forgive, when not nil, is told of each bad row, which is then left out; otherwise the first one ends the reading.
 	Forgive func(BadRow)
 }
@@ -62,7 +65,8 @@ func ReadEvents(path, name string, threshold float64) ([]corastream.Event, error
 }
 
 // Events reads a log as ReadEvents does. A file without label and rating is one of clicks and the like: each row means what
-// its type means, DefaultKind where that is blank.
+// its type means, DefaultKind where that is blank. A file of user, item and time alone is a log of implicit positives, of
+// kind click.
 func (r Reading) Events(path, name string) ([]corastream.Event, error) {
 	var events []corastream.Event
 	err := r.EachEvent(path, name, func(ev corastream.Event) { events = append(events, ev) })
@@ -80,8 +84,16 @@ func (r Reading) EachEvent(path, name string, visit func(corastream.Event)) erro
 	user, item, at := t.column("user_id"), t.column("item_id"), t.column("timestamp")
 	label, rating, kind := t.column("label"), t.column("rating"), t.column("type")
 	says := max(label, rating)
-	if r.Kinds != nil && kind >= 0 { // without a type column, a misspelt label would pass for clicks
+	if r.Kinds != nil && kind >= 0 {
 		says = max(says, kind)
+	}
+	// A fourth column may be a misspelt label, which must not pass for clicks.
+	bare := says < 0 && len(t.header) == 3 && min(user, item, at) >= 0
+	if bare {
+		says = at
+		if r.Notice != nil {
+			r.Notice(path + ": there is no column label, rating or type, so each row is taken as an implicit positive")
+		}
 	}
 	if err := t.need(map[string]int{"user_id": user, "item_id": item, "timestamp": at, "label": says}); err != nil {
 		return err
@@ -96,6 +108,8 @@ func (r Reading) EachEvent(path, name string, visit func(corastream.Event)) erro
 			Kind: "rating", Weight: 1, Time: t.time(at),
 		}
 		switch {
+		case bare:
+			ev.Kind, ev.Label, ev.Implicit = "click", 1, true
 		case label >= 0:
 			ev.Label = float32(t.number(label, 0, 1))
 		case rating >= 0:
@@ -125,7 +139,7 @@ func (r Reading) EachEvent(path, name string, visit func(corastream.Event)) erro
 
 var trailingYear = regexp.MustCompile(`\((\d{4})\)\s*$`)
 
-// ReadItems reads a catalogue: columns item_id and title (or movie_title), all others go into Fields by name. Without a
+// ReadItems reads a catalogue: columns item_id and, where there is one, title (or movie_title); all others go into Fields by name. Without a
 // column "year" (or release_year), a title's trailing "(1994)" gives Fields["year"]. An item listed twice is refused.
 // MovieLens' u.item and movies.dat are understood.
 func ReadItems(path string) ([]corastream.Item, error) { return Reading{}.Items(path) }
@@ -139,13 +153,16 @@ func (r Reading) Items(path string) ([]corastream.Item, error) {
 	t.forgive = r.Forgive
 	defer t.close()
 	id, title, year := t.column("item_id"), max(t.column("title"), t.column("movie_title")), max(t.column("year"), t.column("release_year"))
-	if err := t.need(map[string]int{"item_id": id, "title": title}); err != nil {
+	if err := t.need(map[string]int{"item_id": id}); err != nil {
 		return nil, err
 	}
 	var items []corastream.Item
 	seen := map[string]bool{}
 	for t.next() {
-		it := corastream.Item{ID: t.id(id), Title: t.record[title]}
+		it := corastream.Item{ID: t.id(id)}
+		if title >= 0 {
+			it.Title = t.record[title]
+		}
 		if seen[it.ID] {
 			t.fail(id, "keep one line for each item", "item %q is listed twice", it.ID)
 		}
@@ -168,20 +185,23 @@ func (r Reading) Items(path string) ([]corastream.Item, error) {
 	return items, t.err
 }
 
-// IsCatalogue says whether a data file holds items rather than events: a title column, and no user column.
+// IsCatalogue says whether a data file holds items rather than events: a title column, or an item column without a time, and no
+// user column.
 func (r Reading) IsCatalogue(path string) (bool, error) {
 	t, err := openTable(path, r.ItemColumns)
 	if err != nil {
 		return false, err
 	}
 	defer t.close()
-	return max(t.column("title"), t.column("movie_title")) >= 0 && t.column("user_id") < 0, nil
+	titled := max(t.column("title"), t.column("movie_title")) >= 0
+	return t.column("user_id") < 0 && (titled || t.column("item_id") >= 0 && t.column("timestamp") < 0), nil
 }
 
 // table reads one data file, record by record. The first error stays in err and ends next.
 type table struct {
 	path   string
 	file   *os.File
+	from   io.Reader // file, unzipped where it is in gzip's format
 	limit  *recordLimit
 	csv    *csv.Reader
 	header []string
@@ -203,6 +223,10 @@ func openTable(path string, columns map[string]string) (*table, error) {
 		return nil, corastream.Usagef(path, "check the path", "%v", err)
 	}
 	t := &table{path: path, file: f, ids: map[string]string{}}
+	if t.from, err = unzipped(f); err != nil {
+		f.Close()
+		return nil, corastream.Usagef(path, "check the file, or unpack it", "read gzip: %v", err)
+	}
 	if err := t.readHeader(); err != nil {
 		f.Close()
 		return nil, err
@@ -211,10 +235,19 @@ func openTable(path string, columns map[string]string) (*table, error) {
 	return t, nil
 }
 
+// unzipped reads through gzip where the file begins as one does, whatever its name.
+func unzipped(f *os.File) (io.Reader, error) {
+	in := bufio.NewReader(f)
+	if magic, _ := in.Peek(2); string(magic) == "\x1f\x8b" {
+		return gzip.NewReader(in)
+	}
+	return in, nil
+}
+
 func (t *table) close() { t.file.Close() }
 
 func (t *table) readHeader() error {
-	t.limit = &recordLimit{r: bufio.NewReader(t.file), left: maxRecord}
+	t.limit = &recordLimit{r: bufio.NewReader(t.from), left: maxRecord}
 	in := bufio.NewReader(t.limit)
 	if bom, _ := in.Peek(3); string(bom) == "\xef\xbb\xbf" {
 		in.Discard(3)

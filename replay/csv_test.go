@@ -62,7 +62,7 @@ func TestBadLogIsRefusedWithPlaceAndFix(t *testing.T) {
 	for _, c := range []struct{ name, content, where, what string }{
 		{"empty file", "", "data.csv", "empty"},
 		{"missing columns", "user_id,label\nu,1\n", "data.csv:1", "missing column item_id, timestamp"},
-		{"no label", "user_id,item_id,timestamp\nu,i,1\n", "data.csv:1", "missing column label"},
+		{"no label", "user_id,item_id,timestamp,lable\nu,i,1,0\n", "data.csv:1", "missing column label"},
 		{"column twice", "user_id,user_id\n", "data.csv:1", `"user_id" occurs twice`},
 		{"label is text", header + "u,i,1,5\nu,i,yes,5\n", "data.csv:3:5", `column label: "yes"`},
 		{"label NaN", header + "u,i,NaN,5\n", "data.csv:2:5", `column label: "NaN"`},

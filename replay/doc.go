@@ -10,8 +10,13 @@
 //	cora           the frozen LLM with each pair's own weights
 //	cora-shuffled  the same weights, each row with another row's prompt: what the text is worth
 //	cora-blank     refitted with one constant prompt: what the CF input alone is worth
+//	mix            a corastream.Ranker: it learns what is taken next, and gives lists alone (mix.go)
 //
-// It promises: a label is never known to a row of the same time or earlier; all models see the same rows; intervals draw whole
+// What a list is worth comes first in a report (Next): before each positive row, all items that its user may be shown are ranked, and
+// the row's item has a place among them. In task unseen these are the items that the user had not met, and a row whose item was met
+// is left out; in task all they are all items. The log alone says what was met, so every model and delay is asked the same.
+//
+// It promises: a label is never known to a row of its own user and time, nor to an earlier one, and with a delay not before it is over; all models see the same rows; intervals draw whole
 // users, differences are paired; equal runs give equal bytes of report.json but for its "timing". It refuses: a data file with a
 // missing column or a bad field (the error names file, line, column and the fix), a model whose parts are not there, a score
 // that is not a number.

@@ -2,28 +2,32 @@ package replay
 
 import (
 	"context"
+	"fmt"
+	"slices"
 
 	"github.com/corastream/corastream"
 	"gonum.org/v1/gonum/mat"
 )
 
+// easeItems bounds the items of B: time grows with their cube, and 4,000 take about half a minute on one core.
+const easeItems = 4000
+
 // ease is the closed-form linear autoencoder (Steck, 2019): B = I - P diag(P)^-1 with P = (X'X + penalty I)^-1 over the likes
-// of train, and a user's score is the sum of B's rows of what they liked. The stream moves the likes of a user, never B.
+// of train, and a user's score is the sum of B's rows of what they liked. The stream moves the likes of a user, never B. Of more
+// than easeItems items, B knows those that train likes most, and the others score 0.
 type ease struct {
 	nothing
 	universe *universe
 	penalty  float64
-	place    []int32 // of an item in B, -1 for one that nobody in train liked
+	place    []int32 // of an item in B, -1 for one that B does not know
 	b        *mat.Dense
 	liked    itemSet
-	scratch  []float64
+	sum      []float64 // scratch [items of B]
+	progress func(step string, done, total int)
 }
 
-func newEASE(u *universe, penalty float64) (*ease, error) {
-	if err := tooMany(EASE, len(u.ids)); err != nil {
-		return nil, err
-	}
-	return &ease{universe: u, penalty: penalty, liked: itemSet{}, scratch: make([]float64, len(u.ids))}, nil
+func newEASE(u *universe, penalty float64, progress func(string, int, int)) *ease {
+	return &ease{universe: u, penalty: penalty, liked: itemSet{}, progress: progress}
 }
 
 func (k *ease) learn(ev corastream.Event) error {
@@ -33,52 +37,83 @@ func (k *ease) learn(ev corastream.Event) error {
 	return nil
 }
 
-func (k *ease) fit(ctx context.Context, train []corastream.Event) error {
-	if err := learnAll(ctx, k, train); err != nil {
-		return err
-	}
+// choose gives the items of B their places, in order of their first like, and says how many they are.
+func (k *ease) choose(train []corastream.Event) int {
 	k.place = make([]int32, len(k.universe.ids))
 	for i := range k.place {
 		k.place[i] = -1
 	}
-	n := int32(0)
-	for _, ev := range train { // in order of first like
-		if i, ok := k.universe.number[ev.Item]; ok && ev.Positive() && k.place[i] < 0 {
-			k.place[i] = n
-			n++
+	likes := make([]int, len(k.place))
+	var order []int32
+	for _, ev := range train {
+		if i, ok := k.universe.number[ev.Item]; ok && ev.Positive() {
+			if likes[i] == 0 {
+				order = append(order, i)
+			}
+			likes[i]++
 		}
 	}
+	if all := len(order); all > easeItems {
+		most := slices.Clone(order)
+		slices.SortStableFunc(most, func(a, b int32) int { return likes[b] - likes[a] })
+		within := map[int32]bool{}
+		for _, i := range most[:easeItems] {
+			within[i] = true
+		}
+		order = slices.DeleteFunc(order, func(i int32) bool { return !within[i] })
+		k.progress(fmt.Sprintf("learn ease: the %d most liked of %d items, the others score 0", easeItems, all), 1, 1)
+	}
+	for at, i := range order {
+		k.place[i] = int32(at)
+	}
+	return len(order)
+}
+
+func (k *ease) fit(ctx context.Context, train []corastream.Event) error {
+	if err := learnAll(ctx, k, train); err != nil {
+		return err
+	}
+	n := k.choose(train)
 	if n == 0 {
 		return nil
 	}
-	gram := mat.NewSymDense(int(n), nil)
-	for i := range int(n) {
+	k.sum = make([]float64, n)
+	gram := mat.NewSymDense(n, nil)
+	for i := range n {
 		gram.SetSym(i, i, k.penalty)
 	}
 	for _, items := range k.liked { // whole numbers: the order of addition does not show
 		for a, i := range items {
 			for _, j := range items[:a+1] {
-				p, q := int(k.place[i]), int(k.place[j])
-				gram.SetSym(p, q, gram.At(p, q)+1)
+				if p, q := int(k.place[i]), int(k.place[j]); p >= 0 && q >= 0 {
+					gram.SetSym(p, q, gram.At(p, q)+1)
+				}
 			}
 		}
 	}
+	steps := fmt.Sprintf("solve ease for %d items", n)
+	k.progress(steps, 0, 2)
 	var chol mat.Cholesky
 	if !chol.Factorize(gram) {
 		return errEASE
 	}
-	inverse := mat.NewSymDense(int(n), nil)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	k.progress(steps, 1, 2)
+	inverse := mat.NewSymDense(n, nil)
 	if err := chol.InverseTo(inverse); err != nil {
 		return errEASE
 	}
-	k.b = mat.NewDense(int(n), int(n), nil)
-	for i := range int(n) {
-		for j := range int(n) {
+	k.b = mat.NewDense(n, n, nil)
+	for i := range n {
+		for j := range n {
 			if i != j {
 				k.b.Set(i, j, -inverse.At(i, j)/inverse.At(j, j))
 			}
 		}
 	}
+	k.progress(steps, 2, 2)
 	return ctx.Err()
 }
 
@@ -87,23 +122,33 @@ func (k *ease) all(user string, out []float64) error {
 	if k.b == nil {
 		return nil
 	}
-	_, n := k.b.Dims()
-	sum := make([]float64, n)
+	clear(k.sum)
 	for _, i := range k.liked[user] {
 		if p := k.place[i]; p >= 0 {
 			for j, v := range k.b.RawRowView(int(p)) {
-				sum[j] += v
+				k.sum[j] += v
 			}
 		}
 	}
 	for i, p := range k.place {
 		if p >= 0 {
-			out[i] = sum[p]
+			out[i] = k.sum[p]
 		}
 	}
 	return nil
 }
 
+// see is one entry of all.
 func (k *ease) see(ev corastream.Event) (sight, error) {
-	return scoreOf(k, k.universe, ev, k.scratch)
+	i, ok := k.universe.number[ev.Item]
+	if !ok || k.b == nil || k.place[i] < 0 {
+		return sight{}, nil
+	}
+	score := 0.0
+	for _, j := range k.liked[ev.User] {
+		if p := k.place[j]; p >= 0 {
+			score += k.b.At(int(p), int(k.place[i]))
+		}
+	}
+	return sight{score: score}, nil
 }

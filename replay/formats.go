@@ -157,6 +157,9 @@ func (r Reading) Survey(path string) (*Survey, error) {
 		}
 		s.Reject(reason, bad.Err.Where, bad.Err.What, bad.Err.Fix)
 	}
+	r.Notice = func(what string) {
+		s.Add(LevelNote, "add a column type (or label, rating) where rows mean different things", "%s", what)
+	}
 	now := time.Now()
 	if catalogue {
 		var items []corastream.Item

@@ -1,7 +1,11 @@
 package replay
 
 import (
+	"bytes"
+	"compress/gzip"
 	"maps"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -99,7 +103,9 @@ func TestSurveyFindsWhatIsWrong(t *testing.T) {
 		"order":            {head + "u,a,1,1700000005\nv,b,0,1700000001\n", LevelNote, "earlier than the one before", ""},
 		"unknown kind":     {"user_id,item_id,type,timestamp\nu,a,like,1700000000\nu,b,hover,1700000001\n", LevelError, `kind "hover"`, "data.csv:3:5"},
 		"an item twice":    {"item_id,title\na,A (1990)\na,B (1991)\n", LevelError, "listed twice", "data.csv:3:1"},
-		"a missing title":  {"item_id,title\na,A (1990)\nb,\n", LevelError, "no title", ""},
+		"a missing title":  {"item_id,title\na,A (1990)\nb,\n", LevelWarning, "no title", ""},
+		"no titles":        {"item_id\na\nb\n", LevelNote, "no item has a title", ""},
+		"clicks alone":     {"user_id,item_id,timestamp\nu,a,1700000000\nv,b,1700000001\n", LevelNote, "taken as an implicit positive", ""},
 		"alike titles":     {"item_id,title\na,Book\nb,Book\nc,Book\n", LevelWarning, `3 of 3 items share the title "Book"`, ""},
 		"nothing but head": {head, LevelError, "nothing in it", ""},
 	} {
@@ -147,4 +153,42 @@ func FuzzRelined(f *testing.F) {
 			s.Conclude()
 		}
 	})
+}
+
+// TestABareLogIsOneOfImplicitPositives: user, item and time alone, plain or zipped, and it is said once; a fourth column is none of
+// that, since it may be a misspelt label.
+func TestABareLogIsOneOfImplicitPositives(t *testing.T) {
+	const content = "user_id,item_id,timestamp\nu,a,1700000000\nv,b,1700000001\n"
+	zipped := filepath.Join(t.TempDir(), "log.csv.gz")
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	if _, err := w.Write([]byte(content)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(zipped, b.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{file(t, content), zipped} {
+		var said []string
+		events, err := Reading{Notice: func(what string) { said = append(said, what) }}.Events(path, "log")
+		if err != nil || len(events) != 2 || len(said) != 1 || !strings.Contains(said[0], "implicit positive") {
+			t.Fatalf("%s: %d events, said %q, %v", path, len(events), said, err)
+		}
+		if ev := events[1]; ev.User != "v" || ev.Item != "b" || !ev.Positive() || !ev.Implicit || ev.Time.Unix() != 1700000001 {
+			t.Errorf("%+v", ev)
+		}
+	}
+	if err := os.WriteFile(zipped, b.Bytes()[:b.Len()-9], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := (Reading{}).Events(zipped, "log"); err == nil {
+		t.Error("a cut gzip file was read as whole")
+	}
+	items, err := ReadItems(file(t, "item_id\n7\n8\n"))
+	if err != nil || len(items) != 2 || items[1].ID != "8" {
+		t.Errorf("%+v, %v", items, err)
+	}
 }

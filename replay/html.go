@@ -42,6 +42,14 @@ var pages = template.Must(template.New("report").Funcs(template.FuncMap{
 	"figures": func(s splitView, m string) Figures { return s.Figures[m] },
 	"slice":   func(s splitView, m, name string) Slice { return s.Figures[m].Slices[name] },
 	"colour":  func(models []string, m string) int { return slices.Index(models, m) % 10 },
+	"sliceRows": func(s splitView, name string) int {
+		for _, m := range s.Models {
+			if n := s.Figures[m].Next; n != nil {
+				return n.Slices[name].Rows
+			}
+		}
+		return 0
+	},
 	"split":   splitName,
 	"percent": func(n Number) string { return fmt.Sprintf("%.1f %%", 100*float64(n)) },
 	"when":    func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04") },
@@ -67,6 +75,10 @@ type splitView struct {
 	Pairs, Models        []string
 	Slices               []string
 	Ranked, Calibrated   bool
+	Both                 bool // the rows have both labels
+	Next                 bool // some model ranks
+	Lists                template.HTML
+	NextSlices           []string
 	Cold                 bool // some pair has a difference on cold items
 	Forest, Gains, Curve template.HTML
 	Diagrams             []diagram
@@ -76,12 +88,13 @@ type splitView struct {
 func (r *Report) HTML() ([]byte, error) {
 	page := struct {
 		*Report
-		Models       []string
-		Splits       []splitView
-		Fresh        []template.HTML
-		Headlines    []string
-		HasLabelless bool
-	}{Report: r, Models: r.models()}
+		Models    []string
+		Splits    []splitView
+		Fresh     []template.HTML
+		Headlines []string
+		First     string
+		OneLabel  string
+	}{Report: r, Models: r.models(), First: r.sentence(), OneLabel: r.oneLabel()}
 	for _, s := range []splitView{{Name: "valid", Figures: r.Valid, Paired: r.PairedValid}, {Name: "test", Figures: r.Test, Paired: r.Paired}} {
 		if len(s.Figures) == 0 {
 			continue
@@ -92,7 +105,8 @@ func (r *Report) HTML() ([]byte, error) {
 		for _, m := range page.Models {
 			if f, ok := s.Figures[m]; ok {
 				s.Models = append(s.Models, m)
-				page.HasLabelless = page.HasLabelless || math.IsNaN(float64(f.AUC))
+				s.Both = s.Both || !f.OneLabel
+				s.Next = s.Next || f.Next != nil
 			}
 		}
 		s.draw()
@@ -121,6 +135,7 @@ func (s *splitView) draw() {
 		}
 	}
 	slices.Sort(s.Slices)
+	s.drawNext()
 	var levels, gains []whisker
 	for i, m := range s.Models {
 		f := s.Figures[m]
@@ -144,6 +159,22 @@ func (s *splitView) draw() {
 	}
 	s.Calibrated = len(s.Diagrams) > 0
 	s.Forest, s.Gains, s.Curve = forest("AUC", levels, false), forest("difference in AUC", gains, true), timeChart(s.Models, s.Figures)
+}
+
+// drawNext makes the chart of the next-item figures.
+func (s *splitView) drawNext() {
+	var lists []whisker
+	for i, m := range s.Models {
+		n := s.Figures[m].Next
+		if n == nil {
+			continue
+		}
+		lists = append(lists, whisker{m, i, n.NDCG10, n.NDCG10CI})
+		if s.NextSlices == nil {
+			s.NextSlices = slices.Sorted(maps.Keys(n.Slices))
+		}
+	}
+	s.Lists = forest("NDCG@10", lists, false)
 }
 
 // place orders pairs by their first model, then by their second.

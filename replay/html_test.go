@@ -50,7 +50,7 @@ func TestReportIsOneFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, part := range []string{"valid rows", "test rows", "AUC over time", "Ranking among all unmet items", "Slices", "Freshness", "AUC less frozen", "prefers-color-scheme:dark", "popularity"} {
+	for _, part := range []string{"valid rows", "test rows", "AUC over time", "The next item at other depths", "Slices", "Freshness", "AUC less frozen", "prefers-color-scheme:dark", "popularity"} {
 		if !strings.Contains(string(page), part) {
 			t.Errorf("the report lacks %q", part)
 		}

@@ -121,7 +121,7 @@ func TestBootstrapEqualsRepeatingRows(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	scores, positive, user := randomRows(rng, 120, 9)
 	const draws, seed = 50, 11
-	got := bootstrap([]judged{judge(outcome{score: scores}, part{user: user, users: 9, positive: positive})}, user, draws, seed)[0]
+	got := bootstrap([]judged{judge(outcome{score: scores}, part{user: user, users: 9, positive: positive, both: true})}, user, draws, seed)[0]
 	for d := range draws {
 		draw := rand.New(rand.NewPCG(seed, uint64(d)))
 		var s []float64

@@ -14,7 +14,7 @@ import (
 )
 
 // TestRankingCountsItemsAboveAmongThoseNotMet goes over a small log by hand: what a user has met counts from the log, whatever the
-// mode and the label delay; rows of one time do not hide each other; dislikes are not ranked.
+// mode and the label delay; rows of one time do not hide each other; dislikes and repeats are not ranked.
 func TestRankingCountsItemsAboveAmongThoseNotMet(t *testing.T) {
 	ev := func(user, item string, second int64, label float32) corastream.Event {
 		return corastream.Event{User: user, Item: item, Label: label, Weight: 1, Time: time.Unix(second, 0)}
@@ -33,25 +33,18 @@ func TestRankingCountsItemsAboveAmongThoseNotMet(t *testing.T) {
 		ev("u", "i2", 100, 1), // of the same second: i0 is still above it, i1 was met
 		ev("u", "i3", 200, 1), // i0, i1, i2 are met: first
 		ev("u", "i9", 300, 0), // a dislike
-		ev("u", "i8", 400, 1), // level with i4..i14 but i9: places 1 to 10 of 10
-		ev("v", "i8", 500, 1), // above: i0..i3; level: 11, places 5 to 15
-		ev("v", "ix", 600, 1), // nobody knows it: not ranked
+		ev("u", "i8", 400, 1), // level with i4..i14 but i9, and ix: ten others
+		ev("v", "i8", 500, 1), // above: i0..i3; level: i4..i14 and ix, eleven others
+		ev("v", "ix", 600, 1), // new to everybody; above: i0..i3, level: i4..i14 but i8, ten others
+		ev("v", "i8", 700, 1), // met: not a row
 	}
-	log2 := func(place float64) float64 { return 1 / math.Log2(place+1) }
-	level := 0.0
-	for place := 1.0; place <= 10; place++ {
-		level += log2(place) / 10
-	}
-	late := 0.0
-	for place := 5.0; place <= 10; place++ {
-		late += log2(place) / 11
-	}
-	want := (log2(1) + log2(2) + log2(1) + level + late) / 5
-	hits := (1 + 1 + 1 + 1 + 6./11) / 5
+	gain := func(rank float64) float64 { return 1 / math.Log2(rank+2) }
+	want := (gain(0) + gain(1) + gain(0) + gain(5) + gain(4+5.5) + gain(4+5)) / 6
+	hits := 1.
 	c := quick(replay.Static, replay.Popularity)
 	f := run(t, c, d, replay.Deps{}).Valid[replay.Popularity]
-	if math.Abs(float64(f.NDCG10All)-want) > 1e-9 || math.Abs(float64(f.HR10All)-hits) > 1e-9 || f.Ranked != 5 {
-		t.Errorf("static: NDCG@10 %v, HR@10 %v over %d rows, want %v and %v over 5", float64(f.NDCG10All), float64(f.HR10All), f.Ranked, want, hits)
+	if math.Abs(float64(f.NDCG10All)-want) > 1e-9 || math.Abs(float64(f.HR10All)-hits) > 1e-9 || f.Ranked != 6 {
+		t.Errorf("static: NDCG@10 %v, HR@10 %v over %d rows, want %v and %v over 6", float64(f.NDCG10All), float64(f.HR10All), f.Ranked, want, hits)
 	}
 	c.Mode, c.LabelDelay = replay.Prequential, time.Hour // nothing is learnt in time
 	if late := run(t, c, d, replay.Deps{}).Valid[replay.Popularity]; late.NDCG10All != f.NDCG10All {

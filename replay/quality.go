@@ -16,11 +16,11 @@ type Quality struct {
 	Brier       Number   `json:"brier"`
 	ECE         Number   `json:"ece"`
 	Calibration []Bin    `json:"calibration,omitempty"`
-	Curve       []Window `json:"curve"`
+	Curve       []Window `json:"curve,omitempty"`
 }
 
-// Ranking is how a model ranks each liked item among all that its user had not met; every ranked row counts alike, and items of
-// equal score share their places.
+// Ranking is how a model ranks each liked item among all that its user may be shown; every ranked row counts alike, and items of
+// equal score share their places, so that its figures may differ from Next's where there are ties.
 type Ranking struct {
 	Rows int      `json:"rows"`
 	At   []Cutoff `json:"at"`
@@ -64,8 +64,10 @@ const (
 
 // ranks keeps where ranked rows' items were placed, and what was shown around them.
 type ranks struct {
-	above, level []int32    // by row; above is notRanked, or missed
-	shown        [2][]int32 // lists of ten that each item was in, valid and test
+	task         string
+	above, level []int32              // by row; above is notRanked, or missed
+	shown        [2][]int32           // lists of ten that each item was in, valid and test
+	last         [2]map[int32][]int32 // by user: the last list of ten
 }
 
 const (
@@ -73,18 +75,25 @@ const (
 	missed    = -2 // ranked, but not among the candidates
 )
 
-func newRanks(rows, items int) *ranks {
-	r := &ranks{above: make([]int32, rows), level: make([]int32, rows), shown: [2][]int32{make([]int32, items), make([]int32, items)}}
+func newRanks(rows, items int, task string) *ranks {
+	r := &ranks{
+		task: task, above: make([]int32, rows), level: make([]int32, rows), shown: [2][]int32{make([]int32, items), make([]int32, items)},
+		last: [2]map[int32][]int32{{}, {}},
+	}
 	for i := range r.above {
 		r.above[i] = notRanked
 	}
 	return r
 }
 
-func (r *ranks) show(test bool, items []int32) {
+// show counts a list that a user was shown. An item below 0 may not be shown, and is not.
+func (r *ranks) show(test bool, user int32, items []int32) {
 	for _, n := range items {
-		r.shown[side(test)][n]++
+		if n >= 0 {
+			r.shown[side(test)][n]++
+		}
 	}
+	r.last[side(test)][user] = items
 }
 
 func side(test bool) int {
@@ -99,16 +108,20 @@ func (r *ranks) of(at []int, test bool) *ranks {
 	if r == nil {
 		return nil
 	}
-	out := &ranks{}
+	out := &ranks{task: r.task}
 	for _, i := range at {
 		out.above, out.level = append(out.above, r.above[i]), append(out.level, r.level[i])
 	}
-	out.shown[0] = r.shown[side(test)]
+	out.shown[0], out.last[0] = r.shown[side(test)], r.last[side(test)]
 	return out
 }
 
 func (p part) quality(o outcome) *Quality {
-	q := &Quality{Ranking: o.ranks.ranking(), Brier: nan, ECE: nan, Curve: p.curve(o.score)}
+	q := &Quality{Ranking: o.ranks.ranking(), Brier: nan, ECE: nan}
+	if !p.judges(o) {
+		return q
+	}
+	q.Curve = p.curve(o.score)
 	if o.logit {
 		q.Brier, q.ECE, q.Calibration = calibration(o.score, p.positive)
 	}

@@ -64,9 +64,9 @@ func TestRankingAgreesWithRecBole(t *testing.T) {
 	for i := range rows { // both splits as one, so that all rows count
 		rows[i].test = true
 	}
-	rk := newRanker(u, train, rows, len(rows), 0)
+	rk := newRanker(u, newChronicle(TaskUnseen, train, rows, u), rows, len(rows), 0)
 	for i := range events {
-		if _, err := rk.rank(events, i, ref.Scores); err != nil {
+		if err := rk.rank(events, []int32{int32(i)}, ref.Scores, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -123,7 +123,7 @@ func TestRankingAgreesWithRecBole(t *testing.T) {
 // TestTiesShareTheirPlaces: with all scores equal every place is as likely, so each figure is its mean over the places.
 func TestTiesShareTheirPlaces(t *testing.T) {
 	for _, n := range []int{3, 10, 25, 5000} {
-		r := newRanks(1, n)
+		r := newRanks(1, n, TaskUnseen)
 		r.above[0], r.level[0] = 0, int32(n-1)
 		got := r.of([]int{0}, false).ranking()
 		var mrr float64
@@ -143,7 +143,7 @@ func TestTiesShareTheirPlaces(t *testing.T) {
 
 // TestMissedItemsCountAsMissed: what the candidates lack is a row without a hit, not a row less.
 func TestMissedItemsCountAsMissed(t *testing.T) {
-	r := newRanks(4, 5)
+	r := newRanks(4, 5, TaskUnseen)
 	r.above[1], r.above[2] = 0, missed
 	got := r.of([]int{0, 1, 2, 3}, false).ranking()
 	if got.Rows != 2 || got.At[0].HR != 0.5 || got.MRR != 0.5 || !math.IsNaN(float64(got.Gini10)) {

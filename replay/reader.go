@@ -73,7 +73,7 @@ func (e *evaluation) lastOfTrain(ctx context.Context, model string) ([]sight, []
 	if err := k.fit(ctx, train[:cut]); err != nil {
 		return nil, nil, err
 	}
-	before, err := walk(ctx, k, train[cut:], true, 0, nil)
+	before, err := walk(ctx, k, train[cut:], walking{learn: true, progress: func(done, total int) { e.deps.progress("walk the last of train for "+model, done, total) }})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -81,8 +81,11 @@ type Figures struct {
 	UAUCNoUserBiasCI Range  `json:"uauc_no_user_bias_ci"`
 	LogLoss          Number `json:"logloss"` // null for scores that are no logits
 	NDCG10           Number `json:"ndcg10"`  // of the user's evaluated rows among themselves
-	// NDCG10All and HR10All rank each positive row's item among all items that the user had not met by then, over Ranked rows:
-	// 1/log2(place+1) and 1 within the first ten, else 0. For llm and cora, among CF's best rank_llm of them.
+	// OneLabel says that the rows are all positive or all not, so that AUC and all that is about probabilities is null.
+	OneLabel bool `json:"one_label,omitempty"`
+	// Next is what a list is worth; nil where the model ranks nothing. For llm and cora, among CF's best rank_llm items.
+	Next *Next `json:"next,omitempty"`
+	// NDCG10All, HR10All and Ranked are Next's ndcg10, hr10 and rows under the names that they had before.
 	NDCG10All   Number `json:"ndcg10_all"`
 	NDCG10AllCI Range  `json:"ndcg10_all_ci"`
 	HR10All     Number `json:"hr10_all"`
@@ -103,8 +106,12 @@ type Slice struct {
 	NDCG10All Number `json:"ndcg10_all"`
 }
 
-// Difference is the first model less the second.
+// Difference is the first model less the second. NDCG10 and HR10 are those of Next; NDCG10All is NDCG10 under the name it had before.
 type Difference struct {
+	NDCG10           Number `json:"ndcg10"`
+	NDCG10CI         Range  `json:"ndcg10_ci"`
+	HR10             Number `json:"hr10"`
+	HR10CI           Range  `json:"hr10_ci"`
 	AUC              Number `json:"auc"`
 	AUCCI            Range  `json:"auc_ci"`
 	UAUC             Number `json:"uauc"`
@@ -125,14 +132,16 @@ type SliceDifference struct {
 	UAUCCI Range  `json:"uauc_ci"`
 }
 
-// worthComparing says which pairs get a difference: every model against the yardsticks, cora against every model, and the CF
+// worthComparing says which pairs get a difference: every model against the yardsticks, mix and cora against every model, and the CF
 // model on one content against the same on another.
 func worthComparing(a, b string, order func(string) int) bool {
 	switch {
 	case a == b || strings.HasPrefix(a, Cora) && a != Cora:
 		return false
-	case a == Cora:
+	case a == Cora, a == Mix:
 		return true
+	case b == Mix:
+		return false
 	case b == Cora || b == LLM:
 		return a == Stack && b == LLM
 	case contentOf(a) != "" && contentOf(b) != "":
@@ -140,7 +149,7 @@ func worthComparing(a, b string, order func(string) int) bool {
 	case a == Bias || a == CF && contentOf(b) == "":
 		return a == CF && b == Bias
 	}
-	return b == Bias || b == CF
+	return b == Bias || b == CF || b == Popularity
 }
 
 // report judges all scores, split by split.
@@ -172,8 +181,14 @@ type part struct {
 	user     []int32
 	users    int
 	positive []bool
+	both     bool // the rows have both labels
 	slices   map[string][]int
+	// nextSlices are those of the next-item figures.
+	nextSlices map[string][]int
 }
+
+// judges says whether there is something to judge a model's scores by.
+func (p part) judges(o outcome) bool { return p.both && !o.silent }
 
 func partOf(all []row, test bool) part {
 	p := part{test: test}
@@ -187,7 +202,8 @@ func partOf(all []row, test bool) part {
 	for i := range p.rows {
 		p.positive[i] = p.rows[i].Positive()
 	}
-	p.slices = slicesOf(p.rows)
+	p.both = slices.Contains(p.positive, true) && slices.Contains(p.positive, false)
+	p.slices, p.nextSlices = slicesOf(p.rows), nextSlicesOf(p.rows)
 	return p
 }
 
@@ -203,14 +219,17 @@ func (p part) of(o outcome) outcome {
 		}
 		return out
 	}
-	return outcome{score: cut(o.score), alone: cut(o.alone), gain: cut(o.gain), hit: cut(o.hit), ranks: o.ranks.of(p.at, p.test), logit: o.logit}
+	return outcome{score: cut(o.score), alone: cut(o.alone), gain: cut(o.gain), hit: cut(o.hit), ranks: o.ranks.of(p.at, p.test), logit: o.logit, silent: o.silent}
 }
 
 // figures of one model, intervals aside.
 func (p part) figures(o outcome, j judged) Figures {
 	f := Figures{
-		Rows: len(p.rows), Users: p.users, AUC: Number(AUC(o.score, p.positive)), LogLoss: nan, NDCG10: Number(NDCG(o.score, p.positive, p.user, 10)),
-		UAUCNoUserBias: nan, Slices: map[string]Slice{},
+		Rows: len(p.rows), Users: p.users, AUC: nan, LogLoss: nan, NDCG10: nan, UAUCNoUserBias: nan, OneLabel: !p.both, Next: p.next(o, j),
+		Slices: map[string]Slice{},
+	}
+	if p.judges(o) {
+		f.AUC, f.NDCG10 = Number(AUC(o.score, p.positive)), Number(NDCG(o.score, p.positive, p.user, 10))
 	}
 	uauc, n := meanOf(j.auc)
 	f.UAUC, f.UAUCUsers = Number(uauc), n
@@ -218,7 +237,7 @@ func (p part) figures(o outcome, j judged) Figures {
 		uauc, _ = meanOf(j.plain)
 		f.UAUCNoUserBias = Number(uauc)
 	}
-	if o.logit {
+	if o.logit && p.judges(o) {
 		f.LogLoss = Number(LogLoss(o.score, p.positive))
 	}
 	ndcg, ranked := meanOf(o.gain)
@@ -246,6 +265,7 @@ func (c Config) judgeSplit(all []row, outcomes map[string]outcome, test bool) (m
 		f := figures[m]
 		d := draws[i]
 		f.AUCCI, f.UAUCCI, f.UAUCNoUserBiasCI, f.NDCG10AllCI = interval(d.auc), interval(d.uauc), interval(d.plain), interval(d.ndcg)
+		f.Next.within(d)
 		for name, s := range d.slices {
 			v := f.Slices[name]
 			auc, uauc := interval(s.auc), interval(s.uauc)
@@ -272,8 +292,13 @@ func difference(a, b Figures, da, db drawn) Difference {
 		UAUC: a.UAUC - b.UAUC, UAUCCI: interval(minus(da.uauc, db.uauc)),
 		UAUCNoUserBias: a.UAUCNoUserBias - b.UAUCNoUserBias, UAUCNoUserBiasCI: interval(minus(da.plain, db.plain)),
 		NDCG10All: a.NDCG10All - b.NDCG10All, NDCG10AllCI: interval(minus(da.ndcg, db.ndcg)),
+		HR10: a.HR10All - b.HR10All, HR10CI: interval(minus(da.hit, db.hit)),
 	}
+	d.NDCG10, d.NDCG10CI = d.NDCG10All, d.NDCG10AllCI
 	for name, s := range da.slices {
+		if db.slices[name] == nil {
+			continue
+		}
 		if d.Slices == nil {
 			d.Slices = map[string]SliceDifference{}
 		}
@@ -306,7 +331,7 @@ func (c Config) manifest(data Data, d Deps) map[string]string {
 	m := map[string]string{
 		"models": strings.Join(c.Models, ","), "content": c.Content, "dev": strconv.FormatFloat(c.Dev, 'g', -1, 64), "label_delay": c.LabelDelay.String(), "epochs": strconv.Itoa(c.Epochs),
 		"bootstraps": strconv.Itoa(c.Bootstraps), "seed": strconv.FormatUint(c.Seed, 10),
-		"rank_rows": strconv.Itoa(c.RankRows), "rank_llm": strconv.Itoa(c.RankLLM),
+		"task": c.Task, "rank_rows": strconv.Itoa(c.RankRows), "rank_llm": strconv.Itoa(c.RankLLM),
 		"history": strconv.Itoa(c.History), "reader_share": strconv.FormatFloat(c.ReaderShare, 'g', -1, 64),
 		"paired_rows":  map[bool]string{true: "test", false: "valid"}[len(data.Test) > 0],
 		"train_digest": eventsDigest(data.Train), "items_digest": itemsDigest(data.Items),
@@ -378,26 +403,35 @@ func (r *Report) models() []string { return strings.Split(r.Manifest["models"], 
 // Table is the report for a terminal: a line for each split and model, then the ablations, then how much was tried.
 func (r *Report) Table() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%-6s %-15s %6s %5s  %-24s %-24s %8s %8s %8s %8s\n", r.Mode[:min(6, len(r.Mode))], "model", "rows", "users",
-		"AUC [95%]", "UAUC [95%]", "no b_u", "logloss", "NDCG@10", "HR@10")
-	for _, split := range []struct {
-		name    string
-		figures map[string]Figures
-	}{{"valid", r.Valid}, {"test", r.Test}} {
-		for _, m := range r.models() {
-			if f, ok := split.figures[m]; ok {
-				fmt.Fprintf(&b, "%-6s %-15s %6d %5d  %-24s %-24s %8s %8s %8s %8s\n", split.name, m, f.Rows, f.Users,
-					withRange(f.AUC, f.AUCCI), withRange(f.UAUC, f.UAUCCI), f.UAUCNoUserBias, f.LogLoss, f.NDCG10All, f.HR10All)
-			}
-		}
+	if s := r.sentence(); s != "" {
+		fmt.Fprintln(&b, s)
 	}
+	r.nextTable(&b)
+	r.labelTable(&b)
 	if r.Cluster != nil {
 		fmt.Fprintln(&b, r.Cluster.Sharding)
 	}
 	r.freshTable(&b)
 	r.seedTable(&b)
-	fmt.Fprintf(&b, "NDCG@10, HR@10: over all items not met before. Configurations scored on these rows: %d\n", r.Configurations)
+	fmt.Fprintf(&b, "Configurations scored on these rows: %d\n", r.Configurations)
 	return b.String()
+}
+
+// labelTable holds the figures that are about rows of both labels, or says why they are left out.
+func (r *Report) labelTable(b *strings.Builder) {
+	if why := r.oneLabel(); why != "" {
+		fmt.Fprintln(b, why)
+		return
+	}
+	fmt.Fprintf(b, "%-6s %-15s %6s %5s  %-24s %-24s %8s %8s\n", r.Mode[:min(6, len(r.Mode))], "model", "rows", "users", "AUC [95%]", "UAUC [95%]", "no b_u", "logloss")
+	r.eachSplit(func(name string, figures map[string]Figures) {
+		for _, m := range r.models() {
+			if f, ok := figures[m]; ok && m != Mix {
+				fmt.Fprintf(b, "%-6s %-15s %6d %5d  %-24s %-24s %8s %8s\n", name, m, f.Rows, f.Users,
+					withRange(f.AUC, f.AUCCI), withRange(f.UAUC, f.UAUCCI), f.UAUCNoUserBias, f.LogLoss)
+			}
+		}
+	})
 }
 
 // String has four decimals, a dash when the figure is not defined.

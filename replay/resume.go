@@ -24,14 +24,16 @@ type saved struct {
 	Score, Alone, Gain, Hit []float64
 	Above, Level            []int32
 	Shown                   [2][]int32
-	Ranks, Logit            bool
+	Last                    [2]map[int32][]int32
+	Task                    string
+	Ranks, Logit, Silent    bool
 }
 
 // fingerprint hashes what scores depend on: settings, data and the caller's manifest, but not which models, how many draws.
 func (c Config) fingerprint(data Data, manifest map[string]string) string {
 	c.Models, c.Bootstraps, c.Freshness, c.Seeds, c.Mode, c.LabelDelay = nil, 0, nil, 0, "", 0
 	h := sha256.New()
-	fmt.Fprintf(h, "1 %+v %s %s %s %s", c, itemsDigest(data.Items), eventsDigest(data.Train), eventsDigest(data.Valid), eventsDigest(data.Test))
+	fmt.Fprintf(h, "2 %+v %s %s %s %s", c, itemsDigest(data.Items), eventsDigest(data.Train), eventsDigest(data.Valid), eventsDigest(data.Test))
 	for _, k := range slices.Sorted(maps.Keys(manifest)) {
 		fmt.Fprintf(h, " %q %q", k, manifest[k])
 	}
@@ -39,7 +41,7 @@ func (c Config) fingerprint(data Data, manifest map[string]string) string {
 }
 
 func (e *evaluation) savedAt(p pass, model string) string {
-	name := fmt.Sprintf("%s-%v-%v-%d-%s", e.print, p.learn, p.delay, p.seed, strings.NewReplacer("@", "-at-", "+", "-and-").Replace(model))
+	name := fmt.Sprintf("%s-%v%s-%v-%d-%s", e.print, p.learn, p.half, p.delay, p.seed, strings.NewReplacer("@", "-at-", "+", "-and-").Replace(model))
 	return filepath.Join(e.deps.Resume, name)
 }
 
@@ -56,9 +58,9 @@ func (e *evaluation) load(p pass, model string) (outcome, bool) {
 	if gob.NewDecoder(bytes.NewReader(b[4:])).Decode(&s) != nil || len(s.Score) != len(e.rows) {
 		return outcome{}, false
 	}
-	o := outcome{score: s.Score, alone: s.Alone, gain: s.Gain, hit: s.Hit, logit: s.Logit}
+	o := outcome{score: s.Score, alone: s.Alone, gain: s.Gain, hit: s.Hit, logit: s.Logit, silent: s.Silent}
 	if s.Ranks {
-		o.ranks = &ranks{above: s.Above, level: s.Level, shown: s.Shown}
+		o.ranks = &ranks{task: s.Task, above: s.Above, level: s.Level, shown: s.Shown, last: s.Last}
 	}
 	e.deps.progress("resume "+model, len(e.rows), len(e.rows))
 	return o, true
@@ -69,9 +71,9 @@ func (e *evaluation) store(p pass, model string, o outcome) error {
 	if e.deps.Resume == "" {
 		return nil
 	}
-	s := saved{Score: o.score, Alone: o.alone, Gain: o.gain, Hit: o.hit, Logit: o.logit}
+	s := saved{Score: o.score, Alone: o.alone, Gain: o.gain, Hit: o.hit, Logit: o.logit, Silent: o.silent}
 	if o.ranks != nil {
-		s.Ranks, s.Above, s.Level, s.Shown = true, o.ranks.above, o.ranks.level, o.ranks.shown
+		s.Ranks, s.Above, s.Level, s.Shown, s.Last, s.Task = true, o.ranks.above, o.ranks.level, o.ranks.shown, o.ranks.last, o.ranks.task
 	}
 	b := bytes.NewBuffer(make([]byte, 4))
 	if err := gob.NewEncoder(b).Encode(s); err != nil {

@@ -48,6 +48,7 @@ func evaluate(ctx context.Context, c Config, data Data, d Deps) (*evaluation, ma
 		e.print = c.fingerprint(data, d.Manifest)
 	}
 	e.data.Train = inOrder(data.Train)
+	e.log = newChronicle(c.Task, e.data.Train, rows, e.universe)
 	outcomes, err := e.run(ctx, e.pass(c.Mode, c.LabelDelay, 0), c.Models)
 	return e, outcomes, err
 }
@@ -72,6 +73,10 @@ type row struct {
 	test bool
 	// What train holds of its user and item, and how many earlier lines the user has over all data.
 	userRows, itemRows, earlier int
+	// What the log holds of its user and item before its moment, learnt or not: whether that user had met that item, and their events.
+	met                    bool
+	userBefore, itemBefore int
+	opens                  bool // the first row of its user's day; in logs whose times are days alone
 }
 
 // rowsOf merges valid and test in time order (valid first where equal) and counts what came before each row.
@@ -108,6 +113,7 @@ type pass struct {
 	learn bool
 	delay time.Duration
 	seed  uint64
+	half  string // of the mixture: halfUser or halfModel learns, the other part is frozen; "": both
 }
 
 // outcome is what one model gave over all rows of a pass.
@@ -116,6 +122,7 @@ type outcome struct {
 	gain, hit    []float64 // nil where the model ranks nothing
 	ranks        *ranks    // the same
 	logit        bool      // score is a logit, so it has a log loss
+	silent       bool      // it gives lists alone, and no scores
 }
 
 // evaluation is one Run. Passes are kept, so that none is made twice.
@@ -125,6 +132,7 @@ type evaluation struct {
 	data     Data // train in time order
 	rows     []row
 	universe *universe
+	log      *chronicle
 	timing   *timing
 	contents map[string][]corastream.Item
 	done     map[pass]map[string]outcome
@@ -156,7 +164,7 @@ func (e *evaluation) run(ctx context.Context, p pass, models []string) (map[stri
 		var o outcome
 		var err error
 		switch {
-		case isLearner(m), slices.Contains(counters, m):
+		case isLearner(m), slices.Contains(counters, m), m == Mix:
 			var own []sight
 			if o, own, err = e.contend(ctx, p, m); m == CF {
 				seen = own
@@ -192,8 +200,16 @@ func (e *evaluation) contend(ctx context.Context, p pass, name string) (outcome,
 	if err != nil {
 		return outcome{}, nil, err
 	}
-	e.deps.progress("learn "+name, 0, len(e.data.Train))
-	if err := k.fit(ctx, e.data.Train); err != nil {
+	if m, ok := k.(*mix); ok {
+		m.half = p.half
+	}
+	train := e.log.train
+	learnt := len(train)
+	if c, ok := k.(*cf); ok {
+		learnt *= c.epochs
+		c.progress = func(done, total int) { e.deps.progress("learn "+name, done, total) }
+	}
+	if err := k.fit(ctx, train); err != nil {
 		return outcome{}, nil, fmt.Errorf("learn train: %w", err)
 	}
 	if c, ok := k.(*cluster); ok && !p.learn { // what stands still has heard of everything
@@ -201,17 +217,23 @@ func (e *evaluation) contend(ctx context.Context, p pass, name string) (outcome,
 			return outcome{}, nil, fmt.Errorf("learn train: %w", err)
 		}
 	}
-	e.deps.progress("learn "+name, len(e.data.Train), len(e.data.Train))
+	e.deps.progress("learn "+name, learnt, learnt)
 	top := 0
 	if name == CF {
 		top = e.RankLLM
 	}
-	rk := newRanker(e.universe, e.data.Train, e.rows, e.RankRows, top)
-	events := make([]corastream.Event, len(e.rows))
+	rk := newRanker(e.universe, e.log, e.rows, e.RankRows, top)
+	events := slices.Clone(e.log.held)
 	for i := range e.rows {
-		events[i] = e.rows[i].Event
+		events = append(events, e.rows[i].Event)
 	}
-	seen, err := walk(ctx, k, events, p.learn, p.delay, rk)
+	step := "replay " + name
+	if len(e.Freshness) > 0 {
+		step += " (" + p.name() + ")"
+	}
+	seen, err := walk(ctx, k, events, walking{
+		learn: p.learn, delay: p.delay, from: len(e.log.held), rk: rk, progress: func(done, total int) { e.deps.progress(step, done, total) },
+	})
 	if err != nil {
 		return outcome{}, nil, fmt.Errorf("replay: %w", err)
 	}
@@ -220,7 +242,7 @@ func (e *evaluation) contend(ctx context.Context, p pass, name string) (outcome,
 		e.timing.learnt += len(e.rows)
 	}
 	e.timing.learning += time.Since(began)
-	o := outcome{gain: rk.gain, hit: rk.hit, ranks: rk.ranks, logit: !slices.Contains(counters, name)}
+	o := outcome{gain: rk.gain, hit: rk.hit, ranks: rk.ranks, logit: !slices.Contains(counters, name) && name != Mix, silent: name == Mix}
 	o.score, o.alone = make([]float64, len(seen)), make([]float64, len(seen))
 	for i := range seen {
 		o.score[i], o.alone[i] = seen[i].score, seen[i].alone
@@ -239,9 +261,15 @@ func (e *evaluation) contender(ctx context.Context, name string, seed uint64) (c
 	case Popularity, Recent:
 		return newPopularity(e.universe, name, e.HalfLife), nil
 	case ItemKNN:
-		return newItemKNN(e.universe, e.KNNShrink)
+		return newItemKNN(e.universe, e.KNNShrink), nil
 	case EASE:
-		return newEASE(e.universe, e.EASEPenalty)
+		return newEASE(e.universe, e.EASEPenalty, e.deps.progress), nil
+	case Mix:
+		model, err := e.deps.NewRanker(e.log.task == TaskAll)
+		if err != nil {
+			return nil, fmt.Errorf("make the list model: %w", err)
+		}
+		return newMix(model, e.data.Items, e.deps.progress), nil
 	}
 	content, kind := contentOf(name), name
 	if content == "" {

@@ -55,7 +55,7 @@ func (e *evaluation) rankChoices(ctx context.Context, model string, generator co
 	if err != nil {
 		return err
 	}
-	o.gain, o.hit, o.ranks = make([]float64, len(seen)), make([]float64, len(seen)), newRanks(len(seen), len(e.universe.ids))
+	o.gain, o.hit, o.ranks = make([]float64, len(seen)), make([]float64, len(seen)), newRanks(len(seen), len(e.universe.ids), e.log.task)
 	for i := range seen {
 		n := len(seen[i].choice)
 		if n == 0 {
@@ -65,9 +65,12 @@ func (e *evaluation) rankChoices(ctx context.Context, model string, generator co
 		own := scores[:n]
 		scores = scores[n:]
 		o.ranks.above[i] = missed
+		var list []int32
 		for _, k := range topOf(own) {
-			o.ranks.show(e.rows[i].test, []int32{e.universe.number[seen[i].choice[k].prompt.ItemID]})
+			list = append(list, e.universe.number[seen[i].choice[k].prompt.ItemID])
 		}
+		o.ranks.show(e.rows[i].test, e.log.users[e.rows[i].User], list)
+		o.gain[i], o.hit[i] = 0, 0
 		for t, k := range seen[i].choice {
 			if !k.target {
 				continue
@@ -80,8 +83,8 @@ func (e *evaluation) rankChoices(ctx context.Context, model string, generator co
 					level++
 				}
 			}
-			o.gain[i], o.hit[i] = placed(above, level)
 			o.ranks.above[i], o.ranks.level[i] = int32(above), int32(level)
+			o.gain[i], o.hit[i] = gainAt(o.ranks.place(i)), hitAt(o.ranks.place(i), rankDepth)
 		}
 	}
 	return nil

@@ -65,11 +65,13 @@ func (p part) slice(o outcome, members []int) Slice {
 		positive[i], user[i] = p.positive[at], p.user[at]
 		users[user[i]] = true
 	}
-	uauc, _ := UAUC(s, positive, user)
 	ndcg, _ := meanOf(gains)
-	out := Slice{
-		Rows: len(members), Users: len(users), AUC: Number(AUC(s, positive)), UAUC: Number(uauc), LogLoss: nan, NDCG10All: Number(ndcg),
+	out := Slice{Rows: len(members), Users: len(users), AUC: nan, UAUC: nan, LogLoss: nan, NDCG10All: Number(ndcg)}
+	if !p.judges(o) {
+		return out
 	}
+	uauc, _ := UAUC(s, positive, user)
+	out.AUC, out.UAUC = Number(AUC(s, positive)), Number(uauc)
 	if o.logit {
 		out.LogLoss = Number(LogLoss(s, positive))
 	}

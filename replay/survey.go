@@ -232,8 +232,11 @@ func (s *Survey) concludeItems() {
 	if s.RepeatIDs > 0 && s.Events == 0 {
 		s.Add(LevelWarning, "the last record of an item counts; keep one", "%d records name an item that came before, such as %.60q", s.RepeatIDs, s.repeated)
 	}
-	if s.Untitled > 0 {
-		s.Add(LevelError, "give each item a title: it is what the language model reads", "%d items have no title", s.Untitled)
+	switch {
+	case s.Untitled > 0 && len(s.titles) == 0:
+		s.Add(LevelNote, "give items a title where the language model is to read them", "no item has a title: lists are learnt from events alone")
+	case s.Untitled > 0:
+		s.Add(LevelWarning, "give each item a title: it is what the language model reads", "%d items have no title", s.Untitled)
 	}
 	twins, most, name := 0, 0, ""
 	for title, n := range s.titles {

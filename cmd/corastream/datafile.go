@@ -35,10 +35,13 @@ func isJSONLines(path string) bool {
 	return path == "-" || strings.HasSuffix(path, ".jsonl") || strings.HasSuffix(path, ".ndjson") || strings.HasSuffix(path, ".json")
 }
 
-// readEvents reads a log from CSV, MovieLens' formats or JSON lines. The first bad row ends it.
+// readEvents reads a log from CSV, MovieLens' formats or JSON lines, and says on stderr what it had to assume. The first bad
+// row ends it.
 func readEvents(c ingest.Config, path, name string) ([]corastream.Event, error) {
 	if !isJSONLines(path) {
-		return reading(c).Events(path, name)
+		r := reading(c)
+		r.Notice = func(what string) { fmt.Fprintln(os.Stderr, "note:", what) }
+		return r.Events(path, name)
 	}
 	var events []corastream.Event
 	err := eachJSONLine(c, path, c.Topics.Interactions, func(line int, b corastream.Batch) error {

@@ -125,6 +125,7 @@ func TestExamplesRun(t *testing.T) {
 	s.run("corastream simulate scale --events 20000 --shards 16 --item-topic --broadcast-every 1s --seconds 2")
 	for _, line := range []string{
 		"corastream replay --log clicks.csv --items items.csv --dry-run", "corastream replay --log clicks.csv --items items.csv --out report",
+		"corastream replay --log clicks.csv --task all --models popularity,recent --out report",
 		"corastream replay --train train.csv --valid valid.csv --items items.csv --out report",
 		"corastream replay --compare a.yaml b.yaml --log clicks.csv --items items.csv --out report",
 	} {

@@ -50,6 +50,7 @@ stopped goes on at the model it was at (OUT/.resume).
 SNIPS with effective sample sizes). --dry-run says what would be replayed, and ends. --compare a.yaml b.yaml runs two
 configurations over the same rows and pairs them.`,
 		Example: `  corastream replay --log clicks.csv --items items.csv --out report
+  corastream replay --log clicks.csv --task all --models popularity,recent --out report
   corastream replay --train train.csv --valid valid.csv --items items.csv --out report
   corastream replay --topic corastream.interactions --from last=2h --out report
   corastream replay --log clicks.csv --items items.csv --dry-run
@@ -71,7 +72,7 @@ configurations over the same rows and pairs them.`,
 	fl.StringVar(&r.files.train, "train", "", "rows to learn from")
 	fl.StringVar(&r.files.valid, "valid", "", "rows to score, reported as valid")
 	fl.StringVar(&r.files.test, "test", "", "rows to score, reported as test")
-	fl.StringVar(&r.files.items, "items", "", "the catalogue (item_id,title; default with --topic: the items topic)")
+	fl.StringVar(&r.files.items, "items", "", "the catalogue (item_id and what else is known, such as title; may be left out with --log; default with --topic: the items topic)")
 	fl.StringVar(&r.log, "log", "", "one file of events, to be cut in time")
 	fl.StringVar(&r.topic, "topic", "", "a topic of events, to be cut in time")
 	fl.StringVar(&r.from, "from", "earliest", "where the topic's range begins: earliest, latest, an offset, a time (RFC 3339) or last=2h")
@@ -141,7 +142,7 @@ func (r *replaying) check(cfg Config) error {
 	if !r.stream() {
 		need["train"] = r.files.train
 	}
-	if r.topic == "" {
+	if !r.stream() {
 		need["items"] = r.files.items
 	}
 	if err := required(need); err != nil {
@@ -218,7 +219,8 @@ func (r *replaying) stages(ctx context.Context, cfg Config, rc replay.Config, da
 			}
 			return m, err
 		},
-		Manifest: map[string]string{"build": version, "cf": fmt.Sprintf("%+v", cfg.CF), "demand": fmt.Sprint(rc.Demand)},
+		NewRanker: func(all bool) (corastream.Ranker, error) { return newRanker(cfg, all) },
+		Manifest:  map[string]string{"build": version, "cf": fmt.Sprintf("%+v", cfg.CF), "demand": fmt.Sprint(rc.Demand)},
 	}
 	for k, v := range from.manifest {
 		deps.Manifest[k] = v

@@ -148,7 +148,7 @@ func TestReplayRangeAndDryRun(t *testing.T) {
 		"--speed":     {"--speed", "fast"},
 		"--warmup":    {"--warmup", "1"},
 		"two logs":    {"--log", log},
-		"--items":     {"replay", "--log", log},
+		"--items":     {"replay", "--train", log, "--valid", log},
 		"no argument": {"replay", "--dry-run", "file.csv"},
 	} {
 		if args[0] != "replay" {

@@ -15,17 +15,20 @@ import (
 const replayModels = `
 Models (--models): bias is mu + b_u + b_i, the yardstick; cf the CF model of the configuration, and cf@CONTENT the same on another
 content; mf, lightgcn and sasrec the other CF kinds; popularity, recent (half_life), itemknn and ease count likes and rank, so they
-have no log loss; reader is a logistic regression on the generator's inputs, without an LLM; llm is cora's prompt with no weights;
+have no log loss; mix is the list model, which learns what is taken next and gives lists alone; reader is a logistic regression on the generator's inputs, without an LLM; llm is cora's prompt with no weights;
 stack a logistic regression on cf and llm; cora the frozen LLM with each pair's weights, cora-shuffled with another row's prompt.
 
 Contents (--content, cf@CONTENT): what a hybrid knows of an item before any click: llm is the LLM's reading of its title, year its
 release year, tfidf its title's letters, year+tfidf and year+llm both, permuted the LLM's dealt out anew between items, none nothing.
 
-Besides AUC and UAUC, each positive row's item is placed among all items its user had not met by then (NDCG@10, HR@10): by a full
-scan for CF models and counters, for llm and cora among CF's best --rank-llm candidates, which costs one LLM run each.
+The report begins with the next item: HR, NDCG and MRR of each positive row's item among all items that its user may be shown, by a
+full scan for CF models and counters, by its list for mix, for llm and cora among CF's best --rank-llm candidates, which costs one
+LLM run each. --task unseen leaves out rows whose item the user had met, and ranks among the items not met; --task all ranks every
+positive among all items; auto chooses all where at least a tenth of the log's positives repeat an item of their user. AUC and UAUC
+come after, where rows have both labels.
 
 --freshness 0s,1m,1h,1d replays every model with each of these label delays and once with nothing learnt after train, and reports
-fresh less frozen with intervals. --seeds 5 replays the CF models from five starts. --dev 0.15 holds valid back: choices are
+fresh less frozen with intervals, for mix also with the user's state or the model alone frozen. --seeds 5 replays the CF models from five starts. --dev 0.15 holds valid back: choices are
 made on the last 15 % of train, by time. How many configurations were scored on the rows is printed and reported.
 
 --shards 4 --sync-events 100 learns as a cluster of four shards does, each on its own copies: what a shard learnt of another one's items
@@ -35,7 +38,7 @@ up to 400 events. --sync-every 1s measures the same in the log's own time. CF mo
 // replayOptions are replay's flags over the configuration's section.
 type replayOptions struct {
 	delay                                        time.Duration
-	freshness, content                           string
+	freshness, content, task                     string
 	seed                                         uint64
 	bootstraps, epochs, seeds, rankRows, rankLLM int
 	dev                                          float64
@@ -48,11 +51,12 @@ func (o *replayOptions) add(cmd *cobra.Command) {
 	fl.DurationVar(&o.delay, "label-delay", 0, "how long after its row a label is learnt")
 	fl.StringVar(&o.freshness, "freshness", "", "label delays to compare with learning nothing: 0s,1m,1h,1d")
 	fl.StringVar(&o.content, "content", d.Content, "what a hybrid knows of an item before any click")
+	fl.StringVar(&o.task, "task", d.Task, "what the next-item figures ask: unseen, all or auto")
 	fl.Uint64Var(&o.seed, "seed", d.Seed, "seed of bootstrap and shuffling")
 	fl.IntVar(&o.seeds, "seeds", d.Seeds, "starts of each CF model to replay, for the spread")
 	fl.IntVar(&o.bootstraps, "bootstraps", d.Bootstraps, "user-clustered bootstrap draws; 0: no intervals")
 	fl.IntVar(&o.epochs, "epochs", d.Epochs, "passes over train")
-	fl.IntVar(&o.rankRows, "rank-rows", d.RankRows, "positive rows of each split to rank among all items; 0: none")
+	fl.IntVar(&o.rankRows, "rank-rows", d.RankRows, "most rows of each split to rank among all items; 0: none")
 	fl.IntVar(&o.rankLLM, "rank-llm", d.RankLLM, "CF candidates that llm and cora rank for each of them; 0: none")
 	fl.Float64Var(&o.dev, "dev", 0, "score this last share of train instead of valid and test")
 	fl.IntVar(&o.shards.Shards, "shards", d.Sharding.Shards, "learn as a cluster of so many shards would")
@@ -64,7 +68,7 @@ func (o *replayOptions) add(cmd *cobra.Command) {
 // apply puts the flags that were given over the configuration.
 func (o *replayOptions) apply(cmd *cobra.Command, c *replay.Config) error {
 	for name, set := range map[string]func(){
-		"label-delay": func() { c.LabelDelay = o.delay }, "content": func() { c.Content = o.content }, "seed": func() { c.Seed = o.seed },
+		"label-delay": func() { c.LabelDelay = o.delay }, "content": func() { c.Content = o.content }, "task": func() { c.Task = o.task }, "seed": func() { c.Seed = o.seed },
 		"seeds": func() { c.Seeds = o.seeds }, "bootstraps": func() { c.Bootstraps = o.bootstraps }, "epochs": func() { c.Epochs = o.epochs },
 		"rank-rows": func() { c.RankRows = o.rankRows }, "rank-llm": func() { c.RankLLM = o.rankLLM }, "dev": func() { c.Dev = o.dev },
 		"shards": func() { c.Sharding.Shards = o.shards.Shards }, "partitions": func() { c.Sharding.Partitions = o.shards.Partitions },

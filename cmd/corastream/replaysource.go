@@ -60,8 +60,10 @@ func (r *replaying) read(ctx context.Context, cfg Config, log zerolog.Logger) (r
 }
 
 func (r *replaying) readLog(ctx context.Context, cfg Config, o *origin) (d replay.Data, err error) {
-	if d.Items, err = readItems(cfg.Kafka, r.files.items); err != nil {
-		return d, err
+	if r.files.items != "" {
+		if d.Items, err = readItems(cfg.Kafka, r.files.items); err != nil {
+			return d, err
+		}
 	}
 	events, err := readEvents(cfg.Kafka, r.log, "log")
 	if err != nil {
