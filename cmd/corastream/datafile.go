@@ -20,33 +20,25 @@ import (
 const maxLine = 16 << 20
 
 // reading says how data files are understood: as the same configuration understands records.
-func reading(c ingest.Config) replay.Reading {
-	r := replay.Reading{
-		RatingThreshold: c.RatingThreshold, Kinds: map[string]replay.Meaning{}, DefaultKind: c.DefaultKind,
-		EventColumns: c.Fields.Events, ItemColumns: c.Fields.Items,
-	}
-	for name, k := range c.Kinds {
-		r.Kinds[name] = replay.Meaning{Label: k.Label, Weight: k.Weight, Implicit: k.Implicit}
-	}
-	return r
-}
+func reading(d *ingest.Decoder) replay.Reading { return replay.Reading{Decoder: d, Remedy: remedy} }
 
 func isJSONLines(path string) bool {
+	path = strings.ToLower(path)
 	return path == "-" || strings.HasSuffix(path, ".jsonl") || strings.HasSuffix(path, ".ndjson") || strings.HasSuffix(path, ".json")
 }
 
 // readEvents reads a log from CSV, MovieLens' formats or JSON lines. The first bad row ends it.
 func readEvents(c ingest.Config, path, name string) ([]corastream.Event, error) {
 	if !isJSONLines(path) {
-		return reading(c).Events(path, name)
+		return reading(ingest.NewDecoder(c)).Events(path, name)
 	}
 	var events []corastream.Event
-	err := eachJSONLine(c, path, c.Topics.Interactions, func(line int, b corastream.Batch) error {
+	err := eachJSONLine(ingest.NewDecoder(c), path, c.Topics.Interactions, func(line int, b corastream.Batch) error {
 		if len(b.Bad) > 0 {
 			return badLine(path, line, b.Bad[0])
 		}
 		for _, ev := range b.Events {
-			ev.Pos = corastream.Position{Topic: name, Offset: int64(len(events))}
+			ev.Pos, ev.Appended = corastream.Position{Topic: name, Offset: int64(len(events))}, time.Time{} // no broker appended it
 			events = append(events, ev)
 		}
 		return nil
@@ -57,11 +49,11 @@ func readEvents(c ingest.Config, path, name string) ([]corastream.Event, error) 
 // readItems reads a catalogue from CSV, MovieLens' formats or JSON lines.
 func readItems(c ingest.Config, path string) ([]corastream.Item, error) {
 	if !isJSONLines(path) {
-		return reading(c).Items(path)
+		return reading(ingest.NewDecoder(c)).Items(path)
 	}
 	var items []corastream.Item
 	at := map[string]int{}
-	err := eachJSONLine(c, path, c.Topics.Items, func(line int, b corastream.Batch) error {
+	err := eachJSONLine(ingest.NewDecoder(c), path, c.Topics.Items, func(line int, b corastream.Batch) error {
 		if len(b.Bad) > 0 {
 			return badLine(path, line, b.Bad[0])
 		}
@@ -84,13 +76,12 @@ func badLine(path string, line int, l corastream.DeadLetter) error {
 }
 
 // eachJSONLine decodes a file's lines as records of a topic.
-func eachJSONLine(c ingest.Config, path, topic string, visit func(line int, b corastream.Batch) error) error {
+func eachJSONLine(d *ingest.Decoder, path, topic string, visit func(line int, b corastream.Batch) error) error {
 	in, err := os.Open(path)
 	if err != nil {
 		return corastream.Usagef(path, "check the path", "%v", err)
 	}
 	defer in.Close()
-	d := ingest.NewDecoder(c)
 	lines := bufio.NewScanner(in)
 	lines.Buffer(nil, maxLine)
 	now := time.Now()
@@ -159,22 +150,28 @@ func bounds(from, to string) (a, b ingest.Bound, err error) {
 
 // readRange hands each batch of a range of topics on. No group, no offset and no record is written.
 func readRange(ctx context.Context, c ingest.Config, topics []string, from, to ingest.Bound, bar func(done, total int), visit func(corastream.Batch) error) ([]ingest.Extent, error) {
+	extents, _, err := readRangeCounted(ctx, c, topics, from, to, bar, visit)
+	return extents, err
+}
+
+// readRangeCounted is readRange with what the decoder counted.
+func readRangeCounted(ctx context.Context, c ingest.Config, topics []string, from, to ingest.Bound, bar func(done, total int), visit func(corastream.Batch) error) ([]ingest.Extent, *ingest.Counts, error) {
 	r, err := ingest.NewRange(ctx, c, topics, from, to)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer r.Close()
 	done := int64(0)
 	for {
 		b, err := r.Next(ctx)
 		if errors.Is(err, corastream.ErrEnd) {
-			return r.Extents(), nil
+			return r.Extents(), r.Counts(), nil
 		}
 		if err == nil {
 			err = visit(b)
 		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		for _, sp := range b.Spans {
 			done += sp.To - sp.From

@@ -10,6 +10,7 @@ import (
 
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/ingest"
+	"github.com/corastream/corastream/ingest/decode"
 	"github.com/corastream/corastream/replay"
 	"github.com/corastream/corastream/serve"
 )
@@ -19,7 +20,7 @@ func (e *engine) httpDeps() serve.Deps {
 	p := e.pipeline
 	d := serve.Deps{
 		Recommender: p, View: e.store, Predictor: e.cf, Neighbours: e.catalogue, History: e.cfg.Pipeline.History,
-		Events:   eventSink{e.producer, ingest.NewDecoder(e.cfg.Kafka), e.cfg.Kafka.Topics.Interactions},
+		Events:   eventSink{e.producer, ingest.NewDecoder(e.cfg.Kafka).Strict(), e.cfg.Kafka.Topics.Interactions},
 		Versions: e.versions,
 		Stats:    &p.Stats, Status: e.checks, AUC: e.auc, Gauges: e.gauges, Facts: e.facts, Models: e.models,
 		Version: version, Log: e.log,
@@ -48,7 +49,7 @@ func (e *engine) versions() corastream.Versions {
 // eventSink puts events of POST /v1/events on the interactions topic, after the checks that ingest would make.
 type eventSink struct {
 	producer *ingest.Producer
-	decoder  *ingest.Decoder
+	decoder  *decode.Decoder // strict: a sender who waits is told what is not read
 	topic    string
 }
 

@@ -1,4 +1,4 @@
-package ingest
+package decode
 
 import (
 	"fmt"
@@ -37,13 +37,13 @@ func (j *job) readRequest(v []byte) (r corastream.Request, bad *problem) {
 	})
 	r = corastream.Request{Pos: j.r.Pos, Appended: j.r.Time, Trace: j.trace}
 	if twice != "" {
-		return r, &problem{ReasonAmbiguous, twice + " comes twice with different values"}
+		return r, &problem{ReasonAmbiguous, twice + " comes twice with different values", fContext}
 	}
 	if r.User, bad = j.d.id("user_id", user); bad != nil {
 		return r, bad
 	}
 	if r.User == "" {
-		return r, &problem{ReasonNoUser, "user_id is missing"}
+		return r, &problem{ReasonNoUser, "user_id is missing", fContext}
 	}
 	if r.ID, bad = j.d.id("request_id", id); bad != nil {
 		return r, bad
@@ -57,7 +57,7 @@ func (j *job) readRequest(v []byte) (r corastream.Request, bad *problem) {
 	if n != nil && !isNull(n) {
 		x, ok := number(n)
 		if !ok || x != x || x != float64(int(x)) || x < 0 || x > float64(j.d.cfg.MaxArray) {
-			return r, &problem{ReasonType, fmt.Sprintf("n is not a whole number from 0 to max_array=%d: %s", j.d.cfg.MaxArray, brief(n))}
+			return r, &problem{ReasonType, fmt.Sprintf("n is not a whole number from 0 to max_array=%d: %s", j.d.cfg.MaxArray, brief(n)), fContext}
 		}
 		r.N = int(x)
 	}

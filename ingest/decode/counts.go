@@ -1,15 +1,16 @@
-package ingest
+package decode
 
 import "sync/atomic"
 
 // Counts of what was decoded, by dialect and by reason. Safe to read while decoding goes on.
 type Counts struct {
 	dialects, letters []atomic.Int64
-	noTime            atomic.Int64
+	noTime, implied   atomic.Int64
+	strangers         *strangers
 }
 
-func newCounts() *Counts {
-	return &Counts{dialects: make([]atomic.Int64, len(dialects)), letters: make([]atomic.Int64, len(reasons))}
+func newCounts(s *strangers) *Counts {
+	return &Counts{strangers: s, dialects: make([]atomic.Int64, len(dialects)), letters: make([]atomic.Int64, len(reasons))}
 }
 
 func add(names []string, n []atomic.Int64, name string) {
@@ -41,3 +42,19 @@ func (c *Counts) Letters() map[string]int64 { return byName(reasons, c.letters) 
 
 // NoTime is how many events took the record's time for lack of their own.
 func (c *Counts) NoTime() int64 { return c.noTime.Load() }
+
+// Implied is how many events said nothing about what happened, and were taken for default_kind.
+func (c *Counts) Implied() int64 { return c.implied.Load() }
+
+// Unread is how often fields came that nothing reads, by their names; at most 1000 names are told apart.
+func (c *Counts) Unread() map[string]int64 {
+	c.strangers.mu.RLock()
+	defer c.strangers.mu.RUnlock()
+	out := make(map[string]int64, len(c.strangers.m))
+	for name, s := range c.strangers.m {
+		if n := s.n.Load(); n > 0 {
+			out[name] = n
+		}
+	}
+	return out
+}
