@@ -55,7 +55,15 @@ type eventSink struct {
 
 // Produce implements serve.EventSink.
 func (s eventSink) Produce(ctx context.Context, events [][]byte, headers map[string]string) error {
-	now := time.Now()
+	records, err := s.records(events, headers, traceparent(ctx), time.Now())
+	if err != nil {
+		return err
+	}
+	return s.producer.Raw(ctx, s.topic, records)
+}
+
+// records are what goes onto the topic: the bodies as they are, after the checks that the stream would make.
+func (s eventSink) records(events [][]byte, headers map[string]string, trace string, now time.Time) ([]ingest.Record, error) {
 	records := make([]ingest.Record, len(events))
 	for i, body := range events {
 		r := ingest.Record{Pos: corastream.Position{Topic: s.topic}, Value: body, Time: now}
@@ -65,20 +73,24 @@ func (s eventSink) Produce(ctx context.Context, events [][]byte, headers map[str
 			}
 			r.Headers = append(r.Headers, ingest.Header{Key: k, Value: []byte(v)})
 		}
-		if t := traceparent(ctx); t != "" {
-			r.Headers = append(r.Headers, ingest.Header{Key: "traceparent", Value: []byte(t)})
+		if trace != "" {
+			r.Headers = append(r.Headers, ingest.Header{Key: "traceparent", Value: []byte(trace)})
 		}
 		var b corastream.Batch
 		s.decoder.Decode(&b, r, now)
 		if len(b.Bad) > 0 {
-			return corastream.Usagef(fmt.Sprintf("[%d]", i), "send user_id, item_id and what happened", "%s: %s", b.Bad[0].Reason, b.Bad[0].Detail)
+			_, fix := remedy(b.Bad[0])
+			if fix == "" {
+				fix = "send user_id, item_id and what happened"
+			}
+			return nil, corastream.Usagef(fmt.Sprintf("[%d]", i), fix, "%s: %s", b.Bad[0].Reason, b.Bad[0].Detail)
 		}
 		if len(b.Events) > 0 {
 			r.Key = []byte(b.Events[0].User)
 		}
 		records[i] = r
 	}
-	return s.producer.Raw(ctx, s.topic, records)
+	return records, nil
 }
 
 // checks are the conditions of readiness.

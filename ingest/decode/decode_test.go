@@ -359,3 +359,96 @@ func BenchmarkDecode(b *testing.B) {
 		})
 	}
 }
+
+// TestACatalogueMeansTheSameInEveryForm: a record and a row of a table.
+func TestACatalogueMeansTheSameInEveryForm(t *testing.T) {
+	for name, c := range map[string]struct {
+		record string
+		header []string
+		cells  []string
+		want   corastream.Item
+		reason string
+	}{
+		"plain":            {`{"item_id":"i","title":"A Harbour (1994)","Genre":"Drama"}`, []string{"item_id", "title", "Genre"}, []string{"i", "A Harbour (1994)", "Drama"}, corastream.Item{ID: "i", Title: "A Harbour (1994)", Fields: map[string]string{"Genre": "Drama", "year": "1994"}}, ""},
+		"withdrawn":        {`{"item_id":"i","title":"t","withdrawn":true}`, []string{"item_id", "title", "withdrawn"}, []string{"i", "t", "true"}, corastream.Item{ID: "i", Title: "t", Withdrawn: true}, ""},
+		"available, no":    {`{"item_id":"i","title":"t","available":0}`, []string{"item_id", "title", "available"}, []string{"i", "t", "0"}, corastream.Item{ID: "i", Title: "t", Withdrawn: true}, ""},
+		"hidden":           {`{"item_id":"i","title":"t","hidden":1}`, []string{"item_id", "title", "hidden"}, []string{"i", "t", "1"}, corastream.Item{ID: "i", Title: "t", Withdrawn: true}, ""},
+		"available, yes":   {`{"item_id":"i","title":"t","available":true}`, []string{"item_id", "title", "available"}, []string{"i", "t", "TRUE"}, corastream.Item{ID: "i", Title: "t"}, ""},
+		"available, blank": {`{"item_id":"i","title":"t","available":null}`, []string{"item_id", "title", "available"}, []string{"i", "t", ""}, corastream.Item{ID: "i", Title: "t"}, ""},
+		"blanks":           {`{"item_id":" i","title":" t "}`, []string{"item_id", "title"}, []string{" i", " t "}, corastream.Item{ID: "i", Title: "t"}, ""},
+		"no title":         {`{"item_id":"i","title":null}`, []string{"item_id", "title"}, []string{"i", ""}, corastream.Item{}, ReasonTitle},
+		"Latin-1":          {"{\"item_id\":\"i\",\"title\":\"caf\xe9\"}", []string{"item_id", "title"}, []string{"i", "caf\xe9"}, corastream.Item{}, ReasonType},
+		"available, maybe": {`{"item_id":"i","title":"t","available":"maybe"}`, []string{"item_id", "title", "available"}, []string{"i", "t", "maybe"}, corastream.Item{}, ReasonType},
+	} {
+		record := decodeOne(Default(), "corastream.items", "", c.record)
+		var row corastream.Batch
+		New(Default()).ItemRows(c.header)(&row, c.cells, corastream.Position{Topic: "corastream.items", Partition: 1, Offset: 5}, recordTime)
+		for form, b := range map[string]corastream.Batch{"record": record, "row": row} {
+			if c.reason != "" {
+				if len(b.Items) != 0 || len(b.Bad) != 1 || b.Bad[0].Reason != c.reason {
+					t.Errorf("%s, %s: %+v", name, form, b)
+				}
+				continue
+			}
+			c.want.Pos = corastream.Position{Topic: "corastream.items", Partition: 1, Offset: 5}
+			if len(b.Items) != 1 || !reflect.DeepEqual(b.Items[0], c.want) {
+				t.Errorf("%s, %s: %+v", name, form, b)
+			}
+		}
+	}
+}
+
+// TestWrappedRecordsAreOpened: what Connect, Debezium (debezium/debezium.github.io#310, confluentinc/kafka-connect-jdbc#859) and
+// schema-registry clients (obsidiandynamics/kafdrop#547) put around a key or a value.
+func TestWrappedRecordsAreOpened(t *testing.T) {
+	framed := func(s string) string { return "\x00\x00\x00\x00\x07" + s }
+	for _, key := range []string{"k", `"k"`, `{"item_id":"k"}`, `{"ID":"k"}`, `{"sku":"k"}`, framed(`"k"`), framed(`{"item_id":"k"}`),
+		`{"schema":{"type":"string"},"payload":"k"}`, `{"schema":{"type":"struct"},"payload":{"item_id":"k"}}`} {
+		b := decodeOne(Default(), "corastream.items", key, "")
+		if len(b.Items) != 1 || b.Items[0].ID != "k" || !b.Items[0].Removed {
+			t.Errorf("tombstone of %q: %+v", key, b)
+		}
+	}
+	for _, key := range []string{`{"a":1,"b":2}`, `["k"]`, `{"item_id":`, `{"item_id":null}`, `"`} {
+		if b := decodeOne(Default(), "corastream.items", key, ""); len(b.Items) != 0 || len(b.Bad) != 1 {
+			t.Errorf("tombstone of %q: %+v", key, b)
+		}
+	}
+	row := `{"item_id":"k","title":"t"}`
+	for value, removed := range map[string]bool{
+		framed(row): false, `{"schema":{},"payload":` + row + `}`: false, `{"before":null,"after":` + row + `,"op":"c"}`: false,
+		`{"schema":{},"payload":{"before":null,"after":` + row + `,"op":"u"}}`: false,
+		`{"before":` + row + `,"after":null,"op":"d"}`:                         true, `{"schema":{},"payload":null}`: true,
+	} {
+		b := decodeOne(Default(), "corastream.items", "k", value)
+		if len(b.Items) != 1 || b.Items[0].ID != "k" || b.Items[0].Removed != removed {
+			t.Errorf("%q: %+v", value, b)
+		}
+	}
+	click := `{"user_id":"u","item_id":"i","type":"click"}`
+	for _, value := range []string{framed(click), `{"schema":{},"payload":` + click + `}`, `{"before":null,"after":` + click + `,"op":"c"}`} {
+		if b := decodeOne(Default(), "corastream.interactions", "u", value); len(b.Events) != 1 || b.Events[0].Kind != "click" {
+			t.Errorf("%q: %+v", value, b)
+		}
+	}
+	if b := decodeOne(Default(), "corastream.interactions", "u", `{"before":`+click+`,"after":null,"op":"d"}`); len(b.Events) != 0 || len(b.Bad) != 1 || b.Bad[0].Reason != ReasonKind {
+		t.Errorf("a deletion of an event: %+v", b)
+	}
+}
+
+// TestACloudEventOfAnUnknownTypeIsNoLike: by its whole name or its last part, in both bindings.
+func TestACloudEventOfAnUnknownTypeIsNoLike(t *testing.T) {
+	for kind, want := range map[string]string{"click": "click", "com.shop.click": "click", "com.shop.click.v1": "click", "com.shop.click.v2.1": "",
+		"com.shop.order.returned": "", "remove_from_cart": "", "com.shop.like.removed": "", "returned": ""} {
+		structured := decodeOne(Default(), "corastream.interactions", "", `{"specversion":"1.0","id":"1","source":"s","type":"`+kind+`","data":{"user_id":"u","item_id":"i"}}`)
+		binary := decodeOne(Default(), "corastream.interactions", "", `{"user_id":"u","item_id":"i"}`,
+			Header{"ce_specversion", []byte("1.0")}, Header{"ce_id", []byte("1")}, Header{"ce_source", []byte("s")}, Header{"ce_type", []byte(kind)})
+		basket := decodeOne(Default(), "corastream.interactions", "", `{"user_id":"u","items":["i"]}`,
+			Header{"ce_specversion", []byte("1.0")}, Header{"ce_id", []byte("1")}, Header{"ce_source", []byte("s")}, Header{"ce_type", []byte(kind)})
+		for form, b := range map[string]corastream.Batch{"structured": structured, "binary": binary, "basket": basket} {
+			if want != "" && (len(b.Events) != 1 || b.Events[0].Kind != want) || want == "" && (len(b.Events) != 0 || len(b.Bad) != 1 || !strings.Contains(b.Bad[0].Detail, kind)) {
+				t.Errorf("%s, %s: %+v", kind, form, b)
+			}
+		}
+	}
+}
