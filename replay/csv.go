@@ -2,12 +2,14 @@ package replay
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/csv"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -194,6 +196,9 @@ func (t *table) readHeader() error {
 		in.Discard(3)
 	}
 	first, _ := in.Peek(1024)
+	if len(first) > 1 && (first[0] == 0xff && first[1] == 0xfe || first[0] == 0xfe && first[1] == 0xff || bytes.IndexByte(first[:2], 0) >= 0) {
+		return corastream.Usagef(t.path, "write it as UTF-8, as with iconv -f UTF-16 -t UTF-8", "this looks like UTF-16")
+	}
 	line, _, _ := strings.Cut(string(first), "\n")
 	if l := layoutOf(line); l != nil {
 		t.csv, t.header, t.layout = csv.NewReader(&relined{from: in, l: l}), l.header, l.name
@@ -204,6 +209,12 @@ func (t *table) readHeader() error {
 	t.csv.ReuseRecord = true
 	if strings.Contains(line, "\t") {
 		t.csv.Comma, t.csv.LazyQuotes, t.layout = '\t', true, "tsv"
+	} else if !strings.Contains(line, ",") {
+		for _, c := range ";|" {
+			if strings.ContainsRune(line, c) {
+				t.csv.Comma, t.csv.LazyQuotes, t.layout = c, true, fmt.Sprintf("csv with %q", c)
+			}
+		}
 	}
 	header, err := t.csv.Read()
 	if errors.Is(err, io.EOF) {
@@ -241,8 +252,40 @@ func (t *table) need(given map[string]bool, names ...string) error {
 	if len(missing) == 0 {
 		return nil
 	}
-	return corastream.Usagef(t.path+":1", "the header must name them (or map its names with kafka.fields in the configuration); it has "+strings.Join(t.header, ","),
-		"missing column %s", strings.Join(missing, ", "))
+	return corastream.Usagef(t.path+":1", t.proposal(missing), "missing column %s", strings.Join(missing, ", "))
+}
+
+// likely are parts of the names that other data sets give these columns.
+var likely = map[string][]string{
+	"user_id":   {"user", "customer", "visitor", "member", "account", "client", "buyer", "uuid", "uid"},
+	"item_id":   {"item", "article", "product", "sku", "isbn", "business", "document", "movie", "track", "content", "offer", "asin"},
+	"timestamp": {"time", "date", "dat", "when", "_at"},
+	"title":     {"title", "name", "headline", "caption"},
+}
+
+// proposal says how a header that lacks columns can be read.
+func (t *table) proposal(missing []string) string {
+	if slices.ContainsFunc(t.header, func(h string) bool { _, err := strconv.ParseFloat(h, 64); return err == nil }) {
+		return "the first line looks like data: write a header line before it, for example user_id,item_id,rating,timestamp"
+	}
+	part := "events"
+	var found []string
+	for _, name := range missing {
+		if name == "title" {
+			part = "items"
+		}
+		for _, h := range t.header {
+			if slices.ContainsFunc(likely[name], func(w string) bool { return strings.Contains(strings.ToLower(h), w) }) {
+				found = append(found, name+": "+h)
+				break
+			}
+		}
+	}
+	header := "the header must name them; it has " + strings.Join(t.header, ",")
+	if len(found) == 0 {
+		return header + " (kafka.fields in the configuration maps names)"
+	}
+	return fmt.Sprintf("set kafka: {fields: {%s: {%s}}}; %s", part, strings.Join(found, ", "), header)
 }
 
 // next reads a record; false at the end or after an error.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"compress/gzip"
 	"fmt"
 	"strings"
 	"testing"
@@ -53,5 +54,73 @@ func TestALogOfNothingButIdsIsSaidToBeOne(t *testing.T) {
 		if strings.Count(r.stderr, "log of implicit positives, each a click") != 1 {
 			t.Errorf("%s: %s", file, r.stderr)
 		}
+	}
+}
+
+// TestFilesAreReadAsTheyAre: one event, in the ways that files are written, or one message with what reads it.
+func TestFilesAreReadAsTheyAre(t *testing.T) {
+	one := `{"user_id":"u","item_id":"a","type":"like",` + aTime + `}`
+	two := `{"user_id":"v","item_id":"b","type":"dislike",` + aTime + `}`
+	var packed, long strings.Builder
+	z := gzip.NewWriter(&packed)
+	if _, err := z.Write([]byte(one + "\n" + two)); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	long.WriteString("[" + one)
+	for range 2999 {
+		long.WriteString("," + two)
+	}
+	long.WriteString("]")
+	for name, c := range map[string]struct {
+		file, content string
+		events        float64
+	}{
+		"capitals":                  {"a.JSONL", one + "\n" + two, 2},
+		"a byte order mark":         {"a.jsonl", "\ufeff" + one + "\n" + two, 2},
+		"an array":                  {"a.json", "[\n  " + one + ",\n  " + two + "\n]\n", 2},
+		"an array in one line":      {"a.json", "[" + one + "," + two + "]", 2},
+		"an array of 3,000":         {"a.json", long.String(), 3000},
+		"lines, the first an array": {"a.jsonl", "[" + one + "," + two + "]\n" + one + "\n", 3},
+		"packed":                    {"a.jsonl.gz", packed.String(), 2},
+		"semicolons":                {"a.csv", "user_id;item_id;rating;timestamp\nu;a;5;1700000000\nv;b;1;1700000001\n", 2},
+		"RecBole without rating":    {"a.inter", "user_id:token\titem_id:token\ttimestamp:float\nu\ta\t1700000000\nv\tb\t1700000001\n", 2},
+		"blanks in the header":      {"a.csv", " user_id , item_id,label, timestamp\nu,a,1,2022-06-24\nv,b,0,2022-06-25\n", 2},
+		"two items from one row":    {"a.csv", "user_id,items,type,timestamp\nu,\"[\"\"a\"\",\"\"b\"\"]\",purchase,2022-06-24\n", 2},
+	} {
+		r := call(t, "validate", write(t, c.file, c.content))
+		if r.code == 2 {
+			t.Errorf("%s: %s", name, r.stderr)
+			continue
+		}
+		if s := r.last(t)["sources"].([]any)[0].(map[string]any); s["events"] != c.events || s["bad"] != 0. {
+			t.Errorf("%s: %v events, %v bad\n%s", name, s["events"], s["bad"], r.stderr)
+		}
+	}
+	for name, c := range map[string]struct {
+		file, content string
+		says          []string
+	}{
+		"UTF-16":       {"a.csv", "\xff\xfeu\x00s\x00", []string{"UTF-16", "iconv"}},
+		"UTF-16 lines": {"a.jsonl", "\xff\xfe{\x00", []string{"UTF-16", "iconv"}},
+		"no header":    {"a.csv", "17,42,5,1700000000\n18,43,1,1700000001\n", []string{"header line"}},
+		"RetailRocket": {"a.csv", "timestamp,visitorid,event,itemid,transactionid\n1433221332117,257597,view,355908,\n", []string{"{events: {user_id: visitorid}}"}},
+		"H&M":          {"a.csv", "t_dat,customer_id,article_id,price,sales_channel_id\n2018-09-20,c1,663713001,0.05,2\n", []string{"item_id: article_id", "timestamp: t_dat", "user_id: customer_id"}},
+		"Book-Crossing": {"a.csv", "\"User-ID\";\"ISBN\";\"Book-Rating\"\n\"276725\";\"034545104X\";\"0\"\n",
+			[]string{"item_id: ISBN", "missing column item_id, timestamp"}},
+		"half an array": {"a.json", "[" + one + ",\n", []string{"a.json[1]", "array"}},
+	} {
+		r := call(t, "validate", write(t, c.file, c.content))
+		if missing := lacks(r.stderr, append(c.says, "fix: ")...); r.code != 2 || missing != nil {
+			t.Errorf("%s: exit %d, %q not said: %s", name, r.code, missing, r.stderr)
+		}
+	}
+	// What is proposed, done, leads on.
+	hm := write(t, "hm.csv", "t_dat,customer_id,article_id,price,sales_channel_id\n2018-09-20,c1,663713001,0.05,2\n2018-09-21,c2,663713002,0.05,2\n")
+	config := write(t, "hm.yaml", "kafka: {fields: {events: {item_id: article_id, timestamp: t_dat, user_id: customer_id}}}\n")
+	if r := ok(t, "validate", hm, "-c", config); !strings.Contains(r.stderr, "2 events of 2 users") {
+		t.Errorf("H&M, mapped: %s", r.stderr)
 	}
 }

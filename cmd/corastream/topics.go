@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -195,8 +194,6 @@ func produceLines(ctx context.Context, cfg Config, p *ingest.Producer, path, top
 		defer f.Close()
 		in = f
 	}
-	lines := bufio.NewScanner(in)
-	lines.Buffer(nil, 16<<20)
 	var records []ingest.Record
 	total := 0
 	flush := func() error {
@@ -206,33 +203,28 @@ func produceLines(ctx context.Context, cfg Config, p *ingest.Producer, path, top
 		return err
 	}
 	decoder := ingest.NewDecoder(cfg.Kafka)
-	for line := 1; lines.Scan(); line++ {
-		value := bytes.TrimSpace(lines.Bytes())
-		if len(value) == 0 {
-			continue
-		}
+	err := jsonRecords(in, path, func(place string, value []byte) error {
 		r := ingest.Record{Pos: corastream.Position{Topic: name}, Value: bytes.Clone(value), Time: time.Now()}
 		var bad *corastream.DeadLetter
 		if r.Key, bad = keyOf(decoder, r); bad != nil && name == cfg.Kafka.Topics.Items && !skipped.skip {
 			// Bad events go out as they are and become dead letters; but a compacted topic takes no record without a key.
-			return total, corastream.Usagef(fmt.Sprintf("%s:%d", path, line), "write one catalogue record a line: {\"item_id\": ..., \"title\": ...}",
-				"%s: %s", bad.Reason, bad.Detail)
+			return corastream.Usagef(place, "write one catalogue record a line: {\"item_id\": ..., \"title\": ...}", "%s: %s", bad.Reason, bad.Detail)
 		}
 		if bad != nil {
-			if skipped.add(fmt.Sprintf("%s:%d", path, line), bad.Reason+": "+bad.Detail); skipped.skip {
-				continue
+			if skipped.add(place, bad.Reason+": "+bad.Detail); skipped.skip {
+				return nil
 			}
 		}
 		if records = append(records, r); len(records) == 1000 || path == "-" && rate == 0 {
-			if err := flush(); err != nil {
-				return total, err
-			}
+			return flush()
 		}
+		return nil
+	})
+	if err != nil {
+		return total, err
 	}
-	if err := lines.Err(); err != nil {
-		return total, corastream.Usagef(path, "one JSON object a line, at most 16 MiB", "%v", err)
-	}
-	return total, flush()
+	err = flush()
+	return total, err
 }
 
 // keyOf finds the record's key (user or item), so that one user's events stay in order; a bad record gets none.

@@ -133,8 +133,8 @@ func surveyFile(cfg Config, path string) (*replay.Survey, error) {
 	}
 	s := replay.NewSurvey(path, "json lines")
 	now := time.Now()
-	err = eachJSONLine(d, path, topic, func(line int, b corastream.Batch) error {
-		surveyBatch(s, b, now, func(corastream.Position) string { return fmt.Sprintf("%s:%d", path, line) })
+	err = eachJSONLine(d, path, topic, func(place string, b corastream.Batch) error {
+		surveyBatch(s, b, now, func(corastream.Position) string { return place })
 		return nil
 	})
 	surveyCounts(s, cfg, d.Counts)
