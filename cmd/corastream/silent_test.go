@@ -124,3 +124,26 @@ func TestFilesAreReadAsTheyAre(t *testing.T) {
 		t.Errorf("H&M, mapped: %s", r.stderr)
 	}
 }
+
+// TestTheScaleOfRatingsIsLookedAt: scales that the threshold is not for get a word, and the threshold that is proposed leads on.
+func TestTheScaleOfRatingsIsLookedAt(t *testing.T) {
+	const head = "user_id,item_id,rating,timestamp\n"
+	for name, c := range map[string]struct{ rows, says, not string }{
+		"1 to 5":                    {"u,a,5,1700000000\nv,b,1,1700000001\n", "", "rating_threshold"},
+		"5 to 10":                   {"u,a,5,1700000000\nv,b,10,1700000001\n", "such as 9", "implicit: true"},
+		"0 to 10, with 0":           {"u,a,0,1700000000\nv,b,10,1700000001\n", "not rated", ""},
+		"-1 for nothing":            {"u,a,-1,1700000000\nv,b,5,1700000001\n", "down to -1", ""},
+		"20 to 100":                 {"u,a,20,1700000000\nv,b,100,1700000001\n", "such as 76", "implicit: true"},
+		"below the threshold alone": {"u,a,1,1700000000\nv,b,2,1700000001\n", "no rating, from 1 to 2", ""},
+	} {
+		r := call(t, "validate", write(t, "r.csv", head+c.rows))
+		if !strings.Contains(r.stderr, c.says) || c.not != "" && strings.Contains(r.stderr, c.not) {
+			t.Errorf("%s: %s", name, r.stderr)
+		}
+	}
+	config := write(t, "t.yaml", "kafka: {rating_threshold: 76}\n")
+	r := ok(t, "validate", write(t, "r.csv", head+"u,a,20,1700000000\nv,b,100,1700000001\n"), "-c", config)
+	if strings.Contains(r.stderr, "rating_threshold") || r.last(t)["sources"].([]any)[0].(map[string]any)["negative"] != 1. {
+		t.Errorf("the proposed threshold: %s", r.stderr)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -155,12 +156,36 @@ func surveyCounts(s *replay.Survey, cfg Config, c *ingest.Counts) {
 	if n := c.NoTime(); n > 0 {
 		s.Add(replay.LevelWarning, "write timestamp, or map kafka.fields.events.timestamp", "%d events have no time of their own: they are taken to happen when they are read", n)
 	}
+	surveyRatings(s, cfg.Kafka.RatingThreshold, c)
 	unread := c.Unread()
 	if s.Events == 0 {
 		return // of a catalogue, every name is a field
 	}
 	for _, name := range slices.Sorted(maps.Keys(unread)) {
 		s.Add(replay.LevelNote, "", "nothing reads %.60q (%d times)", name, unread[name])
+	}
+}
+
+// surveyRatings looks at the scale: the threshold is of scales from 1 to 5, where none is set.
+func surveyRatings(s *replay.Survey, threshold float64, c *ingest.Counts) {
+	lo, hi, n, zeros := c.Ratings()
+	if n == 0 {
+		return
+	}
+	fix := fmt.Sprintf("set kafka.rating_threshold to the lowest rating that means liked, such as %g", math.Round(lo+0.7*(hi-lo)))
+	switch {
+	case lo >= threshold:
+		s.Add(replay.LevelWarning, fix, "all %d ratings, from %g to %g, are liked at kafka.rating_threshold %g", n, lo, hi, threshold)
+	case hi < threshold:
+		s.Add(replay.LevelWarning, fix, "no rating, from %g to %g, is liked at kafka.rating_threshold %g", lo, hi, threshold)
+	case hi > 5 && threshold <= 5:
+		s.Add(replay.LevelWarning, fix, "ratings go from %g to %g, and are liked from %g on", lo, hi, threshold)
+	}
+	switch {
+	case lo < 0:
+		s.Add(replay.LevelWarning, "leave such rows out, or give them a type of their own", "ratings go down to %g: if that means \"not rated\", it is learnt as a dislike", lo)
+	case zeros > 0 && lo == 0 && hi >= 5:
+		s.Add(replay.LevelWarning, "leave such rows out, or give them a type of their own", "%d ratings are 0: if that means \"not rated\", it is learnt as a dislike", zeros)
 	}
 }
 

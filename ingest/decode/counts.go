@@ -1,16 +1,25 @@
 package decode
 
-import "sync/atomic"
+import (
+	"math"
+	"sync/atomic"
+)
 
 // Counts of what was decoded, by dialect and by reason. Safe to read while decoding goes on.
 type Counts struct {
 	dialects, letters []atomic.Int64
 	noTime, implied   atomic.Int64
 	strangers         *strangers
+
+	ratings, unrated atomic.Int64  // unrated: of exactly 0
+	lo, hi           atomic.Uint64 // bits of the lowest and highest rating
 }
 
 func newCounts(s *strangers) *Counts {
-	return &Counts{strangers: s, dialects: make([]atomic.Int64, len(dialects)), letters: make([]atomic.Int64, len(reasons))}
+	c := &Counts{strangers: s, dialects: make([]atomic.Int64, len(dialects)), letters: make([]atomic.Int64, len(reasons))}
+	c.lo.Store(math.Float64bits(math.Inf(1)))
+	c.hi.Store(math.Float64bits(math.Inf(-1)))
+	return c
 }
 
 func add(names []string, n []atomic.Int64, name string) {
@@ -57,4 +66,28 @@ func (c *Counts) Unread() map[string]int64 {
 		}
 	}
 	return out
+}
+
+// rated takes in one rating.
+func (c *Counts) rated(v float64) {
+	c.ratings.Add(1)
+	if v == 0 {
+		c.unrated.Add(1)
+	}
+	bound(&c.lo, v, func(old float64) bool { return v < old })
+	bound(&c.hi, v, func(old float64) bool { return v > old })
+}
+
+func bound(at *atomic.Uint64, v float64, beyond func(float64) bool) {
+	for {
+		old := at.Load()
+		if !beyond(math.Float64frombits(old)) || at.CompareAndSwap(old, math.Float64bits(v)) {
+			return
+		}
+	}
+}
+
+// Ratings gives the lowest and the highest rating, how many there were, and how many of them were 0.
+func (c *Counts) Ratings() (lo, hi float64, n, zeros int64) {
+	return math.Float64frombits(c.lo.Load()), math.Float64frombits(c.hi.Load()), c.ratings.Load(), c.unrated.Load()
 }

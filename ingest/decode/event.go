@@ -355,6 +355,7 @@ func (j *job) setRating(ev *corastream.Event, raw []byte) *problem {
 	if bad != nil {
 		return bad.at(fRating)
 	}
+	j.d.Counts.rated(v)
 	if v >= j.d.cfg.RatingThreshold {
 		ev.Label = 1
 	}
