@@ -57,7 +57,7 @@ var dialects = []string{DialectFlat, DialectGorse, DialectCEBinary, DialectCEStr
 type Decoder struct {
 	cfg           Config
 	events, items []mapping
-	mapped        map[string]bool // the outermost names that fields.events maps
+	mapped        map[string]bool // the outermost names that fields.events maps; true: it maps the whole member
 	strangers     *strangers
 	strict        bool
 	Counts        *Counts
@@ -68,7 +68,7 @@ func New(c Config) *Decoder {
 	s := &strangers{m: map[string]*sense{}}
 	d := &Decoder{cfg: c, events: mappings(c.Fields.Events), items: mappings(c.Fields.Items), mapped: map[string]bool{}, strangers: s, Counts: newCounts(s)}
 	for _, m := range d.events {
-		d.mapped[m.path[0]] = true
+		d.mapped[m.path[0]] = d.mapped[m.path[0]] || len(m.path) == 1
 	}
 	return d
 }

@@ -24,6 +24,10 @@ func newInteraction() interaction { return interaction{twice: fContext} }
 
 // put takes in one member.
 func (f *interaction) put(d *Decoder, name, x []byte) {
+	whole, mapped := d.mapped[string(name)]
+	if whole {
+		return // read where it is mapped to alone: an id that is an item's must not be the event's too
+	}
 	var buf [32]byte
 	w := word(&buf, name)
 	to, known := eventWords[string(w)]
@@ -32,7 +36,7 @@ func (f *interaction) put(d *Decoder, name, x []byte) {
 		f.set(to, x)
 		return
 	}
-	if d.mapped[string(name)] {
+	if mapped {
 		return
 	}
 	s := d.strangers.look(name)

@@ -82,3 +82,20 @@ func TestMetaranksEvents(t *testing.T) {
 		t.Errorf("not counted: %v", d.Counts.Dialects())
 	}
 }
+
+// TestAMappedNameIsReadOnceOnly: an item's id under the name of ours for the event's own must not make its events repeats of each other.
+func TestAMappedNameIsReadOnceOnly(t *testing.T) {
+	cfg := Default()
+	cfg.Fields = Fields{Events: map[string]string{"item_id": "id", "label": "clicked"}}
+	record := decodeOne(cfg, "corastream.interactions", "", `{"user_id":"u","id":"i","clicked":0}`)
+	var row corastream.Batch
+	New(cfg).EventRows([]string{"user_id", "id", "clicked"})(&row, []string{"u", "i", "0"}, record.Events[0].Pos, recordTime)
+	for form, b := range map[string]corastream.Batch{"record": record, "row": row} {
+		if len(b.Events) != 1 || b.Events[0].Item != "i" || b.Events[0].ID != "" || b.Events[0].Label != 0 || b.Events[0].Kind != "label" {
+			t.Errorf("%s: %+v", form, b)
+		}
+	}
+	if !reflect.DeepEqual(record, row) {
+		t.Errorf("%+v, %+v", record, row)
+	}
+}

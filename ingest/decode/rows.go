@@ -151,11 +151,11 @@ func (d *Decoder) Columns(columns []string) (given map[string]bool, catalogue bo
 	}
 	for _, name := range columns {
 		var w [32]byte
-		folded := string(word(&w, []byte(name)))
-		if to, ok := eventWords[folded]; ok && to < fContext {
+		folded := word(&w, []byte(name))
+		if to, ok := eventWords[string(folded)]; ok && to < fContext {
 			given[ourNames[to]] = true
 		}
-		title = title || titleWords[folded]
+		title = title || titleWords[string(folded)]
 	}
 	return given, title && !given["user_id"]
 }
