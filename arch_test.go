@@ -19,6 +19,7 @@ var allowed = map[string][]string{
 	"kernels/cuda":     {module + "/kernels", "gorgonia.org/cu"},
 	"store":            {module, "github.com/dgraph-io/badger"},
 	"ingest":           {module, "github.com/segmentio/kafka-go", "github.com/goccy/go-json"},
+	"ingest/decode":    {module, "golang.org/x/text"},
 	"ingest/devbroker": {"github.com/twmb/franz-go"},
 	"cfstream":         {module, module + "/kernels"},
 	"generator":        {module, module + "/kernels", "gorgonia.org/gorgonia", "gorgonia.org/tensor", "go4.org/unsafe/assume-no-moving-gc", "gonum.org/v1/gonum"},

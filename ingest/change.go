@@ -33,7 +33,7 @@ func encodeChange(c corastream.Change) Record {
 }
 
 func changeHeaders(epoch, seq uint64) []Header {
-	return []Header{{headerVersion, binary.AppendUvarint(binary.AppendUvarint(nil, epoch), seq)}}
+	return []Header{{Key: headerVersion, Value: binary.AppendUvarint(binary.AppendUvarint(nil, epoch), seq)}}
 }
 
 // DecodeChange reads a record of the embeddings topic.
@@ -84,7 +84,7 @@ type wants struct {
 // an error: a dead letter would leave a hole in the state.
 func (d *Decoder) take(b *corastream.Batch, w *wants, r Record) error {
 	switch r.Pos.Topic {
-	case d.cfg.Topics.Embeddings:
+	case d.topics.Embeddings:
 		c, err := decodeChange(r)
 		if err != nil {
 			return err
@@ -93,7 +93,7 @@ func (d *Decoder) take(b *corastream.Batch, w *wants, r Record) error {
 		if (w.keep == nil || w.keep(c.Key)) && !w.order.void(c.Epoch, c.Seq) {
 			b.Changes = append(b.Changes, c)
 		}
-	case d.cfg.Topics.Gradients:
+	case d.topics.Gradients:
 		p, err := decodeParcel(r)
 		if err != nil {
 			return err

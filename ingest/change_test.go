@@ -39,12 +39,12 @@ func TestAChangeAndAParcelAreReadAsWritten(t *testing.T) {
 }
 
 func TestWhatIsNotAChangeOrAParcelIsRefusedByPlace(t *testing.T) {
-	version := func(b ...byte) []Header { return []Header{{headerVersion, b}} }
+	version := func(b ...byte) []Header { return []Header{{Key: headerVersion, Value: b}} }
 	for _, c := range []struct {
 		r    Record
 		word string
 	}{
-		{Record{Key: []byte("u:1")}, "missing"}, {Record{Key: []byte("u:1"), Headers: []Header{{"w", []byte{1, 1}}}}, "missing"},
+		{Record{Key: []byte("u:1")}, "missing"}, {Record{Key: []byte("u:1"), Headers: []Header{{Key: "w", Value: []byte{1, 1}}}}, "missing"},
 		{Record{Headers: version(1, 1)}, "key"}, {Record{Key: []byte("user"), Headers: version(1, 1)}, "key"},
 		{Record{Key: []byte("u:1"), Headers: version()}, "header"}, {Record{Key: []byte("u:1"), Headers: version(1)}, "header"},
 		{Record{Key: []byte("u:1"), Headers: version(0, 1)}, "header"}, {Record{Key: []byte("u:1"), Headers: version(1, 1, 1)}, "header"},
@@ -87,7 +87,7 @@ func FuzzCluster(f *testing.F) {
 	f.Add(binary.BigEndian.AppendUint64([]byte{0xff, 0, 0, 2}, 7), []byte{1, 0x83, 0x00}, []byte{}, true)
 	d := NewDecoder(Default())
 	f.Fuzz(func(t *testing.T, key, value, header []byte, gone bool) {
-		r := Record{Key: key, Value: value, Headers: []Header{{headerVersion, header}}, Covers: 1}
+		r := Record{Key: key, Value: value, Headers: []Header{{Key: headerVersion, Value: header}}, Covers: 1}
 		if gone {
 			r.Value = nil
 		}

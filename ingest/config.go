@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/ingest/decode"
 )
 
 // Config of everything that speaks Kafka. Default() gives the defaults named here.
@@ -104,21 +105,13 @@ type Create struct {
 	Retention time.Duration `yaml:"retention"`
 }
 
-// The kinds with a meaning of their own: a rating's label comes from its value, an impression lists what was shown.
-const (
-	kindRating     = "rating"
-	kindClick      = "click"
-	kindImpression = "impression"
-)
-
 // DefaultKinds covers common names: implicit positives, explicit likes and dislikes, and what was merely shown.
 func DefaultKinds() map[string]Kind {
-	like, shown := Kind{Label: 1, Weight: 1}, Kind{Label: 0, Weight: 1}
-	implicit := Kind{Label: 1, Weight: 1, Implicit: true}
-	return map[string]Kind{
-		kindClick: implicit, "purchase": implicit, "star": implicit,
-		kindRating: like, "like": like, "dislike": shown, kindImpression: shown, "read": shown,
+	out := map[string]Kind{}
+	for name, k := range decode.DefaultKinds() {
+		out[name] = Kind(k)
 	}
+	return out
 }
 
 // Default returns the defaults.
@@ -134,7 +127,7 @@ func Default() Config {
 		MaxBatchEvents: 1000, MaxBatchWait: 50 * time.Millisecond,
 		MaxRecordBytes: 1 << 20, FetchBytes: 1 << 20, MaxFetchBytes: 64 << 20,
 		MaxArray: 500, MaxIDBytes: 256, MaxTextBytes: 4096,
-		Kinds: DefaultKinds(), DefaultKind: kindClick, RatingThreshold: 4,
+		Kinds: DefaultKinds(), DefaultKind: "click", RatingThreshold: 4,
 		MaxAhead: 5 * time.Minute, GapPatience: 10 * time.Second, CommitEvery: time.Second,
 	}
 }

@@ -46,7 +46,7 @@ func decodeChunk(d *Decoder, w *wants, c chunk, came time.Time) (*block, error) 
 		m := mark{to: r.Pos.Offset + r.Covers, at: at.UnixMilli(),
 			events: len(b.batch.Events), items: len(b.batch.Items), requests: len(b.batch.Requests), bads: len(b.batch.Bad),
 			changes: len(b.batch.Changes), parcels: len(b.batch.Parcels)}
-		if k := len(b.marks); k > 0 && d.cfg.Topics.own(r.Pos.Topic) && m.outputs() == b.marks[k-1].outputs() {
+		if k := len(b.marks); k > 0 && d.topics.own(r.Pos.Topic) && m.outputs() == b.marks[k-1].outputs() {
 			b.marks[k-1].to = m.to // not wanted: it costs no share of a batch
 			continue
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/ingest/decode"
 	"github.com/corastream/corastream/ingest/devbroker"
 )
 
@@ -62,13 +63,13 @@ func TestATenMegabyteRecordIsADeadLetterAndTheStreamGoesOn(t *testing.T) {
 			t.Fatalf("%d dead letters", len(bad))
 		}
 		for _, l := range bad {
-			if l.Reason != ReasonTooLarge || !bytes.Equal(l.Value, big[:keepLarge]) || string(l.Key) != "u" || !strings.Contains(l.Detail, "max_record_bytes") {
+			if l.Reason != decode.ReasonTooLarge || !bytes.Equal(l.Value, big[:keepLarge]) || string(l.Key) != "u" || !strings.Contains(l.Detail, "max_record_bytes") {
 				t.Errorf("%s, %d bytes, key %q: %s", l.Reason, len(l.Value), l.Key, l.Detail)
 			}
 		}
 		must(t, sink(t, cfg).Bury(t.Context(), bad))
 		for _, r := range consume(t, cfg, cfg.Topics.DeadLetters) {
-			if l := DecodeLetter(r); l.Pos.Topic != cfg.Topics.Interactions || l.Reason != ReasonTooLarge {
+			if l := DecodeLetter(r); l.Pos.Topic != cfg.Topics.Interactions || l.Reason != decode.ReasonTooLarge {
 				t.Errorf("letter %+v", l)
 			}
 		}
@@ -80,13 +81,13 @@ func TestALetterThatTheTopicRefusesIsCut(t *testing.T) {
 		cfg.MaxRecordBytes = 4 << 20
 		cfg.Topics.DeadLetters = makeTopic(t, cfg, cfg.Topics.DeadLetters, 1, map[string]string{"max.message.bytes": "1048588"})
 		value := bytes.Repeat([]byte("y"), 3<<20)
-		must(t, sink(t, cfg).Bury(t.Context(), []corastream.DeadLetter{{Value: value, Reason: ReasonJSON}, {Value: []byte("small"), Reason: ReasonEmpty}}))
+		must(t, sink(t, cfg).Bury(t.Context(), []corastream.DeadLetter{{Value: value, Reason: decode.ReasonJSON}, {Value: []byte("small"), Reason: decode.ReasonEmpty}}))
 		got := consume(t, cfg, cfg.Topics.DeadLetters)
 		if len(got) != 2 {
 			t.Fatalf("%d letters", len(got))
 		}
 		r := got[0]
-		if len(r.Value) != keepLarge || DecodeLetter(r).Reason != ReasonJSON || string(r.Headers[len(r.Headers)-1].Value) != "3145728" {
+		if len(r.Value) != keepLarge || DecodeLetter(r).Reason != decode.ReasonJSON || string(r.Headers[len(r.Headers)-1].Value) != "3145728" {
 			t.Errorf("%d bytes, headers %v", len(r.Value), r.Headers)
 		}
 	})
@@ -148,7 +149,9 @@ func TestTheStreamWaitsForDeadLettersRatherThanSkip(t *testing.T) {
 	})
 	done := make(chan error, 1)
 	ctx, cancel := context.WithCancel(t.Context())
-	go func() { done <- s.Bury(ctx, []corastream.DeadLetter{{Value: []byte("x"), Reason: ReasonJSON}}) }()
+	go func() {
+		done <- s.Bury(ctx, []corastream.DeadLetter{{Value: []byte("x"), Reason: decode.ReasonJSON}})
+	}()
 	for range 5 { // more attempts than kafka-go's own
 		<-refused
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/ingest/decode"
 )
 
 // Bound is one end of a range of a topic; the zero value is the log's own beginning or end.
@@ -46,7 +47,7 @@ func ParseBound(key, s string) (Bound, error) {
 		}
 		return AtTime(time.Now().Add(-d)), nil
 	}
-	if t, ok := clock([]byte(strconv.Quote(s))); ok {
+	if t, ok := decode.Time(s); ok {
 		return AtTime(t), nil
 	}
 	return Bound{}, corastream.Usagef(key, "give earliest, latest, an offset such as 1200, a time such as 2026-11-23T10:00:00Z, or last=2h", "%q is neither an offset nor a time", s)

@@ -94,14 +94,14 @@ func offsets(c chunk) (out []int64) {
 }
 
 func TestEveryCompressionIsRead(t *testing.T) {
-	in := []rec{{value: []byte("a"), key: []byte("k"), headers: []Header{{"h", []byte("x")}, {"none", nil}}}, {delta: 1, after: 5}, {delta: 2, value: []byte{}}}
+	in := []rec{{value: []byte("a"), key: []byte("k"), headers: []Header{{Key: "h", Value: []byte("x")}, {Key: "none"}}}, {delta: 1, after: 5}, {delta: 2, value: []byte{}}}
 	for code := int16(0); code <= 4; code++ {
 		c, err := unpackTail(fetched{high: 13, stable: 13, batches: encodeBatch(10, 2, code, -1, in)}, 10, false, wide)
 		if err != nil {
 			t.Fatalf("codec %d: %v", code, err)
 		}
 		want := []Record{
-			{Pos: corastream.Position{Topic: "t", Partition: 1, Offset: 10}, Key: []byte("k"), Value: []byte("a"), Headers: []Header{{"h", []byte("x")}, {"none", nil}}, Time: time.UnixMilli(1000).UTC(), Covers: 1},
+			{Pos: corastream.Position{Topic: "t", Partition: 1, Offset: 10}, Key: []byte("k"), Value: []byte("a"), Headers: []Header{{Key: "h", Value: []byte("x")}, {Key: "none"}}, Time: time.UnixMilli(1000).UTC(), Covers: 1},
 			{Pos: corastream.Position{Topic: "t", Partition: 1, Offset: 11}, Time: time.UnixMilli(1005).UTC(), Covers: 1},
 			{Pos: corastream.Position{Topic: "t", Partition: 1, Offset: 12}, Value: []byte{}, Time: time.UnixMilli(1000).UTC(), Covers: 1},
 		}

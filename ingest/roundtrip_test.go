@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/ingest/decode"
 )
 
 func TestAHistoryInARequestComesOutAsItWentIn(t *testing.T) {
@@ -140,8 +141,8 @@ func TestRecommendationsAndDeadLettersComeOutAsTheyWentIn(t *testing.T) {
 		}
 
 		letters := []corastream.DeadLetter{
-			{Pos: corastream.Position{Topic: "in", Partition: 2, Offset: 77}, Key: []byte("k"), Value: []byte{0xff, 0, 1}, Reason: ReasonJSON, Detail: "no"},
-			{Pos: corastream.Position{Topic: "in"}, Value: bytes.Repeat([]byte("x"), cfg.MaxRecordBytes-100), Reason: ReasonJSON},
+			{Pos: corastream.Position{Topic: "in", Partition: 2, Offset: 77}, Key: []byte("k"), Value: []byte{0xff, 0, 1}, Reason: decode.ReasonJSON, Detail: "no"},
+			{Pos: corastream.Position{Topic: "in"}, Value: bytes.Repeat([]byte("x"), cfg.MaxRecordBytes-100), Reason: decode.ReasonJSON},
 		}
 		must(t, s.Bury(t.Context(), letters))
 		got := consume(t, cfg, cfg.Topics.DeadLetters)

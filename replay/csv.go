@@ -2,14 +2,13 @@ package replay
 
 import (
 	"bufio"
+	"bytes"
 	"compress/gzip"
 	"encoding/csv"
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"os"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,51 +21,39 @@ import (
 const (
 	maxRecord  = 1 << 20
 	maxColumns = 1000
-	maxID      = 1024
 )
 
-// DefaultRatingThreshold is the lowest rating that counts as liked where a file has ratings instead of labels.
+// DefaultRatingThreshold is the lowest rating that counts as liked where a configuration says nothing else.
 const DefaultRatingThreshold = 4
 
-// Reading says how a data file is understood. The zero value takes labels and ratings (liked from 4 on) under our own names.
+// Decoder says what the rows of a table mean. Each function takes the header once and then row by row; it adds to the batch what a
+// row makes, an event, an item or a dead letter, and gives the column at fault, -1 where no column alone is.
+type Decoder interface {
+	EventRows(columns []string) func(b *corastream.Batch, cells []string, pos corastream.Position, now time.Time) (column int)
+	ItemRows(columns []string) func(b *corastream.Batch, cells []string, pos corastream.Position, now time.Time) (column int)
+	// Columns says which of our fields the columns give, and whether they are a catalogue's.
+	Columns(columns []string) (given map[string]bool, catalogue bool)
+}
+
+// Reading says how a data file is understood.
 type Reading struct {
-	// RatingThreshold is the lowest rating that counts as liked; 0 is DefaultRatingThreshold.
-	RatingThreshold float64
-	// Kinds say what a row of a file with neither label nor rating means, by its type; DefaultKind what one whose type is blank means.
-	Kinds       map[string]Meaning
-	DefaultKind string
-	// EventColumns and ItemColumns map our columns to the names that a file gives them.
-	EventColumns, ItemColumns map[string]string
-	// Notice, when not nil, is told once of a log that is understood by an assumption.
-	Notice func(what string)
+	// Decoder gives the rows the meaning that records have.
+	Decoder Decoder
+	// Remedy says of a dead letter how it is counted and what to do; nil: by its reason, and nothing.
+	Remedy func(corastream.DeadLetter) (reason, fix string)
 	// Forgive, when not nil, is told of each bad row, which is then left out; otherwise the first one ends the reading.
 	Forgive func(BadRow)
 }
 
-// Meaning is what a kind of event stands for.
-type Meaning struct {
-	Label, Weight float32
-	Implicit      bool
-}
-
 // BadRow is a row that can not be used.
 type BadRow struct {
-	Reason string // the column, or "line"
-	Kind   string // the event's type, where no kind is of that name
+	Reason string // of the dead letter, or "line"
 	Err    *corastream.UsageError
 }
 
-// ReadEvents reads a log: columns user_id, item_id, timestamp (unix seconds or milliseconds, or RFC 3339) and label (0 to 1) or
-// rating (liked from threshold on), in any order, others ignored. Comma-separated, tab-separated with RecBole's typed
-// header (user_id:token), or MovieLens' u.data and ratings.dat. Events keep the file's order; Pos is {name, 0, row from 0}.
-// Errors are corastream.UsageError.
-func ReadEvents(path, name string, threshold float64) ([]corastream.Event, error) {
-	return Reading{RatingThreshold: threshold}.Events(path, name)
-}
-
-// Events reads a log as ReadEvents does. A file without label and rating is one of clicks and the like: each row means what
-// its type means, DefaultKind where that is blank. A file of user, item and time alone is a log of implicit positives, of
-// kind click.
+// Events reads a log: columns user_id, item_id (or items), timestamp, and what says what happened, in any order. Comma-separated,
+// tab-separated with RecBole's typed header (user_id:token), or MovieLens' u.data and ratings.dat. Events keep the file's order;
+// Pos is {name, 0, event from 0}. Errors are corastream.UsageError.
 func (r Reading) Events(path, name string) ([]corastream.Event, error) {
 	var events []corastream.Event
 	err := r.EachEvent(path, name, func(ev corastream.Event) { events = append(events, ev) })
@@ -75,61 +62,28 @@ func (r Reading) Events(path, name string) ([]corastream.Event, error) {
 
 // EachEvent is Events without keeping them.
 func (r Reading) EachEvent(path, name string, visit func(corastream.Event)) error {
-	t, err := openTable(path, r.EventColumns)
+	t, err := openTable(path)
 	if err != nil {
 		return err
 	}
 	t.forgive = r.Forgive
 	defer t.close()
-	user, item, at := t.column("user_id"), t.column("item_id"), t.column("timestamp")
-	label, rating, kind := t.column("label"), t.column("rating"), t.column("type")
-	says := max(label, rating)
-	if r.Kinds != nil && kind >= 0 {
-		says = max(says, kind)
-	}
-	// A fourth column may be a misspelt label, which must not pass for clicks.
-	bare := says < 0 && len(t.header) == 3 && min(user, item, at) >= 0
-	if bare {
-		says = at
-		if r.Notice != nil {
-			r.Notice(path + ": there is no column label, rating or type, so each row is taken as an implicit positive")
-		}
-	}
-	if err := t.need(map[string]int{"user_id": user, "item_id": item, "timestamp": at, "label": says}); err != nil {
+	given, _ := r.Decoder.Columns(t.header)
+	if err := t.need(given, "user_id", "item_id", "timestamp"); err != nil {
 		return err
 	}
-	threshold := r.RatingThreshold
-	if threshold == 0 {
-		threshold = DefaultRatingThreshold
-	}
-	for n := int64(0); t.next(); {
-		ev := corastream.Event{
-			Pos: corastream.Position{Topic: name, Offset: n}, User: t.id(user), Item: t.id(item),
-			Kind: "rating", Weight: 1, Time: t.time(at),
+	row, now, n := r.Decoder.EventRows(t.header), time.Now(), int64(0)
+	var b corastream.Batch
+	for t.next() {
+		b.Events, b.Bad = b.Events[:0], b.Bad[:0]
+		column := row(&b, t.record, corastream.Position{Topic: name}, now)
+		t.refuse(r, b.Bad, column)
+		if !t.good() {
+			continue
 		}
-		switch {
-		case bare:
-			ev.Kind, ev.Label, ev.Implicit = "click", 1, true
-		case label >= 0:
-			ev.Label = float32(t.number(label, 0, 1))
-		case rating >= 0:
-			if t.number(rating, -1e9, 1e9) >= threshold {
-				ev.Label = 1
-			}
-		default:
-			if ev.Kind = t.record[kind]; ev.Kind == "" {
-				ev.Kind = r.DefaultKind
-			}
-			m, ok := r.Kinds[ev.Kind]
-			if !ok {
-				t.kind = strings.Clone(ev.Kind)
-				t.fail(kind, fmt.Sprintf("name it in the configuration, as kafka: {kinds: {%s: {label: 1, weight: 1, implicit: true}}}", ev.Kind),
-					"%.40q is not in kinds, and the file has neither label nor rating", ev.Kind)
-			}
-			ev.Kind = t.intern(ev.Kind)
-			ev.Label, ev.Weight, ev.Implicit = m.Label, m.Weight, m.Implicit
-		}
-		if t.good() {
+		for _, ev := range b.Events {
+			ev.Pos.Offset, ev.Appended = n, time.Time{} // no broker appended it
+			ev.User, ev.Item, ev.Kind = t.intern(ev.User), t.intern(ev.Item), t.intern(ev.Kind)
 			n++
 			visit(ev)
 		}
@@ -137,64 +91,70 @@ func (r Reading) EachEvent(path, name string, visit func(corastream.Event)) erro
 	return t.err
 }
 
-var trailingYear = regexp.MustCompile(`\((\d{4})\)\s*$`)
-
-// ReadItems reads a catalogue: columns item_id and, where there is one, title (or movie_title); all others go into Fields by name. Without a
-// column "year" (or release_year), a title's trailing "(1994)" gives Fields["year"]. An item listed twice is refused.
+// Items reads a catalogue: columns item_id and, where there is one, title; all others go into Fields by name. An item listed twice is refused.
 // MovieLens' u.item and movies.dat are understood.
-func ReadItems(path string) ([]corastream.Item, error) { return Reading{}.Items(path) }
-
-// Items reads a catalogue as ReadItems does.
 func (r Reading) Items(path string) ([]corastream.Item, error) {
-	t, err := openTable(path, r.ItemColumns)
+	t, err := openTable(path)
 	if err != nil {
 		return nil, err
 	}
 	t.forgive = r.Forgive
 	defer t.close()
-	id, title, year := t.column("item_id"), max(t.column("title"), t.column("movie_title")), max(t.column("year"), t.column("release_year"))
-	if err := t.need(map[string]int{"item_id": id}); err != nil {
+	given, _ := r.Decoder.Columns(t.header)
+	given["item_id"] = given["item_id"] || given["id"]
+	if err := t.need(given, "item_id"); err != nil {
 		return nil, err
 	}
+	row, now := r.Decoder.ItemRows(t.header), time.Now()
 	var items []corastream.Item
+	var b corastream.Batch
 	seen := map[string]bool{}
 	for t.next() {
-		it := corastream.Item{ID: t.id(id)}
-		if title >= 0 {
-			it.Title = t.record[title]
-		}
-		if seen[it.ID] {
-			t.fail(id, "keep one line for each item", "item %q is listed twice", it.ID)
-		}
-		seen[it.ID] = true
-		it.Fields = map[string]string{}
-		for c, name := range t.header {
-			if v := t.record[c]; c != id && c != title && c != year && v != "" {
-				it.Fields[name] = v
+		b.Items, b.Bad = b.Items[:0], b.Bad[:0]
+		column := row(&b, t.record, corastream.Position{}, now)
+		t.refuse(r, b.Bad, column)
+		for _, it := range b.Items {
+			if seen[it.ID] {
+				t.fail(0, "item_id", "keep one line for each item", "item %q is listed twice", it.ID)
 			}
-		}
-		if year >= 0 && t.record[year] != "" {
-			it.Fields["year"] = t.record[year]
-		} else if m := trailingYear.FindStringSubmatch(it.Title); m != nil {
-			it.Fields["year"] = m[1]
+			seen[it.ID] = true
 		}
 		if t.good() {
-			items = append(items, it)
+			items = append(items, b.Items...)
 		}
 	}
 	return items, t.err
 }
 
+// refuse makes a complaint of a row's dead letter.
+func (t *table) refuse(r Reading, bad []corastream.DeadLetter, column int) {
+	if len(bad) == 0 {
+		return
+	}
+	reason, fix := bad[0].Reason, ""
+	if r.Remedy != nil {
+		reason, fix = r.Remedy(bad[0])
+	}
+	if fix == "" {
+		fix = "correct the row"
+	}
+	if column < 0 || column >= len(t.header) {
+		t.fail(0, reason, fix, "%s", bad[0].Detail)
+		return
+	}
+	t.fail(column, reason, fix, "column %s: %s", t.header[column], bad[0].Detail)
+}
+
 // IsCatalogue says whether a data file holds items rather than events: a title column, or an item column without a time, and no
 // user column.
 func (r Reading) IsCatalogue(path string) (bool, error) {
-	t, err := openTable(path, r.ItemColumns)
+	t, err := openTable(path)
 	if err != nil {
 		return false, err
 	}
 	defer t.close()
-	titled := max(t.column("title"), t.column("movie_title")) >= 0
-	return t.column("user_id") < 0 && (titled || t.column("item_id") >= 0 && t.column("timestamp") < 0), nil
+	given, catalogue := r.Decoder.Columns(t.header)
+	return catalogue || (given["item_id"] || given["id"]) && !given["user_id"] && !given["timestamp"], nil
 }
 
 // table reads one data file, record by record. The first error stays in err and ends next.
@@ -212,12 +172,11 @@ type table struct {
 	err    error
 
 	forgive func(BadRow) // see Reading.Forgive
-	reason  string       // of err: its column
-	kind    string
-	fatal   bool // nothing can be read after err
+	reason  string       // of err
+	fatal   bool         // nothing can be read after err
 }
 
-func openTable(path string, columns map[string]string) (*table, error) {
+func openTable(path string) (*table, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, corastream.Usagef(path, "check the path", "%v", err)
@@ -231,7 +190,6 @@ func openTable(path string, columns map[string]string) (*table, error) {
 		f.Close()
 		return nil, err
 	}
-	t.header = ours(t.header, columns)
 	return t, nil
 }
 
@@ -253,6 +211,9 @@ func (t *table) readHeader() error {
 		in.Discard(3)
 	}
 	first, _ := in.Peek(1024)
+	if len(first) > 1 && (first[0] == 0xff && first[1] == 0xfe || first[0] == 0xfe && first[1] == 0xff || bytes.IndexByte(first[:2], 0) >= 0) {
+		return corastream.Usagef(t.path, "write it as UTF-8, as with iconv -f UTF-16 -t UTF-8", "this looks like UTF-16")
+	}
 	line, _, _ := strings.Cut(string(first), "\n")
 	if l := layoutOf(line); l != nil {
 		t.csv, t.header, t.layout = csv.NewReader(&relined{from: in, l: l}), l.header, l.name
@@ -263,6 +224,12 @@ func (t *table) readHeader() error {
 	t.csv.ReuseRecord = true
 	if strings.Contains(line, "\t") {
 		t.csv.Comma, t.csv.LazyQuotes, t.layout = '\t', true, "tsv"
+	} else if !strings.Contains(line, ",") {
+		for _, c := range ";|" {
+			if strings.ContainsRune(line, c) {
+				t.csv.Comma, t.csv.LazyQuotes, t.layout = c, true, fmt.Sprintf("csv with %q", c)
+			}
+		}
 	}
 	header, err := t.csv.Read()
 	if errors.Is(err, io.EOF) {
@@ -275,8 +242,11 @@ func (t *table) readHeader() error {
 		return corastream.Usagef(t.path+":1", "is this a data file?", "%d columns, at most %d", len(header), maxColumns)
 	}
 	for _, h := range header {
-		name, _, _ := strings.Cut(strings.ToLower(strings.TrimSpace(h)), ":")
-		if slices.Contains(t.header, name) {
+		name, typed, _ := strings.Cut(strings.Trim(h, " \t\ufeff"), ":")
+		if !recBole[typed] {
+			name = strings.Trim(h, " \t\ufeff")
+		}
+		if slices.ContainsFunc(t.header, func(other string) bool { return name != "" && strings.EqualFold(other, name) }) {
 			return corastream.Usagef(t.path+":1", "rename one of the two", "column %q occurs twice", name)
 		}
 		t.header = append(t.header, name)
@@ -284,22 +254,53 @@ func (t *table) readHeader() error {
 	return nil
 }
 
-// column is the index of a column, -1 when it is absent.
-func (t *table) column(name string) int { return slices.Index(t.header, name) }
+// recBole are the types that its headers give columns, as in user_id:token.
+var recBole = map[string]bool{"token": true, "token_seq": true, "float": true, "float_seq": true}
 
-func (t *table) need(columns map[string]int) error {
+func (t *table) need(given map[string]bool, names ...string) error {
 	var missing []string
-	for name, at := range columns {
-		if at < 0 {
+	for _, name := range names {
+		if !given[name] && !(name == "item_id" && given["items"]) {
 			missing = append(missing, name)
 		}
 	}
 	if len(missing) == 0 {
 		return nil
 	}
-	slices.Sort(missing)
-	return corastream.Usagef(t.path+":1", "the header must name them (or map its names with kafka.fields in the configuration); it has "+strings.Join(t.header, ","),
-		"missing column %s", strings.Join(missing, ", "))
+	return corastream.Usagef(t.path+":1", t.proposal(missing), "missing column %s", strings.Join(missing, ", "))
+}
+
+// likely are parts of the names that other data sets give these columns.
+var likely = map[string][]string{
+	"user_id":   {"user", "customer", "visitor", "member", "account", "client", "buyer", "uuid", "uid"},
+	"item_id":   {"item", "article", "product", "sku", "isbn", "business", "document", "movie", "track", "content", "offer", "asin"},
+	"timestamp": {"time", "date", "dat", "when", "_at"},
+	"title":     {"title", "name", "headline", "caption"},
+}
+
+// proposal says how a header that lacks columns can be read.
+func (t *table) proposal(missing []string) string {
+	if slices.ContainsFunc(t.header, func(h string) bool { _, err := strconv.ParseFloat(h, 64); return err == nil }) {
+		return "the first line looks like data: write a header line before it, for example user_id,item_id,rating,timestamp"
+	}
+	part := "events"
+	var found []string
+	for _, name := range missing {
+		if name == "title" {
+			part = "items"
+		}
+		for _, h := range t.header {
+			if slices.ContainsFunc(likely[name], func(w string) bool { return strings.Contains(strings.ToLower(h), w) }) {
+				found = append(found, name+": "+h)
+				break
+			}
+		}
+	}
+	header := "the header must name them; it has " + strings.Join(t.header, ",")
+	if len(found) == 0 {
+		return header + " (kafka.fields in the configuration maps names)"
+	}
+	return fmt.Sprintf("set kafka: {fields: {%s: {%s}}}; %s", part, strings.Join(found, ", "), header)
 }
 
 // next reads a record; false at the end or after an error.
@@ -328,8 +329,8 @@ func (t *table) good() bool {
 	}
 	var u *corastream.UsageError
 	if t.forgive != nil && !t.fatal && errors.As(t.err, &u) {
-		t.forgive(BadRow{Reason: t.reason, Kind: t.kind, Err: u})
-		t.err, t.kind = nil, ""
+		t.forgive(BadRow{Reason: t.reason, Err: u})
+		t.err = nil
 	}
 	return false
 }
@@ -346,61 +347,22 @@ func (t *table) unreadable(err error) error {
 	return corastream.Usagef(fmt.Sprintf("%s:%d", t.path, t.line+1), "check this line", "%v", err)
 }
 
-// fail keeps the first complaint about a field.
-func (t *table) fail(column int, fix, format string, args ...any) {
+// fail keeps the first complaint about a row, with the place of a column.
+func (t *table) fail(column int, reason, fix, format string, args ...any) {
 	if t.err == nil {
 		line, col := t.csv.FieldPos(column)
-		t.reason = t.header[column]
-		t.err = corastream.Usagef(fmt.Sprintf("%s:%d:%d", t.path, line, col), fix, "column %s: "+format,
-			append([]any{t.header[column]}, args...)...)
+		t.reason = reason
+		t.err = corastream.Usagef(fmt.Sprintf("%s:%d:%d", t.path, line, col), fix, format, args...)
 	}
 }
 
-// id is a field that must be there. Each id is kept once: a field alone would hold its whole record in memory.
-func (t *table) id(column int) string {
-	v := t.record[column]
-	if v == "" || len(v) > maxID {
-		t.fail(column, fmt.Sprintf("give 1 to %d bytes", maxID), "an id of %d bytes", len(v))
-		return ""
-	}
-	return t.intern(v)
-}
-
+// intern keeps each id once.
 func (t *table) intern(v string) string {
 	if known, ok := t.ids[v]; ok {
 		return known
 	}
-	v = strings.Clone(v)
 	t.ids[v] = v
 	return v
-}
-
-func (t *table) number(column int, lo, hi float64) float64 {
-	v, err := strconv.ParseFloat(strings.TrimSpace(t.record[column]), 64)
-	if err != nil || !(v >= lo && v <= hi) {
-		t.fail(column, fmt.Sprintf("write a number from %g to %g", lo, hi), "%.40q", t.record[column])
-		return lo
-	}
-	return v
-}
-
-// maxMS is the year 9999 in unix milliseconds; from 1e11 on a number is taken as milliseconds, as the ingest does.
-const maxMS = 253402300799999
-
-func (t *table) time(column int) time.Time {
-	s := strings.TrimSpace(t.record[column])
-	if at, err := time.Parse(time.RFC3339Nano, s); err == nil {
-		return at.UTC()
-	}
-	v, err := strconv.ParseFloat(s, 64)
-	if err != nil || !(v >= 0 && v <= maxMS) {
-		t.fail(column, "write unix seconds, unix milliseconds or RFC 3339", "%.40q is not a time", s)
-		return time.Time{}
-	}
-	if v < 1e11 {
-		v *= 1000
-	}
-	return time.UnixMilli(int64(math.Round(v))).UTC()
 }
 
 // recordLimit refuses to feed more than `left` bytes (and a buffer's worth) into one record.

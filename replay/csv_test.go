@@ -47,6 +47,9 @@ func TestReadEventsUnderstandsTheFormsOfALog(t *testing.T) {
 		want := corastream.Event{
 			Pos: corastream.Position{Topic: "log"}, User: "u", Item: "i", Kind: "rating", Label: 1, Weight: 1, Time: at,
 		}
+		if !strings.Contains(content, "rating") {
+			want.Kind = "label" // as a record that has a label and no type
+		}
 		if len(events) != 1 || events[0] != want {
 			t.Errorf("%s: got %+v, want %+v", name, events, want)
 		}
@@ -62,15 +65,15 @@ func TestBadLogIsRefusedWithPlaceAndFix(t *testing.T) {
 	for _, c := range []struct{ name, content, where, what string }{
 		{"empty file", "", "data.csv", "empty"},
 		{"missing columns", "user_id,label\nu,1\n", "data.csv:1", "missing column item_id, timestamp"},
-		{"no label", "user_id,item_id,timestamp,lable\nu,i,1,0\n", "data.csv:1", "missing column label"},
+		{"no label", "user_id,item_id,lable,timestamp\nu,i,0,1\n", "data.csv:2:5", `"lable" is not read`},
 		{"column twice", "user_id,user_id\n", "data.csv:1", `"user_id" occurs twice`},
-		{"label is text", header + "u,i,1,5\nu,i,yes,5\n", "data.csv:3:5", `column label: "yes"`},
-		{"label NaN", header + "u,i,NaN,5\n", "data.csv:2:5", `column label: "NaN"`},
-		{"label out of range", header + "u,i,2,5\n", "data.csv:2:5", `column label: "2"`},
-		{"time is text", header + "u,i,1,today\n", "data.csv:2:7", `column timestamp: "today"`},
+		{"label is text", header + "u,i,1,5\nu,i,yes,5\n", "data.csv:3:5", `label is not a number: "yes"`},
+		{"label NaN", header + "u,i,NaN,5\n", "data.csv:2:5", `label is not finite: "NaN"`},
+		{"label out of range", header + "u,i,2,5\n", "data.csv:2:5", `label 2 is outside`},
+		{"time is text", header + "u,i,1,today\n", "data.csv:2:7", `not a time: "today"`},
 		{"negative time", header + "u,i,1,-5\n", "data.csv:2:7", "column timestamp"},
-		{"no user", header + ",i,1,5\n", "data.csv:2:1", "column user_id: an id of 0 bytes"},
-		{"long item", header + "u," + strings.Repeat("i", maxID+1) + ",1,5\n", "data.csv:2:3", "column item_id"},
+		{"no user", header + ",i,1,5\n", "data.csv:2:1", "column user_id: user_id is missing"},
+		{"long item", header + "u," + strings.Repeat("i", 257) + ",1,5\n", "data.csv:2:3", "column item_id"},
 		{"short row", header + "u,i,1,5\nu,i\n", "data.csv:3:1", "wrong number of fields"},
 		{"open quote", header + "\"u,i,1,5\nu,i,1,5\n", "data.csv:2", "quote"},
 		{"endless record", header + "\"" + strings.Repeat("x", 3*maxRecord), "data.csv:", "longer than"},
@@ -106,7 +109,7 @@ func TestReadItemsKeepsFieldsAndFindsTheYear(t *testing.T) {
 		t.Errorf("RecBole's items: %+v, %v", items, err)
 	}
 	_, err = ReadItems(file(t, "item_id,title\n1,a\n1,b\n"))
-	if err == nil || !strings.Contains(err.Error(), `data.csv:3:1: column item_id: item "1" is listed twice`) {
+	if err == nil || !strings.Contains(err.Error(), `data.csv:3:1: item "1" is listed twice`) {
 		t.Errorf("an item twice: %v", err)
 	}
 }

@@ -21,9 +21,10 @@
 // missing column or a bad field (the error names file, line, column and the fix), a model whose parts are not there, a score
 // that is not a number.
 //
-//	items, err := replay.ReadItems("items.csv")
-//	train, err := replay.ReadEvents("train.csv", "train", replay.DefaultRatingThreshold)
-//	valid, err := replay.ReadEvents("valid.csv", "valid", replay.DefaultRatingThreshold)
+//	read := replay.Reading{Decoder: decode.New(decode.Default())}
+//	items, err := read.Items("items.csv")
+//	train, err := read.Events("train.csv", "train")
+//	valid, err := read.Events("valid.csv", "valid")
 //	report, err := replay.Run(ctx, replay.Default(), replay.Data{Items: items, Train: train, Valid: valid}, deps)
 //	err = report.Write("out") // out/report.json, out/report.html
 //

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"regexp"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -104,39 +103,6 @@ func (l *layout) fields(line string) []string {
 	return fields
 }
 
-// alias is what other files call our columns; it counts where the column itself is absent.
-var alias = map[string]string{
-	"userid": "user_id", "user": "user_id", "itemid": "item_id", "item": "item_id", "movieid": "item_id", "time": "timestamp", "ts": "timestamp",
-	"eventtime": "timestamp", "eventtype": "type", "kind": "type", "event": "type",
-}
-
-// ours gives the columns their names here: first what the reading maps, then the aliases.
-func ours(header []string, columns map[string]string) []string {
-	out := append([]string(nil), header...)
-	taken := map[string]bool{}
-	for our, theirs := range columns {
-		for i, h := range header {
-			if h == strings.ToLower(strings.TrimSpace(theirs)) {
-				out[i], taken[our] = our, true
-			}
-		}
-	}
-	for i, h := range out { // a column that has our name, but is not the mapped one
-		if taken[h] && header[i] == h && strings.ToLower(columns[h]) != h {
-			out[i] = h + "_unmapped"
-		} else {
-			taken[h] = true
-		}
-	}
-	for i, h := range out {
-		folded := strings.NewReplacer("_", "", "-", "", " ", "").Replace(h)
-		if our, ok := alias[folded]; ok && !taken[our] {
-			out[i], taken[our] = our, true
-		}
-	}
-	return out
-}
-
 // Survey looks through one data file of events or a catalogue and says what it holds; bad rows are findings. An error is
 // that of a file which can not be read at all.
 func (r Reading) Survey(path string) (*Survey, error) {
@@ -144,21 +110,14 @@ func (r Reading) Survey(path string) (*Survey, error) {
 	if err != nil {
 		return nil, err
 	}
-	t, err := openTable(path, nil)
+	t, err := openTable(path)
 	if err != nil {
 		return nil, err
 	}
 	t.close()
 	s := NewSurvey(path, t.layout)
 	r.Forgive = func(bad BadRow) {
-		reason := bad.Reason
-		if bad.Kind != "" {
-			reason = "kind " + strconv.Quote(bad.Kind)
-		}
-		s.Reject(reason, bad.Err.Where, bad.Err.What, bad.Err.Fix)
-	}
-	r.Notice = func(what string) {
-		s.Add(LevelNote, "add a column type (or label, rating) where rows mean different things", "%s", what)
+		s.Reject(bad.Reason, bad.Err.Where, bad.Err.What, bad.Err.Fix)
 	}
 	now := time.Now()
 	if catalogue {

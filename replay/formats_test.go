@@ -11,11 +11,14 @@ import (
 	"time"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/ingest/decode"
 )
 
-var clicks = Reading{
-	Kinds:       map[string]Meaning{"click": {Label: 1, Weight: 1, Implicit: true}, "like": {Label: 1, Weight: 2}, "skip": {Weight: 1}},
-	DefaultKind: "click",
+// clicks is a configuration with kinds of its own.
+func clicks() decode.Config {
+	c := decode.Default()
+	c.Kinds = map[string]decode.Kind{"click": {Label: 1, Weight: 1, Implicit: true}, "like": {Label: 1, Weight: 2}, "skip": {Weight: 1}}
+	return c
 }
 
 // TestMovieLensFilesAreReadAsTheyAre: rows in the sets' own layouts, made up here.
@@ -57,7 +60,7 @@ func TestMovieLensFilesAreReadAsTheyAre(t *testing.T) {
 
 // TestClicksMeanWhatTheirKindMeans: files with neither label nor rating.
 func TestClicksMeanWhatTheirKindMeans(t *testing.T) {
-	events, err := clicks.Events(file(t, "userId,itemId,event_type,time\nu,a,like,5\nu,b,,6\nu,c,skip,7\n"), "log")
+	events, err := (Reading{Decoder: decode.New(clicks())}).Events(file(t, "userId,itemId,event_type,time\nu,a,like,5\nu,b,,6\nu,c,skip,7\n"), "log")
 	if err != nil || len(events) != 3 {
 		t.Fatalf("%+v, %v", events, err)
 	}
@@ -67,16 +70,17 @@ func TestClicksMeanWhatTheirKindMeans(t *testing.T) {
 			t.Errorf("row %d: %+v, want %+v", i, got, want)
 		}
 	}
-	_, err = clicks.Events(file(t, "user_id,item_id,type,timestamp\nu,a,hover,5\n"), "log")
-	if err == nil || !strings.Contains(err.Error(), "data.csv:2:5") || !strings.Contains(err.Error(), "hover: {label") {
+	_, err = (Reading{Decoder: decode.New(clicks())}).Events(file(t, "user_id,item_id,type,timestamp\nu,a,hover,5\n"), "log")
+	if err == nil || !strings.Contains(err.Error(), "data.csv:2:5") || !strings.Contains(err.Error(), "hover") {
 		t.Errorf("an unknown kind: %v", err)
 	}
 }
 
 func TestColumnsAreMapped(t *testing.T) {
-	r := clicks
-	r.EventColumns = map[string]string{"user_id": "Customer", "item_id": "sku"}
-	r.ItemColumns = map[string]string{"item_id": "sku", "title": "Headline"}
+	c := clicks()
+	c.Fields.Events = map[string]string{"user_id": "Customer", "item_id": "sku"}
+	c.Fields.Items = map[string]string{"item_id": "sku", "title": "Headline"}
+	r := Reading{Decoder: decode.New(c)}
 	events, err := r.Events(file(t, "user_id,CUSTOMER,sku,type,timestamp\nno,u,i,like,5\n"), "log")
 	if err != nil || len(events) != 1 || events[0].User != "u" || events[0].Item != "i" {
 		t.Errorf("%+v, %v", events, err)
@@ -96,20 +100,19 @@ func TestSurveyFindsWhatIsWrong(t *testing.T) {
 		"bad time":         {head + "u,a,1,1700000000\nv,b,0,noon\nw,b,0,later\n", LevelError, "column timestamp", "data.csv:3:7"},
 		"bad line":         {head + "u,a,1,1700000000\nv,b\nv,b,0,1700000001\n", LevelError, "line", "data.csv:3"},
 		"unset times":      {head + "u,a,1,0\nv,b,0,1700000001\n", LevelWarning, "before 1990", ""},
-		"future":           {head + "u,a,1,1700000000\nv,b,0,2099-01-01T00:00:00Z\n", LevelWarning, "in the future", ""},
+		"future":           {head + "u,a,1,1700000000\nv,b,0,2099-01-01T00:00:00Z\n", LevelError, "over max_ahead", "data.csv:3:7"},
 		"one time":         {head + "u,a,1,1700000000\nv,b,0,1700000000\n", LevelWarning, "same time", ""},
 		"repeats":          {head + "u,a,1,1700000000\nu,a,1,1700000000\nv,b,0,1700000001\n", LevelWarning, "1 rows repeat", ""},
 		"one user":         {head + "u,a,1,1700000000\nu,b,0,1700000001\n", LevelWarning, "one user", ""},
 		"order":            {head + "u,a,1,1700000005\nv,b,0,1700000001\n", LevelNote, "earlier than the one before", ""},
-		"unknown kind":     {"user_id,item_id,type,timestamp\nu,a,like,1700000000\nu,b,hover,1700000001\n", LevelError, `kind "hover"`, "data.csv:3:5"},
+		"unknown kind":     {"user_id,item_id,type,timestamp\nu,a,like,1700000000\nu,b,hover,1700000001\n", LevelError, `type "hover"`, "data.csv:3:5"},
 		"an item twice":    {"item_id,title\na,A (1990)\na,B (1991)\n", LevelError, "listed twice", "data.csv:3:1"},
 		"a missing title":  {"item_id,title\na,A (1990)\nb,\n", LevelWarning, "no title", ""},
 		"no titles":        {"item_id\na\nb\n", LevelNote, "no item has a title", ""},
-		"clicks alone":     {"user_id,item_id,timestamp\nu,a,1700000000\nv,b,1700000001\n", LevelNote, "taken as an implicit positive", ""},
 		"alike titles":     {"item_id,title\na,Book\nb,Book\nc,Book\n", LevelWarning, `3 of 3 items share the title "Book"`, ""},
 		"nothing but head": {head, LevelError, "nothing in it", ""},
 	} {
-		s, err := clicks.Survey(file(t, c.content))
+		s, err := (Reading{Decoder: decode.New(clicks())}).Survey(file(t, c.content))
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -123,11 +126,11 @@ func TestSurveyFindsWhatIsWrong(t *testing.T) {
 			t.Errorf("%s: not found in %+v", name, s.Findings)
 		}
 	}
-	good, err := clicks.Survey(file(t, head+"u,a,1,1700000000\nv,b,0,1700000001\n"))
+	good, err := (Reading{Decoder: decode.New(clicks())}).Survey(file(t, head+"u,a,1,1700000000\nv,b,0,1700000001\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	catalogue, err := clicks.Survey(file(t, "item_id,title\nx,X (1990)\ny,Y (1991)\n"))
+	catalogue, err := (Reading{Decoder: decode.New(clicks())}).Survey(file(t, "item_id,title\nx,X (1990)\ny,Y (1991)\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,15 +151,14 @@ func FuzzRelined(f *testing.F) {
 	path := file(f, "")
 	f.Fuzz(func(t *testing.T, content string) {
 		rewrite(t, path, content)
-		s, err := clicks.Survey(path)
+		s, err := (Reading{Decoder: decode.New(clicks())}).Survey(path)
 		if err == nil {
 			s.Conclude()
 		}
 	})
 }
 
-// TestABareLogIsOneOfImplicitPositives: user, item and time alone, plain or zipped, and it is said once; a fourth column is none of
-// that, since it may be a misspelt label.
+// TestABareLogIsOneOfImplicitPositives: user, item and time alone, plain or zipped.
 func TestABareLogIsOneOfImplicitPositives(t *testing.T) {
 	const content = "user_id,item_id,timestamp\nu,a,1700000000\nv,b,1700000001\n"
 	zipped := filepath.Join(t.TempDir(), "log.csv.gz")
@@ -172,10 +174,9 @@ func TestABareLogIsOneOfImplicitPositives(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{file(t, content), zipped} {
-		var said []string
-		events, err := Reading{Notice: func(what string) { said = append(said, what) }}.Events(path, "log")
-		if err != nil || len(events) != 2 || len(said) != 1 || !strings.Contains(said[0], "implicit positive") {
-			t.Fatalf("%s: %d events, said %q, %v", path, len(events), said, err)
+		events, err := ReadEvents(path, "log", 4)
+		if err != nil || len(events) != 2 {
+			t.Fatalf("%s: %d events, %v", path, len(events), err)
 		}
 		if ev := events[1]; ev.User != "v" || ev.Item != "b" || !ev.Positive() || !ev.Implicit || ev.Time.Unix() != 1700000001 {
 			t.Errorf("%+v", ev)
@@ -184,7 +185,7 @@ func TestABareLogIsOneOfImplicitPositives(t *testing.T) {
 	if err := os.WriteFile(zipped, b.Bytes()[:b.Len()-9], 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := (Reading{}).Events(zipped, "log"); err == nil {
+	if _, err := ReadEvents(zipped, "log", 4); err == nil {
 		t.Error("a cut gzip file was read as whole")
 	}
 	items, err := ReadItems(file(t, "item_id\n7\n8\n"))

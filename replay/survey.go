@@ -197,8 +197,13 @@ func (s *Survey) concludeEvents() {
 		s.Add(LevelError, "lower kafka.rating_threshold to what counts as liked, or give the kinds that are positive label: 1 under kafka.kinds",
 			"no event is positive, so there is nothing to recommend by")
 	case s.Negative == 0 && s.Implicit == 0:
-		s.Add(LevelWarning, "set implicit: true for its kinds under kafka.kinds, so that negatives are drawn; or send impressions too",
-			"every event is an explicit positive: a model that sees no negatives learns only what is popular")
+		fix := "set implicit: true for its kinds under kafka.kinds, so that negatives are drawn; or send impressions too"
+		if s.Kinds["rating"] > 0 {
+			fix = "raise kafka.rating_threshold to the lowest rating that means liked"
+		} else if s.Kinds["label"] > 0 {
+			fix = "write the events of label 0 too, or leave label out and name a type that is implicit under kafka.kinds"
+		}
+		s.Add(LevelWarning, fix, "every event is an explicit positive: a model that sees no negatives learns only what is popular")
 	case s.Positive*100 < s.Events:
 		s.Add(LevelWarning, "see that the labels or kafka.rating_threshold are what you mean", "%.2f %% of the events are positive", 100*float64(s.Positive)/float64(s.Events))
 	}

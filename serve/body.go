@@ -2,6 +2,7 @@ package serve
 
 import (
 	"bytes"
+	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -29,9 +30,12 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request, types ...strin
 			Message: "the body must be JSON", Fix: "send the header Content-Type: application/json",
 		}
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(s.cfg.MaxBodyBytes)))
+	body, err := s.unpacked(w, r)
 	var tooLarge *http.MaxBytesError
+	var refused *Failure
 	switch {
+	case errors.As(err, &refused):
+		return nil, refused
 	case errors.As(err, &tooLarge):
 		return nil, &Failure{
 			Status: http.StatusRequestEntityTooLarge, Code: "too_large", Message: fmt.Sprintf("the body is over %d bytes", s.cfg.MaxBodyBytes),
@@ -45,6 +49,28 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request, types ...strin
 		return nil, &Failure{Status: http.StatusBadRequest, Code: "bad_json", Message: "the body is not valid UTF-8", Fix: "encode it as UTF-8"}
 	}
 	return body, nil
+}
+
+// unpacked reads a body, packed by gzip or not, up to MaxBodyBytes after unpacking.
+func (s *Server) unpacked(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	in := http.MaxBytesReader(w, r.Body, int64(s.cfg.MaxBodyBytes))
+	switch encoding := strings.ToLower(r.Header.Get("Content-Encoding")); encoding {
+	case "", "identity":
+		return io.ReadAll(in)
+	case "gzip", "x-gzip":
+		z, err := gzip.NewReader(in)
+		if err != nil {
+			return nil, err
+		}
+		body, err := io.ReadAll(io.LimitReader(z, int64(s.cfg.MaxBodyBytes)+1))
+		if len(body) > s.cfg.MaxBodyBytes {
+			return nil, &http.MaxBytesError{Limit: int64(s.cfg.MaxBodyBytes)}
+		}
+		return body, err
+	default:
+		return nil, &Failure{Status: http.StatusUnsupportedMediaType, Code: "unsupported_media_type", Field: "Content-Encoding",
+			Message: fmt.Sprintf("%.40q is not unpacked here", encoding), Fix: "send the body as it is, or packed by gzip"}
+	}
 }
 
 // decode reads a JSON body into the struct that v points to and refuses what it does not know.

@@ -5,6 +5,7 @@ import (
 	"math"
 	"net"
 	"net/netip"
+	"net/url"
 	"strings"
 	"time"
 
@@ -48,7 +49,10 @@ type Config struct {
 	// AllowedHosts are further Host headers answered while there is no token: a page elsewhere that points its own
 	// name at this machine must not read it. Loopback names always pass. Default none.
 	AllowedHosts []string `yaml:"allowed_hosts"`
-	// MaxBodyBytes bounds a request body. Default 65536, range 1024..16777216.
+	// AllowedOrigins are the sites whose pages may ask from a browser (CORS), as https://shop.example; they may post text/plain to
+	// /v1/events too, as sendBeacon does. Such a page's visitors can do what a client without a token can. Default none.
+	AllowedOrigins []string `yaml:"allowed_origins"`
+	// MaxBodyBytes bounds a request body, unpacked. Default 65536, range 1024..16777216.
 	MaxBodyBytes int `yaml:"max_body_bytes"`
 	// MaxIDBytes bounds a user's or item's id. Default 256, range 8..4096.
 	MaxIDBytes int `yaml:"max_id_bytes"`
@@ -123,6 +127,11 @@ func (c Config) Validate() error {
 	}
 	if c.ClientCA != "" && c.TLSCert == "" {
 		bad("client_ca", "set tls_cert and tls_key too", "client certificates need TLS")
+	}
+	for _, o := range c.AllowedOrigins {
+		if u, err := url.Parse(o); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.String() != u.Scheme+"://"+u.Host {
+			bad("allowed_origins", "write scheme and host alone, as in https://shop.example", "%q is not an origin", o)
+		}
 	}
 	if c.RatePerSecond < 0 || c.RatePerSecond > 1e6 || math.IsNaN(c.RatePerSecond) {
 		bad("rate_per_second", "choose from 0 (no limit) to 1000000", "%v is out of range", c.RatePerSecond)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"mime"
 	"net/http"
 	"strings"
 )
@@ -14,11 +15,16 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 	if s.deps.Events == nil {
 		return missing("a broker to send events to", "run the ingest stage too, or produce to the topic")
 	}
-	body, err := s.readBody(w, r, "application/cloudevents+json", "application/cloudevents-batch+json")
+	types := []string{"application/cloudevents+json", "application/cloudevents-batch+json", "application/x-ndjson", "application/ndjson", "application/jsonl"}
+	if s.fromAllowed(r) {
+		types = append(types, "text/plain") // sendBeacon can send nothing else without asking first
+	}
+	body, err := s.readBody(w, r, types...)
 	if err != nil {
 		return err
 	}
-	list, err := s.splitEvents(body)
+	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	list, err := s.splitEvents(body, kind == "text/plain" || strings.HasSuffix(kind, "ndjson") || strings.HasSuffix(kind, "jsonl"))
 	if err != nil {
 		return err
 	}
@@ -41,9 +47,15 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// splitEvents returns each event's bytes.
-func (s *Server) splitEvents(body []byte) ([][]byte, error) {
-	body = bytes.TrimSpace(body)
+// splitEvents returns each event's bytes; lines says that a body may hold several objects, one a line.
+func (s *Server) splitEvents(body []byte, lines bool) ([][]byte, error) {
+	body = bytes.TrimSpace(bytes.TrimPrefix(bytes.TrimSpace(body), []byte("\ufeff")))
+	if len(body) == 0 {
+		return nil, badField("body", "send at least one event", "the body is empty")
+	}
+	if lines && body[0] == '{' {
+		body = append(append([]byte("["), bytes.Join(lineObjects(body), []byte(","))...), ']')
+	}
 	var raw []json.RawMessage
 	if body[0] == '[' {
 		if err := decodeStrict(body, &raw); err != nil {
@@ -62,6 +74,20 @@ func (s *Server) splitEvents(body []byte) ([][]byte, error) {
 		}
 		raw = append(raw, one)
 	}
+	return objects(raw)
+}
+
+// lineObjects are the lines that are not blank.
+func lineObjects(body []byte) (out [][]byte) {
+	for line := range bytes.Lines(body) {
+		if line = bytes.TrimSpace(line); len(line) > 0 {
+			out = append(out, line)
+		}
+	}
+	return out
+}
+
+func objects(raw []json.RawMessage) ([][]byte, error) {
 	out := make([][]byte, len(raw))
 	for i, m := range raw {
 		if m[0] != '{' {

@@ -118,6 +118,11 @@ func (s *Server) adminMux() http.Handler {
 // wrap puts the guards around a route, cheapest first: rate, host, origin, token, gate, deadline.
 func (s *Server) wrap(rt route) http.Handler {
 	origin := http.NewCrossOriginProtection()
+	for _, o := range s.cfg.AllowedOrigins {
+		if err := origin.AddTrustedOrigin(o); err != nil {
+			panic("serve: " + err.Error()) // Validate lets none through that is not an origin
+		}
+	}
 	work := s.traced(rt, func(w http.ResponseWriter, r *http.Request) error {
 		limit := s.cfg.RequestTimeoutMS
 		if rt.long {

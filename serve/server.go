@@ -65,7 +65,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		return nil, err
 	}
 	s.metrics = newMetrics(s)
-	s.handler = s.mux()
+	s.handler = s.asked(s.mux())
 	return s, nil
 }
 

@@ -228,7 +228,7 @@ func measureFreshness(t *testing.T, brokers string) {
 	g.rest()
 	mark := time.Now()
 	p := g.producing(t, "interactions", 20, lines[5000:5600]...)
-	if r := p.wait(t); r.code != 0 {
+	if r := p.wait(t); !r.sent() {
 		t.Fatal(r.stderr)
 	}
 	g.rest()

@@ -135,7 +135,7 @@ func (h *home) surviveKills(t *testing.T, w *workload, kills, n int, seed uint64
 	up.url(t)
 	h.produce(t, "items", itemLines(w.items/2, w.items)...)
 	for _, p := range producers {
-		if res := p.wait(t); res.code != 0 {
+		if res := p.wait(t); !res.sent() {
 			t.Fatalf("produce: exit %d\n%s", res.code, res.stderr)
 		}
 	}

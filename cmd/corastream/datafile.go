@@ -3,7 +3,10 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
+	"compress/gzip"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -20,18 +23,10 @@ import (
 const maxLine = 16 << 20
 
 // reading says how data files are understood: as the same configuration understands records.
-func reading(c ingest.Config) replay.Reading {
-	r := replay.Reading{
-		RatingThreshold: c.RatingThreshold, Kinds: map[string]replay.Meaning{}, DefaultKind: c.DefaultKind,
-		EventColumns: c.Fields.Events, ItemColumns: c.Fields.Items,
-	}
-	for name, k := range c.Kinds {
-		r.Kinds[name] = replay.Meaning{Label: k.Label, Weight: k.Weight, Implicit: k.Implicit}
-	}
-	return r
-}
+func reading(d *ingest.Decoder) replay.Reading { return replay.Reading{Decoder: d, Remedy: remedy} }
 
 func isJSONLines(path string) bool {
+	path = strings.TrimSuffix(strings.ToLower(path), ".gz")
 	return path == "-" || strings.HasSuffix(path, ".jsonl") || strings.HasSuffix(path, ".ndjson") || strings.HasSuffix(path, ".json")
 }
 
@@ -39,17 +34,15 @@ func isJSONLines(path string) bool {
 // row ends it.
 func readEvents(c ingest.Config, path, name string) ([]corastream.Event, error) {
 	if !isJSONLines(path) {
-		r := reading(c)
-		r.Notice = func(what string) { fmt.Fprintln(os.Stderr, "note:", what) }
-		return r.Events(path, name)
+		return reading(ingest.NewDecoder(c)).Events(path, name)
 	}
 	var events []corastream.Event
-	err := eachJSONLine(c, path, c.Topics.Interactions, func(line int, b corastream.Batch) error {
+	err := eachJSONLine(ingest.NewDecoder(c), path, c.Topics.Interactions, func(place string, b corastream.Batch) error {
 		if len(b.Bad) > 0 {
-			return badLine(path, line, b.Bad[0])
+			return badLine(path, place, b.Bad[0])
 		}
 		for _, ev := range b.Events {
-			ev.Pos = corastream.Position{Topic: name, Offset: int64(len(events))}
+			ev.Pos, ev.Appended = corastream.Position{Topic: name, Offset: int64(len(events))}, time.Time{} // no broker appended it
 			events = append(events, ev)
 		}
 		return nil
@@ -60,13 +53,13 @@ func readEvents(c ingest.Config, path, name string) ([]corastream.Event, error) 
 // readItems reads a catalogue from CSV, MovieLens' formats or JSON lines.
 func readItems(c ingest.Config, path string) ([]corastream.Item, error) {
 	if !isJSONLines(path) {
-		return reading(c).Items(path)
+		return reading(ingest.NewDecoder(c)).Items(path)
 	}
 	var items []corastream.Item
 	at := map[string]int{}
-	err := eachJSONLine(c, path, c.Topics.Items, func(line int, b corastream.Batch) error {
+	err := eachJSONLine(ingest.NewDecoder(c), path, c.Topics.Items, func(place string, b corastream.Batch) error {
 		if len(b.Bad) > 0 {
-			return badLine(path, line, b.Bad[0])
+			return badLine(path, place, b.Bad[0])
 		}
 		for _, it := range b.Items { // the last record of an item counts, as on the topic
 			it.Pos = corastream.Position{}
@@ -82,30 +75,75 @@ func readItems(c ingest.Config, path string) ([]corastream.Item, error) {
 	return items, err
 }
 
-func badLine(path string, line int, l corastream.DeadLetter) error {
-	return corastream.Usagef(fmt.Sprintf("%s:%d", path, line), "`corastream validate "+path+"` lists all of them", "%s: %s", l.Reason, l.Detail)
+func badLine(path, place string, l corastream.DeadLetter) error {
+	return corastream.Usagef(place, "`corastream validate "+path+"` lists all of them", "%s: %s", l.Reason, l.Detail)
 }
 
-// eachJSONLine decodes a file's lines as records of a topic.
-func eachJSONLine(c ingest.Config, path, topic string, visit func(line int, b corastream.Batch) error) error {
+// eachJSONLine decodes a file's records as those of a topic.
+func eachJSONLine(d *ingest.Decoder, path, topic string, visit func(place string, b corastream.Batch) error) error {
 	in, err := os.Open(path)
 	if err != nil {
 		return corastream.Usagef(path, "check the path", "%v", err)
 	}
 	defer in.Close()
-	d := ingest.NewDecoder(c)
-	lines := bufio.NewScanner(in)
-	lines.Buffer(nil, maxLine)
 	now := time.Now()
-	for n := 1; lines.Scan(); n++ {
-		value := bytes.TrimSpace(bytes.TrimPrefix(lines.Bytes(), []byte("\xef\xbb\xbf")))
-		if len(value) == 0 {
+	return jsonRecords(in, path, func(place string, value []byte) error {
+		var b corastream.Batch
+		d.Decode(&b, ingest.Record{Pos: corastream.Position{Topic: topic}, Value: value, Time: now}, now)
+		return visit(place, b)
+	})
+}
+
+// jsonRecords hands on the records of a file, which are its lines or, where it begins with a bracket, the elements of its arrays of any
+// length. place is where a record lies. A file packed by gzip is unpacked.
+func jsonRecords(in io.Reader, path string, visit func(place string, value []byte) error) error {
+	r := bufio.NewReaderSize(in, 64<<10)
+	if head, _ := r.Peek(2); string(head) == "\x1f\x8b" {
+		z, err := gzip.NewReader(r)
+		if err != nil {
+			return corastream.Usagef(path, "check the file", "%v", err)
+		}
+		r = bufio.NewReaderSize(z, 64<<10)
+	}
+	head, _ := r.Peek(3)
+	switch {
+	case string(head) == "\xef\xbb\xbf":
+		if _, err := r.Discard(3); err != nil {
+			return err
+		}
+	case len(head) > 1 && (head[0] == 0xff && head[1] == 0xfe || head[0] == 0xfe && head[1] == 0xff || head[0] == 0 && head[1] != 0 || head[1] == 0 && head[0] != 0):
+		return corastream.Usagef(path, "write it as UTF-8, as with iconv -f UTF-16 -t UTF-8", "this looks like UTF-16")
+	}
+	for {
+		c, err := r.ReadByte()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return corastream.Usagef(path, "check the file", "%v", err)
+		}
+		if c == ' ' || c == '\t' {
 			continue
 		}
-		var b corastream.Batch
-		d.Decode(&b, ingest.Record{Pos: corastream.Position{Topic: topic, Offset: int64(n)}, Value: value, Time: now}, now)
-		if err := visit(n, b); err != nil {
+		if err := r.UnreadByte(); err != nil {
 			return err
+		}
+		break
+	}
+	// A first line that holds a whole array, with others behind it, is a line like them.
+	first, err := r.ReadSlice('\n')
+	lone := err == nil && path != "-" && onlyBlank(r)
+	all := io.MultiReader(bytes.NewReader(bytes.Clone(first)), r)
+	if first = bytes.TrimSpace(first); len(first) > 0 && first[0] == '[' && (err != nil || lone || !json.Valid(first)) {
+		return jsonElements(all, path, visit)
+	}
+	lines := bufio.NewScanner(all)
+	lines.Buffer(nil, maxLine)
+	for n := 1; lines.Scan(); n++ {
+		if value := bytes.TrimSpace(lines.Bytes()); len(value) > 0 {
+			if err := visit(fmt.Sprintf("%s:%d", path, n), value); err != nil {
+				return err
+			}
 		}
 	}
 	if err := lines.Err(); err != nil {
@@ -114,34 +152,66 @@ func eachJSONLine(c ingest.Config, path, topic string, visit func(line int, b co
 	return nil
 }
 
-// jsonTopic guesses which topic a JSON lines file is for: the first line that one of them takes without complaint decides,
+// onlyBlank says that nothing but blanks is left of a file's first portion.
+func onlyBlank(r *bufio.Reader) bool {
+	rest, err := r.Peek(max(1, r.Buffered()))
+	return errors.Is(err, io.EOF) && len(bytes.TrimSpace(rest)) == 0
+}
+
+// jsonElements hands on the elements of one array after another.
+func jsonElements(r io.Reader, path string, visit func(place string, value []byte) error) error {
+	d := json.NewDecoder(r)
+	broken := func(n int, err error) error {
+		return corastream.Usagef(fmt.Sprintf("%s[%d]", path, n), "write one array of JSON objects, or one object a line", "%v", err)
+	}
+	for n := 0; ; {
+		if open, err := d.Token(); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil || open != json.Delim('[') {
+			return broken(n, fmt.Errorf("no array begins here: %v", cmp.Or[any](err, open)))
+		}
+		for d.More() {
+			var value json.RawMessage
+			if err := d.Decode(&value); err != nil {
+				return broken(n, err)
+			}
+			if err := visit(fmt.Sprintf("%s[%d]", path, n), value); err != nil {
+				return err
+			}
+			n++
+		}
+		if _, err := d.Token(); err != nil {
+			return broken(n, err)
+		}
+	}
+}
+
+// jsonTopic guesses which topic a JSON lines file is for: the first record that one of them takes without complaint decides,
 // interactions first.
 func jsonTopic(c ingest.Config, path string) (string, error) {
-	errFound := errors.New("found")
-	topic := c.Topics.Interactions
-	tried := 0
-	d := ingest.NewDecoder(c)
 	f, err := os.Open(path)
 	if err != nil {
 		return "", corastream.Usagef(path, "check the path", "%v", err)
 	}
 	defer f.Close()
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, maxLine)
-	for err = nil; err == nil && tried < 100 && lines.Scan(); {
-		value := bytes.TrimSpace(lines.Bytes())
-		if len(value) == 0 {
-			continue
+	errEnough := errors.New("enough")
+	topic, tried, d := c.Topics.Interactions, 0, ingest.NewDecoder(c)
+	err = jsonRecords(f, path, func(_ string, value []byte) error {
+		if tried++; tried > 100 {
+			return errEnough
 		}
-		tried++
 		for _, t := range []string{c.Topics.Interactions, c.Topics.Items} {
 			var b corastream.Batch
 			d.Decode(&b, ingest.Record{Pos: corastream.Position{Topic: t}, Value: value, Time: time.Now()}, time.Now())
 			if len(b.Bad) == 0 {
-				topic, err = t, errFound
-				break
+				topic = t
+				return errEnough
 			}
 		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, errEnough) {
+		return "", err
 	}
 	return topic, nil
 }
@@ -162,22 +232,28 @@ func bounds(from, to string) (a, b ingest.Bound, err error) {
 
 // readRange hands each batch of a range of topics on. No group, no offset and no record is written.
 func readRange(ctx context.Context, c ingest.Config, topics []string, from, to ingest.Bound, bar func(done, total int), visit func(corastream.Batch) error) ([]ingest.Extent, error) {
+	extents, _, err := readRangeCounted(ctx, c, topics, from, to, bar, visit)
+	return extents, err
+}
+
+// readRangeCounted is readRange with what the decoder counted.
+func readRangeCounted(ctx context.Context, c ingest.Config, topics []string, from, to ingest.Bound, bar func(done, total int), visit func(corastream.Batch) error) ([]ingest.Extent, *ingest.Counts, error) {
 	r, err := ingest.NewRange(ctx, c, topics, from, to)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer r.Close()
 	done := int64(0)
 	for {
 		b, err := r.Next(ctx)
 		if errors.Is(err, corastream.ErrEnd) {
-			return r.Extents(), nil
+			return r.Extents(), r.Counts(), nil
 		}
 		if err == nil {
 			err = visit(b)
 		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		for _, sp := range b.Spans {
 			done += sp.To - sp.From

@@ -95,13 +95,13 @@ type demo struct {
 }
 
 func (d *demo) read(dir string) (err error) {
-	if d.items, err = replay.ReadItems(filepath.Join(dir, "items.csv")); err != nil {
+	if d.items, err = readItems(d.cfg.Kafka, filepath.Join(dir, "items.csv")); err != nil {
 		return err
 	}
-	if d.backfill, err = replay.ReadEvents(filepath.Join(dir, "train.csv"), "train", d.cfg.Kafka.RatingThreshold); err != nil {
+	if d.backfill, err = readEvents(d.cfg.Kafka, filepath.Join(dir, "train.csv"), "train"); err != nil {
 		return err
 	}
-	if d.live, err = replay.ReadEvents(filepath.Join(dir, "live.csv"), "live", d.cfg.Kafka.RatingThreshold); err != nil {
+	if d.live, err = readEvents(d.cfg.Kafka, filepath.Join(dir, "live.csv"), "live"); err != nil {
 		return err
 	}
 	if d.limit > 0 {

@@ -102,7 +102,7 @@ func openEngine(ctx context.Context, cfg Config, log zerolog.Logger) (e *engine,
 		return e, err
 	}
 	e.onClose(e.source.Close)
-	e.pipeline.Source = e.source
+	e.pipeline.Source = &saying{Source: e.source, kind: e.cfg.Kafka.DefaultKind, log: e.log}
 	return e, nil
 }
 

@@ -23,3 +23,4 @@ func secretsFromEnvironment(c *Config) {
 }
 
 //go:generate env CORASTREAM_WRITE=1 go test -count=1 -run TestConfigurationReferenceIsUpToDate .
+//go:generate env CORASTREAM_WRITE=1 go test -count=1 -run TestThePageOfEventsIsTheTable .

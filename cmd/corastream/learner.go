@@ -113,7 +113,7 @@ func openLearner(cfg Config, log zerolog.Logger, member string, listen bool) (l 
 	}
 	closers = append(closers, producer.Close)
 	deps := serve.Deps{
-		Events: eventSink{producer, ingest.NewDecoder(cfg.Kafka), cfg.Kafka.Topics.Interactions},
+		Events: eventSink{producer, ingest.NewDecoder(cfg.Kafka).Strict(), cfg.Kafka.Topics.Interactions},
 		Stats:  &l.stats, Status: l.checks, Gauges: l.gauges, Facts: l.facts, AUC: func() map[string]float64 { return aucOf(l.judge) }, Version: version, Log: log,
 	}
 	if l.trace != nil {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -17,6 +16,7 @@ import (
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/ingest"
 	"github.com/corastream/corastream/ingest/devbroker"
+	"github.com/corastream/corastream/replay"
 	"github.com/corastream/corastream/store"
 )
 
@@ -49,6 +49,7 @@ func produceCommand() *cobra.Command {
 	var f common
 	var topic string
 	var rate float64
+	var skip bool
 	c := &cobra.Command{
 		Use:   "produce FILE",
 		Short: "Put events or a catalogue from a file into Kafka",
@@ -69,20 +70,43 @@ what would go wrong.`,
 			if err != nil {
 				return err
 			}
-			n, err := produceFile(cmd.Context(), cfg, log, args[0], topic, rate, cmd.InOrStdin())
+			bad := &badRecords{skip: skip}
+			n, err := produceFile(cmd.Context(), cfg, log, args[0], topic, rate, cmd.InOrStdin(), bad)
 			if err = errors.Join(err, done()); err != nil {
 				return err
 			}
-			return summary(cmd.OutOrStdout(), map[string]any{"produced": n, "file": args[0]})
+			err = summary(cmd.OutOrStdout(), map[string]any{"produced": n, "file": args[0], "bad": bad.n})
+			return errors.Join(err, bad.err(args[0]))
 		},
 	}
 	f.add(c, "data", "bootstrap")
 	c.Flags().StringVar(&topic, "topic", "", "topic for JSON lines: interactions, items or requests (default: told by the first lines; of standard input, interactions)")
+	c.Flags().BoolVar(&skip, "skip-bad", false, "leave out records that can only become dead letters, and go on")
 	c.Flags().Float64Var(&rate, "rate", 0, "events per second; 0: as fast as they go")
 	return c
 }
 
-func produceFile(ctx context.Context, cfg Config, log zerolog.Logger, path, topic string, rate float64, stdin io.Reader) (int, error) {
+// badRecords counts what can only become a dead letter.
+type badRecords struct {
+	skip  bool
+	n     int
+	first string
+}
+
+func (b *badRecords) add(where, why string) {
+	if b.n++; b.n == 1 {
+		b.first = where + ": " + why
+	}
+}
+
+func (b *badRecords) err(path string) error {
+	if b.n == 0 || b.skip {
+		return nil
+	}
+	return fmt.Errorf("%d records can only become dead letters, the first at %s (fix: `corastream validate %s` lists them; --skip-bad leaves them out)", b.n, b.first, path)
+}
+
+func produceFile(ctx context.Context, cfg Config, log zerolog.Logger, path, topic string, rate float64, stdin io.Reader, bad *badRecords) (int, error) {
 	if err := ingest.EnsureTopics(ctx, cfg.Kafka); err != nil {
 		return 0, fmt.Errorf("topics: %w", err)
 	}
@@ -92,20 +116,24 @@ func produceFile(ctx context.Context, cfg Config, log zerolog.Logger, path, topi
 	}
 	defer p.Close()
 	if isJSONLines(path) {
-		return produceLines(ctx, cfg, p, path, topic, rate, stdin)
+		return produceLines(ctx, cfg, p, path, topic, rate, stdin, bad)
 	}
-	catalogue, err := reading(cfg.Kafka).IsCatalogue(path)
+	read := reading(ingest.NewDecoder(cfg.Kafka))
+	if bad.skip {
+		read.Forgive = func(b replay.BadRow) { bad.add(b.Err.Where, b.Err.What) }
+	}
+	catalogue, err := read.IsCatalogue(path)
 	if err != nil {
 		return 0, err
 	}
 	if catalogue {
-		items, err := readItems(cfg.Kafka, path)
+		items, err := read.Items(path)
 		if err != nil {
 			return 0, err
 		}
 		return len(items), p.Items(ctx, items)
 	}
-	events, err := readEvents(cfg.Kafka, path, "file")
+	events, err := read.Events(path, "file")
 	if err != nil {
 		return 0, err
 	}
@@ -138,7 +166,7 @@ func paced[T any](ctx context.Context, all []T, rate float64, send func(context.
 	return len(all), nil
 }
 
-func produceLines(ctx context.Context, cfg Config, p *ingest.Producer, path, topic string, rate float64, stdin io.Reader) (int, error) {
+func produceLines(ctx context.Context, cfg Config, p *ingest.Producer, path, topic string, rate float64, stdin io.Reader, skipped *badRecords) (int, error) {
 	name := cfg.Kafka.Topics.Interactions
 	switch topic {
 	case "":
@@ -166,8 +194,6 @@ func produceLines(ctx context.Context, cfg Config, p *ingest.Producer, path, top
 		defer f.Close()
 		in = f
 	}
-	lines := bufio.NewScanner(in)
-	lines.Buffer(nil, 16<<20)
 	var records []ingest.Record
 	total := 0
 	flush := func() error {
@@ -177,45 +203,47 @@ func produceLines(ctx context.Context, cfg Config, p *ingest.Producer, path, top
 		return err
 	}
 	decoder := ingest.NewDecoder(cfg.Kafka)
-	for line := 1; lines.Scan(); line++ {
-		value := bytes.TrimSpace(lines.Bytes())
-		if len(value) == 0 {
-			continue
-		}
+	err := jsonRecords(in, path, func(place string, value []byte) error {
 		r := ingest.Record{Pos: corastream.Position{Topic: name}, Value: bytes.Clone(value), Time: time.Now()}
 		var bad *corastream.DeadLetter
-		if r.Key, bad = keyOf(decoder, r); bad != nil && name == cfg.Kafka.Topics.Items {
+		if r.Key, bad = keyOf(decoder, r); bad != nil && name == cfg.Kafka.Topics.Items && !skipped.skip {
 			// Bad events go out as they are and become dead letters; but a compacted topic takes no record without a key.
-			return total, corastream.Usagef(fmt.Sprintf("%s:%d", path, line), "write one catalogue record a line: {\"item_id\": ..., \"title\": ...}",
-				"%s: %s", bad.Reason, bad.Detail)
+			return corastream.Usagef(place, "write one catalogue record a line: {\"item_id\": ..., \"title\": ...}", "%s: %s", bad.Reason, bad.Detail)
 		}
-		if records = append(records, r); len(records) == 1000 || path == "-" && rate == 0 {
-			if err := flush(); err != nil {
-				return total, err
+		if bad != nil {
+			if skipped.add(place, bad.Reason+": "+bad.Detail); skipped.skip {
+				return nil
 			}
 		}
+		if records = append(records, r); len(records) == 1000 || path == "-" && rate == 0 {
+			return flush()
+		}
+		return nil
+	})
+	if err != nil {
+		return total, err
 	}
-	if err := lines.Err(); err != nil {
-		return total, corastream.Usagef(path, "one JSON object a line, at most 16 MiB", "%v", err)
-	}
-	return total, flush()
+	err = flush()
+	return total, err
 }
 
 // keyOf finds the record's key (user or item), so that one user's events stay in order; a bad record gets none.
 func keyOf(d *ingest.Decoder, r ingest.Record) ([]byte, *corastream.DeadLetter) {
 	var b corastream.Batch
 	d.Decode(&b, r, time.Now())
+	var bad *corastream.DeadLetter
+	if len(b.Bad) > 0 {
+		bad = &b.Bad[0]
+	}
 	switch {
 	case len(b.Events) > 0:
-		return []byte(b.Events[0].User), nil
+		return []byte(b.Events[0].User), bad
 	case len(b.Items) > 0:
-		return []byte(b.Items[0].ID), nil
+		return []byte(b.Items[0].ID), bad
 	case len(b.Requests) > 0:
-		return []byte(b.Requests[0].User), nil
-	case len(b.Bad) > 0:
-		return nil, &b.Bad[0]
+		return []byte(b.Requests[0].User), bad
 	}
-	return nil, nil
+	return nil, bad
 }
 
 func consumeCommand() *cobra.Command {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/ingest"
+	"github.com/corastream/corastream/ingest/decode"
 	"github.com/corastream/corastream/replay"
 )
 
@@ -118,8 +120,13 @@ func concludeAll(surveys []*replay.Survey) validation {
 }
 
 func surveyFile(cfg Config, path string) (*replay.Survey, error) {
+	d := ingest.NewDecoder(cfg.Kafka)
 	if !isJSONLines(path) {
-		return reading(cfg.Kafka).Survey(path)
+		s, err := reading(d).Survey(path)
+		if err == nil {
+			surveyCounts(s, cfg, d.Counts)
+		}
+		return s, err
 	}
 	topic, err := jsonTopic(cfg.Kafka, path)
 	if err != nil {
@@ -127,10 +134,59 @@ func surveyFile(cfg Config, path string) (*replay.Survey, error) {
 	}
 	s := replay.NewSurvey(path, "json lines")
 	now := time.Now()
-	return s, eachJSONLine(cfg.Kafka, path, topic, func(line int, b corastream.Batch) error {
-		surveyBatch(s, b, now, func(corastream.Position) string { return fmt.Sprintf("%s:%d", path, line) })
+	err = eachJSONLine(d, path, topic, func(place string, b corastream.Batch) error {
+		surveyBatch(s, b, now, func(corastream.Position) string { return place })
 		return nil
 	})
+	surveyCounts(s, cfg, d.Counts)
+	return s, err
+}
+
+// surveyCounts adds what only the decoder knows: what no event says, and what nothing reads.
+func surveyCounts(s *replay.Survey, cfg Config, c *ingest.Counts) {
+	switch implied := c.Implied(); {
+	case implied == 0:
+	case implied == int64(s.Events):
+		s.Add(replay.LevelWarning, "set kafka.default_kind to what they are, or to \"\" so that they are refused",
+			"no record says what happened: this is read as a log of implicit positives, each a %s", cfg.Kafka.DefaultKind)
+	default:
+		s.Add(replay.LevelWarning, "name type, label or rating in each, or set kafka.default_kind",
+			"%d of %d events do not say what happened, and are taken for a %s", implied, s.Events, cfg.Kafka.DefaultKind)
+	}
+	if n := c.NoTime(); n > 0 {
+		s.Add(replay.LevelWarning, "write timestamp, or map kafka.fields.events.timestamp", "%d events have no time of their own: they are taken to happen when they are read", n)
+	}
+	surveyRatings(s, cfg.Kafka.RatingThreshold, c)
+	unread := c.Unread()
+	if s.Events == 0 {
+		return // of a catalogue, every name is a field
+	}
+	for _, name := range slices.Sorted(maps.Keys(unread)) {
+		s.Add(replay.LevelNote, "", "nothing reads %.60q (%d times)", name, unread[name])
+	}
+}
+
+// surveyRatings looks at the scale: the threshold is of scales from 1 to 5, where none is set.
+func surveyRatings(s *replay.Survey, threshold float64, c *ingest.Counts) {
+	lo, hi, n, zeros := c.Ratings()
+	if n == 0 {
+		return
+	}
+	fix := fmt.Sprintf("set kafka.rating_threshold to the lowest rating that means liked, such as %g", math.Round(lo+0.7*(hi-lo)))
+	switch {
+	case lo >= threshold:
+		s.Add(replay.LevelWarning, fix, "all %d ratings, from %g to %g, are liked at kafka.rating_threshold %g", n, lo, hi, threshold)
+	case hi < threshold:
+		s.Add(replay.LevelWarning, fix, "no rating, from %g to %g, is liked at kafka.rating_threshold %g", lo, hi, threshold)
+	case hi > 5 && threshold <= 5:
+		s.Add(replay.LevelWarning, fix, "ratings go from %g to %g, and are liked from %g on", lo, hi, threshold)
+	}
+	switch {
+	case lo < 0:
+		s.Add(replay.LevelWarning, "leave such rows out, or give them a type of their own", "ratings go down to %g: if that means \"not rated\", it is learnt as a dislike", lo)
+	case zeros > 0 && lo == 0 && hi >= 5:
+		s.Add(replay.LevelWarning, "leave such rows out, or give them a type of their own", "%d ratings are 0: if that means \"not rated\", it is learnt as a dislike", zeros)
+	}
 }
 
 func surveyTopic(ctx context.Context, cfg Config, log zerolog.Logger, topic, from, to string) (*replay.Survey, error) {
@@ -144,12 +200,15 @@ func surveyTopic(ctx context.Context, cfg Config, log zerolog.Logger, topic, fro
 	}
 	s := replay.NewSurvey(topic, "kafka")
 	bar := newProgress(log, "read "+topic)
-	_, err = readRange(ctx, cfg.Kafka, []string{topic}, begin, end, bar.Set, func(b corastream.Batch) error {
+	_, counts, err := readRangeCounted(ctx, cfg.Kafka, []string{topic}, begin, end, bar.Set, func(b corastream.Batch) error {
 		surveyBatch(s, b, time.Now(), func(p corastream.Position) string {
 			return fmt.Sprintf("%s/%d offset %d", p.Topic, p.Partition, p.Offset)
 		})
 		return nil
 	})
+	if err == nil {
+		surveyCounts(s, cfg, counts)
+	}
 	return s, errors.Join(err, done())
 }
 
@@ -170,32 +229,32 @@ func surveyBatch(s *replay.Survey, b corastream.Batch, now time.Time, place func
 func remedy(l corastream.DeadLetter) (reason, fix string) {
 	var kind string
 	switch l.Reason {
-	case ingest.ReasonKind:
+	case decode.ReasonKind:
 		if _, err := fmt.Sscanf(l.Detail, "type %q", &kind); err == nil {
 			return l.Reason + " " + kind, fmt.Sprintf("kafka: {kinds: {%s: {label: 1, weight: 1, implicit: true}}}, beside the kinds of `corastream config print`", kind)
 		}
-		return l.Reason, "kafka.default_kind says what an event without a type is"
-	case ingest.ReasonNoUser:
+		return l.Reason, "write type, label or rating; kafka.fields.events maps what says it under another name"
+	case decode.ReasonNoUser:
 		return l.Reason, mapFix(l.Value, "events", "user_id", "user", "customer", "visitor", "member", "account", "client", "buyer", "uid")
-	case ingest.ReasonNoItem:
+	case decode.ReasonNoItem:
 		return l.Reason, mapFix(l.Value, "events", "item_id", "item", "product", "sku", "article", "movie", "track", "content", "offer", "asin")
-	case ingest.ReasonTitle:
+	case decode.ReasonTitle:
 		return l.Reason, mapFix(l.Value, "items", "title", "title", "name", "headline", "label", "caption")
-	case ingest.ReasonTime:
-		return l.Reason, "write RFC 3339, unix seconds or unix milliseconds, or map the right member with kafka.fields.events.timestamp"
-	case ingest.ReasonFuture:
+	case decode.ReasonTime:
+		return l.Reason, "write RFC 3339, 2022-06-24 21:20:11, a date, or unix s, ms, us or ns, or map the right member with kafka.fields.events.timestamp"
+	case decode.ReasonFuture:
 		return l.Reason, "correct the producer's clock or the unit of timestamp, or raise kafka.max_ahead"
-	case ingest.ReasonOld:
+	case decode.ReasonOld:
 		return l.Reason, "raise kafka.max_age"
-	case ingest.ReasonNaN:
+	case decode.ReasonNaN:
 		return l.Reason, "leave the member out instead of writing NaN or Infinity"
-	case ingest.ReasonLabel:
+	case decode.ReasonLabel:
 		return l.Reason, "write 0 to 1 into label; what has another scale is a rating (kafka.rating_threshold)"
-	case ingest.ReasonTooLarge:
+	case decode.ReasonTooLarge:
 		return l.Reason, "raise kafka.max_record_bytes"
-	case ingest.ReasonSchemaRegistry:
+	case decode.ReasonSchemaRegistry:
 		return l.Reason, "produce JSON to this topic, without a schema registry"
-	case ingest.ReasonJSON:
+	case decode.ReasonJSON:
 		return l.Reason, "write one JSON object a line or record"
 	}
 	return l.Reason, ""

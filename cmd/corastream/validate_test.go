@@ -44,7 +44,9 @@ func TestValidateSaysWhatWasSeenAndWhatToSet(t *testing.T) {
 func TestValidateReadsATopicAndLeavesItAlone(t *testing.T) {
 	data := t.TempDir()
 	file := write(t, "e.jsonl", `{"user_id":"u","item_id":"a"}`+"\n"+`{"item_id":"a"}`+"\n"+`{"event":"interaction","user":"v","item":"b","type":"like","id":"1","timestamp":"1700000000000"}`+"\n")
-	ok(t, "produce", file, "--data", data)
+	if r := call(t, "produce", file, "--data", data); r.code != 1 || lacks(r.stderr, "1 records can only become dead letters", "e.jsonl:2", "--skip-bad") != nil {
+		t.Errorf("produce: exit %d: %s", r.code, r.stderr)
+	}
 	r := call(t, "validate", "--topic", "corastream.interactions", "--from", "last=1h", "--data", data)
 	s := r.last(t)["sources"].([]any)[0].(map[string]any)
 	if r.code != 1 || s["events"] != 2. || s["bad"] != 1. || lacks(r.stderr, "corastream.interactions/", "no_user") != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/ingest"
+	"github.com/corastream/corastream/ingest/decode"
 	"github.com/corastream/corastream/replay"
 	"github.com/corastream/corastream/serve"
 )
@@ -20,7 +21,7 @@ func (e *engine) httpDeps() serve.Deps {
 	d := serve.Deps{
 		Recommender: p, View: e.store, Predictor: e.cf, Neighbours: e.catalogue, History: e.cfg.Pipeline.History,
 		Past:     ingest.NewDecoder(e.cfg.Kafka).Past,
-		Events:   eventSink{e.producer, ingest.NewDecoder(e.cfg.Kafka), e.cfg.Kafka.Topics.Interactions},
+		Events:   eventSink{e.producer, ingest.NewDecoder(e.cfg.Kafka).Strict(), e.cfg.Kafka.Topics.Interactions},
 		Versions: e.versions,
 		Stats:    &p.Stats, Status: e.checks, AUC: e.auc, Hits: e.hits, Gauges: e.gauges, Facts: e.facts, Models: e.models,
 		Version: version, Log: e.log,
@@ -49,13 +50,21 @@ func (e *engine) versions() corastream.Versions {
 // eventSink puts events of POST /v1/events on the interactions topic, after the checks that ingest would make.
 type eventSink struct {
 	producer *ingest.Producer
-	decoder  *ingest.Decoder
+	decoder  *decode.Decoder // strict: a sender who waits is told what is not read
 	topic    string
 }
 
 // Produce implements serve.EventSink.
 func (s eventSink) Produce(ctx context.Context, events [][]byte, headers map[string]string) error {
-	now := time.Now()
+	records, err := s.records(events, headers, traceparent(ctx), time.Now())
+	if err != nil {
+		return err
+	}
+	return s.producer.Raw(ctx, s.topic, records)
+}
+
+// records are what goes onto the topic: the bodies as they are, after the checks that the stream would make.
+func (s eventSink) records(events [][]byte, headers map[string]string, trace string, now time.Time) ([]ingest.Record, error) {
 	records := make([]ingest.Record, len(events))
 	for i, body := range events {
 		r := ingest.Record{Pos: corastream.Position{Topic: s.topic}, Value: body, Time: now}
@@ -65,20 +74,24 @@ func (s eventSink) Produce(ctx context.Context, events [][]byte, headers map[str
 			}
 			r.Headers = append(r.Headers, ingest.Header{Key: k, Value: []byte(v)})
 		}
-		if t := traceparent(ctx); t != "" {
-			r.Headers = append(r.Headers, ingest.Header{Key: "traceparent", Value: []byte(t)})
+		if trace != "" {
+			r.Headers = append(r.Headers, ingest.Header{Key: "traceparent", Value: []byte(trace)})
 		}
 		var b corastream.Batch
 		s.decoder.Decode(&b, r, now)
 		if len(b.Bad) > 0 {
-			return corastream.Usagef(fmt.Sprintf("[%d]", i), "send user_id, item_id and what happened", "%s: %s", b.Bad[0].Reason, b.Bad[0].Detail)
+			_, fix := remedy(b.Bad[0])
+			if fix == "" {
+				fix = "send user_id, item_id and what happened"
+			}
+			return nil, corastream.Usagef(fmt.Sprintf("[%d]", i), fix, "%s: %s", b.Bad[0].Reason, b.Bad[0].Detail)
 		}
 		if len(b.Events) > 0 {
 			r.Key = []byte(b.Events[0].User)
 		}
 		records[i] = r
 	}
-	return s.producer.Raw(ctx, s.topic, records)
+	return records, nil
 }
 
 // checks are the conditions of readiness.

@@ -337,7 +337,7 @@ func (d *device) scoreWhole(ctx context.Context, ts []tokens, pairs []int, with 
 		if err != nil {
 			return err
 		}
-		if err := d.reserve(q, max(first.rows, second.rows), x.width()); err != nil {
+		if err := d.reserve(q, max(first.rows, second.rows, tail.rows), x.width()); err != nil {
 			return err
 		}
 		if err := d.plan.put(q, d, first, nil, nil); err != nil {
@@ -418,7 +418,7 @@ func (d *device) read(ctx context.Context, ts []tokens) ([]*entry, error) {
 	titles, states := make([]float32, n*2*a.hidden), make([]float32, n*a.hidden)
 	keys, atts := make([][]uint16, dims.top), make([][]uint16, dims.top)
 	err := d.do(ctx, func(q *cuda.Queue) error {
-		if err := d.reserve(q, s.rows, 0); err != nil {
+		if err := d.reserve(q, max(s.rows, tail.rows), 0); err != nil {
 			return err
 		}
 		if err := errors.Join(d.plan.put(q, d, s, nil, nil), d.tail.put(q, d, tail, nil, nil), d.start(q, t.tokens)); err != nil {

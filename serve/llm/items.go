@@ -125,7 +125,7 @@ func (m *Model) read(ctx context.Context, ts []tokens) (entries []*entry, err er
 	}
 	s := t.plain()
 	tail := s.tail(answers, ascending(len(answers)))
-	act := p.reserve(s.rows)
+	act := p.reserve(max(s.rows, tail.rows)) // equal titles share all their rows
 	if err := p.embed(t.tokens, act.x); err != nil {
 		return nil, err
 	}

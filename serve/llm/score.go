@@ -201,7 +201,7 @@ func (m *Model) whole(ctx context.Context, ts []tokens, pairs []int, d *delta, d
 	for i, path := range t.paths {
 		answers[i] = path[len(path)-1]
 	}
-	act := p.reserve(s.rows)
+	act := p.reserve(max(s.rows, len(order))) // equal texts share all their rows, and each has an answer
 	if err := p.embed(t.tokens, act.x); err != nil {
 		return err
 	}

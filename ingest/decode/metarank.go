@@ -1,4 +1,4 @@
-package ingest
+package decode
 
 import "bytes"
 
@@ -45,10 +45,14 @@ func (j *job) metarank(v []byte) bool {
 	switch {
 	case name == "interaction" && item != nil:
 		j.dialect = DialectMetarank
-		j.interaction(v, eventFields{user: user, item: item, kind: kind, at: at, id: id})
+		f := newInteraction()
+		f.raw[fUser], f.raw[fItem], f.raw[fKind], f.raw[fTime], f.raw[fID] = user, item, kind, at, id
+		j.interaction(v, &f)
 	case name == "ranking" && items != nil:
 		j.dialect = DialectMetarank
-		j.interaction(v, eventFields{user: user, items: items, at: at, id: id})
+		f := newInteraction()
+		f.raw[fUser], f.raw[fItems], f.raw[fKind], f.raw[fTime], f.raw[fID] = user, items, []byte(`"impression"`), at, id
+		j.interaction(v, &f)
 	case name == "item" && item != nil:
 		j.dialect = DialectMetarank
 		j.itemAs(v, metarankItem(item, fields))

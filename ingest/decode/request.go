@@ -1,4 +1,4 @@
-package ingest
+package decode
 
 import (
 	"bytes"
@@ -43,13 +43,13 @@ func (j *job) readRequest(v []byte) (r corastream.Request, bad *problem) {
 	})
 	r = corastream.Request{Pos: j.r.Pos, Appended: j.r.Time, Trace: j.trace}
 	if twice != "" {
-		return r, &problem{ReasonAmbiguous, twice + " comes twice with different values"}
+		return r, &problem{ReasonAmbiguous, twice + " comes twice with different values", fContext}
 	}
 	if r.User, bad = j.d.id("user_id", user); bad != nil {
 		return r, bad
 	}
 	if r.User == "" {
-		return r, &problem{ReasonNoUser, "user_id is missing"}
+		return r, &problem{ReasonNoUser, "user_id is missing", fContext}
 	}
 	if r.ID, bad = j.d.id("request_id", id); bad != nil {
 		return r, bad
@@ -63,7 +63,7 @@ func (j *job) readRequest(v []byte) (r corastream.Request, bad *problem) {
 	if n != nil && !isNull(n) {
 		x, ok := number(n)
 		if !ok || x != x || x != float64(int(x)) || x < 0 || x > float64(j.d.cfg.MaxArray) {
-			return r, &problem{ReasonType, fmt.Sprintf("n is not a whole number from 0 to max_array=%d: %s", j.d.cfg.MaxArray, brief(n))}
+			return r, &problem{ReasonType, fmt.Sprintf("n is not a whole number from 0 to max_array=%d: %s", j.d.cfg.MaxArray, brief(n)), fContext}
 		}
 		r.N = int(x)
 	}
@@ -76,7 +76,7 @@ func (j *job) readRequest(v []byte) (r corastream.Request, bad *problem) {
 	if seen != nil && !isNull(seen) {
 		var ok bool
 		if r.Seen, ok = text(seen); !ok || corastream.CheckSeen("seen", r.Seen) != nil {
-			return r, &problem{ReasonType, "seen is none of auto, exclude, include, clicked: " + brief(seen)}
+			return r, &problem{ReasonType, "seen is none of auto, exclude, include, clicked: " + brief(seen), fContext}
 		}
 	}
 	r.History, bad = j.history(history)
@@ -89,7 +89,7 @@ func (j *job) history(raw []byte) (out []corastream.Interaction, bad *problem) {
 		return nil, nil
 	}
 	if raw[0] != '[' {
-		return nil, &problem{ReasonType, "history is not an array"}
+		return nil, &problem{ReasonType, "history is not an array", fContext}
 	}
 	var entries [][]byte
 	elements(raw, func(e []byte) bool {
@@ -97,7 +97,7 @@ func (j *job) history(raw []byte) (out []corastream.Interaction, bad *problem) {
 		return len(entries) <= corastream.MaxPast
 	})
 	if len(entries) > corastream.MaxPast {
-		return nil, &problem{ReasonTooMany, fmt.Sprintf("history holds over %d interactions", corastream.MaxPast)}
+		return nil, &problem{ReasonTooMany, fmt.Sprintf("history holds over %d interactions", corastream.MaxPast), fContext}
 	}
 	out, at, bad := j.d.past(entries, j.r.Time)
 	if bad != nil {
@@ -119,27 +119,27 @@ func (d *Decoder) Past(entries [][]byte, now time.Time) ([]corastream.Interactio
 
 func (d *Decoder) past(entries [][]byte, now time.Time) (out []corastream.Interaction, at int, bad *problem) {
 	quiet := *d // these are not records of a topic: its counters do not count them
-	quiet.Counts = newCounts()
+	quiet.Counts = newCounts(d.strangers)
 	j := job{d: &quiet, b: new(corastream.Batch), r: Record{Time: now}, now: now, dialect: DialectFlat}
 	for i, e := range entries {
 		e = bytes.TrimSpace(e)
-		var f eventFields
+		f := newInteraction()
 		switch {
 		case len(e) > 0 && e[0] == '{':
-			f = readEvent(e)
+			members(e, func(k, x []byte) { f.put(&quiet, k, x) })
 			f.mapped(e, d.events)
 		case len(e) > 0 && e[0] == '"':
-			f.item = e
+			f.raw[fItem] = e
 		default:
-			return nil, i, &problem{ReasonType, "it is neither an object nor an item id"}
+			return nil, i, &problem{ReasonType, "it is neither an object nor an item id", fContext}
 		}
-		if f.kind == nil && f.label == nil && f.rating == nil && f.value == nil {
-			f.label = []byte("1")
+		if !f.has(fKind) && !f.has(fEvent) && !f.has(fLabel) && !f.has(fRating) && !f.has(fValue) && !f.has(fItems) {
+			f.raw[fLabel] = []byte("1")
 		}
-		f.user = []byte(`"asker"`)
-		j.interaction(e, f)
+		f.raw[fUser] = []byte(`"asker"`)
+		j.interaction(e, &f)
 		if len(j.b.Bad) > 0 {
-			return nil, i, &problem{j.b.Bad[0].Reason, j.b.Bad[0].Detail}
+			return nil, i, &problem{j.b.Bad[0].Reason, j.b.Bad[0].Detail, fContext}
 		}
 	}
 	for _, ev := range j.b.Events {

@@ -1,7 +1,8 @@
-package ingest
+package decode
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/corastream/corastream"
@@ -14,9 +15,9 @@ const (
 
 // tombstone: a record without a value removes the item that its key names.
 func (j *job) tombstone() {
-	id := string(j.r.Key)
-	if bad := j.d.checkID("the key", id); bad != nil {
-		j.bury(nil, bad.reason, bad.detail)
+	id, bad := j.key()
+	if bad != nil {
+		j.fault(nil, bad)
 		return
 	}
 	if id == "" {
@@ -27,15 +28,23 @@ func (j *job) tombstone() {
 	j.d.Counts.event(j.dialect)
 }
 
+// titleWords are the names of a title.
+var titleWords = map[string]bool{"title": true, "name": true, "movietitle": true}
+
 // item decodes a catalogue record: item_id (else the key), title, available or withdrawn; every other member that is a
 // string, number, boolean or list of those is a field.
 func (j *job) item(v []byte) { j.itemAs(v, v) }
 
 // itemAs decodes doc; v is what a dead letter keeps.
 func (j *job) itemAs(v, doc []byte) {
-	it, bad := j.readItem(doc)
+	j.itemOf(v, func(f func(k, x []byte)) { members(doc, f) }, func(m mapping) []byte { return lookup(doc, m.path) })
+}
+
+// itemOf decodes an item's names and values, from whatever form they came in.
+func (j *job) itemOf(v []byte, each func(func(k, x []byte)), at func(mapping) []byte) {
+	it, bad := j.readItem(each, at)
 	if bad != nil {
-		j.bury(v, bad.reason, bad.detail)
+		j.fault(v, bad)
 		return
 	}
 	it.Pos = j.r.Pos
@@ -43,46 +52,47 @@ func (j *job) itemAs(v, doc []byte) {
 	j.d.Counts.event(j.dialect)
 }
 
-func (j *job) readItem(v []byte) (it corastream.Item, bad *problem) {
+var trailingYear = regexp.MustCompile(`\((\d{4})\)\s*$`)
+
+func (j *job) readItem(each func(func(k, x []byte)), at func(mapping) []byte) (it corastream.Item, bad *problem) {
 	var itemID, otherID, title, comment []byte
 	fields := &fieldSet{limit: j.d.cfg.MaxTextBytes}
-	flag := func(name string, x []byte) bool {
-		switch string(x) {
-		case "true":
-			return true
-		case "false", "null":
-			return false
+	say := func(name string, x []byte) bool {
+		on, ok := flag(x)
+		if !ok && !isNull(x) && bad == nil {
+			bad = &problem{ReasonType, name + " is neither true nor false: " + brief(x), fContext}
 		}
-		bad = &problem{ReasonType, name + " is neither true nor false: " + brief(x)}
-		return false
+		return on
 	}
-	members(v, func(k, x []byte) {
+	each(func(k, x []byte) {
 		var buf [32]byte
-		switch string(word(&buf, k)) {
-		case "itemid":
+		switch w := word(&buf, k); string(w) {
+		case "itemid", "movieid":
 			itemID = x
 		case "id", "item":
 			otherID = x
-		case "title", "name":
+		case "title", "name", "movietitle":
 			title = x
 		case "comment": // where Gorse keeps an item's name
 			comment = x
 		case "available":
-			it.Withdrawn = it.Withdrawn || !isNull(x) && !flag("available", x)
-		case "withdrawn", "ishidden":
-			it.Withdrawn = flag("withdrawn", x) || it.Withdrawn
+			it.Withdrawn = it.Withdrawn || !isNull(x) && !say("available", x)
+		case "withdrawn", "ishidden", "hidden":
+			it.Withdrawn = say("withdrawn", x) || it.Withdrawn
+		case "releaseyear":
+			fields.add([]byte("year"), x)
 		case "fields":
 			if x[0] == '{' {
 				members(x, fields.add)
 			} else if !isNull(x) {
-				bad = &problem{ReasonType, "fields is not an object"}
+				bad = &problem{ReasonType, "fields is not an object", fContext}
 			}
 		default:
 			fields.add(k, x)
 		}
 	})
 	for _, m := range j.d.items {
-		x := lookup(v, m.path)
+		x := at(m)
 		if x == nil {
 			continue
 		}
@@ -92,9 +102,9 @@ func (j *job) readItem(v []byte) (it corastream.Item, bad *problem) {
 		case "title":
 			title, comment = x, nil
 		case "available":
-			it.Withdrawn = !isNull(x) && !flag("available", x)
+			it.Withdrawn = !isNull(x) && !say("available", x)
 		case "withdrawn":
-			it.Withdrawn = flag("withdrawn", x)
+			it.Withdrawn = say("withdrawn", x)
 		}
 	}
 	if bad != nil {
@@ -107,19 +117,28 @@ func (j *job) readItem(v []byte) (it corastream.Item, bad *problem) {
 		return it, bad
 	}
 	if it.ID == "" {
-		it.ID = string(j.r.Key)
-		if bad = j.d.checkID("the key", it.ID); bad != nil {
+		if it.ID, bad = j.key(); bad != nil {
 			return it, bad
 		}
 	}
 	if it.ID == "" {
-		return it, &problem{ReasonNoItem, "item_id is missing, and the record has no key"}
+		return it, &problem{ReasonNoItem, "item_id is missing, and the record has no key", fItem}
 	}
 	if title == nil || isNull(title) {
 		title = comment
 	}
-	if it.Title, bad = j.title(title, it.Withdrawn); bad != nil {
+	if it.Title, bad = j.title(title); bad != nil {
 		return it, bad
+	}
+	if it.Title == "" && !it.Withdrawn {
+		for name := range fields.m {
+			if folded := strings.ToLower(strings.ReplaceAll(name, "_", "")); folded == "userid" || folded == "user" {
+				return it, &problem{ReasonTitle, fmt.Sprintf("title is missing, and %q names a user: an event belongs on the interactions topic", name), fItem}
+			}
+		}
+	}
+	if m := trailingYear.FindStringSubmatch(it.Title); m != nil && fields.m["year"] == "" {
+		fields.add([]byte("year"), []byte(m[1]))
 	}
 	if fields.bad != nil {
 		return it, fields.bad
@@ -128,25 +147,19 @@ func (j *job) readItem(v []byte) (it corastream.Item, bad *problem) {
 	return it, nil
 }
 
-// title may be missing from a withdrawn item only: nothing else could ever be shown or read of it.
-func (j *job) title(raw []byte, withdrawn bool) (string, *problem) {
+// title may be missing: such an item is listed by what is clicked alone.
+func (j *job) title(raw []byte) (string, *problem) {
 	if len(raw) == 0 || isNull(raw) {
-		if withdrawn {
-			return "", nil
-		}
-		return "", &problem{ReasonTitle, "title is missing"}
+		return "", nil
 	}
 	s, ok := text(raw)
 	if !ok {
-		return "", &problem{ReasonType, "title is not a UTF-8 string"}
+		return "", &problem{ReasonType, "title is not a UTF-8 string", fContext}
 	}
 	if len(s) > j.d.cfg.MaxTextBytes {
-		return "", &problem{ReasonTitle, fmt.Sprintf("title has %d bytes, over max_text_bytes=%d", len(s), j.d.cfg.MaxTextBytes)}
+		return "", &problem{ReasonTitle, fmt.Sprintf("title has %d bytes, over max_text_bytes=%d", len(s), j.d.cfg.MaxTextBytes), fContext}
 	}
-	if strings.TrimSpace(s) == "" && !withdrawn {
-		return "", &problem{ReasonTitle, "title is blank"}
-	}
-	return s, nil
+	return trim(s), nil
 }
 
 // fieldSet gathers an item's plain fields within bounds.
@@ -164,11 +177,11 @@ func (f *fieldSet) add(key, raw []byte) {
 	name := string(key)
 	switch {
 	case len(name) > maxFieldName:
-		f.bad = &problem{ReasonFields, fmt.Sprintf("a field's name has %d bytes, over %d", len(name), maxFieldName)}
+		f.bad = &problem{ReasonFields, fmt.Sprintf("a field's name has %d bytes, over %d", len(name), maxFieldName), fContext}
 	case len(s) > f.limit:
-		f.bad = &problem{ReasonFields, fmt.Sprintf("field %q is over max_text_bytes=%d", name, f.limit)}
+		f.bad = &problem{ReasonFields, fmt.Sprintf("field %q is over max_text_bytes=%d", name, f.limit), fContext}
 	case len(f.m) == maxFields:
-		f.bad = &problem{ReasonFields, fmt.Sprintf("more than %d fields", maxFields)}
+		f.bad = &problem{ReasonFields, fmt.Sprintf("more than %d fields", maxFields), fContext}
 	default:
 		if f.m == nil {
 			f.m = map[string]string{}

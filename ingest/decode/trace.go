@@ -1,4 +1,4 @@
-package ingest
+package decode
 
 // traceOf is a trace context of version 00 (W3C Trace Context, 3.2): 00-TRACE-PARENT-FLAGS in lower-case hex, the ids not all zero.
 // Anything else is "", as if it were not there: a bad header costs no event.

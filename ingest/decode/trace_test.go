@@ -1,4 +1,4 @@
-package ingest
+package decode
 
 import (
 	"fmt"
@@ -49,7 +49,7 @@ func TestTheTraceOfARecordGoesToItsEvents(t *testing.T) {
 		cfg := Default()
 		var b corastream.Batch
 		r := Record{Pos: corastream.Position{Topic: cfg.Topics.Interactions}, Value: []byte(c.value), Headers: c.headers, Time: recordTime}
-		NewDecoder(cfg).Decode(&b, r, r.Time)
+		New(cfg).Decode(&b, r, r.Time)
 		var got []string
 		for _, e := range b.Events {
 			got = append(got, e.Trace)
@@ -62,7 +62,7 @@ func TestTheTraceOfARecordGoesToItsEvents(t *testing.T) {
 		}
 		b, r.Pos.Topic = corastream.Batch{}, cfg.Topics.Requests
 		r.Value = []byte(`{"user_id":"u","n":3}`)
-		NewDecoder(cfg).Decode(&b, r, r.Time)
+		New(cfg).Decode(&b, r, r.Time)
 		if len(b.Requests) != 1 || b.Requests[0].Trace != c.want[0] {
 			t.Errorf("%s, a request: %+v", c.name, b)
 		}

@@ -1,4 +1,4 @@
-package ingest
+package decode
 
 import (
 	"bytes"
@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"golang.org/x/text/unicode/norm"
 
 	"github.com/corastream/corastream"
 )
@@ -33,11 +35,12 @@ const (
 	ReasonOld            = "old"       // more than max_age before the broker got it
 	ReasonTitle          = "title"     // missing or too long
 	ReasonFields         = "fields"    // too many fields, or one that is too long
+	ReasonUnread         = "unread"    // a field that nothing reads, where it matters
 )
 
 var reasons = []string{ReasonJSON, ReasonEmpty, ReasonSchemaRegistry, ReasonTooLarge, ReasonTooMany, ReasonNoUser, ReasonNoItem,
 	ReasonID, ReasonType, ReasonAmbiguous, ReasonKind, ReasonLabel, ReasonNaN, ReasonTime, ReasonFuture, ReasonOld, ReasonTitle,
-	ReasonFields}
+	ReasonFields, ReasonUnread}
 
 // Dialects, found out per record.
 const (
@@ -54,12 +57,27 @@ var dialects = []string{DialectFlat, DialectGorse, DialectCEBinary, DialectCEStr
 type Decoder struct {
 	cfg           Config
 	events, items []mapping
+	mapped        map[string]bool // the outermost names that fields.events maps; true: it maps the whole member
+	strangers     *strangers
+	strict        bool
 	Counts        *Counts
 }
 
-// NewDecoder makes a decoder for a valid config.
-func NewDecoder(c Config) *Decoder {
-	return &Decoder{cfg: c, events: mappings(c.Fields.Events), items: mappings(c.Fields.Items), Counts: newCounts()}
+// New makes a decoder for a valid config.
+func New(c Config) *Decoder {
+	s := &strangers{m: map[string]*sense{}}
+	d := &Decoder{cfg: c, events: mappings(c.Fields.Events), items: mappings(c.Fields.Items), mapped: map[string]bool{}, strangers: s, Counts: newCounts(s)}
+	for _, m := range d.events {
+		d.mapped[m.path[0]] = d.mapped[m.path[0]] || len(m.path) == 1
+	}
+	return d
+}
+
+// Strict is d with an event refused when a field of it is not read: for senders who wait for the answer, as over HTTP.
+func (d *Decoder) Strict() *Decoder {
+	out := *d
+	out.strict = true
+	return &out
 }
 
 // Decode appends to b what the record says: by its topic events, items or requests, or a dead letter. It is pure but for
@@ -77,12 +95,12 @@ func (d *Decoder) Decode(b *corastream.Batch, r Record, now time.Time) {
 		j.tombstone()
 	case len(r.Value) == 0:
 		j.bury(nil, ReasonEmpty, "the record has no value")
-	case r.Value[0] == 0:
+	case r.Value[0] == 0 && !json.Valid(unframed(r.Value)):
 		j.bury(r.Value, ReasonSchemaRegistry,
-			"the first byte is 0, as in Confluent's wire format; a schema registry is not supported: produce JSON")
+			"the first byte is 0, as in Confluent's wire format, and no JSON follows; a schema registry is not supported: produce JSON")
 	default:
 		j.envelope()
-		j.document(r.Value)
+		j.document(unframed(r.Value))
 	}
 }
 
@@ -95,6 +113,7 @@ type job struct {
 	dialect string
 	ce      ce
 	trace   string // W3C traceparent of the record or its envelope
+	at      field  // what the last dead letter was for
 }
 
 // ce holds a CloudEvents envelope's attributes; they stand in for what the data does not say.
@@ -194,6 +213,10 @@ func diagnose(v []byte) (reason, detail string) {
 
 // object decodes one JSON object by the topic it came on.
 func (j *job) object(v []byte) {
+	v, done := j.unwrapped(v)
+	if done {
+		return
+	}
 	if data, ok, done := j.structured(v); done {
 		return
 	} else if ok {
@@ -269,6 +292,12 @@ func (j *job) structured(v []byte) (data []byte, ok, done bool) {
 	return raw, true, false
 }
 
+// fault buries an event or item for a problem.
+func (j *job) fault(v []byte, p *problem) {
+	j.at = p.field
+	j.bury(v, p.reason, p.detail)
+}
+
 // bury appends a dead letter. Its bytes are copied: the batch they share would otherwise stay in memory with them.
 func (j *job) bury(v []byte, reason, detail string) {
 	j.d.Counts.letter(reason)
@@ -278,9 +307,21 @@ func (j *job) bury(v []byte, reason, detail string) {
 }
 
 // problem is why a field can not be used; nil when it can.
-type problem struct{ reason, detail string }
+type problem struct {
+	reason, detail string
+	field          field
+}
 
-// id reads a user, item, event or request id: a string, or an integer by its digits. "" means absent.
+// at says in which field a problem is; where it knows already, it stays.
+func (p *problem) at(f field) *problem {
+	if p != nil && p.field == fContext {
+		p.field = f
+	}
+	return p
+}
+
+// id reads a user, item, event or request id: a string, or an integer by its digits, without blanks around it and in the normal
+// form NFC, so that one name is one id however it was typed. "" means absent.
 func (d *Decoder) id(name string, raw []byte) (string, *problem) {
 	if len(raw) == 0 || isNull(raw) {
 		return "", nil
@@ -288,22 +329,28 @@ func (d *Decoder) id(name string, raw []byte) (string, *problem) {
 	s, ok := text(raw)
 	switch {
 	case ok:
+		s = norm.NFC.String(trim(s))
 	case raw[0] == '"':
-		return "", &problem{ReasonID, name + " is not UTF-8"}
+		return "", &problem{ReasonID, name + " is not UTF-8", fContext}
 	case integer(raw):
 		s = string(raw)
 	default:
-		return "", &problem{ReasonType, name + " is neither a string nor an integer"}
+		return "", &problem{ReasonType, name + " is neither a string nor an integer", fContext}
 	}
 	return s, d.checkID(name, s)
 }
 
+// trim takes blanks and byte order marks off both ends.
+func trim(s string) string {
+	return strings.TrimFunc(s, func(r rune) bool { return r == '\ufeff' || unicode.IsSpace(r) })
+}
+
 func (d *Decoder) checkID(name, s string) *problem {
 	if len(s) > d.cfg.MaxIDBytes {
-		return &problem{ReasonID, fmt.Sprintf("%s has %d bytes, over max_id_bytes=%d", name, len(s), d.cfg.MaxIDBytes)}
+		return &problem{ReasonID, fmt.Sprintf("%s has %d bytes, over max_id_bytes=%d", name, len(s), d.cfg.MaxIDBytes), fContext}
 	}
 	if strings.ContainsFunc(s, func(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar }) {
-		return &problem{ReasonID, name + " has control characters or bytes that are not UTF-8"}
+		return &problem{ReasonID, name + " has control characters or bytes that are not UTF-8", fContext}
 	}
 	return nil
 }
@@ -314,15 +361,15 @@ func (d *Decoder) ids(name string, raw []byte) (out []string, bad *problem) {
 		return nil, nil
 	}
 	if raw[0] != '[' {
-		return nil, &problem{ReasonType, name + " is not an array"}
+		return nil, &problem{ReasonType, name + " is not an array", fContext}
 	}
 	elements(raw, func(e []byte) bool {
 		var s string
 		if s, bad = d.id(name, e); bad == nil && s == "" {
-			bad = &problem{ReasonNoItem, name + " holds an empty id"}
+			bad = &problem{ReasonNoItem, name + " holds an empty id", fContext}
 		}
 		if len(out) == d.cfg.MaxArray {
-			bad = &problem{ReasonTooMany, fmt.Sprintf("%s holds over max_array=%d ids", name, d.cfg.MaxArray)}
+			bad = &problem{ReasonTooMany, fmt.Sprintf("%s holds over max_array=%d ids", name, d.cfg.MaxArray), fContext}
 		}
 		out = append(out, s)
 		return bad == nil
@@ -330,7 +377,7 @@ func (d *Decoder) ids(name string, raw []byte) (out []string, bad *problem) {
 	return out, bad
 }
 
-// slot collects one field that may come under several spellings.
+// slot collects one field of a request that may come under several spellings.
 func slot(dst *[]byte, v []byte, twice *string, name string) {
 	if *dst != nil && !bytes.Equal(*dst, v) {
 		*twice = name

@@ -1,0 +1,284 @@
+package main
+
+import (
+	"bytes"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/ingest"
+)
+
+// eventCase is one case: names and raw JSON values in turn, and the events in short form, or what the refusal names.
+type eventCase struct {
+	name   string
+	from   string // where people met it: repository and number, or the data set's own file
+	fields string // the members of a JSON object without braces; user u, item i and a time are added where they are missing
+	want   string // "kind label weight item", more of them after a comma; implicit ends in +
+	refuse string // a word of the refusal
+}
+
+const aTime = `"timestamp":"2022-06-24T21:20:11Z"`
+
+// meanings is what an event may look like. Where from is blank, the case follows from another one.
+var meanings = []eventCase{
+	// What happened, said and understood.
+	{"a kind", "gorse-io/gorse#269", `"type":"click"`, "click 1 1 i+", ""},
+	{"a purchase", "", `"type":"purchase"`, "purchase 1 1 i+", ""},
+	{"a like", "", `"type":"like"`, "like 1 1 i", ""},
+	{"a dislike", "gorse-io/gorse#244", `"type":"dislike"`, "dislike 0 1 i", ""},
+	{"a kind with blanks", "", `"type":" like "`, "like 1 1 i", ""},
+	{"a kind under another name", "", `"event_type":"like"`, "like 1 1 i", ""},
+	{"the event is the kind", "RetailRocket's events.csv", `"event":"purchase"`, "purchase 1 1 i+", ""},
+	{"a rating above", "RUCAIBox/RecBole#1007", `"rating":5`, "rating 1 1 i", ""},
+	{"a rating below", "enoche/MMRec#9", `"rating":1`, "rating 0 1 i", ""},
+	{"a rating as text", "", `"rating":"3.5"`, "rating 0 1 i", ""},
+	{"a negative rating", "benfred/implicit#114", `"rating":-1`, "rating 0 1 i", ""},
+	{"Gorse's value of a rating", "gorse-io/gorse#1007", `"FeedbackType":"rating","Value":4.5`, "rating 1 1 i", ""},
+	{"Gorse's value of a click", "gorse-io/gorse#1234", `"FeedbackType":"click","Value":0`, "click 1 1 i+", ""},
+	{"Gorse's read", "gorse-io/gorse#269", `"FeedbackType":"read","Value":0`, "read 0 1 i", ""},
+	{"a label", "", `"label":1`, "label 1 1 i", ""},
+	{"a label of no", "Coder-Yu/QRec#181", `"label":0`, "label 0 1 i", ""},
+	{"a label as a word", "", `"label":true`, "label 1 1 i", ""},
+	{"a label as a word, no", "", `"label":false`, "label 0 1 i", ""},
+	{"a label of an unknown kind", "", `"type":"dwell","label":0.25`, "dwell 0.25 1 i", ""},
+	{"a label against its kind", "", `"type":"click","label":0`, "click 0 1 i", ""},
+	{"a kind and no rating", "", `"type":"purchase","rating":null`, "purchase 1 1 i+", ""},
+	{"nothing said", "NicolasHug/Surprise#220", ``, "click 1 1 i+", ""},
+	{"a blank kind", "", `"type":null`, "click 1 1 i+", ""},
+	{"a clicked flag of yes", "", `"clicked":1`, "click 1 1 i+", ""},
+	{"shown and not clicked", "recsyschallenge/2016#11", `"type":"impression","clicked":0`, "impression 0 1 i", ""},
+	{"shown and clicked", "", `"type":"impression","clicked":true`, "click 1 1 i", ""},
+	{"a quantity", "", `"type":"purchase","quantity":2`, "purchase 1 1 i+", ""},
+
+	// Unknown is never a like.
+	{"an unknown kind", "gorse-io/gorse#329", `"type":"contact"`, "", "contact"},
+	{"taken out of the cart", "snowplow/snowplow#154", `"type":"remove_from_cart"`, "", "remove_from_cart"},
+	{"a refund", "duracelltomi/gtm4wp#165", `"type":"refund"`, "", "refund"},
+	{"an unlike", "", `"type":"unlike"`, "", "unlike"},
+	{"a kind in capitals", "", `"type":"CLICKED"`, "", "CLICKED"},
+	{"a kind that is a number", "", `"type":{"a":1}`, "", "type"},
+	{"type misspelt", "", `"tpye":"dislike"`, "", "tpye"},
+	{"label misspelt", "", `"lable":0`, "", "lable"},
+	{"rating misspelt", "", `"ratng":1`, "", "ratng"},
+	{"timestamp misspelt", "", `"type":"like","timestmp":5,"timestamp":null`, "", "timestmp"},
+	{"the label is null", "", `"label":null`, "", "label"},
+	{"the label is null and the kind is known", "", `"type":"impression","label":null`, "", "label"},
+	{"the rating is null", "", `"rating":null`, "", "rating"},
+	{"a rating without one", "", `"type":"rating"`, "", "rating"},
+	{"the rating is a word", "", `"rating":"good"`, "", "good"},
+	{"the rating is NaN", "", `"rating":"NaN"`, "", "rating"},
+	{"the label is out of range", "gorse-io/gorse#1234", `"label":-0.5`, "", "label"},
+	{"a clicked flag of no", "", `"clicked":0`, "", "clicked"},
+	{"a clicked flag of no, in words", "", `"clicked":false`, "", "clicked"},
+	{"no click, against its kind", "", `"type":"click","clicked":false`, "", "clicked"},
+	{"another flag of no", "", `"is_click":false`, "", "is_click"},
+	{"another flag of yes", "", `"is_click":true`, "", "is_click"},
+	{"a flag against the kind", "", `"type":"like","is_liked":0`, "", "is_liked"},
+	{"returned", "lyst/lightfm#643", `"type":"purchase","returned":true`, "", "returned"},
+	{"refunded", "matomo-org/matomo#11615", `"type":"purchase","refunded":1`, "", "refunded"},
+	{"stars", "Yelp's review.json", `"stars":1`, "", "stars"},
+	{"Book-Crossing's rating", "Book-Crossing's BX-Book-Ratings.csv", `"Book-Rating":0`, "", "Book-Rating"},
+	{"a score", "", `"score":-1`, "", "score"},
+	{"a value of nothing", "yihong-chen/neural-collaborative-filtering#4", `"value":1`, "", "value"},
+	{"an action", "Tianchi's UserBehavior.csv", `"behavior_type":"fav"`, "", "behavior_type"},
+	{"a negative quantity", "peaksandpies/universal-analytics#51", `"type":"purchase","quantity":-1`, "", "return"},
+	{"two kinds", "", `"type":"like","kind":"dislike"`, "", "twice"},
+
+	// Lists.
+	{"a basket of ids", "", `"type":"purchase","items":["a","b"]`, "purchase 1 1 a+,purchase 1 1 b+", ""},
+	{"a basket of objects", "GA4's purchase", `"type":"purchase","items":[{"item_id":"a","quantity":2,"price":3},{"item_id":"b"}]`, "purchase 1 1 a+,purchase 1 1 b+", ""},
+	{"a basket of products", "Segment's Order Completed", `"type":"purchase","products":[{"product_id":"a","quantity":1}]`, "purchase 1 1 a+", ""},
+	{"one item twice", "", `"type":"purchase","items":["a","a"]`, "purchase 1 1 a+", ""},
+	{"a basket that came back", "braze-inc/braze-docs#6687", `"type":"purchase","items":[{"item_id":"a","quantity":-1}]`, "", "return"},
+	{"a refund of items", "aawnu/php-ga4#16", `"type":"refund","items":["a","b"]`, "", "refund"},
+	{"an impression", "metarank/metarank#288", `"items":["a","b"],"clicked":["b"]`, "impression 0 1 a,click 1 1 b", ""},
+	{"an impression without a click", "metarank/metarank#1554", `"type":"impression","items":["a","b"]`, "impression 0 1 a,impression 0 1 b", ""},
+	{"an impression by its kind and clicks", "", `"type":"impression","items":["a",{"id":"b","clicked":1}]`, "impression 0 1 a,click 1 1 b", ""},
+	{"dislikes", "", `"type":"dislike","items":["a"]`, "dislike 0 1 a", ""},
+	{"a list of nobody knows what", "", `"items":["a","b"]`, "", "items"},
+	{"a list with one label", "", `"items":["a","b"],"label":1`, "", "label"},
+
+	// When.
+	{"unix milliseconds", "postlight/parser#702", `"type":"like","timestamp":1656105611000`, "like 1 1 i", ""},
+	{"unix seconds as text", "", `"type":"like","timestamp":"1656105611"`, "like 1 1 i", ""},
+	{"unix microseconds", "vectordotdev/vector#7360", `"type":"like","timestamp":1656105611000000`, "like 1 1 i", ""},
+	{"unix nanoseconds", "vshulcz/deja-vu#2102", `"type":"like","timestamp":1656105611000000000`, "like 1 1 i", ""},
+	{"a blank between", "", `"type":"like","timestamp":"2022-06-24 21:20:11"`, "like 1 1 i", ""},
+	{"an offset without a colon", "", `"type":"like","timestamp":"2022-06-24T23:20:11+0200"`, "like 1 1 i", ""},
+	{"UTC by name", "", `"type":"like","timestamp":"2022-06-24 21:20:11 UTC"`, "like 1 1 i", ""},
+	{"Java's zone", "", `"type":"like","timestamp":"2022-06-24T23:20:11+02:00[Europe/Paris]"`, "like 1 1 i", ""},
+	{"a packed date and time", "", `"type":"like","timestamp":20220624212011`, "like 1 1 i", ""},
+	{"a word for a time", "", `"type":"like","timestamp":"yesterday"`, "", "yesterday"},
+	{"a zone that nobody knows", "", `"type":"like","timestamp":"2022-06-24 21:20:11 PST"`, "", "PST"},
+	{"a time before 1970", "", `"type":"like","timestamp":-1`, "", "time"},
+
+	// Who and about what.
+	{"blanks around ids", "", `"type":"like","user_id":" u ","item_id":"i "`, "like 1 1 i", ""},
+	{"a byte order mark in an id", "biolab/orange3#7000", `"type":"like","user_id":"\ufeffu"`, "like 1 1 i", ""},
+	{"an id of its own", "", `"type":"like","id":"e7"`, "like 1 1 i e7", ""},
+	{"letters in two parts", "", `"type":"like","item_id":"cafe\u0301"`, "like 1 1 café", ""},
+	{"no user", "", `"type":"like","user_id":""`, "", "user_id"},
+	{"no item", "", `"type":"like","item_id":null`, "", "item_id"},
+}
+
+// TestEveryFormOfAnEventMeansTheSame: a row of a CSV, a line of JSON, a record of the topic and a body of POST /v1/events make the
+// same events, byte for byte, or are refused by the same name.
+func TestEveryFormOfAnEventMeansTheSame(t *testing.T) {
+	cfg := ingest.Default()
+	for _, c := range meanings {
+		t.Run(c.name, func(t *testing.T) {
+			body := whole(c.fields)
+			var first []byte
+			for form, read := range map[string]func(*testing.T, ingest.Config, string) ([]corastream.Event, string){
+				"csv": inCSV, "json line": inLine, "record": inRecord, "http": inHTTP,
+			} {
+				events, refusal := read(t, cfg, body)
+				if c.refuse != "" {
+					if len(events) > 0 || !strings.Contains(refusal, c.refuse) {
+						t.Errorf("%s: %+v, refusal %q does not name %q", form, events, refusal, c.refuse)
+					}
+					continue
+				}
+				if got := inShort(events); got != c.want || refusal != "" {
+					t.Errorf("%s: %q, want %q; %s", form, got, c.want, refusal)
+				}
+				b, err := json.Marshal(events)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if first == nil {
+					first = b
+				}
+				if !bytes.Equal(first, b) {
+					t.Errorf("%s: %s\nanother form: %s", form, b, first)
+				}
+				for _, ev := range events {
+					if ev.User != "u" || !ev.Time.Equal(time.Date(2022, 6, 24, 21, 20, 11, 0, time.UTC)) {
+						t.Errorf("%s: %+v", form, ev)
+					}
+				}
+			}
+		})
+	}
+	if len(meanings) < 60 {
+		t.Errorf("%d cases", len(meanings))
+	}
+}
+
+// whole adds to a case's members the user, the item and the time that it does not speak of.
+func whole(fields string) string {
+	out := fields
+	for _, m := range []struct{ name, member string }{{"user_id", `"user_id":"u"`}, {"item", `"item_id":"i"`}, {"timestamp", aTime}} {
+		if strings.Contains(fields, `"`+m.name) || m.name == "item" && strings.Contains(fields, `"products"`) {
+			continue
+		}
+		if out != "" {
+			out += ","
+		}
+		out += m.member
+	}
+	return "{" + out + "}"
+}
+
+func inShort(events []corastream.Event) string {
+	var out []string
+	for _, ev := range events {
+		s := fmt.Sprintf("%s %v %v %s", ev.Kind, ev.Label, ev.Weight, ev.Item)
+		if ev.Implicit {
+			s += "+"
+		}
+		if ev.ID != "" {
+			s += " " + ev.ID
+		}
+		out = append(out, s)
+	}
+	return strings.Join(out, ",")
+}
+
+// bare takes off what says where an event lay.
+func bare(events []corastream.Event) []corastream.Event {
+	for i := range events {
+		events[i].Pos, events[i].Appended = corastream.Position{}, time.Time{}
+	}
+	return events
+}
+
+// inCSV writes the members as a header and a row: text without its quotes, null as nothing, lists as they are.
+func inCSV(t *testing.T, cfg ingest.Config, body string) ([]corastream.Event, string) {
+	d := json.NewDecoder(strings.NewReader(body))
+	if _, err := d.Token(); err != nil {
+		t.Fatal(err)
+	}
+	var names, cells []string
+	for d.More() {
+		name, err := d.Token()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var raw json.RawMessage
+		if err := d.Decode(&raw); err != nil {
+			t.Fatal(err)
+		}
+		cell := string(raw)
+		if raw[0] == '"' {
+			if err := json.Unmarshal(raw, &cell); err != nil {
+				t.Fatal(err)
+			}
+		} else if cell == "null" {
+			cell = ""
+		}
+		names, cells = append(names, name.(string)), append(cells, cell)
+	}
+	var text strings.Builder
+	w := csv.NewWriter(&text)
+	if err := errors.Join(w.Write(names), w.Write(cells)); err != nil {
+		t.Fatal(err)
+	}
+	w.Flush()
+	events, err := readEvents(cfg, write(t, "log.csv", text.String()), "log")
+	return bare(events), said(err)
+}
+
+func said(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+func inLine(t *testing.T, cfg ingest.Config, body string) ([]corastream.Event, string) {
+	events, err := readEvents(cfg, write(t, "log.jsonl", body+"\n"), "log")
+	return bare(events), said(err)
+}
+
+func inRecord(_ *testing.T, cfg ingest.Config, body string) ([]corastream.Event, string) {
+	return decoded(cfg, []ingest.Record{{Value: []byte(body)}})
+}
+
+// inHTTP is what the stream makes of the record that a body becomes.
+func inHTTP(_ *testing.T, cfg ingest.Config, body string) ([]corastream.Event, string) {
+	sink := eventSink{decoder: ingest.NewDecoder(cfg).Strict(), topic: cfg.Topics.Interactions}
+	records, err := sink.records([][]byte{[]byte(body)}, nil, "", time.Now())
+	if err != nil {
+		return nil, err.Error()
+	}
+	return decoded(cfg, records)
+}
+
+func decoded(cfg ingest.Config, records []ingest.Record) (events []corastream.Event, refusal string) {
+	var b corastream.Batch
+	for _, r := range records {
+		r.Pos, r.Time = corastream.Position{Topic: cfg.Topics.Interactions}, time.Now()
+		ingest.NewDecoder(cfg).Decode(&b, r, r.Time)
+	}
+	for _, l := range b.Bad {
+		refusal += l.Reason + ": " + l.Detail
+	}
+	return bare(b.Events), refusal
+}

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const meaningPage = "../../docs/reference/events.md"
+
+const meaningHead = `# What an event may look like
+
+A row of a CSV, a line of JSON, a record of the topic and a body of POST /v1/events have one meaning. The names of columns and of members are
+compared without case, ` + "`_` and `-`" + `. A blank cell is what null is in JSON. Where this page gives no user, item or time, the event has them too:
+` + "`user_id`, `item_id` and `timestamp`" + `.
+
+- ` + "`type`" + ` names what happened, and ` + "`kafka.kinds`" + ` says what each type means. ` + "`label`" + ` (0 to 1) goes before ` + "`rating`" + ` (liked from
+  ` + "`kafka.rating_threshold`" + ` on), and both go before the type's own meaning.
+- A record that says nothing about what happened is of ` + "`kafka.default_kind`" + `. ` + "`corastream validate`" + ` and ` + "`corastream up`" + ` say so.
+- What is not understood is never a like. It becomes a dead letter on a topic and is refused everywhere else, by name.
+- ` + "`items`" + ` with a type is a basket: one event for each. ` + "`items`" + ` with ` + "`clicked`" + `, or with the type impression, is an impression.
+- A time is RFC 3339, ` + "`2022-06-24 21:20:11`" + `, with an offset or UTC behind it, a date alone, or unix s, ms, us or ns. Without an offset it is UTC.
+- HTTP refuses an event that has a field which nothing reads. ` + "`corastream validate`" + ` counts such fields.
+- Blanks and byte order marks around ids are taken off, and ids are in the normal form NFC.
+
+This page is made from the table in ` + "`cmd/corastream/meaning_test.go`" + `, whose test reads every line in all four forms
+(` + "`go generate ./cmd/corastream`" + `).
+
+| Event | What is in it | What it means |
+|---|---|---|
+`
+
+// TestThePageOfEventsIsTheTable: docs/reference/events.md says what the test reads.
+func TestThePageOfEventsIsTheTable(t *testing.T) {
+	var b strings.Builder
+	b.WriteString(meaningHead)
+	for _, c := range meanings {
+		means := "refused; the message names `" + c.refuse + "`"
+		if c.refuse == "" {
+			var parts []string
+			for _, ev := range strings.Split(c.want, ",") {
+				f := strings.Fields(strings.TrimSuffix(ev, "+"))
+				part := fmt.Sprintf("%s of `%s`, label %s", f[0], f[3], f[1])
+				if strings.HasSuffix(ev, "+") {
+					part += ", implicit"
+				}
+				parts = append(parts, part)
+			}
+			means = strings.Join(parts, "; ")
+		}
+		fields := "nothing"
+		if c.fields != "" {
+			fields = "`" + c.fields + "`"
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s |\n", c.name, fields, means)
+	}
+	if os.Getenv("CORASTREAM_WRITE") != "" {
+		if err := os.MkdirAll(filepath.Dir(meaningPage), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(meaningPage, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	have, err := os.ReadFile(meaningPage)
+	if err != nil || string(have) != b.String() {
+		t.Errorf("%s is not what the table says: run go generate ./cmd/corastream; %v", meaningPage, err)
+	}
+}
