@@ -68,7 +68,7 @@ func isModel(name string) bool {
 type Config struct {
 	// Mode is static or prequential. Default static.
 	Mode string `yaml:"mode"`
-	// Models to evaluate. Default bias, cf.
+	// Models to evaluate. Default popularity, cf, mix.
 	Models []string `yaml:"models"`
 	// Content is what a hybrid knows of an item before any click: one of Contents. Default llm.
 	Content string `yaml:"content"`
@@ -125,7 +125,7 @@ type Config struct {
 // Default returns the defaults above.
 func Default() Config {
 	return Config{
-		Mode: Static, Models: []string{Bias, CF}, Content: ContentLLM, Epochs: 6, Bootstraps: 2000, Seed: 1, Seeds: 1, Task: TaskAuto, RankRows: 1e6, Demand: 2,
+		Mode: Static, Models: []string{Popularity, CF, Mix}, Content: ContentLLM, Epochs: 6, Bootstraps: 2000, Seed: 1, Seeds: 1, Task: TaskAuto, RankRows: 1e6, Demand: 2,
 		BatchRows: 256, ReaderShare: 0.3, Window: 30 * time.Minute, HalfLife: 720 * time.Hour, KNNShrink: 10, EASEPenalty: 250, Sharding: DefaultSharding(),
 	}
 }

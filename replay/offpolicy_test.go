@@ -99,7 +99,9 @@ func TestOffPolicyIsRefusedWhereNothingWasLeftToChance(t *testing.T) {
 	}
 	data := tinyData()
 	data.Plain = 3
-	if _, err := Run(context.Background(), Default(), data, Deps{}); err == nil || !strings.Contains(err.Error(), "explore") {
+	c := Default()
+	c.Models = []string{Bias, CF}
+	if _, err := Run(context.Background(), c, data, Deps{}); err == nil || !strings.Contains(err.Error(), "explore") {
 		t.Errorf("plain lists: %v", err)
 	}
 }

@@ -179,7 +179,7 @@ func TestAClusterSurvivesItsMembers(t *testing.T) {
 	t.Run("embedded", func(t *testing.T) {
 		brokers := ownBroker(t)
 		strikes, seed := dose(t, "STRIKES", usual)
-		surviveStrikes(t, newGang(t, brokers, testShards, noLLM), strikes, seed, "cf")
+		surviveStrikes(t, newGang(t, brokers, testShards, noLLM), strikes, seed, "")
 	})
 	t.Run("reading", func(t *testing.T) { // owners read titles, and what they read goes to all
 		brokers := ownBroker(t)
@@ -195,7 +195,7 @@ func TestAClusterSurvivesItsMembers(t *testing.T) {
 		}
 		t.Parallel()
 		strikes, seed := dose(t, "STRIKES", usual+1)
-		surviveStrikes(t, newGang(t, brokers, testShards, noLLM), strikes, seed, "cf")
+		surviveStrikes(t, newGang(t, brokers, testShards, noLLM), strikes, seed, "")
 	})
 }
 
@@ -211,7 +211,7 @@ func surviveStrikes(t *testing.T, g *gang, strikes int, seed uint64, ranked stri
 		m.proc.url(t)
 	}
 	g.produce(t, "items", itemLines(0, w.items)...)
-	send(t, g.brokers, &kgo.Record{Topic: g.topics.items, Key: []byte("nameless"), Value: []byte(`{"genre":"g1"}`)})
+	send(t, g.brokers, &kgo.Record{Topic: g.topics.items, Key: []byte("nameless"), Value: []byte(`{"user_id":"u1"}`)})
 	var requests []string
 	for n := range strikes {
 		producer := g.producing(t, "interactions", 400, w.lines(1200)...)

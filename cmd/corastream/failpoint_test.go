@@ -154,7 +154,7 @@ func newFailingHome(t *testing.T, brokers string) *home {
 	h.amend(t, "store: {", "store: {max_dirty: 60, ")
 	h.ungrouped(t)
 	h.drain(t) // makes the topics
-	send(t, brokers, &kgo.Record{Topic: h.topics.items, Key: []byte("nameless"), Value: []byte(`{"genre":"g1"}`)})
+	send(t, brokers, &kgo.Record{Topic: h.topics.items, Key: []byte("nameless"), Value: []byte(`{"user_id":"u1"}`)})
 	return h
 }
 

@@ -186,9 +186,13 @@ func scoreCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			degraded := ""
+			if recs[0].Versions.LLM == "" { // the score is the CF model's
+				degraded = "cf"
+			}
 			for _, it := range recs[0].Items {
 				if err := jsonLine(cmd.OutOrStdout(), map[string]any{
-					"user_id": user, "item_id": it.Item, "title": it.Title, "score": it.Score, "cf": it.CF, "degraded": recs[0].Degraded,
+					"user_id": user, "item_id": it.Item, "title": it.Title, "score": it.Score, "cf": it.CF, "degraded": degraded,
 				}); err != nil {
 					return err
 				}

@@ -176,7 +176,7 @@ func (r *replaying) settings(cmd *cobra.Command, cfg Config) (replay.Config, err
 	if r.models != "" {
 		rc.Models = strings.Split(r.models, ",")
 	} else if cfg.Checkpoint != "" {
-		rc.Models = []string{replay.Bias, replay.CF, replay.Cora}
+		rc.Models = []string{replay.Bias, replay.CF, replay.Cora, replay.Mix}
 	}
 	if err := r.opt.apply(cmd, &rc); err != nil {
 		return rc, err
@@ -220,7 +220,7 @@ func (r *replaying) stages(ctx context.Context, cfg Config, rc replay.Config, da
 			return m, err
 		},
 		NewRanker: func(all bool) (corastream.Ranker, error) { return newRanker(cfg, all) },
-		Manifest:  map[string]string{"build": version, "cf": fmt.Sprintf("%+v", cfg.CF), "demand": fmt.Sprint(rc.Demand)},
+		Manifest:  map[string]string{"build": version, "cf": fmt.Sprintf("%+v", cfg.CF), "demand": fmt.Sprint(rc.Demand), "mix": cfg.Mix.String()},
 	}
 	for k, v := range from.manifest {
 		deps.Manifest[k] = v

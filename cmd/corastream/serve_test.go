@@ -68,7 +68,7 @@ func TestEveryWayToAskAgrees(t *testing.T) {
 			code, v = fetchJSON(t, "GET", url+"/readyz", "")
 			return code == 200
 		})
-		if v["status"] != "ready" || lacks(fmt.Sprint(v), "degraded: cf", "broker", "state") != nil {
+		if v["status"] != "ready" || lacks(fmt.Sprint(v), "the probability of a like is that of cf", "broker", "state") != nil {
 			t.Errorf("/readyz: %v", v)
 		}
 		for path, want := range map[string][]string{
@@ -99,7 +99,7 @@ func TestEveryWayToAskAgrees(t *testing.T) {
 
 	_, online := fetchJSON(t, "POST", url+"/v1/recommend", `{"user_id":"u1","n":5}`)
 	want := ranking(t, online)
-	if len(want) != 5 || online["degraded"] != "cf" {
+	if len(want) != 5 || online["degraded"] != "" {
 		t.Fatalf("/v1/recommend: %v", online)
 	}
 	for _, x := range online["items"].([]any) {
@@ -109,7 +109,7 @@ func TestEveryWayToAskAgrees(t *testing.T) {
 	}
 	same := func(how string, answer map[string]any) {
 		t.Helper()
-		if got := ranking(t, answer); !reflect.DeepEqual(got, want) || answer["degraded"] != "cf" {
+		if got := ranking(t, answer); !reflect.DeepEqual(got, want) || answer["degraded"] == "cf" {
 			t.Errorf("%s answers %v, degraded %v; HTTP answers %v", how, got, answer["degraded"], want)
 		}
 	}
@@ -125,7 +125,7 @@ func TestEveryWayToAskAgrees(t *testing.T) {
 		t.Errorf("score beside up: %v", scored)
 	}
 	consumed := jsonLines(t, ok(t, "consume", "-c", h.config, "--limit", "7").stdout)
-	if len(consumed) != 7 || consumed[0]["user_id"] == nil || consumed[0]["degraded"] != "cf" {
+	if len(consumed) != 7 || consumed[0]["user_id"] == nil || consumed[0]["degraded"] == "cf" {
 		t.Errorf("consume --limit 7: %d lines, %v", len(consumed), consumed)
 	}
 	if code, v := fetchJSON(t, "POST", url+"/v1/events", `{"user_id":"fresh","item_id":"i1","rating":5}`); code/100 != 2 {
@@ -138,7 +138,7 @@ func TestEveryWayToAskAgrees(t *testing.T) {
 	_, online = fetchJSON(t, "POST", url+"/v1/recommend", `{"user_id":"u1","n":5}`)
 	want = ranking(t, online)
 	up.signal(syscall.SIGTERM)
-	if sum := up.wait(t).last(t); sum["degraded"] != "cf" || number(t, sum, "events") != 601 || number(t, sum, "recommendations") < 20 {
+	if sum := up.wait(t).last(t); sum["degraded"] == "cf" || number(t, sum, "events") != 601 || number(t, sum, "recommendations") < 20 {
 		t.Errorf("summary: %v", sum)
 	}
 
@@ -210,7 +210,7 @@ func TestCheckpointRanksUntilTheCatalogueIsAnother(t *testing.T) {
 				t.Fatalf("/v1/recommend: %v", a)
 			}
 			_, ready := fetchJSON(t, "GET", url+"/readyz", "")
-			if strings.Contains(fmt.Sprint(ready), "degraded: cf") != (c.ranked == "cf") {
+			if strings.Contains(fmt.Sprint(ready), "is that of cf") != (c.ranked == "cf") {
 				t.Errorf("/readyz: %v", ready)
 			}
 			if c.ranked == "" {

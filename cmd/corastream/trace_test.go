@@ -171,7 +171,7 @@ func TestTracesGoFromTheCallerToTheTopicAndBack(t *testing.T) {
 	if s := spans["POST /v1/recommend"]; s.Kind != tracepb.Span_SPAN_KIND_SERVER || figureOf(s, "http.response.status_code") != 200 {
 		t.Errorf("%v", s)
 	}
-	if n := figureOf(spans["score"], "corastream.prompts"); n < 3 || n != figureOf(spans["recommend"], "corastream.candidates") {
+	if n := figureOf(spans["score"], "corastream.prompts"); n != 3 {
 		t.Errorf("%d prompts: %v", n, spans["recommend"])
 	}
 

@@ -37,7 +37,7 @@ func DefaultKinds() map[string]Kind {
 	like, shown := Kind{Label: 1, Weight: 1}, Kind{Label: 0, Weight: 1}
 	implicit := Kind{Label: 1, Weight: 1, Implicit: true}
 	return map[string]Kind{
-		kindClick: implicit, "purchase": implicit, "star": implicit,
+		kindClick: implicit, "purchase": implicit, "star": implicit, "played": implicit, "watched": implicit, "listened": implicit,
 		kindRating: like, "like": like, "dislike": shown, kindImpression: shown, "read": shown,
 	}
 }
