@@ -368,7 +368,7 @@ func (e *ease) code(c *coder) {
 		}
 	}
 	fit := easeFit{e.p, e.n}
-	fit.code(c)
+	fit.code(c, len(e.items))
 	if c.w == nil && c.err == nil && fit.n > 0 {
 		e.install(fit)
 	}
@@ -382,18 +382,18 @@ func (e *ease) code(c *coder) {
 		next = <-e.solved
 		e.solved <- next
 	}
-	next.code(c)
+	next.code(c, len(e.items))
 	if c.w == nil && c.err == nil {
 		e.solved = make(chan easeFit, 1)
 		e.solved <- next
 	}
 }
 
-// code codes the lower triangle.
-func (f *easeFit) code(c *coder) {
+// code codes the lower triangle of at most so many rows.
+func (f *easeFit) code(c *coder, rows int) {
 	f.n = c.length(f.n)
-	if c.err == nil && f.n > 10000 {
-		c.err = fmt.Errorf("%w: a fit of %d items", corastream.ErrCorrupt, f.n)
+	if c.err == nil && f.n > rows {
+		c.err = fmt.Errorf("%w: a fit of %d rows of %d", corastream.ErrCorrupt, f.n, rows)
 	}
 	if c.err != nil {
 		return
