@@ -189,7 +189,7 @@ func TestReplayComparesTwoConfigurations(t *testing.T) {
 	a := write(t, "a.yaml", "cf: {kind: mf, factors: 4}\nllm: {file: \"off\"}\n")
 	b := write(t, "b.yaml", "cf: {kind: bias}\nllm: {file: \"off\"}\n")
 	out := t.TempDir()
-	r := ok(t, "replay", "--compare", a, b, "--log", log, "--items", items, "--bootstraps", "20", "--out", out).last(t)
+	r := ok(t, "replay", "--compare", a, b, "--models", "bias,cf", "--log", log, "--items", items, "--bootstraps", "20", "--out", out).last(t)
 	d := r["differences"].(map[string]any)
 	if d["bias"].(map[string]any)["auc"] != 0. || d["cf"].(map[string]any)["auc"] == 0. || r["first"] != "a" || r["second"] != "b" {
 		t.Errorf("%v", r)
