@@ -6,12 +6,13 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 
 	"github.com/corastream/corastream"
 )
 
 // saveMagic begins a saved state.
-const saveMagic = "corastream mix 1\n"
+const saveMagic = "corastream mix 2\n"
 
 // coder writes a state or reads one, field by field in one order, so that both can not differ.
 type coder struct {
@@ -22,7 +23,10 @@ type coder struct {
 }
 
 // maxSaved bounds the length of anything read: what a damaged file says is not believed.
-const maxSaved = 1 << 34
+const (
+	maxSaved = 1 << 34
+	maxItems = 1 << 31
+)
 
 func (c *coder) bytes(b []byte) {
 	if c.err != nil {
@@ -247,8 +251,15 @@ func (m *Model) check() error {
 			return bad("a count")
 		}
 	}
-	if !within(m.popular.heads, 0, n) {
-		return bad("the most popular items")
+	for h, list := range m.popular.heads {
+		if !within(list, 0, n) || len(list) > headItems || len(m.popular.in) != n {
+			return bad("the most popular items")
+		}
+		for i, j := range list {
+			if slices.Contains(list[:i], j) {
+				return fmt.Errorf("%w: item %d is twice among the heads of count %d", corastream.ErrCorrupt, j, h)
+			}
+		}
 	}
 	for _, s := range m.sources {
 		switch s := s.(type) {
@@ -324,8 +335,19 @@ func (p *popularity) code(c *coder) {
 		c.f64(&p.sum[h])
 		c.f64(&p.zero[h])
 	}
-	c.i32s(&p.heads)
-	c.i64(&p.until)
+	for h := range p.heads {
+		c.i32s(&p.heads[h])
+	}
+	if c.w == nil && len(p.count[0]) <= maxItems {
+		p.in = make([]uint8, len(p.count[0]))
+		for h, list := range p.heads {
+			for _, j := range list {
+				if int(j) < len(p.in) && j >= 0 {
+					p.in[j] |= 1 << h
+				}
+			}
+		}
+	}
 }
 
 func (k *quality) code(c *coder) {
@@ -426,6 +448,7 @@ func (t *content) code(c *coder) {
 	}
 	c.i32s(&t.df)
 	c.int(&t.titles)
+	t.lnTitles = lnOf(int32(max(0, min(t.titles, maxItems-1))))
 	n = c.length(len(t.words))
 	for i := 0; i < n && c.err == nil; i++ {
 		if c.w == nil {

@@ -11,13 +11,14 @@ import (
 // content compares words of titles: the cosine between a candidate's words and those of the user's last items, each word weighed by
 // how rare it is (TF-IDF). A catalogue of which most items have few events lives by it.
 type content struct {
-	m      *Model
-	number map[string]int32
-	words  [][]int32 // by item
-	df     []int32   // by word: in how many titles
-	where  [][]int32 // by word: the items with it, up to wordItems
-	titles int
-	lag    [contentLags]float32
+	m        *Model
+	number   map[string]int32
+	words    [][]int32 // by item
+	df       []int32   // by word: in how many titles
+	where    [][]int32 // by word: the items with it, up to wordItems
+	titles   int
+	lnTitles float32 // ln(1+titles)
+	lag      [contentLags]float32
 }
 
 const (
@@ -85,6 +86,23 @@ func (c *content) describe(item int32, title string) {
 	if len(c.words[item]) > 0 {
 		c.titles++
 	}
+	c.lnTitles = lnOf(int32(c.titles))
+}
+
+// lnTable holds ln(1+n).
+var lnTable = func() (t [4096]float32) {
+	for n := range t {
+		t[n] = num.Ln32(float32(1 + n))
+	}
+	return t
+}()
+
+// lnOf is ln(1+n).
+func lnOf(n int32) float32 {
+	if int(n) < len(lnTable) {
+		return lnTable[n]
+	}
+	return num.Ln32(float32(1 + n))
 }
 
 // rare is a word's weight, 0 for one that no other title has: it can not relate two items.
@@ -92,7 +110,7 @@ func (c *content) rare(w int32) float32 {
 	if c.df[w] < 2 {
 		return 0
 	}
-	return 1 + num.Ln32(float32(1+c.titles)/float32(1+c.df[w]))
+	return 1 + c.lnTitles - lnOf(c.df[w])
 }
 
 func (c *content) norm(item int32) float32 {

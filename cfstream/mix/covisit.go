@@ -199,9 +199,11 @@ func (c *covisit) find(q *ask) {
 			first = 1 / (c.n[p.item] + 1)
 		}
 		for i, j := range list.ids {
-			at := q.put(j)
+			at := int(q.slot[j]) - 1
 			if at < 0 {
-				continue
+				if at = q.put(j); at < 0 {
+					continue
+				}
 			}
 			a, r := &q.near[at], &list.rest[i]
 			a[sumSym] += float32(even * list.sym[i])
@@ -236,13 +238,9 @@ func (c *covisit) fill(q *ask, f [][]float32) {
 		}
 		g := (1 - covisitFloor) * free / sum[k]
 		for i, c := range q.pick {
-			a := q.near[c][k]
-			if a == 0 {
-				row[i] = floor
-				continue
-			}
-			row[i] = num.Ln32(float32(a*g) + covisitFloor)
+			row[i] = q.near[c][k]
 		}
+		num.LnOf(row, g, covisitFloor)
 	}
 }
 

@@ -219,10 +219,9 @@ func (e *ease) fill(q *ask, f [][]float32) {
 	}
 	g := (1 - covisitFloor) * float32(len(e.place)-len(q.met)) / sum
 	for i, c := range q.pick {
-		if s := score(q.cands[c]); s > 0 {
-			row[i] = num.Ln32(float32(s*g) + covisitFloor)
-		}
+		row[i] = score(q.cands[c])
 	}
+	num.LnOf(row, g, covisitFloor)
 }
 
 func (e *ease) from(q *ask, c int) int32 {

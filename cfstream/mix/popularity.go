@@ -1,9 +1,7 @@
 package mix
 
 import (
-	"cmp"
 	"math"
-	"slices"
 
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cfstream/internal/num"
@@ -14,12 +12,8 @@ var halfLives = [...]float64{math.Inf(1), 30 * 86400, 7 * 86400, 86400, 3456}
 
 const counts = len(halfLives)
 
-// headItems are the best of each count that are candidates for everybody, renewed every headEvery events or more where the
-// catalogue is large, so that looking for them costs a fixed part of learning.
-const (
-	headItems = 200
-	headEvery = 100
-)
+// headItems of each count are candidates for everybody.
+const headItems = 200
 
 // popularity counts likes with five half-lives, by forward decay (Cormode et al., 2009): a like of time t weighs 2^((t-zero)/h), so
 // that nothing has to be decayed until zero moves.
@@ -28,8 +22,8 @@ type popularity struct {
 	count [counts][]float64 // by item
 	sum   [counts]float64
 	zero  [counts]float64
-	heads []int32
-	until int64 // events: then the heads are renewed
+	heads [counts][]int32 // the items with the highest counts, best first; decay keeps their order
+	in    []uint8         // by item: bit h says that it is in heads[h]
 }
 
 func newPopularity(m *Model) *popularity { return &popularity{m: m} }
@@ -43,6 +37,9 @@ func (p *popularity) grow(n int) {
 		for len(p.count[h]) < n {
 			p.count[h] = append(p.count[h], 0)
 		}
+	}
+	for len(p.in) < n {
+		p.in = append(p.in, 0)
 	}
 }
 
@@ -58,12 +55,34 @@ func (p *popularity) learn(e *event) {
 			w := num.Exp2((e.at - p.zero[h]) / halfLives[h])
 			p.count[h][e.item] += w
 			p.sum[h] += w
+			p.raise(h, e.item)
 		}
 	}
-	if p.m.events+1 >= p.until {
-		p.renew()
-		p.until = p.m.events + 1 + int64(max(headEvery, len(p.m.items)/64))
+}
+
+// raise moves an item up among the heads of a count that has just grown.
+func (p *popularity) raise(h int, item int32) {
+	list, count := p.heads[h], p.count[h]
+	at := len(list)
+	switch {
+	case p.in[item]&(1<<h) != 0:
+		for at--; list[at] != item; at-- {
+		}
+	case len(list) < headItems:
+		list = append(list, item)
+		p.in[item] |= 1 << h
+	case count[item] > count[list[headItems-1]]:
+		at--
+		p.in[list[at]] &^= 1 << h
+		p.in[item] |= 1 << h
+		list[at] = item
+	default:
+		return
 	}
+	for ; at > 0 && count[list[at-1]] < count[item]; at-- {
+		list[at-1], list[at] = list[at], list[at-1]
+	}
+	p.heads[h] = list
 }
 
 func (p *popularity) rescale(h int, at float64) {
@@ -75,42 +94,19 @@ func (p *popularity) rescale(h int, at float64) {
 	p.zero[h] = at
 }
 
-// renew finds the heads: the first of all counts, then the second ones, and so on.
-func (p *popularity) renew() {
-	var tops [counts][]int32
-	for h := range p.count {
-		count, top := p.count[h], []int32(nil)
-		before := func(a, b int32) int { return cmp.Or(cmp.Compare(count[b], count[a]), cmp.Compare(a, b)) }
-		bar := 0.0
-		for i, n := range count {
-			if n <= bar {
-				continue
-			}
-			if top = append(top, int32(i)); len(top) == 2*headItems {
-				slices.SortFunc(top, before)
-				top = top[:headItems]
-				bar = count[top[headItems-1]]
-			}
-		}
-		slices.SortFunc(top, before)
-		tops[h] = top[:min(headItems, len(top))]
-	}
-	chosen := map[int32]bool{}
-	p.heads = p.heads[:0]
-	for r := range headItems {
-		for _, top := range tops {
-			if r < len(top) && !chosen[top[r]] {
-				chosen[top[r]] = true
-				p.heads = append(p.heads, top[r])
+// eachHead calls f for the first items of all counts, then for the second ones, and so on to the n-th.
+func (p *popularity) eachHead(n int, f func(item int32)) {
+	for r := range n {
+		for h := range p.heads {
+			if r < len(p.heads[h]) {
+				f(p.heads[h][r])
 			}
 		}
 	}
 }
 
 func (p *popularity) find(q *ask) {
-	for _, j := range p.heads {
-		q.put(j)
-	}
+	p.eachHead(headItems, func(j int32) { q.put(j) })
 }
 
 func (p *popularity) fill(q *ask, f [][]float32) {
@@ -127,15 +123,17 @@ func (p *popularity) fill(q *ask, f [][]float32) {
 		for h := range fade {
 			x := float32(p.count[h][j])
 			s += float32(x * share[h])
-			switch h {
-			case 0:
-				f[0][c] = num.Ln32(x + 0.3)
-			case 1, 2, 3:
-				f[h][c] = num.Ln32(float32(float64(x)*fade[h]) + 0.1)
+			if h < counts-1 {
+				f[h][c] = x
 			}
 		}
-		f[counts-1][c] = num.Ln32(s + 0.02)
+		f[counts-1][c] = s
 	}
+	num.LnOf(f[0], 1, 0.3)
+	for h := 1; h < counts-1; h++ {
+		num.LnOf(f[h], float32(fade[h]), 0.1)
+	}
+	num.LnOf(f[counts-1], 1, 0.02)
 }
 
 func (p *popularity) from(*ask, int) int32 { return -1 }

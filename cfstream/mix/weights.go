@@ -129,8 +129,8 @@ func (m *Model) teach(q *ask, e *event) {
 // Of the candidates, those are picked that can be among the best rivals: the ones taken most near the history and the most popular
 // ones. The features of a thousand others need not be computed.
 const (
-	teachNear    = 120
-	teachPopular = 60
+	teachNear  = 120
+	teachHeads = 16 // of each count
 )
 
 // likely picks them.
@@ -164,11 +164,11 @@ func (q *ask) likely() {
 		}
 	}
 	q.order, q.pick = h, append(q.pick, h...)
-	for _, j := range q.m.popular.heads[:min(teachPopular, len(q.m.popular.heads))] {
-		if s := q.slot[j]; s > 0 && !slices.Contains(h, s-1) {
+	q.m.popular.eachHead(teachHeads, func(j int32) {
+		if s := q.slot[j]; s > 0 && !slices.Contains(q.pick, s-1) {
 			q.pick = append(q.pick, s-1)
 		}
-	}
+	})
 }
 
 // learn steps the weights against the gradient of ln(sum of e^score) - score(target), the sum running over free items. The picks are

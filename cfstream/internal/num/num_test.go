@@ -22,3 +22,29 @@ func TestAgreesWithTheStandardLibrary(t *testing.T) {
 		t.Fatal("the far left is not 0")
 	}
 }
+
+func TestLnOfIsLn32(t *testing.T) {
+	v := make([]float32, 3000)
+	for i := range v {
+		v[i] = float32(math.Exp(float64(i)/100 - 15))
+	}
+	w := append([]float32{0, 1, 1.4142135, 1.4142136, 2}, v...)
+	got := append([]float32(nil), w...)
+	LnOf(got, 0.7, 0.3)
+	for i, x := range w {
+		if want := Ln32(float32(x*0.7) + 0.3); got[i] != want {
+			t.Fatalf("%v: %v, want %v", x, got[i], want)
+		}
+	}
+}
+
+func BenchmarkLnOf(b *testing.B) {
+	v := make([]float32, 1024)
+	for b.Loop() {
+		for i := range v {
+			v[i] = float32(i)
+		}
+		LnOf(v, 0.7, 0.3)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/1024, "ns/ln")
+}
