@@ -132,7 +132,9 @@ func (q *ask) fill() {
 }
 
 // Rank implements corastream.Ranker.
-func (m *Model) Rank(query corastream.Query) []corastream.Candidate {
+func (m *Model) Rank(query corastream.Query) []corastream.Candidate { return m.rank(query, false) }
+
+func (m *Model) rank(query corastream.Query, exact bool) []corastream.Candidate {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	q := m.scratch.Get().(*ask)
@@ -146,6 +148,11 @@ func (m *Model) Rank(query corastream.Query) []corastream.Candidate {
 	q.begin(m, seconds(query.Now), m.lists() || query.Repeats)
 	defer q.end()
 	q.find()
+	if exact {
+		for j := range m.items {
+			q.put(int32(j))
+		}
+	}
 	q.all()
 	q.fill()
 	out := make([]corastream.Candidate, 0, min(query.N, len(q.cands)))

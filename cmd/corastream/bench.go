@@ -8,7 +8,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -21,31 +20,39 @@ import (
 	"github.com/corastream/corastream/generator"
 	"github.com/corastream/corastream/ingest"
 	"github.com/corastream/corastream/serve/llm"
-	"github.com/corastream/corastream/store"
 )
 
 func benchCommand() *cobra.Command {
 	var f common
 	var seconds float64
 	var lf llmFlags
+	var size marketSize
+	var file string
 	benches := map[string]func(context.Context, Config, zerolog.Logger, io.Writer, time.Duration) error{
-		"learn": benchLearn, "generator": benchGenerator, "freshness": benchFreshness,
+		"learn": func(ctx context.Context, cfg Config, log zerolog.Logger, w io.Writer, length time.Duration) error {
+			return benchLearn(ctx, cfg, log, w, length, file)
+		},
+		"catalogue": func(ctx context.Context, cfg Config, log zerolog.Logger, w io.Writer, _ time.Duration) error {
+			return benchCatalogue(ctx, cfg, log, w, size)
+		},
+		"generator": benchGenerator, "freshness": benchFreshness,
 		"llm": func(ctx context.Context, cfg Config, log zerolog.Logger, w io.Writer, length time.Duration) error {
 			return benchLLM(ctx, cfg, log, w, length, lf)
 		},
 	}
 	c := &cobra.Command{
 		Use:   "bench NAME",
-		Short: "Measure: llm, generator, learn or freshness; JSON lines, the summary last",
-		Long: `learn: events per second through one transaction per micro-batch. llm: the rows of
+		Short: "Measure: llm, generator, learn, catalogue or freshness; JSON lines, the summary last",
+		Long: `learn: events per second through one transaction per micro-batch, the list model's too (--log FILE: of a log of yours). catalogue:
+a made-up shop of --items and --users is learnt from --events and asked for lists, against a ranking of all items. llm: the rows of
 docs/performance.md that are our own. generator: users'
 weights per second. freshness: from a click's append to its recommendation, through the embedded broker (or the one given).`,
 		Example: "  corastream bench learn\n  corastream bench freshness -c configs/demo.yaml", Args: cobra.ExactArgs(1),
-		ValidArgs: []string{"llm", "generator", "learn", "freshness"},
+		ValidArgs: []string{"llm", "generator", "learn", "catalogue", "freshness"},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			bench := benches[args[0]]
 			if bench == nil {
-				return corastream.Usagef(args[0], "choose llm, generator, learn or freshness", "no such benchmark")
+				return corastream.Usagef(args[0], "choose llm, generator, learn, catalogue or freshness", "no such benchmark")
 			}
 			cfg, log, err := f.load()
 			if err != nil {
@@ -56,6 +63,11 @@ weights per second. freshness: from a click's append to its recommendation, thro
 	}
 	f.add(c, "llm", "checkpoint", "bootstrap")
 	c.Flags().Float64Var(&seconds, "seconds", 3, "how long each case runs")
+	c.Flags().StringVar(&file, "log", "", "learn: a log to learn from (default: a made-up one)")
+	c.Flags().IntVar(&size.items, "items", 100_000, "catalogue: how many items")
+	c.Flags().IntVar(&size.users, "users", 100_000, "catalogue: how many users")
+	c.Flags().IntVar(&size.events, "events", 500_000, "catalogue: how many events are learnt")
+	c.Flags().Uint64Var(&size.seed, "seed", 1, "catalogue: of what is made up")
 	c.Flags().StringSliceVar(&lf.cases, "cases", defaultLLMCases, "llm: which of "+strings.Join(llmCases, ", "))
 	c.Flags().StringSliceVar(&lf.numerics, "numerics", nil, "llm: f32, bf16, int8 or auto (default: the configured, and int8)")
 	c.Flags().IntSliceVar(&lf.threads, "threads", nil, "llm: cores of a call (default: 1 and the configured)")
@@ -79,13 +91,23 @@ func syntheticLog(n, users, items int) []corastream.Event {
 	return out
 }
 
-func benchLearn(ctx context.Context, cfg Config, _ zerolog.Logger, w io.Writer, length time.Duration) error {
+func benchLearn(ctx context.Context, cfg Config, _ zerolog.Logger, w io.Writer, length time.Duration, file string) error {
+	events := syntheticLog(400_000, 200_000, 50_000)
+	if file != "" {
+		var err error
+		if events, err = readEvents(cfg.Kafka, file, "bench"); err != nil {
+			return err
+		}
+		for i := range events {
+			events[i].Pos, events[i].Appended = corastream.Position{Topic: "bench", Partition: int32(i % 4), Offset: int64(i / 4)}, events[i].Time
+		}
+	}
 	for _, batch := range []int{256, 1024, 4000} {
 		dir, err := os.MkdirTemp("", "corastream-bench")
 		if err != nil {
 			return err
 		}
-		err = benchLearnBatch(ctx, cfg, w, dir, batch, length)
+		err = benchLearnBatch(ctx, cfg, w, dir, batch, length, events)
 		if err = errors.Join(err, os.RemoveAll(dir)); err != nil {
 			return err
 		}
@@ -93,8 +115,9 @@ func benchLearn(ctx context.Context, cfg Config, _ zerolog.Logger, w io.Writer, 
 	return nil
 }
 
-func benchLearnBatch(ctx context.Context, cfg Config, w io.Writer, dir string, batch int, length time.Duration) error {
-	s, err := store.Open(filepath.Join(dir, "store"), cfg.Store)
+func benchLearnBatch(ctx context.Context, cfg Config, w io.Writer, dir string, batch int, length time.Duration, log []corastream.Event) error {
+	cfg.Data = dir
+	s, model, err := openStore(cfg, zerolog.Nop())
 	if err != nil {
 		return err
 	}
@@ -103,7 +126,6 @@ func benchLearnBatch(ctx context.Context, cfg Config, w io.Writer, dir string, b
 	if err != nil {
 		return err
 	}
-	log := syntheticLog(400_000, 200_000, 50_000)
 	began, done := time.Now(), 0
 	var slowest time.Duration
 	for done+batch <= len(log) && time.Since(began) < length {
@@ -124,7 +146,7 @@ func benchLearnBatch(ctx context.Context, cfg Config, w io.Writer, dir string, b
 	took := time.Since(began)
 	return jsonLine(w, map[string]any{
 		"bench": "learn", "cf": cfg.CF.String(), "batch": batch, "events": done, "events_per_s": float64(done) / took.Seconds(),
-		"slowest_commit_ms": ms(slowest), "sync_writes": cfg.Store.SyncWrites,
+		"slowest_commit_ms": ms(slowest), "mix": model.Spec().String(), "sync_writes": cfg.Store.SyncWrites,
 	})
 }
 
@@ -294,7 +316,7 @@ func (e *engine) clicks(ctx context.Context, length time.Duration, catalogue int
 	if err := e.producer.Items(ctx, items); err != nil {
 		return nil, err
 	}
-	for e.catalogueSize() < len(items) || e.gate != nil && e.pipeline.Stats.ItemsRead.Load() < int64(len(items)) {
+	for e.marketSize() < len(items) || e.gate != nil && e.pipeline.Stats.ItemsRead.Load() < int64(len(items)) {
 		select {
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
@@ -327,7 +349,7 @@ func (e *engine) clicks(ctx context.Context, length time.Duration, catalogue int
 	return times, nil
 }
 
-func (e *engine) catalogueSize() int {
+func (e *engine) marketSize() int {
 	live, _, _ := e.catalogue.Sizes()
 	return live
 }

@@ -1,0 +1,220 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cfstream"
+	"github.com/corastream/corastream/cfstream/mix"
+)
+
+// marketSize is what `bench catalogue` makes up.
+type marketSize struct {
+	items, users, events int
+	seed                 uint64
+}
+
+// market is a made-up shop: Zipf's law in users and within themes, sessions on one theme, and best-sellers that move on.
+type market struct {
+	marketSize
+	r      *rand.Rand
+	ranks  *rand.Zipf // of an item within its theme
+	people *rand.Zipf
+	at     time.Time
+	themes int
+	recent [][]corastream.Interaction // by user, newest first
+	made   int
+}
+
+const (
+	marketTheme   = 200              // items of a theme
+	marketGap     = 20 * time.Second // mean time between two events of all users is a fraction of it
+	marketSession = 0.7              // chance that a user stays with the theme of the last event
+	marketDrift   = 1e-4             // places by which a theme's best-sellers move with each event
+)
+
+func newMarket(s marketSize) *market {
+	r := rand.New(rand.NewPCG(s.seed, 22))
+	themes := max(1, s.items/marketTheme)
+	return &market{
+		marketSize: s, r: r, themes: themes, ranks: rand.NewZipf(r, 1.3, 4, uint64(s.items/themes-1)), people: rand.NewZipf(r, 1.05, 50, uint64(s.users-1)),
+		at: time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC), recent: make([][]corastream.Interaction, s.users),
+	}
+}
+
+func (m *market) id(item int) string { return fmt.Sprint("i", item) }
+
+// title is made of words of the item's theme and of its own.
+func (m *market) title(item int) string {
+	a := []string{"Harbour", "Witness", "Orchard", "Telegram", "Winter", "Accord", "Lantern", "Meadow", "Copper", "Signal"}
+	theme := item % m.themes
+	return fmt.Sprintf("%s %s%d %s %d", a[theme%10], a[theme/10%10], theme/100, a[item/m.themes%10], item)
+}
+
+// next is the next event; its item's number is at the end of its id.
+func (m *market) next() (user int, ev corastream.Event) {
+	m.at = m.at.Add(time.Duration(m.r.Int64N(int64(marketGap))))
+	user = int(m.people.Uint64())
+	theme := m.r.IntN(m.themes)
+	if past := m.recent[user]; len(past) > 0 && m.r.Float64() < marketSession {
+		var last int
+		fmt.Sscanf(past[0].Item, "i%d", &last)
+		theme = last % m.themes
+	} else if len(past) == 0 || m.r.Float64() < 0.8 {
+		theme = (user*2654435761 + m.r.IntN(3)) % m.themes // a user's own few themes
+	}
+	size := m.items / m.themes
+	place := (int(m.ranks.Uint64()) + int(float64(m.made)*marketDrift) + theme) % size
+	item := place*m.themes + theme
+	m.made++
+	return user, corastream.Event{
+		Pos: corastream.Position{Topic: "bench", Offset: int64(m.made - 1)}, User: fmt.Sprint("u", user), Item: m.id(item), Kind: "click",
+		Label: 1, Weight: 1, Implicit: true, Time: m.at, Appended: m.at,
+	}
+}
+
+// took notes that the user took the event's item.
+func (m *market) took(user int, ev corastream.Event, window int) {
+	past := m.recent[user]
+	past = append([]corastream.Interaction{{Item: ev.Item, Label: 1, Time: ev.Time}}, past[:min(len(past), window-1)]...)
+	m.recent[user] = past
+}
+
+// benchCatalogue learns a made-up shop through the store, then asks for lists, candidates found by the sources against all items.
+func benchCatalogue(ctx context.Context, cfg Config, log zerolog.Logger, w io.Writer, size marketSize) error {
+	dir, err := os.MkdirTemp("", "corastream-bench")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	cfg.Data = dir
+	s, model, err := openStore(cfg, log)
+	if err != nil {
+		return err
+	}
+	defer func() { s.Close() }()
+	cf, err := cfstream.New(cfg.CF)
+	if err != nil {
+		return err
+	}
+	world := newMarket(size)
+	part := corastream.Partition{Topic: "bench"}
+	const batch = 4000
+	for from := 0; from < size.items; from += batch {
+		var b corastream.Batch
+		for i := from; i < min(from+batch, size.items); i++ {
+			b.Items = append(b.Items, corastream.Item{ID: world.id(i), Title: world.title(i)})
+		}
+		if _, err := s.Commit(ctx, b, cf.Learn); err != nil {
+			return err
+		}
+	}
+	began := time.Now()
+	for from := 0; from < size.events; from += batch {
+		to := min(from+batch, size.events)
+		b := corastream.Batch{Spans: []corastream.Span{{Partition: part, From: int64(from), To: int64(to)}}}
+		for range to - from {
+			user, ev := world.next()
+			world.took(user, ev, model.Window())
+			b.Events = append(b.Events, ev)
+		}
+		if _, err := s.Commit(ctx, b, cf.Learn); err != nil {
+			return err
+		}
+	}
+	learning := time.Since(began)
+	found, exact, err := world.ask(model)
+	if err != nil {
+		return err
+	}
+	runtime.GC()
+	var memory runtime.MemStats
+	runtime.ReadMemStats(&memory)
+	if err := s.Close(); err != nil {
+		return err
+	}
+	began = time.Now()
+	if s, _, err = openStore(cfg, log); err != nil {
+		return err
+	}
+	restart := time.Since(began)
+	disk, err := sizeOf(dir)
+	if err != nil {
+		return err
+	}
+	return jsonLine(w, map[string]any{
+		"bench": "catalogue", "items": size.items, "users": size.users, "events": size.events, "learn_events_per_s": float64(size.events) / learning.Seconds(),
+		"list_ms": found.quantiles(), "exact_ms": exact.quantiles(), "ndcg10": found.gain / float64(len(found.took)), "ndcg10_exact": exact.gain / float64(len(exact.took)),
+		"recall": found.shared / float64(10*len(exact.took)), "memory_bytes": memory.HeapAlloc, "disk_bytes": disk, "restart_s": restart.Seconds(),
+	})
+}
+
+// lists are those of one way to rank.
+type lists struct {
+	took         []time.Duration
+	gain, shared float64
+}
+
+func (l lists) quantiles() map[string]float64 {
+	slices.Sort(l.took)
+	return map[string]float64{"p50": ms(l.took[len(l.took)/2]), "p99": ms(l.took[len(l.took)*99/100])}
+}
+
+// ask makes lists before what comes next, which is not learnt.
+func (m *market) ask(model *mix.Model) (found, exact lists, err error) {
+	const asked = 1000
+	for range asked {
+		user, ev := m.next()
+		q := corastream.Query{Recent: m.recent[user], Now: ev.Time, N: 10}
+		var tops [2][]corastream.Candidate
+		for k, way := range []func(corastream.Query) []corastream.Candidate{model.Rank, model.RankExact} {
+			l := []*lists{&found, &exact}[k]
+			began := time.Now()
+			tops[k] = way(q)
+			l.took = append(l.took, time.Since(began))
+			for place, c := range tops[k] {
+				if c.Item == ev.Item {
+					l.gain += 1 / math.Log2(float64(place)+2)
+				}
+			}
+		}
+		for _, c := range tops[0] {
+			if slices.ContainsFunc(tops[1], func(d corastream.Candidate) bool { return d.Item == c.Item }) {
+				found.shared++
+			}
+		}
+		m.took(user, ev, model.Window())
+	}
+	if len(found.took) == 0 {
+		return found, exact, errors.New("no list was asked for")
+	}
+	return found, exact, nil
+}
+
+// sizeOf is how many bytes the files of a folder have.
+func sizeOf(dir string) (total int64, err error) {
+	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			total += info.Size()
+		}
+		return err
+	})
+	return total, err
+}
