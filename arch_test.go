@@ -29,7 +29,8 @@ var allowed = map[string][]string{
 	"cmd":              {""},
 
 	// What commands share: no package here takes the program's Config or its engine, and none imports a command.
-	"cmd/internal/tracing": {module, module + "/serve", "go.opentelemetry.io/otel"},
+	"cmd/internal/tracing":  {module, module + "/serve", "go.opentelemetry.io/otel"},
+	"cmd/internal/scalesim": {module},
 }
 
 // TestImportsFlowOneWay holds the real imports against the table: stages meet only through the root package.
