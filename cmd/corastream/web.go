@@ -28,7 +28,7 @@ func (e *engine) httpDeps() serve.Deps {
 		Version: version, Log: e.log,
 	}
 	if e.gate != nil {
-		d.Generator, d.Arms, d.Rollout, d.Adapters = e.rollout, e.rollout, e.rollout, adapters{e}
+		d.Generator, d.Arms, d.Rollout, d.Adapters = e.rollout, e.rollout, e.rollout, e.adapters()
 	}
 	if e.llm != nil {
 		d.Scorer, d.Text, d.Speaker = e.llm, e.llm, e.llm
