@@ -27,6 +27,12 @@ var allowed = map[string][]string{
 	"replay":           {module, "gonum.org/v1/gonum"},
 	"configs":          {},
 	"cmd":              {""},
+
+	// What commands share: no package here takes the program's Config or its engine, and none imports a command.
+	"cmd/internal/tracing":  {module, module + "/serve", "go.opentelemetry.io/otel"},
+	"cmd/internal/scalesim": {module},
+	"cmd/internal/bench":    {module, module + "/cfstream", module + "/generator", module + "/ingest", module + "/kernels", module + "/serve/llm", module + "/store"},
+	"cmd/internal/adapter":  {module, module + "/generator", module + "/serve"},
 }
 
 // TestImportsFlowOneWay holds the real imports against the table: stages meet only through the root package.

@@ -19,6 +19,7 @@ import (
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cfstream"
 	"github.com/corastream/corastream/cfstream/mix"
+	"github.com/corastream/corastream/cmd/internal/tracing"
 	"github.com/corastream/corastream/generator"
 	"github.com/corastream/corastream/generator/train"
 	"github.com/corastream/corastream/ingest"
@@ -53,7 +54,7 @@ type Config struct {
 	Replay    replay.Config             `yaml:"replay"`
 	Train     train.Config              `yaml:"train"`
 	Log       LogConfig                 `yaml:"log"`
-	Telemetry TelemetryConfig           `yaml:"telemetry"`
+	Telemetry tracing.Config            `yaml:"telemetry"`
 }
 
 // LLMConfig is the model file and how it is read.
@@ -109,7 +110,7 @@ func DefaultConfig() Config {
 		Generator: generator.DefaultStageConfig(), Pipeline: corastream.DefaultPipelineConfig(),
 		Filters: corastream.DefaultFilter(), Explore: corastream.DefaultExplore(), Rollout: DefaultRollout(),
 		Retriever: serve.DefaultRetrieverConfig(), HTTP: serve.DefaultConfig(), Replay: replay.Default(), Train: train.Default(),
-		Log: LogConfig{Level: "info"}, Telemetry: DefaultTelemetry(),
+		Log: LogConfig{Level: "info"}, Telemetry: tracing.Default(),
 	}
 }
 

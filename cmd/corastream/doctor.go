@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cmd/internal/tracing"
 	"github.com/corastream/corastream/ingest"
 	"github.com/corastream/corastream/store"
 )
@@ -136,8 +137,8 @@ func examineKafka(ctx context.Context, cfg ingest.Config, s *store.Store) error 
 }
 
 // examineTraces says where traces go, and whether somebody listens there.
-func examineTraces(ctx context.Context, cfg TelemetryConfig) (where string, err error) {
-	if where, err = cfg.wanted(); err != nil || where == "" {
+func examineTraces(ctx context.Context, cfg tracing.Config) (where string, err error) {
+	if where, err = cfg.Wanted(); err != nil || where == "" {
 		return "off", err
 	}
 	u, err := url.Parse(where)

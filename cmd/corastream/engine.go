@@ -17,6 +17,7 @@ import (
 
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cfstream"
+	"github.com/corastream/corastream/cmd/internal/tracing"
 	"github.com/corastream/corastream/generator"
 	"github.com/corastream/corastream/ingest"
 	"github.com/corastream/corastream/ingest/devbroker"
@@ -48,8 +49,8 @@ type engine struct {
 	learner   *learner // what the same process learns, if it does; its page shows both
 	monitor   *replay.Monitor
 	http      *serve.Server
-	telemetry *telemetry // nil: no traces
-	tracer    *tracer    // the same
+	telemetry *tracing.Exporter // nil: no traces
+	tracer    *tracing.Tracer   // the same
 	pipeline  *corastream.Pipeline
 
 	judged  func() error // ends the monitor once the rows in its queue are judged
@@ -109,12 +110,12 @@ func openEngine(ctx context.Context, cfg Config, log zerolog.Logger) (e *engine,
 // openStages opens all but what is read.
 func (e *engine) openStages(ctx context.Context) (err error) {
 	log := e.log
-	if e.telemetry, err = openTelemetry(ctx, e.cfg.Telemetry, log); err != nil {
+	if e.telemetry, err = tracing.Open(ctx, e.cfg.Telemetry, version, log); err != nil {
 		return err
 	}
 	if e.telemetry != nil {
-		e.tracer = e.telemetry.tracer()
-		e.onClose(e.telemetry.close)
+		e.tracer = e.telemetry.Tracer()
+		e.onClose(e.telemetry.Close)
 	}
 	if e.broker, err = embed(&e.cfg, log); err != nil {
 		return err
@@ -261,7 +262,7 @@ func (e *engine) wire(ctx context.Context) (err error) {
 	p.Sink = teeSink{e.sink, e.http, e.rollout}
 	p.DeadLetters = teeLetters{e.sink, e.http}
 	if e.tracer != nil {
-		e.tracer.wrap(p)
+		e.tracer.WrapPipeline(p)
 	}
 	return nil
 }

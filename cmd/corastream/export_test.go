@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cmd/internal/adapter"
 	"github.com/corastream/corastream/generator"
 	"github.com/corastream/corastream/serve/llm"
 )
@@ -53,9 +54,9 @@ func everywhere(t *testing.T, config, kind string) func(*generator.Checkpoint) {
 }
 
 // exportedNote reads an export's corastream.json.
-func exportedNote(t *testing.T, dir string) (n note) {
+func exportedNote(t *testing.T, dir string) (n adapter.Note) {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join(dir, exportNote))
+	b, err := os.ReadFile(filepath.Join(dir, adapter.NoteName))
 	if err != nil {
 		t.Fatal(err)
 	}

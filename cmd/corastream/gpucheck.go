@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/corastream/corastream/cmd/internal/bench"
 	"github.com/corastream/corastream/generator"
 	"github.com/corastream/corastream/kernels/cuda"
 )
@@ -325,7 +326,7 @@ func (c *checker) batch(ctx context.Context, name string, m *generator.Model, ro
 	if err != nil {
 		return err
 	}
-	_, took, err := repeat(c.length, func() error { return b.Whole(ctx) })
+	_, took, err := bench.Repeat(c.length, func() error { return b.Whole(ctx) })
 	if err != nil {
 		return err
 	}

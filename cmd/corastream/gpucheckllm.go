@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cmd/internal/bench"
 	"github.com/corastream/corastream/generator"
 	"github.com/corastream/corastream/kernels/cuda"
 	"github.com/corastream/corastream/serve/llm"
@@ -63,7 +64,7 @@ func (c *checker) model(ctx context.Context) error {
 			if e := c.judge("scores, "+k.name, off, c.bound, err); e != nil || err != nil || c.count.Count() > before {
 				return e // where the CPU answered, there is nothing to measure
 			}
-			_, took, err := repeat(c.length, func() error { _, err := gpu.Score(ctx, prompts, ws, p); return err })
+			_, took, err := bench.Repeat(c.length, func() error { _, err := gpu.Score(ctx, prompts, ws, p); return err })
 			if err != nil {
 				return err
 			}
@@ -126,7 +127,7 @@ func (c *checker) gradients(ctx context.Context, cpu, gpu *llm.Model, spec gener
 			if e := c.judge("gradients, "+string(k.adapt), off, .1, err); e != nil || err != nil || c.count.Count() > before {
 				return e
 			}
-			_, took, err := repeat(c.length, func() error { _, err := gpu.Backward(ctx, prompts[:n], ws, p, labels); return err })
+			_, took, err := bench.Repeat(c.length, func() error { _, err := gpu.Backward(ctx, prompts[:n], ws, p, labels); return err })
 			if err != nil {
 				return err
 			}
@@ -209,7 +210,7 @@ func (c *checker) weights(spec generator.Spec, m *llm.Model, users, n int) ([]co
 	var p *corastream.Projection
 	for u := range users {
 		var ws []corastream.Weights
-		ws, p = randomWeights(spec, m, 1)
+		ws, p = bench.RandomWeights(spec, m, 1)
 		for i := range ws[0].User {
 			ws[0].User[i] *= 1 + .1*float32(u%7)
 		}

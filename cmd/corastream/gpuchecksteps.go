@@ -15,6 +15,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cmd/internal/bench"
 	"github.com/corastream/corastream/generator"
 	"github.com/corastream/corastream/generator/train"
 	"github.com/corastream/corastream/kernels/cuda"
@@ -71,7 +72,7 @@ func (c *checker) training(ctx context.Context, cpu, gpu *llm.Model, file string
 			rate := func(m *llm.Model, rows int) (perSecond float64, resident bool, err error) {
 				err = steps(m, rows, func(b *train.Bench) error {
 					resident = b.OnDevice()
-					_, took, err := repeat(c.length, func() error { _, err := b.Step(ctx); return err })
+					_, took, err := bench.Repeat(c.length, func() error { _, err := b.Step(ctx); return err })
 					perSecond = float64(rows) / took.Seconds()
 					return err
 				})
@@ -108,7 +109,7 @@ func (c *checker) freshness(ctx context.Context, m *llm.Model, dir, file string,
 	spec.Adapt, spec.Layers, spec.Hidden = corastream.AdaptLast, min(spec.Layers, m.Info().TopLayers), c.gpuSizes.model.hidden
 	ck := &generator.Checkpoint{Made: generator.Made{LLM: m.Digest(), Template: m.TemplateDigest(), CF: cfg.CF.Digest(), Layers: m.Info().Layers}}
 	var items []corastream.Item
-	for _, p := range inventedTitles(c.clickItems) {
+	for _, p := range bench.InventedTitles(c.clickItems) {
 		items = append(items, corastream.Item{ID: p.ItemID, Title: p.Title})
 	}
 	states, err := m.Encode(ctx, items)
@@ -132,7 +133,7 @@ func (c *checker) freshness(ctx context.Context, m *llm.Model, dir, file string,
 	if ck.Model, err = generator.NewModel(spec, 3); err != nil {
 		return err
 	}
-	_, ck.Projection = randomWeights(spec, m, 1)
+	_, ck.Projection = bench.RandomWeights(spec, m, 1)
 	if err := ck.Round(); err != nil {
 		return err
 	}

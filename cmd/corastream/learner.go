@@ -15,6 +15,7 @@ import (
 
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cfstream"
+	"github.com/corastream/corastream/cmd/internal/tracing"
 	"github.com/corastream/corastream/generator"
 	"github.com/corastream/corastream/ingest"
 	"github.com/corastream/corastream/replay"
@@ -33,8 +34,8 @@ type learner struct {
 	llm     *llm.Model // reads the titles of the items that our shards own; nil: off
 	basis   *generator.Basis
 	sink    *ingest.Sink
-	http    *serve.Server // nil: a replica in the same process answers
-	trace   *tracer       // nil: no traces
+	http    *serve.Server   // nil: a replica in the same process answers
+	trace   *tracing.Tracer // nil: no traces
 	stats   corastream.Stats
 	judge   *replay.Monitor // of all shards here: what bias and cf knew of an event before it was learnt
 	judging sync.Mutex
@@ -65,13 +66,13 @@ func openLearner(cfg Config, log zerolog.Logger, member string, listen bool) (l 
 			err = errors.Join(err, l.close())
 		}
 	}()
-	telemetry, err := openTelemetry(context.Background(), cfg.Telemetry, log)
+	telemetry, err := tracing.Open(context.Background(), cfg.Telemetry, version, log)
 	if err != nil {
 		return nil, err
 	}
 	if telemetry != nil {
-		l.trace = telemetry.tracer()
-		closers = append(closers, telemetry.close)
+		l.trace = telemetry.Tracer()
+		closers = append(closers, telemetry.Close)
 	}
 	if l.llm, err = openLLM(cfg.LLM, log); err != nil {
 		return nil, err
@@ -117,7 +118,7 @@ func openLearner(cfg Config, log zerolog.Logger, member string, listen bool) (l 
 		Stats:  &l.stats, Status: l.checks, Gauges: l.gauges, Facts: l.facts, AUC: func() map[string]float64 { return aucOf(l.judge) }, Version: version, Log: log,
 	}
 	if l.trace != nil {
-		l.trace.wrapHTTP(&deps)
+		l.trace.WrapHTTP(&deps)
 	}
 	l.http, err = serve.New(cfg.HTTP, deps)
 	return l, err
@@ -447,7 +448,7 @@ func (o *owner) learn(st *store.Store, log zerolog.Logger) error {
 		p.Encoder, p.Basis = o.l.llm, o.l.basis
 	}
 	if o.l.trace != nil {
-		o.l.trace.wrap(p)
+		o.l.trace.WrapPipeline(p)
 	}
 	parcels, err := ingest.NewParcelSink(kc, log)
 	if err != nil {

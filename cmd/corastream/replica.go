@@ -91,7 +91,7 @@ func openReplica(ctx context.Context, cfg Config, log zerolog.Logger, beside *le
 	r.debts.init()
 	e.pipeline.Source, e.pipeline.Store, e.pipeline.Behind = e.source, r, r.behind
 	if e.tracer != nil {
-		e.pipeline.Store = tracedStore{r, e.tracer}
+		e.pipeline.Store = e.tracer.Store(r)
 	}
 	return e, nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 
+	"github.com/corastream/corastream/cmd/internal/scalesim"
 	"github.com/spf13/cobra"
 )
 
@@ -16,7 +17,7 @@ func simulateCommand() *cobra.Command {
 }
 
 func scaleCommand() *cobra.Command {
-	s := defaultScale()
+	s := scalesim.Default(newsLimit)
 	var times string
 	c := &cobra.Command{
 		Use: "scale", Short: "Simulate a cluster under load: what saturates first, and what then",
@@ -35,19 +36,19 @@ What is not built can be tried: --item-topic has items on a topic of their own, 
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if times != "" {
-				if err := s.readTimes(times); err != nil {
+				if err := s.ReadTimes(times); err != nil {
 					return err
 				}
 			}
 			if err := s.Validate(); err != nil {
 				return err
 			}
-			sim := newScaleSim(s)
+			sim := scalesim.New(s)
 			bar := newProgress(newLogger(DefaultConfig().Log), "simulate")
-			if err := sim.run(cmd.Context(), bar.Set); err != nil {
+			if err := sim.Run(cmd.Context(), bar.Set); err != nil {
 				return err
 			}
-			r := sim.report()
+			r := sim.Report()
 			w := cmd.OutOrStdout()
 			fmt.Fprint(w, r.Table())
 			if terminal(w) {

@@ -20,8 +20,6 @@ import (
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/encoding/prototext"
 	"google.golang.org/protobuf/proto"
-
-	"github.com/corastream/corastream"
 )
 
 // spanReceiver is a collector: it takes OTLP over HTTP and keeps the spans.
@@ -294,62 +292,5 @@ func TestACollectorThatIsAwayCostsSpansAlone(t *testing.T) {
 	p.signal(syscall.SIGTERM)
 	if r := p.wait(t); r.code != 0 || !strings.Contains(r.stderr, "spans are lost (fix: see telemetry.endpoint") {
 		t.Errorf("exit %d: %s", r.code, r.stderr)
-	}
-}
-
-// TestTheEnvironmentTurnsTracesOnAndOff.
-func TestTheEnvironmentTurnsTracesOnAndOff(t *testing.T) {
-	const general, special = "http://a:4318", "http://b:4318/x"
-	for _, c := range []struct {
-		name     string
-		endpoint string
-		env      map[string]string
-		want     string
-		usage    string // where a usage error points
-	}{
-		{name: "nothing is set"},
-		{name: "the file", endpoint: general, want: general},
-		{name: "the general variable", env: map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": general}, want: general},
-		{name: "the special one goes first", env: map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": general, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": special}, want: special},
-		{name: "the file goes first", endpoint: general, env: map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": special}, want: general},
-		{name: "disabled", endpoint: general, env: map[string]string{"OTEL_SDK_DISABLED": "true"}},
-		{name: "no exporter", endpoint: general, env: map[string]string{"OTEL_TRACES_EXPORTER": "none"}},
-		{name: "the one there is", endpoint: general, env: map[string]string{"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}, want: general},
-		{name: "another exporter", endpoint: general, env: map[string]string{"OTEL_TRACES_EXPORTER": "zipkin"}, usage: "OTEL_TRACES_EXPORTER"},
-		{name: "another protocol", endpoint: general, env: map[string]string{"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, usage: "OTEL_EXPORTER_OTLP_PROTOCOL"},
-		{name: "another protocol, for nothing", env: map[string]string{"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			for _, name := range []string{"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_SDK_DISABLED", "OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_PROTOCOL"} {
-				t.Setenv(name, c.env[name])
-			}
-			cfg := DefaultTelemetry()
-			cfg.Endpoint = c.endpoint
-			got, err := cfg.wanted()
-			if got != c.want || (err != nil) != (c.usage != "") || err != nil && (exitCode(err) != 2 || !strings.HasPrefix(err.Error(), c.usage)) {
-				t.Errorf("%q, %v", got, err)
-			}
-		})
-	}
-	for _, bad := range []TelemetryConfig{
-		{Endpoint: "localhost:4318", Service: "a"}, {Endpoint: "grpc://a:4317", Service: "a"}, {Endpoint: "http://u:p@a:4318", Service: "a"}, {Service: ""},
-		{Service: "a", Sample: 1.1}, {Service: "a", Sample: -.1},
-	} {
-		if bad.Validate() == nil {
-			t.Errorf("%+v was taken", bad)
-		}
-	}
-}
-
-// TestCausesAreBounded: the oldest go first, and one that comes again takes no second place.
-func TestCausesAreBounded(t *testing.T) {
-	var c causes
-	at := func(n int) corastream.Position { return corastream.Position{Topic: "t", Offset: int64(n)} }
-	for n := range 3 * maxCauses {
-		c.note(at(n), fmt.Sprint(n))
-		c.note(at(n), fmt.Sprint(n))
-	}
-	if len(c.traces) != maxCauses || c.of(at(2*maxCauses-1)) != "" || c.of(at(2*maxCauses)) == "" || c.of(at(3*maxCauses-1)) == "" {
-		t.Errorf("%d remembered", len(c.traces))
 	}
 }

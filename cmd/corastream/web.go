@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cmd/internal/tracing"
 	"github.com/corastream/corastream/ingest"
 	"github.com/corastream/corastream/ingest/decode"
 	"github.com/corastream/corastream/replay"
@@ -27,13 +28,13 @@ func (e *engine) httpDeps() serve.Deps {
 		Version: version, Log: e.log,
 	}
 	if e.gate != nil {
-		d.Generator, d.Arms, d.Rollout, d.Adapters = e.rollout, e.rollout, e.rollout, adapters{e}
+		d.Generator, d.Arms, d.Rollout, d.Adapters = e.rollout, e.rollout, e.rollout, e.adapters()
 	}
 	if e.llm != nil {
 		d.Scorer, d.Text, d.Speaker = e.llm, e.llm, e.llm
 	}
 	if e.tracer != nil {
-		e.tracer.wrapHTTP(&d)
+		e.tracer.WrapHTTP(&d)
 	}
 	return d
 }
@@ -56,7 +57,7 @@ type eventSink struct {
 
 // Produce implements serve.EventSink.
 func (s eventSink) Produce(ctx context.Context, events [][]byte, headers map[string]string) error {
-	records, err := s.records(events, headers, traceparent(ctx), time.Now())
+	records, err := s.records(events, headers, tracing.Traceparent(ctx), time.Now())
 	if err != nil {
 		return err
 	}

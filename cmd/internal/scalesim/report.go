@@ -1,4 +1,4 @@
-package main
+package scalesim
 
 import (
 	"cmp"
@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// scaleReport is what `simulate scale` prints: the JSON of the last line.
-type scaleReport struct {
-	Config scaleConfig `json:"config"`
+// Report is what `simulate scale` prints: the JSON of the last line.
+type Report struct {
+	Config Config `json:"config"`
 	// Saturated says that some queue grew throughout; times below are then of a cluster that falls behind.
 	Saturated  bool    `json:"saturated"`
 	LearntPerS float64 `json:"learnt_per_s"`
@@ -59,14 +59,15 @@ type scaleLoad struct {
 	Events float64 `json:"events_per_s_at_most"` // where it would be 1, were all to grow alike
 }
 
-func (s *scaleSim) report() scaleReport {
-	m, c := &s.m, s.scaleConfig
+// Report sums up what was measured since the warm-up ended.
+func (s *Sim) Report() Report {
+	m, c := &s.m, s.Config
 	sec := max(m.measured, tickS)
 	shards, replicas := float64(c.Shards), float64(c.Replicas)
-	// What was asked for, though a cluster that falls behind does less.
+	// Rates are those at the load that was asked for, although a cluster that falls behind does less.
 	up := float64(m.arrived) / max(1, float64(m.learnt))
 	rate := func(x float64) float64 { return x * up / sec }
-	r := scaleReport{
+	r := Report{
 		Config: c, LearntPerS: float64(m.learnt) / sec, LagEvents: m.inSystem * tickS / sec, LagMS: m.sojourn / max(1, float64(m.learnt)),
 		FreshP50: quantile(m.fresh, .5), FreshP99: quantile(m.fresh, .99), CopyAgeMS: m.age * tickS / sec / shards, CopyAgeMost: m.oldest,
 		BatchEvents: float64(m.learnt) / max(1, float64(m.batches)), ChangesPerS: rate(m.changes), UsersPerS: rate(m.users), ParcelsPerS: rate(float64(m.sent)),
@@ -106,7 +107,7 @@ func (s *scaleSim) report() scaleReport {
 	skip := broadcast * others * c.Service.SkipNS / 1e9
 	transactions := c.Events / shards * r.HotShard / float64(c.Service.BatchEvents) // a second, at the least: they are full
 	if !c.InMemory {
-		transactions = max(transactions, r.ChangesPerS*others/newsLimit) // events and news share theirs
+		transactions = max(transactions, r.ChangesPerS*others/c.NewsLimit) // events and news share theirs
 	}
 	commit := transactions * c.Service.CommitMS / 1e3
 	writer := crowd*(learn*r.HotShard+merge*r.HotOwner+follow+skip) + commit
@@ -162,7 +163,7 @@ func quantile(v []float32, q float64) float64 {
 }
 
 // Table is the report for a person.
-func (r scaleReport) Table() string {
+func (r Report) Table() string {
 	var b strings.Builder
 	c := r.Config
 	row := func(name, format string, args ...any) {

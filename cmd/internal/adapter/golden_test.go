@@ -1,4 +1,4 @@
-package main
+package adapter
 
 import (
 	"crypto/sha256"
@@ -16,7 +16,7 @@ import (
 )
 
 // goldenExports were loaded by transformers with PEFT and by llama.cpp (.ci/reference/export.py --golden), which gave the
-// logits in testdata/export.json. Models and adapters come from a formula, so that their bytes are the same everywhere.
+// logits in export.json. Models and adapters come from a formula, so that their bytes are the same everywhere.
 var goldenExports = []struct {
 	name, arch string
 	adapt      corastream.Adapt
@@ -44,6 +44,21 @@ func lcg(seed uint32, n int, mean, scale float32) []float32 {
 	return v
 }
 
+// goldenVocabulary has a token for each byte, in GPT-2's spelling, and the answer words.
+func goldenVocabulary() []string {
+	var out []string
+	hidden := rune(0x100)
+	for b := range rune(256) {
+		if b >= '!' && b <= '~' || b >= 0xa1 && b <= 0xac || b >= 0xae {
+			out = append(out, string(b))
+		} else {
+			out = append(out, string(hidden))
+			hidden++
+		}
+	}
+	return append(out, "Ye", "Yes", "\u0120Yes", "No", "\u0120No", "<|bos|>")
+}
+
 // goldenModel writes the model of a case.
 func goldenModel(t *testing.T, arch, path string) {
 	t.Helper()
@@ -66,7 +81,7 @@ func goldenModel(t *testing.T, arch, path string) {
 	}
 	set(arch+".attention.layer_norm_rms_epsilon", float32(1e-5))
 	set(arch+".rope.freq_base", float32(500))
-	words := byteVocabulary()
+	words := goldenVocabulary()
 	types := make([]int32, len(words))
 	for i := range types {
 		types[i] = 1
@@ -131,7 +146,7 @@ func goldenWeights(m *llm.Model, adapt corastream.Adapt, lowest int) (corastream
 	return w, p
 }
 
-// goldenExport is a line of testdata/export.json.
+// goldenExport is a line of export.json.
 type goldenExport struct {
 	Files   map[string]string     // name -> SHA-256
 	Logits  map[string][2]float64 // "peft", "llama.cpp" -> [Yes, No] as they found them
@@ -179,7 +194,7 @@ func TestExportsScoreElsewhereAsHere(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			n := note{User: "u", Item: "i", Part: "pair", Adapt: c.adapt, Rank: p.Rank, Alpha: p.Alpha, Activate: invocation(c.adapt, "pair", reading),
+			n := Note{User: "u", Item: "i", Part: "pair", Adapt: c.adapt, Rank: p.Rank, Alpha: p.Alpha, Activate: invocation(c.adapt, "pair", reading),
 				Check: &reference{Prompt: reading.Text, Tokens: reading.Tokens, YesID: reading.Yes, NoID: reading.No, Yes: logits[0].Yes, No: logits[0].No, P: logits[0].P(), Numbers: "f32"}}
 			files, err := n.files(&generator.Adapter{Weights: w, Projection: p, Base: "golden", Invocation: n.Activate}, m.Info(), true)
 			if err != nil {

@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"context"
@@ -13,8 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/rs/zerolog"
-
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/generator"
 	"github.com/corastream/corastream/kernels"
@@ -22,13 +20,13 @@ import (
 	"github.com/corastream/corastream/serve/llm/gguf"
 )
 
-// llmFlags choose what `bench llm` runs.
-type llmFlags struct {
-	cases    []string
-	numerics []string
-	threads  []int
-	cacheDir string
-	prompts  string
+// LLMFlags choose the cases of `bench llm`.
+type LLMFlags struct {
+	Cases    []string
+	Numerics []string
+	Threads  []int
+	CacheDir string
+	Prompts  string
 }
 
 // llmCase is one row of docs/performance.md.
@@ -40,39 +38,40 @@ type llmCase struct {
 	run     func(ctx context.Context) error
 }
 
-// llmCases are the names in the order of the table.
-var llmCases = []string{
+// LLMCases are the names in the order of the table.
+var LLMCases = []string{
 	"prompt_110", "prefix_80_32x30", "click_20_n4", "click_20_n8", "deltas_off_8x110", "deltas_on_8x110", "catalogue_256_n4", "encode_64", "train_32_n4", "memory",
 }
 
-// defaultLLMCases leaves out memory, which takes long to fill a cache, and needs a process of its own.
-var defaultLLMCases = llmCases[:len(llmCases)-1]
+// DefaultLLMCases leaves out memory, which takes long to fill a cache, and needs a process of its own.
+var DefaultLLMCases = LLMCases[:len(LLMCases)-1]
 
-func benchLLM(ctx context.Context, cfg Config, log zerolog.Logger, w io.Writer, length time.Duration, f llmFlags) error {
-	for _, c := range f.cases {
-		if !slices.Contains(llmCases, c) {
-			return corastream.Usagef("--cases "+c, "choose from "+strings.Join(llmCases, ", "), "no such case")
+// LLM measures the cases that the flags choose, for each of the numerics and numbers of threads.
+func LLM(ctx context.Context, d Deps, w io.Writer, length time.Duration, f LLMFlags) error {
+	for _, c := range f.Cases {
+		if !slices.Contains(LLMCases, c) {
+			return corastream.Usagef("--cases "+c, "choose from "+strings.Join(LLMCases, ", "), "no such case")
 		}
 	}
-	if len(f.numerics) == 0 {
-		if f.numerics = []string{cfg.LLM.Numerics}; cfg.LLM.Numerics == "auto" {
-			f.numerics = append(f.numerics, "int8")
+	if len(f.Numerics) == 0 {
+		if f.Numerics = []string{d.LLM.Numerics}; d.LLM.Numerics == "auto" {
+			f.Numerics = append(f.Numerics, "int8")
 		}
 	}
-	if len(f.threads) == 0 {
-		if f.threads = []int{1}; cfg.LLM.Threads > 1 {
-			f.threads = append(f.threads, cfg.LLM.Threads)
+	if len(f.Threads) == 0 {
+		if f.Threads = []int{1}; d.LLM.Threads > 1 {
+			f.Threads = append(f.Threads, d.LLM.Threads)
 		}
 	}
-	cfg.LLM.CacheDir = f.cacheDir
-	cfg.LLM.KVBytes = 256 << 20
-	layers, err := layersOf(cfg.LLM.File)
+	d.LLM.CacheDir = f.CacheDir
+	d.LLM.KVBytes = 256 << 20
+	layers, err := layersOf(d.File)
 	if err != nil {
 		return err
 	}
 	// A click goes through all layers that the item cache keeps, so each N has a model of its own.
 	byTop := map[int][]string{}
-	for _, c := range f.cases {
+	for _, c := range f.Cases {
 		top := 4
 		switch c {
 		case "click_20_n8":
@@ -83,15 +82,15 @@ func benchLLM(ctx context.Context, cfg Config, log zerolog.Logger, w io.Writer, 
 		top = min(top, layers)
 		byTop[top] = append(byTop[top], c)
 	}
-	for _, n := range f.numerics {
-		for _, t := range f.threads {
+	for _, n := range f.Numerics {
+		for _, t := range f.Threads {
 			for _, top := range slices.Sorted(maps.Keys(byTop)) {
-				cfg.LLM.Numerics, cfg.LLM.Threads, cfg.LLM.TopLayers, f.cases = n, t, top, byTop[top]
-				m, err := needLLM(cfg, log)
+				d.LLM.Numerics, d.LLM.Threads, d.LLM.TopLayers, f.Cases = n, t, top, byTop[top]
+				m, err := d.OpenLLM(d.LLM)
 				if err != nil {
 					return err
 				}
-				if err := errors.Join(benchModel(ctx, m, t, w, length, f), m.Close()); err != nil {
+				if err := errors.Join(measureModel(ctx, m, t, w, length, f), m.Close()); err != nil {
 					return err
 				}
 			}
@@ -118,9 +117,9 @@ func layersOf(path string) (int, error) {
 	return int(n), err
 }
 
-func benchModel(ctx context.Context, m *llm.Model, threads int, w io.Writer, length time.Duration, f llmFlags) error {
+func measureModel(ctx context.Context, m *llm.Model, threads int, w io.Writer, length time.Duration, f LLMFlags) error {
 	info := m.Info()
-	cases, err := makeLLMCases(m, f.prompts)
+	cases, err := makeLLMCases(m, f.Prompts)
 	if err != nil {
 		return err
 	}
@@ -128,21 +127,21 @@ func benchModel(ctx context.Context, m *llm.Model, threads int, w io.Writer, len
 	perToken := 2 * float64(info.Layers) * linear
 	peak := peakRate(info.Numerics) * float64(min(threads, runtime.NumCPU()))
 	for _, c := range cases {
-		if !slices.Contains(f.cases, c.name) {
+		if !slices.Contains(f.Cases, c.name) {
 			continue
 		}
 		if err := c.run(ctx); err != nil { // caches fill
 			return fmt.Errorf("case %s: %w", c.name, err)
 		}
 		cpu := cpuTime()
-		runs, took, err := repeat(length, func() error { return c.run(ctx) })
+		runs, took, err := Repeat(length, func() error { return c.run(ctx) })
 		if err != nil {
 			return fmt.Errorf("case %s: %w", c.name, err)
 		}
 		cpu = (cpuTime() - cpu) / time.Duration(runs+1) // with the warm-up
 		s := took.Seconds()
 		rate := float64(c.tokens) * perToken * c.share / s
-		if err := jsonLine(w, map[string]any{
+		if err := line(w, map[string]any{
 			"bench": "llm", "case": c.name, "numerics": info.Numerics, "threads": threads, "prompts_per_s": float64(c.prompts) / s,
 			"tokens_per_s": float64(c.tokens) / s, "gflops": rate / 1e9, "peak_fraction": rate / peak, "runs": runs,
 			"ms": took.Seconds() * 1e3, "cpu_ms": cpu.Seconds() * 1e3, "peak_mib": peakMemory() >> 20,
@@ -199,7 +198,7 @@ func makeLLMCases(m *llm.Model, file string) ([]llmCase, error) {
 		tokensCase(m, "prompt_110", one, long),
 		tokensCase(m, "prefix_80_32x30", shared, prefix+32*suffix),
 	}
-	titles := inventedTitles(256)
+	titles := InventedTitles(256)
 	for _, n := range []int{4, 8} {
 		if n <= info.TopLayers {
 			out = append(out, candidatesCase(m, fmt.Sprintf("click_20_n%d", n), titles[:20], n))
@@ -237,7 +236,7 @@ func tokensCase(m *llm.Model, name string, ids [][]int32, tokens int) llmCase {
 func candidatesCase(m *llm.Model, name string, prompts []corastream.Prompt, layers int) llmCase {
 	spec := generator.DefaultSpec()
 	spec.Hidden, spec.Layers, spec.Adapt = m.Info().Hidden, min(layers, m.Info().Layers), corastream.AdaptLast
-	weights, projection := randomWeights(spec, m, len(prompts))
+	weights, projection := RandomWeights(spec, m, len(prompts))
 	share := float64(spec.Layers) / float64(m.Info().Layers)
 	return llmCase{name, len(prompts), len(prompts), share, func(ctx context.Context) error {
 		_, err := m.Score(ctx, prompts, weights, projection)
@@ -253,7 +252,7 @@ func deltaCases(m *llm.Model, long int) []llmCase {
 	if _, ok := m.TargetWidths()[corastream.TargetO]; !ok {
 		spec.Targets = spec.Targets[:3]
 	}
-	weights, projection := randomWeights(spec, m, 8)
+	weights, projection := RandomWeights(spec, m, 8)
 	r := rand.New(rand.NewPCG(7, 8))
 	texts, tokens := make([]string, len(weights)), 0
 	for i := range weights {
@@ -279,7 +278,7 @@ func deltaCases(m *llm.Model, long int) []llmCase {
 func trainCase(m *llm.Model, prompts []corastream.Prompt) llmCase {
 	spec := generator.DefaultSpec()
 	spec.Hidden, spec.Layers, spec.Adapt = m.Info().Hidden, min(4, m.Info().Layers), corastream.AdaptLast
-	weights, projection := randomWeights(spec, m, len(prompts))
+	weights, projection := RandomWeights(spec, m, len(prompts))
 	labels := make([]float32, len(prompts))
 	for i := range weights {
 		weights[i].User, labels[i] = slices.Clone(weights[i].User), float32(i%2)
@@ -296,7 +295,7 @@ func encodeCase(m *llm.Model) llmCase {
 	n := 0
 	return llmCase{"encode_64", 64, 64 * 14, 1, func(ctx context.Context) error {
 		items := make([]corastream.Item, 64)
-		for i, p := range inventedTitles(len(items)) {
+		for i, p := range InventedTitles(len(items)) {
 			items[i] = corastream.Item{ID: p.ItemID, Title: fmt.Sprint(p.Title, " ", 100+n)}
 		}
 		n++
@@ -307,13 +306,13 @@ func encodeCase(m *llm.Model) llmCase {
 
 // memoryCase fills the item cache to its limit of 256 MiB, once, then scores from it.
 func memoryCase(m *llm.Model) llmCase {
-	click := candidatesCase(m, "memory", inventedTitles(20), m.Info().Layers)
+	click := candidatesCase(m, "memory", InventedTitles(20), m.Info().Layers)
 	full := false
 	run := click.run
 	click.run = func(ctx context.Context) error {
 		for n := 0; !full; n++ {
 			items := make([]corastream.Item, 64)
-			for i, p := range inventedTitles(64 * (n + 1))[64*n:] {
+			for i, p := range InventedTitles(64 * (n + 1))[64*n:] {
 				items[i] = corastream.Item{ID: p.ItemID, Title: p.Title}
 			}
 			if _, err := m.Encode(ctx, items); err != nil {

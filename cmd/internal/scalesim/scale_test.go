@@ -1,4 +1,4 @@
-package main
+package scalesim
 
 import (
 	"bytes"
@@ -16,23 +16,23 @@ import (
 )
 
 // smallScale is a cluster that is simulated in a tenth of a second.
-func smallScale() scaleConfig {
-	c := defaultScale()
+func smallScale() Config {
+	c := Default(2000)
 	c.Events, c.Shards, c.Partitions, c.Users, c.Items, c.Seconds, c.Warm = 3000, 6, 60, 50_000, 5_000, 6, 1
 	c.Replicas, c.Brokers = 8, 6
 	return c
 }
 
-func simulated(t *testing.T, c scaleConfig) (*scaleSim, scaleReport) {
+func simulated(t *testing.T, c Config) (*Sim, Report) {
 	t.Helper()
 	if err := c.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	s := newScaleSim(c)
-	if err := s.run(context.Background(), func(int, int) {}); err != nil {
+	s := New(c)
+	if err := s.Run(context.Background(), func(int, int) {}); err != nil {
 		t.Fatal(err)
 	}
-	return s, s.report()
+	return s, s.Report()
 }
 
 func TestSimulatedEventsAndParcelsAreNeitherLostNorMade(t *testing.T) {
@@ -97,7 +97,7 @@ func TestASimulatedShardAloneTakesAsLongAsByHand(t *testing.T) {
 }
 
 func TestMoreLoadIsNeverFaster(t *testing.T) {
-	var last scaleReport
+	var last Report
 	for _, load := range []float64{200, 1000, 4000, 16_000} {
 		c := smallScale()
 		c.Events, c.Replicas = load, 100
@@ -166,23 +166,23 @@ func TestServiceTimesComeFromAFileAndAreChecked(t *testing.T) {
 		}
 	}
 	write(`{"service": {"learn_us": 42}, "bytes": {"user": 1000}}`)
-	c := defaultScale()
-	if err := c.readTimes(path); err != nil || c.Service.LearnUS != 42 || c.Bytes.User != 1000 || c.Service.MergeUS != defaultScale().Service.MergeUS {
+	c := Default(2000)
+	if err := c.ReadTimes(path); err != nil || c.Service.LearnUS != 42 || c.Bytes.User != 1000 || c.Service.MergeUS != Default(2000).Service.MergeUS {
 		t.Errorf("read %+v, %v", c.Service, err)
 	}
 	for _, text := range []string{`{"service": {"learn": 42}}`, `{"service": [1]}`, `{"times": {}}`, ``, strings.Repeat(" ", 1<<20+1)} {
 		write(text)
-		c := defaultScale()
-		if err := c.readTimes(path); exitCode(err) != 2 {
+		c := Default(2000)
+		if err := c.ReadTimes(path); !errors.As(err, new(*corastream.UsageError)) {
 			t.Errorf("%.40q: %v", text, err)
 		}
 	}
-	for name, spoil := range map[string]func(*scaleConfig){
-		"--events": func(c *scaleConfig) { c.Events = math.NaN() }, "--shards": func(c *scaleConfig) { c.Shards = c.Partitions + 1 },
-		"--item-topic": func(c *scaleConfig) { c.Broadcast = time.Second }, "times learn_us": func(c *scaleConfig) { c.Service.LearnUS = -1 },
-		"--replication": func(c *scaleConfig) { c.Copies = c.Brokers + 1 }, "--items": func(c *scaleConfig) { c.Items = 0 },
+	for name, spoil := range map[string]func(*Config){
+		"--events": func(c *Config) { c.Events = math.NaN() }, "--shards": func(c *Config) { c.Shards = c.Partitions + 1 },
+		"--item-topic": func(c *Config) { c.Broadcast = time.Second }, "times learn_us": func(c *Config) { c.Service.LearnUS = -1 },
+		"--replication": func(c *Config) { c.Copies = c.Brokers + 1 }, "--items": func(c *Config) { c.Items = 0 },
 	} {
-		c := defaultScale()
+		c := Default(2000)
 		spoil(&c)
 		err := c.Validate()
 		var usage *corastream.UsageError

@@ -1,4 +1,4 @@
-package main
+package tracing
 
 import (
 	"context"
@@ -19,10 +19,10 @@ import (
 	"github.com/corastream/corastream"
 )
 
-// TelemetryConfig says where traces go: OpenTelemetry's protocol (OTLP) over HTTP, protobuf. Off while neither `endpoint` nor the standard
+// Config says where traces go: OpenTelemetry's protocol (OTLP) over HTTP, protobuf. Off while neither `endpoint` nor the standard
 // variables OTEL_EXPORTER_OTLP_ENDPOINT and OTEL_EXPORTER_OTLP_TRACES_ENDPOINT name a collector. The other OTEL_* variables hold too:
 // headers (a secret belongs there), timeouts, compression, certificates, OTEL_BSP_*, OTEL_RESOURCE_ATTRIBUTES, OTEL_SERVICE_NAME.
-type TelemetryConfig struct {
+type Config struct {
 	// Endpoint is a collector, as http://127.0.0.1:4318; without a path, /v1/traces is added. Default "": what the environment says.
 	Endpoint string `yaml:"endpoint"`
 	// Service is service.name in every trace; OTEL_SERVICE_NAME goes first. Default corastream.
@@ -32,11 +32,11 @@ type TelemetryConfig struct {
 	Sample float64 `yaml:"sample"`
 }
 
-// DefaultTelemetry sends nothing.
-func DefaultTelemetry() TelemetryConfig { return TelemetryConfig{Service: "corastream", Sample: 1} }
+// Default sends nothing.
+func Default() Config { return Config{Service: "corastream", Sample: 1} }
 
 // Validate reports all problems at once.
-func (c TelemetryConfig) Validate() error {
+func (c Config) Validate() error {
 	var errs []error
 	if c.Endpoint != "" {
 		if u, err := url.Parse(c.Endpoint); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil {
@@ -55,8 +55,9 @@ func (c TelemetryConfig) Validate() error {
 // endpoints are the variables that turn traces on, the more special one first.
 var endpoints = []string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"}
 
-// wanted says where traces would go, "" when nowhere. What the environment asks for and is not here is a usage error.
-func (c TelemetryConfig) wanted() (string, error) {
+// Wanted returns the address that traces are sent to, and "" when they are off. A setting of the environment that is not built in, such
+// as another exporter, is a usage error.
+func (c Config) Wanted() (string, error) {
 	if strings.EqualFold(os.Getenv("OTEL_SDK_DISABLED"), "true") {
 		return "", nil
 	}
@@ -81,14 +82,16 @@ func (c TelemetryConfig) wanted() (string, error) {
 	return where, nil
 }
 
-// telemetry owns what sends spans. nil: traces are off.
-type telemetry struct {
+// Exporter owns the OpenTelemetry provider that batches and sends spans. A nil Exporter means that traces are off.
+type Exporter struct {
 	provider *sdktrace.TracerProvider
+	version  string
 }
 
-// openTelemetry makes what sends spans, without connecting: a collector that is away costs spans and nothing else.
-func openTelemetry(ctx context.Context, c TelemetryConfig, log zerolog.Logger) (*telemetry, error) {
-	where, err := c.wanted()
+// Open makes the exporter without connecting. It returns nil when no collector is configured. A collector that is away costs spans and
+// nothing else. version goes into every trace as service.version.
+func Open(ctx context.Context, c Config, version string, log zerolog.Logger) (*Exporter, error) {
+	where, err := c.Wanted()
 	if err != nil || where == "" {
 		return nil, err
 	}
@@ -101,7 +104,7 @@ func openTelemetry(ctx context.Context, c TelemetryConfig, log zerolog.Logger) (
 	if err != nil {
 		return nil, corastream.Usagef("telemetry.endpoint", "see the OTEL_EXPORTER_OTLP_* variables", "%v", err)
 	}
-	// What comes later holds over what came before: the environment over the configuration.
+	// Later options override earlier ones, so the environment overrides the configuration.
 	about, err := resource.New(ctx, resource.WithTelemetrySDK(), resource.WithHost(),
 		resource.WithAttributes(attribute.String("service.name", c.Service), attribute.String("service.version", version)), resource.WithFromEnv())
 	if err != nil && !errors.Is(err, resource.ErrPartialResource) {
@@ -115,11 +118,11 @@ func openTelemetry(ctx context.Context, c TelemetryConfig, log zerolog.Logger) (
 		where = u.Redacted()
 	}
 	log.Info().Str("endpoint", where).Str("service", c.Service).Float64("sample", c.Sample).Msg("sending traces")
-	return &telemetry{provider: sdktrace.NewTracerProvider(provider...)}, nil
+	return &Exporter{provider: sdktrace.NewTracerProvider(provider...), version: version}, nil
 }
 
-// close sends what is left, for 5 s at most.
-func (t *telemetry) close() error {
+// Close sends the spans that still wait, for 5 s at most.
+func (t *Exporter) Close() error {
 	if t == nil {
 		return nil
 	}
@@ -131,7 +134,7 @@ func (t *telemetry) close() error {
 	return nil
 }
 
-// undelivered logs the SDK's errors, one a minute: a collector that is away fails every few seconds.
+// undelivered logs the SDK's errors, one a minute, because a collector that is away fails every few seconds.
 type undelivered struct {
 	log  zerolog.Logger
 	last atomic.Int64

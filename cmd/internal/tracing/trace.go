@@ -1,4 +1,4 @@
-package main
+package tracing
 
 import (
 	"context"
@@ -14,19 +14,20 @@ import (
 	"github.com/corastream/corastream/serve"
 )
 
-// tracer implements corastream.Tracer with OpenTelemetry's spans, and puts spans around the stages. No id of a user or an item, and no
+// Tracer implements corastream.Tracer with OpenTelemetry's spans, and puts spans around the stages. No id of a user or an item, and no
 // title, is ever in a span.
-type tracer struct {
+type Tracer struct {
 	trace.Tracer
 	causes causes
 }
 
-func (t *telemetry) tracer() *tracer {
-	return &tracer{Tracer: t.provider.Tracer("github.com/corastream/corastream", trace.WithInstrumentationVersion(version))}
+// Tracer makes the spans that this exporter sends.
+func (t *Exporter) Tracer() *Tracer {
+	return &Tracer{Tracer: t.provider.Tracer("github.com/corastream/corastream", trace.WithInstrumentationVersion(t.version))}
 }
 
-// wrap puts the tracer into a pipeline whose stages are wired.
-func (t *tracer) wrap(p *corastream.Pipeline) {
+// WrapPipeline puts the tracer into a pipeline whose stages are wired.
+func (t *Tracer) WrapPipeline(p *corastream.Pipeline) {
 	p.Tracer, p.Store, p.Sink, p.DeadLetters = t, tracedStore{p.Store, t}, tracedSink{p.Sink, t}, tracedLetters{p.DeadLetters, t}
 	if p.Encoder != nil {
 		p.Encoder = tracedEncoder{p.Encoder, t}
@@ -34,8 +35,8 @@ func (t *tracer) wrap(p *corastream.Pipeline) {
 	p.Generator, p.Scorer, p.Arms = t.stages(p.Generator, p.Scorer, p.Arms)
 }
 
-// wrapHTTP does the same for what the HTTP server calls by itself.
-func (t *tracer) wrapHTTP(d *serve.Deps) {
+// WrapHTTP puts spans around the stages that the HTTP server calls, and around each of its requests.
+func (t *Tracer) WrapHTTP(d *serve.Deps) {
 	d.Span = t.request
 	d.Generator, d.Scorer, d.Arms = t.stages(d.Generator, d.Scorer, d.Arms)
 	if d.Text != nil {
@@ -46,7 +47,7 @@ func (t *tracer) wrapHTTP(d *serve.Deps) {
 	}
 }
 
-func (t *tracer) stages(g corastream.Generator, s corastream.Scorer, a corastream.Arms) (corastream.Generator, corastream.Scorer, corastream.Arms) {
+func (t *Tracer) stages(g corastream.Generator, s corastream.Scorer, a corastream.Arms) (corastream.Generator, corastream.Scorer, corastream.Arms) {
 	if g != nil {
 		g = t.generator(g)
 	}
@@ -65,8 +66,8 @@ func remote(parent string) trace.SpanContext {
 	return trace.SpanContextFromContext(ctx)
 }
 
-// traceparent writes the context of the span in ctx; "" without one.
-func traceparent(ctx context.Context) string {
+// Traceparent writes the context of the span in ctx; "" without one.
+func Traceparent(ctx context.Context) string {
 	carrier := propagation.MapCarrier{}
 	propagation.TraceContext{}.Inject(ctx, carrier)
 	return carrier["traceparent"]
@@ -76,7 +77,7 @@ func traceparent(ctx context.Context) string {
 const maxLinks = 128
 
 // begin opens a span for a batch of work: below the span in ctx, else below the only trace that the work came with, else beside all of them.
-func (t *tracer) begin(ctx context.Context, name string, kind trace.SpanKind, came []string, attrs ...attribute.KeyValue) (context.Context, trace.Span) {
+func (t *Tracer) begin(ctx context.Context, name string, kind trace.SpanKind, came []string, attrs ...attribute.KeyValue) (context.Context, trace.Span) {
 	options := []trace.SpanStartOption{trace.WithSpanKind(kind), trace.WithAttributes(attrs...)}
 	if !trace.SpanContextFromContext(ctx).IsValid() {
 		var links []trace.Link
@@ -97,8 +98,8 @@ func (t *tracer) begin(ctx context.Context, name string, kind trace.SpanKind, ca
 	return t.Start(ctx, name, options...)
 }
 
-// inner opens a span for a step of what ctx is about; without that there is none.
-func (t *tracer) inner(ctx context.Context, name string, attrs ...attribute.KeyValue) (context.Context, func(error)) {
+// inner opens a span below the span in ctx. Without a span in ctx it opens none.
+func (t *Tracer) inner(ctx context.Context, name string, attrs ...attribute.KeyValue) (context.Context, func(error)) {
 	if !trace.SpanContextFromContext(ctx).IsValid() {
 		return ctx, func(error) {}
 	}
@@ -115,7 +116,7 @@ func finish(span trace.Span, err error) {
 }
 
 // Learn implements corastream.Tracer.
-func (t *tracer) Learn(ctx context.Context, b corastream.Batch) (context.Context, func(corastream.Commit, error)) {
+func (t *Tracer) Learn(ctx context.Context, b corastream.Batch) (context.Context, func(corastream.Commit, error)) {
 	var came []string
 	for _, ev := range b.Events {
 		if ev.Trace != "" {
@@ -144,7 +145,7 @@ func (t *tracer) Learn(ctx context.Context, b corastream.Batch) (context.Context
 }
 
 // Recommend implements corastream.Tracer.
-func (t *tracer) Recommend(ctx context.Context, owed []corastream.Owed) (context.Context, func([]corastream.Recommendation, error)) {
+func (t *Tracer) Recommend(ctx context.Context, owed []corastream.Owed) (context.Context, func([]corastream.Recommendation, error)) {
 	var came []string
 	for _, o := range owed {
 		pos := o.Cause
@@ -155,7 +156,7 @@ func (t *tracer) Recommend(ctx context.Context, owed []corastream.Owed) (context
 	}
 	ctx, span := t.begin(ctx, "recommend", trace.SpanKindInternal, came, attribute.Int("corastream.users", len(owed)))
 	return ctx, func(recs []corastream.Recommendation, err error) {
-		parent, candidates, degraded := traceparent(ctx), 0, 0
+		parent, candidates, degraded := Traceparent(ctx), 0, 0
 		for i := range recs {
 			recs[i].Trace = parent
 			candidates += recs[i].Candidates
@@ -168,8 +169,8 @@ func (t *tracer) Recommend(ctx context.Context, owed []corastream.Owed) (context
 	}
 }
 
-// request is the span of one HTTP request, below its caller's.
-func (t *tracer) request(r *http.Request, route string) (context.Context, func(status int)) {
+// request opens the span of one HTTP request, below the caller's span.
+func (t *Tracer) request(r *http.Request, route string) (context.Context, func(status int)) {
 	ctx := propagation.TraceContext{}.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
 	ctx, span := t.Start(ctx, r.Method+" "+route, trace.WithSpanKind(trace.SpanKindServer),
 		trace.WithAttributes(attribute.String("http.request.method", r.Method), attribute.String("http.route", route)))
@@ -182,8 +183,8 @@ func (t *tracer) request(r *http.Request, route string) (context.Context, func(s
 	}
 }
 
-// causes remembers with which traces the newest records came, so that a recommendation finds the click that caused it. It is memory
-// alone: after a restart a debt has no trace.
+// causes maps the newest records to the traces they came with, so that a recommendation finds the click that caused it. It lives in
+// memory alone, so recommendations owed since before a restart have no trace.
 type causes struct {
 	mu     sync.Mutex
 	traces map[corastream.Position]string

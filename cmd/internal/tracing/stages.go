@@ -1,4 +1,4 @@
-package main
+package tracing
 
 import (
 	"context"
@@ -10,14 +10,16 @@ import (
 	"github.com/corastream/corastream/serve"
 )
 
-// Stages with a span around what they do for a batch or a request.
-
 type tracedStore struct {
 	corastream.Store
-	t *tracer
+	t *Tracer
 }
 
-// viewName is what a context calls the reading of state for: while a batch is learnt, the retriever's index; else candidates.
+// Store puts a span around a store's commits and reads.
+func (t *Tracer) Store(s corastream.Store) corastream.Store { return tracedStore{s, t} }
+
+// viewName keys the name of a read of the state in a context. The name is "index" while a batch is learnt, because the retriever's
+// index is rebuilt then, and "candidates" otherwise.
 type viewName struct{}
 
 // Commit implements corastream.Store.
@@ -42,11 +44,11 @@ func (s tracedStore) View(ctx context.Context, read func(corastream.State) error
 
 type tracedGenerator struct {
 	corastream.Generator
-	t *tracer
+	t *Tracer
 }
 
-// generator keeps what else a generator may say of itself.
-func (t *tracer) generator(g corastream.Generator) corastream.Generator {
+// generator wraps a generator and keeps its optional PerPair method, which callers find by a type assertion.
+func (t *Tracer) generator(g corastream.Generator) corastream.Generator {
 	traced := tracedGenerator{g, t}
 	if per, ok := g.(interface{ PerPair() bool }); ok {
 		return struct {
@@ -69,7 +71,7 @@ func (g tracedGenerator) Weights(ctx context.Context, pairs []corastream.Pair) (
 
 type tracedArms struct {
 	corastream.Arms
-	t *tracer
+	t *Tracer
 }
 
 // Arm implements corastream.Arms.
@@ -83,7 +85,7 @@ func (a tracedArms) Arm(user string) corastream.Arm {
 
 type tracedScorer struct {
 	corastream.Scorer
-	t *tracer
+	t *Tracer
 }
 
 // Score implements corastream.Scorer.
@@ -96,7 +98,7 @@ func (s tracedScorer) Score(ctx context.Context, prompts []corastream.Prompt, w 
 
 type tracedText struct {
 	serve.TextScorer
-	t *tracer
+	t *Tracer
 }
 
 // LabelLogits implements serve.TextScorer.
@@ -109,7 +111,7 @@ func (s tracedText) LabelLogits(ctx context.Context, prompts []string, labels []
 
 type tracedSpeaker struct {
 	corastream.Speaker
-	t *tracer
+	t *Tracer
 }
 
 // Speak implements corastream.Speaker.
@@ -123,7 +125,7 @@ func (s tracedSpeaker) Speak(ctx context.Context, d corastream.Dialogue, each fu
 
 type tracedEncoder struct {
 	corastream.Encoder
-	t *tracer
+	t *Tracer
 }
 
 // Encode implements corastream.Encoder; it begins a trace of its own.
@@ -136,7 +138,7 @@ func (e tracedEncoder) Encode(ctx context.Context, items []corastream.Item) ([]c
 
 type tracedSink struct {
 	corastream.Sink
-	t *tracer
+	t *Tracer
 }
 
 // Publish implements corastream.Sink, below the span that made the recommendations.
@@ -153,7 +155,7 @@ func (s tracedSink) Publish(ctx context.Context, recs []corastream.Recommendatio
 
 type tracedLetters struct {
 	corastream.DeadLetters
-	t *tracer
+	t *Tracer
 }
 
 // Bury implements corastream.DeadLetters.

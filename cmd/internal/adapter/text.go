@@ -1,4 +1,4 @@
-package main
+package adapter
 
 import (
 	"bytes"
@@ -8,7 +8,7 @@ import (
 )
 
 // caveats say what a consumer gets, and what the format can not express.
-func (n *note) caveats(withGGUF bool) []string {
+func (n *Note) caveats(withGGUF bool) []string {
 	out := []string{
 		"The base model must be the one named here: another quantisation, or the unquantised original, scores differently.",
 		"Feed token ids (corastream.json, check.tokens): a template's pieces are tokenised one by one, which a tokenizer given the whole text may do otherwise.",
@@ -55,7 +55,7 @@ func (n *note) caveats(withGGUF bool) []string {
 }
 
 // text is README.md, with the front matter that model hubs read.
-func (n *note) text(base string) []byte {
+func (n *Note) text(base string) []byte {
 	var b bytes.Buffer
 	whose := fmt.Sprintf("user %q", n.User)
 	if n.Item != "" {

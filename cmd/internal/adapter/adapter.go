@@ -1,10 +1,9 @@
-package main
+package adapter
 
 import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"path/filepath"
 	"slices"
 
 	"github.com/corastream/corastream"
@@ -13,16 +12,25 @@ import (
 	"github.com/corastream/corastream/serve/llm"
 )
 
-// adapters hands an engine's weights to the HTTP server.
-type adapters struct{ *engine }
-
-// Adapter implements serve.Adapters.
-func (a adapters) Adapter(ctx context.Context, r serve.AdapterRequest) (map[string][]byte, error) {
-	return a.adapter(ctx, r)
+// Deps hands weights to the HTTP server and to `corastream export`. It implements serve.Adapters.
+type Deps struct {
+	// Active returns the checkpoint in use, which a rollout may change between two calls. A nil func means that there is none.
+	Active    func() Checkpoint
+	Store     corastream.Store
+	Predictor corastream.Predictor
+	LLM       *llm.Model
+	History   int    // titles of liked items in a prompt
+	Base      string // how the configuration calls the base model
 }
 
-// note is corastream.json: what the adapter is, and, for a pair, what a consumer must find.
-type note struct {
+// Checkpoint makes weights, and says whether every pair has its own.
+type Checkpoint interface {
+	corastream.Generator
+	PerPair() bool
+}
+
+// Note is corastream.json: what the adapter is, and, for a pair, what a consumer must find.
+type Note struct {
 	User string `json:"user_id"`
 	Item string `json:"item_id,omitempty"`
 	// Part is "pair", or "user": A_u without the item's column, so scores lack b_i A_b.
@@ -50,50 +58,51 @@ type reference struct {
 	Numbers string  `json:"numerics"` // of this program: f32 is the reference
 }
 
-// adapter makes the files of an export, by name.
-func (e *engine) adapter(ctx context.Context, ask serve.AdapterRequest) (map[string][]byte, error) {
-	if e.gate == nil {
+// Adapter makes the files of an export, by name.
+func (a Deps) Adapter(ctx context.Context, ask serve.AdapterRequest) (map[string][]byte, error) {
+	if a.Active == nil {
 		return nil, fmt.Errorf("%w: weights need a language model and a checkpoint (llm.file, checkpoint)", corastream.ErrDegraded)
 	}
-	if ask.Item == "" && e.active().PerPair() {
+	active := a.Active()
+	if ask.Item == "" && active.PerPair() {
 		return nil, corastream.Usagef("item", "name an item", "with this checkpoint (inputs: paper) every pair has weights of its own: there is no user's part")
 	}
-	pair, prompt, err := e.pairOf(ctx, ask)
+	pair, prompt, err := a.pairOf(ctx, ask)
 	if err != nil {
 		return nil, err
 	}
-	weights, projection, err := e.active().Weights(ctx, []corastream.Pair{pair})
+	weights, projection, err := active.Weights(ctx, []corastream.Pair{pair})
 	if err != nil {
 		return nil, err
 	}
 	w := weights[0]
-	reading, err := e.llm.Reading(prompt)
+	reading, err := a.LLM.Reading(prompt)
 	if err != nil {
 		return nil, err
 	}
-	n := note{User: ask.User, Item: ask.Item, Part: "pair", Adapt: projection.Adapt, Rank: projection.Rank, Alpha: projection.Alpha,
-		Versions: corastream.Versions{User: w.UserVersion, Generator: w.Generator, LLM: e.llm.Digest()}}
+	n := Note{User: ask.User, Item: ask.Item, Part: "pair", Adapt: projection.Adapt, Rank: projection.Rank, Alpha: projection.Alpha,
+		Versions: corastream.Versions{User: w.UserVersion, Generator: w.Generator, LLM: a.LLM.Digest()}}
 	if ask.Item == "" {
 		n.Part, w.Item, w.ItemScale = "user", nil, 0
 	} else {
-		logits, err := e.llm.Score(ctx, []corastream.Prompt{prompt}, []corastream.Weights{w}, projection)
+		logits, err := a.LLM.Score(ctx, []corastream.Prompt{prompt}, []corastream.Weights{w}, projection)
 		if err != nil {
 			return nil, err
 		}
 		n.Check = &reference{Prompt: reading.Text, Tokens: reading.Tokens, YesID: reading.Yes, NoID: reading.No,
-			Yes: logits[0].Yes, No: logits[0].No, P: logits[0].P(), Numbers: e.llm.Info().Numerics}
+			Yes: logits[0].Yes, No: logits[0].No, P: logits[0].P(), Numbers: a.LLM.Info().Numerics}
 	}
 	n.Activate = invocation(projection.Adapt, n.Part, reading)
 	if ask.Base == "" {
-		ask.Base = filepath.Base(e.cfg.LLM.File)
+		ask.Base = a.Base
 	}
-	a := &generator.Adapter{Weights: w, Projection: projection, Base: ask.Base, Invocation: n.Activate}
-	return n.files(a, e.llm.Info(), ask.GGUF)
+	made := &generator.Adapter{Weights: w, Projection: projection, Base: ask.Base, Invocation: n.Activate}
+	return n.files(made, a.LLM.Info(), ask.GGUF)
 }
 
 // pairOf reads the pair and its prompt as a recommendation would; without an item, the user's side alone.
-func (e *engine) pairOf(ctx context.Context, ask serve.AdapterRequest) (pair corastream.Pair, prompt corastream.Prompt, err error) {
-	err = e.store.View(ctx, func(s corastream.State) error {
+func (a Deps) pairOf(ctx context.Context, ask serve.AdapterRequest) (pair corastream.Pair, prompt corastream.Prompt, err error) {
+	err = a.Store.View(ctx, func(s corastream.State) error {
 		u, err := s.User(ask.User)
 		if err != nil {
 			return err
@@ -108,11 +117,11 @@ func (e *engine) pairOf(ctx context.Context, ask serve.AdapterRequest) (pair cor
 		if ask.Item != "" && it.Version == 0 && it.Title == "" && it.Count == 0 {
 			return fmt.Errorf("%w: item %q is neither in the catalogue nor in any event", corastream.ErrUnknown, ask.Item)
 		}
-		if pair, err = corastream.PairOf(s, e.cf, ask.User, ask.Item); err != nil {
+		if pair, err = corastream.PairOf(s, a.Predictor, ask.User, ask.Item); err != nil {
 			return err
 		}
 		prompt = corastream.Prompt{ItemID: ask.Item, Title: it.Title, Fields: it.Fields}
-		for _, id := range u.Liked(e.cfg.Pipeline.History) {
+		for _, id := range u.Liked(a.History) {
 			liked, err := s.Item(id)
 			if err != nil {
 				return err
@@ -140,7 +149,7 @@ func invocation(adapt corastream.Adapt, part string, r llm.Reading) []int32 {
 }
 
 // files fills the note and lays everything out.
-func (n *note) files(a *generator.Adapter, info llm.Info, withGGUF bool) (map[string][]byte, error) {
+func (n *Note) files(a *generator.Adapter, info llm.Info, withGGUF bool) (map[string][]byte, error) {
 	files, err := a.PEFT()
 	if err != nil {
 		return nil, err
@@ -154,7 +163,7 @@ func (n *note) files(a *generator.Adapter, info llm.Info, withGGUF bool) (map[st
 		}
 	}
 	if withGGUF {
-		if files[ggufAdapter], err = ggufOf(a, info); err != nil {
+		if files[GGUFName], err = ggufOf(a, info); err != nil {
 			return nil, err
 		}
 	}
@@ -163,7 +172,7 @@ func (n *note) files(a *generator.Adapter, info llm.Info, withGGUF bool) (map[st
 	if err != nil {
 		return nil, err
 	}
-	files[exportNote] = append(b, '\n')
+	files[NoteName] = append(b, '\n')
 	files[exportText] = n.text(a.Base)
 	return files, nil
 }

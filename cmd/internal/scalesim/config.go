@@ -1,4 +1,4 @@
-package main
+package scalesim
 
 import (
 	"bytes"
@@ -12,8 +12,8 @@ import (
 	"github.com/corastream/corastream"
 )
 
-// scaleConfig is a cluster that is to be simulated, and what its users do.
-type scaleConfig struct {
+// Config is a cluster that is to be simulated, and what its users do.
+type Config struct {
 	// Events per second, their users and items by Zipf's law: the n-th has a share of 1/(n+flat)^exponent.
 	Events       float64 `json:"events_per_s"`
 	Partitions   int     `json:"partitions"`
@@ -49,13 +49,16 @@ type scaleConfig struct {
 	Warm    float64 `json:"warm_seconds"`
 	Seed    uint64  `json:"seed"`
 
-	Service serviceTimes `json:"service"`
-	Bytes   recordSizes  `json:"bytes"`
+	// NewsLimit is how many changes and parcels of other shards one transaction holds at most, as the shard owner has it.
+	NewsLimit float64 `json:"-"`
+
+	Service ServiceTimes `json:"service"`
+	Bytes   RecordSizes  `json:"bytes"`
 }
 
-// serviceTimes are what a step costs one core. Defaults: as BenchmarkShard (package store) and `corastream bench` measured them here, rounded, or
+// ServiceTimes are what a step costs one core. Defaults: as BenchmarkShard (package store) and `corastream bench` measured them here, rounded, or
 // estimates where a line says so.
-type serviceTimes struct {
+type ServiceTimes struct {
 	LearnUS     float64 `json:"learn_us"`      // an event, in a batch of 1,000
 	NegativeUS  float64 `json:"negative_us"`   // a negative
 	MergeUS     float64 `json:"merge_us"`      // an item of a parcel
@@ -74,8 +77,8 @@ type serviceTimes struct {
 	ExchangeMS  float64 `json:"exchange_ms"`   // cluster.exchange_every
 }
 
-// recordSizes are bytes on the wire.
-type recordSizes struct {
+// RecordSizes are bytes on the wire.
+type RecordSizes struct {
 	Event  float64 `json:"event"`
 	User   float64 `json:"user"`
 	Item   float64 `json:"item"`
@@ -85,28 +88,30 @@ type recordSizes struct {
 	Index  float64 `json:"item_index"` // an item in a replica's memory
 }
 
-func defaultScale() scaleConfig {
-	return scaleConfig{
-		Events: 4000, Partitions: 64, Users: 1_000_000, Items: 100_000, UserExponent: 1.1, UserFlat: 1000, ItemExponent: 1.1, ItemFlat: 20, Answered: 1,
+// Default is a cluster of four shards and four replicas whose owners take newsLimit changes of others at a time.
+func Default(newsLimit float64) Config {
+	return Config{
+		NewsLimit: newsLimit,
+		Events:    4000, Partitions: 64, Users: 1_000_000, Items: 100_000, UserExponent: 1.1, UserFlat: 1000, ItemExponent: 1.1, ItemFlat: 20, Answered: 1,
 		Shards: 4, Replicas: 4, Brokers: 3, Copies: 3, Hosted: 4, Cores: 8, Network: 1.25e9, Groups: 1, Seconds: 10, Warm: 5, Seed: 1,
-		Service: serviceTimes{
+		Service: ServiceTimes{
 			LearnUS: 14, NegativeUS: 10, MergeUS: 4, FollowUS: 5, TableUS: 0.5, UserUS: 4, SkipNS: 1.5, CommitMS: 3, HopMS: 5, RestoreUS: 4, SessionS: 10,
 			AnswerMS: 4, ScanNS: 20, BatchEvents: 1000, BatchWaitMS: 50, ExchangeMS: 200,
 		},
-		Bytes: recordSizes{Event: 120, User: 770, Item: 350, Parcel: 223, Answer: 900, Cache: 49e3, Index: 400},
+		Bytes: RecordSizes{Event: 120, User: 770, Item: 350, Parcel: 223, Answer: 900, Cache: 49e3, Index: 400},
 	}
 }
 
 // followUS is what a learner spends on a change that it takes over.
-func (c scaleConfig) followUS() float64 {
+func (c Config) followUS() float64 {
 	if c.InMemory {
 		return c.Service.TableUS
 	}
 	return c.Service.FollowUS
 }
 
-// readTimes lays a file of service times and sizes over the defaults: {"service": {...}, "bytes": {...}}, as the summary has them.
-func (c *scaleConfig) readTimes(path string) error {
+// ReadTimes lays a file of service times and sizes over the defaults: {"service": {...}, "bytes": {...}}, as the summary has them.
+func (c *Config) ReadTimes(path string) error {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return corastream.Usagef(path, "give --times FILE as the summary's service and bytes", "%v", err)
@@ -115,8 +120,8 @@ func (c *scaleConfig) readTimes(path string) error {
 		return corastream.Usagef(path, "give a file of service times", "%d bytes are too many", len(b))
 	}
 	in := struct {
-		Service *serviceTimes `json:"service"`
-		Bytes   *recordSizes  `json:"bytes"`
+		Service *ServiceTimes `json:"service"`
+		Bytes   *RecordSizes  `json:"bytes"`
 	}{&c.Service, &c.Bytes}
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.DisallowUnknownFields()
@@ -127,7 +132,7 @@ func (c *scaleConfig) readTimes(path string) error {
 }
 
 // Validate reports all problems at once.
-func (c scaleConfig) Validate() error {
+func (c Config) Validate() error {
 	var errs []error
 	in := func(key string, v, lo, hi float64) {
 		if !(v >= lo && v <= hi) {

@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"context"
@@ -14,22 +14,20 @@ import (
 	"slices"
 	"time"
 
-	"github.com/rs/zerolog"
-
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cfstream"
 	"github.com/corastream/corastream/cfstream/mix"
 )
 
-// marketSize is what `bench catalogue` makes up.
-type marketSize struct {
-	items, users, events int
-	seed                 uint64
+// Market is the size of the made-up shop that Catalogue measures.
+type Market struct {
+	Items, Users, Events int
+	Seed                 uint64
 }
 
 // market is a made-up shop: Zipf's law in users and within themes, sessions on one theme, and best-sellers that move on.
 type market struct {
-	marketSize
+	Market
 	r      *rand.Rand
 	ranks  *rand.Zipf // of an item within its theme
 	people *rand.Zipf
@@ -46,12 +44,12 @@ const (
 	marketDrift   = 1e-4             // places by which a theme's best-sellers move with each event
 )
 
-func newMarket(s marketSize) *market {
-	r := rand.New(rand.NewPCG(s.seed, 22))
-	themes := max(1, s.items/marketTheme)
+func newMarket(s Market) *market {
+	r := rand.New(rand.NewPCG(s.Seed, 22))
+	themes := max(1, s.Items/marketTheme)
 	return &market{
-		marketSize: s, r: r, themes: themes, ranks: rand.NewZipf(r, 1.3, 4, uint64(s.items/themes-1)), people: rand.NewZipf(r, 1.05, 50, uint64(s.users-1)),
-		at: time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC), recent: make([][]corastream.Interaction, s.users),
+		Market: s, r: r, themes: themes, ranks: rand.NewZipf(r, 1.3, 4, uint64(s.Items/themes-1)), people: rand.NewZipf(r, 1.05, 50, uint64(s.Users-1)),
+		at: time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC), recent: make([][]corastream.Interaction, s.Users),
 	}
 }
 
@@ -76,7 +74,7 @@ func (m *market) next() (user int, ev corastream.Event) {
 	} else if len(past) == 0 || m.r.Float64() < 0.8 {
 		theme = (user*2654435761 + m.r.IntN(3)) % m.themes // a user's own few themes
 	}
-	size := m.items / m.themes
+	size := m.Items / m.themes
 	place := (int(m.ranks.Uint64()) + int(float64(m.made)*marketDrift) + theme) % size
 	item := place*m.themes + theme
 	m.made++
@@ -93,29 +91,28 @@ func (m *market) took(user int, ev corastream.Event, window int) {
 	m.recent[user] = past
 }
 
-// benchCatalogue learns a made-up shop through the store, then asks for lists, candidates found by the sources against all items.
-func benchCatalogue(ctx context.Context, cfg Config, log zerolog.Logger, w io.Writer, size marketSize) error {
+// Catalogue learns a made-up shop through the store, then asks for lists, candidates found by the sources against all items.
+func Catalogue(ctx context.Context, d Deps, w io.Writer, size Market) error {
 	dir, err := os.MkdirTemp("", "corastream-bench")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	cfg.Data = dir
-	s, model, err := openStore(cfg, log)
+	s, model, err := d.OpenStore(dir)
 	if err != nil {
 		return err
 	}
 	defer func() { s.Close() }()
-	cf, err := cfstream.New(cfg.CF)
+	cf, err := cfstream.New(d.CF)
 	if err != nil {
 		return err
 	}
 	world := newMarket(size)
 	part := corastream.Partition{Topic: "bench"}
 	const batch = 4000
-	for from := 0; from < size.items; from += batch {
+	for from := 0; from < size.Items; from += batch {
 		var b corastream.Batch
-		for i := from; i < min(from+batch, size.items); i++ {
+		for i := from; i < min(from+batch, size.Items); i++ {
 			b.Items = append(b.Items, corastream.Item{ID: world.id(i), Title: world.title(i)})
 		}
 		if _, err := s.Commit(ctx, b, cf.Learn); err != nil {
@@ -123,8 +120,8 @@ func benchCatalogue(ctx context.Context, cfg Config, log zerolog.Logger, w io.Wr
 		}
 	}
 	began := time.Now()
-	for from := 0; from < size.events; from += batch {
-		to := min(from+batch, size.events)
+	for from := 0; from < size.Events; from += batch {
+		to := min(from+batch, size.Events)
 		b := corastream.Batch{Spans: []corastream.Span{{Partition: part, From: int64(from), To: int64(to)}}}
 		for range to - from {
 			user, ev := world.next()
@@ -147,7 +144,7 @@ func benchCatalogue(ctx context.Context, cfg Config, log zerolog.Logger, w io.Wr
 		return err
 	}
 	began = time.Now()
-	if s, _, err = openStore(cfg, log); err != nil {
+	if s, _, err = d.OpenStore(dir); err != nil {
 		return err
 	}
 	restart := time.Since(began)
@@ -155,8 +152,8 @@ func benchCatalogue(ctx context.Context, cfg Config, log zerolog.Logger, w io.Wr
 	if err != nil {
 		return err
 	}
-	return jsonLine(w, map[string]any{
-		"bench": "catalogue", "items": size.items, "users": size.users, "events": size.events, "learn_events_per_s": float64(size.events) / learning.Seconds(),
+	return line(w, map[string]any{
+		"bench": "catalogue", "items": size.Items, "users": size.Users, "events": size.Events, "learn_events_per_s": float64(size.Events) / learning.Seconds(),
 		"list_ms": found.quantiles(), "exact_ms": exact.quantiles(), "ndcg10": found.gain / float64(len(found.took)), "ndcg10_exact": exact.gain / float64(len(exact.took)),
 		"recall": found.shared / float64(10*len(exact.took)), "memory_bytes": memory.HeapAlloc, "disk_bytes": disk, "restart_s": restart.Seconds(),
 	})

@@ -1,7 +1,7 @@
-package main
+package scalesim
 
 // learn counts what a shard's batch touches, prepares what it hands out, and gives how long it takes, in ms.
-func (s *scaleSim) learn(i int) float64 {
+func (s *Sim) learn(i int) float64 {
 	sh := &s.shards[i]
 	s.batches++
 	out := &sh.out
@@ -84,7 +84,7 @@ func (s *scaleSim) learn(i int) float64 {
 
 // visit says whether the batch has not had the user yet. The table is hashed: two users of one place count as different ones each
 // time they take turns, which is rare where it is larger than a batch.
-func (s *scaleSim) visit(user uint32) bool {
+func (s *Sim) visit(user uint32) bool {
 	key := uint64(s.batches)<<32 | uint64(user)
 	at := scramble(uint64(user)) % uint64(len(s.visitors))
 	if s.visitors[at] == key {
@@ -95,7 +95,7 @@ func (s *scaleSim) visit(user uint32) bool {
 }
 
 // finish hands out what a batch made.
-func (s *scaleSim) finish(i int) {
+func (s *Sim) finish(i int) {
 	sh := &s.shards[i]
 	now := float64(s.tick) * tickMS
 	for _, ev := range sh.batch {
