@@ -215,6 +215,10 @@ func (q *ask) because(i int, id string, reasons bool) corastream.Candidate {
 	if !reasons {
 		return out
 	}
+	if q.own[q.pick[i]] > 0 {
+		out.Source, out.From = corastream.SourceAgain, id
+		return out
+	}
 	w, k, top := &q.m.weights, 0, float32(0)
 	var speaks source
 	for _, s := range q.m.sources {
