@@ -32,6 +32,7 @@ var allowed = map[string][]string{
 	"cmd/internal/tracing":  {module, module + "/serve", "go.opentelemetry.io/otel"},
 	"cmd/internal/scalesim": {module},
 	"cmd/internal/bench":    {module, module + "/cfstream", module + "/generator", module + "/ingest", module + "/kernels", module + "/serve/llm", module + "/store"},
+	"cmd/internal/rollout":  {module, module + "/generator", module + "/replay", module + "/serve"},
 	"cmd/internal/adapter":  {module, module + "/generator", module + "/serve"},
 }
 

@@ -120,7 +120,7 @@ func freshness(ctx context.Context, cfg Config, log zerolog.Logger, w io.Writer,
 	})
 	closed, _ := false, ""
 	if e.gate != nil {
-		closed, _ = e.gate.state()
+		closed, _ = e.gate.Closed()
 	}
 	ranked := "cora"
 	if e.gate == nil || closed {
