@@ -11,7 +11,7 @@ import (
 
 const module = "github.com/corastream/corastream"
 
-// allowed is the table of docs/architecture.md: folder -> what its non-test code may import beside the standard library
+// allowed is the table of docs/develop/architecture.md: folder -> what its non-test code may import beside the standard library
 // and zerolog, which any stage may use. The longest matching folder counts.
 var allowed = map[string][]string{
 	"":                 {},

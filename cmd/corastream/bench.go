@@ -32,7 +32,7 @@ func benchCommand() *cobra.Command {
 		Use:   "bench NAME",
 		Short: "Measure: llm, generator, learn or freshness; JSON lines, the summary last",
 		Long: `learn: events per second through one transaction per micro-batch. llm: the rows of
-docs/performance.md that are our own. generator: users'
+docs/measured/performance.md that are our own. generator: users'
 weights per second. freshness: from a click's append to its recommendation, through the embedded broker (or the one given).`,
 		Example: "  corastream bench learn\n  corastream bench freshness -c configs/demo.yaml", Args: cobra.ExactArgs(1),
 		ValidArgs: []string{"llm", "generator", "learn", "freshness"},
