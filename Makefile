@@ -110,7 +110,7 @@ demo-checkpoint: fetch build ## train the demo's checkpoint on the first 80 % of
 	bin/corastream train -c configs/demo.yaml --train $(CACHE)/ml-100k/train.csv --items $(CACHE)/ml-100k/items.csv --out configs/demo.safetensors
 
 .PHONY: bench-peers
-bench-peers: fetch build ## time us and llama.cpp by turns, and print docs/performance.md's table (builds llama.cpp the first time)
+bench-peers: fetch build ## time us and llama.cpp by turns, and print docs/measured/performance.md's table (builds llama.cpp the first time)
 	@python3 .ci/peers/run.py
 
 .PHONY: cuda cuda-ptx test-cuda gpu-check roofline
@@ -121,7 +121,7 @@ cuda-ptx: ## kernels/cuda/ptx/*.ptx from src/*.cu, with nvcc from PyPI
 	cd kernels/cuda && go generate
 test-cuda: ## the GPU path without a GPU: kernels on the CPU behind an emulated driver, and ptxas (needs g++)
 	@bash .ci/cuda/test.sh
-roofline: ## count every kernel's operations and bytes, without a GPU, into docs/performance.md
+roofline: ## count every kernel's operations and bytes, without a GPU, into docs/measured/performance.md
 	@. .ci/cuda/env.sh && CORASTREAM_ROOFLINE=write go test -tags gpu -count=1 -run TestGPURooflineIsInTheDocs ./cmd/corastream
 gpu-check: ## on a machine with a GPU: parity and measurements as JSON lines, PyTorch's too where it is (bin/corastream-gpu is built when missing)
 	@[ -x bin/corastream-gpu ] || $(MAKE) --no-print-directory cuda

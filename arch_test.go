@@ -11,7 +11,7 @@ import (
 
 const module = "github.com/corastream/corastream"
 
-// allowed is the table of docs/architecture.md: folder -> what its non-test code may import beside the standard library
+// allowed is the table of docs/develop/architecture.md: folder -> what its non-test code may import beside the standard library
 // and zerolog, which any stage may use. The longest matching folder counts.
 var allowed = map[string][]string{
 	"":                 {},
@@ -32,6 +32,7 @@ var allowed = map[string][]string{
 	"cmd/internal/tracing":  {module, module + "/serve", "go.opentelemetry.io/otel"},
 	"cmd/internal/scalesim": {module},
 	"cmd/internal/bench":    {module, module + "/cfstream", module + "/generator", module + "/ingest", module + "/kernels", module + "/serve/llm", module + "/store"},
+	"cmd/internal/rollout":  {module, module + "/generator", module + "/replay", module + "/serve"},
 	"cmd/internal/adapter":  {module, module + "/generator", module + "/serve"},
 }
 

@@ -19,7 +19,7 @@ type Change struct {
 	// with a lower (Epoch, Seq) than one before it in the log comes from an owner that has been followed by another, or came twice: it is void.
 	Epoch, Seq uint64
 	Key        []byte // ChangeUser + id, ChangeItem + id, ChangeShared, or ChangeOther + the store's own key
-	// Value is the store's record (docs/format.md). Owners never delete items: of an item, nil says that a later change of the same batch
+	// Value is the store's record (docs/reference/format.md). Owners never delete items: of an item, nil says that a later change of the same batch
 	// holds the record.
 	Value []byte
 }

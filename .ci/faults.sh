@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The doses of docs/reliability.md's middle column that are more than `make test` gives: kills, flipped bits, outages,
+# The doses of docs/develop/reliability.md's middle column that are more than `make test` gives: kills, flipped bits, outages,
 # simulated worlds, fuzzing, overload. Seeds are fixed, so that a run can be repeated; `make crash` and the others draw new ones.
 set -euo pipefail
 cd "$(dirname "$0")/.."

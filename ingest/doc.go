@@ -8,7 +8,7 @@
 // without TLS unless told so; to skip TLS verification.
 //
 // For a cluster, a Changelog is one shard's log, which also arbitrates who owns the shard; a ParcelSink sends what one shard learnt for
-// another; JoinMembers shares the shards out (docs/format.md, "The topics of a cluster").
+// another; JoinMembers shares the shards out (docs/reference/format.md, "The topics of a cluster").
 //
 // Why it does not use kafka-go's Reader: that one skips forward silently when retention has passed the wanted offset,
 // waits for ever when the log ends before it, hands out what an aborted transaction wrote, does not check batches'

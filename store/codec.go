@@ -13,7 +13,7 @@ import (
 )
 
 // Every value is: a version byte, the body, CRC32C (Castagnoli, 4 bytes LE) over the key and all that stands before it.
-// Over the key too, so that a value found under another key does not pass. See docs/format.md.
+// Over the key too, so that a value found under another key does not pass. See docs/reference/format.md.
 const recordVersion = 1
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

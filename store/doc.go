@@ -19,5 +19,5 @@
 //	next, known, _ := s.Next(corastream.Partition{Topic: "corastream.interactions", ID: 0})
 //	done, err := s.Commit(ctx, batch, func(st corastream.State, ev corastream.Event) error { return model.Learn(st, ev) })
 //
-// docs/format.md describes every key and byte.
+// docs/reference/format.md describes every key and byte.
 package store

@@ -479,7 +479,7 @@ type Told struct {
 	Kind                 string // "user", "item" or "shared"
 	ID                   string
 	Gone                 bool // forgotten: there is no Embedding
-	corastream.Embedding      // Vec and Acc as the learner keeps them (docs/format.md)
+	corastream.Embedding      // Vec and Acc as the learner keeps them (docs/reference/format.md)
 	Title                string
 	Content              []float32 // c_i
 	Interactions         uint64    // of a user, ever

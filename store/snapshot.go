@@ -21,7 +21,7 @@ import (
 )
 
 // A snapshot file: magic and version; blocks of records, each with its length and CRC32C; an empty block; the number of
-// records and the SHA-256 of all bytes before it. See docs/format.md.
+// records and the SHA-256 of all bytes before it. See docs/reference/format.md.
 const (
 	snapMagic = "CORASNAP"
 	snapBlock = 1 << 20 // a block is closed once it is that long

@@ -114,7 +114,7 @@ def main():
     ap.add_argument("--seconds", type=float, default=.7, help="least time of a case in a round")
     ap.add_argument("--core", type=int, default=0, help="the core of single-core runs; two-core runs take the next one too")
     ap.add_argument("--fresh", action="store_true", help="forget earlier measurements")
-    ap.add_argument("--write", action="store_true", help="put the table into docs/performance.md")
+    ap.add_argument("--write", action="store_true", help="put the table into docs/measured/performance.md")
     ap.add_argument("--torch", metavar="PYTHON", default=os.environ.get("TORCH"),
                     help="a Python that has PyTorch (pip install torch==2.15.0 in a virtual environment: gigabytes): adds its rows")
     ap.add_argument("--binary", default=os.path.join(ROOT, "bin", "corastream"))
@@ -213,7 +213,7 @@ def main():
         f.write("\n".join(table))
     print("\n".join(table))
     if a.write:
-        path = os.path.join(ROOT, "docs", "performance.md")
+        path = os.path.join(ROOT, "docs", "measured", "performance.md")
         head, rest = open(path).read().split("<!-- table -->", 1)
         tail = rest.split("<!-- end of table -->", 1)[1]
         with open(path, "w") as f:

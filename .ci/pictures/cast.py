@@ -2,7 +2,7 @@
 """Draw a recorded terminal session as an SVG whose lines appear one after another.
 
     script -qec "bin/corastream demo --events 3000" session
-    .ci/pictures/cast.py session "make run" > docs/run.svg
+    .ci/pictures/cast.py session "make run" > docs/guide/run.svg
 
 The lines are the session's own; progress bars are left out, and of a long stretch of alike lines the first KEEP.
 """

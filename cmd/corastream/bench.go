@@ -44,7 +44,7 @@ func benchCommand() *cobra.Command {
 		Short: "Measure: llm, generator, learn, catalogue or freshness; JSON lines, the summary last",
 		Long: `learn: events per second through one transaction per micro-batch, the list model's too (--log FILE: of a log of yours). catalogue:
 a made-up shop of --items and --users is learnt from --events and asked for lists, against a ranking of all items. llm: the rows of
-docs/performance.md that are our own. generator: users'
+docs/measured/performance.md that are our own. generator: users'
 weights per second. freshness: from a click's append to its recommendation, through the embedded broker (or the one given).`,
 		Example: "  corastream bench learn\n  corastream bench freshness -c configs/demo.yaml", Args: cobra.ExactArgs(1),
 		ValidArgs: []string{"llm", "generator", "learn", "catalogue", "freshness"},
@@ -154,7 +154,7 @@ func freshness(ctx context.Context, cfg Config, log zerolog.Logger, w io.Writer,
 	})
 	closed, _ := false, ""
 	if e.gate != nil {
-		closed, _ = e.gate.state()
+		closed, _ = e.gate.Closed()
 	}
 	ranked := "cora"
 	if e.gate == nil || closed {

@@ -16,7 +16,7 @@ import (
 )
 
 // TestMeasureCluster is `make cluster`: real ratings through two shards and two replicas on Apache Kafka, with the frozen LLM, and the
-// figures of docs/scale.md as JSON lines. It asserts that all is learnt and answered, and no time.
+// figures of docs/measured/scale.md as JSON lines. It asserts that all is learnt and answered, and no time.
 func TestMeasureCluster(t *testing.T) {
 	if os.Getenv("CORASTREAM_CLUSTER") == "" {
 		t.Skip("CORASTREAM_CLUSTER is not set: `make cluster` runs this")

@@ -19,6 +19,7 @@ import (
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cfstream"
 	"github.com/corastream/corastream/cfstream/mix"
+	"github.com/corastream/corastream/cmd/internal/rollout"
 	"github.com/corastream/corastream/cmd/internal/tracing"
 	"github.com/corastream/corastream/generator"
 	"github.com/corastream/corastream/generator/train"
@@ -48,7 +49,7 @@ type Config struct {
 	Pipeline  corastream.PipelineConfig `yaml:"pipeline"`
 	Filters   corastream.Filter         `yaml:"filters"`
 	Explore   corastream.ExploreConfig  `yaml:"explore"`
-	Rollout   RolloutConfig             `yaml:"rollout"`
+	Rollout   rollout.Config            `yaml:"rollout"`
 	Retriever serve.RetrieverConfig     `yaml:"retriever"`
 	HTTP      serve.Config              `yaml:"http"`
 	Replay    replay.Config             `yaml:"replay"`
@@ -108,7 +109,7 @@ func DefaultConfig() Config {
 		Data: "data", LLM: LLMConfig{File: defaultLLM, Options: llm.Default()},
 		Kafka: ingest.Default(), Broker: BrokerConfig{Listen: "127.0.0.1:0"}, Cluster: ClusterConfig{ExchangeEvery: 200 * time.Millisecond}, Store: store.Default(), CF: cfstream.Default(), Mix: mix.Default(),
 		Generator: generator.DefaultStageConfig(), Pipeline: corastream.DefaultPipelineConfig(),
-		Filters: corastream.DefaultFilter(), Explore: corastream.DefaultExplore(), Rollout: DefaultRollout(),
+		Filters: corastream.DefaultFilter(), Explore: corastream.DefaultExplore(), Rollout: rollout.Default(),
 		Retriever: serve.DefaultRetrieverConfig(), HTTP: serve.DefaultConfig(), Replay: replay.Default(), Train: train.Default(),
 		Log: LogConfig{Level: "info"}, Telemetry: tracing.Default(),
 	}

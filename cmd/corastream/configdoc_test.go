@@ -16,9 +16,9 @@ import (
 	"github.com/goccy/go-yaml"
 )
 
-const referenceFile = "../../docs/configuration.md"
+const referenceFile = "../../docs/reference/configuration.md"
 
-// TestConfigurationReferenceIsUpToDate: docs/configuration.md is made from the configuration's types, their comments and defaults.
+// TestConfigurationReferenceIsUpToDate: docs/reference/configuration.md is made from the configuration's types, their comments and defaults.
 // `go generate ./cmd/corastream` writes it.
 func TestConfigurationReferenceIsUpToDate(t *testing.T) {
 	r := &keyReference{comments: map[string]map[string]string{}}
@@ -33,7 +33,7 @@ func TestConfigurationReferenceIsUpToDate(t *testing.T) {
 		t.Fatal(err)
 	}
 	if string(have) != want {
-		t.Errorf("docs/configuration.md is not what the code says: run go generate ./cmd/corastream")
+		t.Errorf("docs/reference/configuration.md is not what the code says: run go generate ./cmd/corastream")
 	}
 	if len(r.bare) > 0 {
 		t.Errorf("keys without a comment: %v", r.bare)

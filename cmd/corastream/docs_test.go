@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestTroubleshootingQuotesMessagesThereAre: each heading of docs/troubleshooting.md that is a message is in the code, letter by letter.
+// TestTroubleshootingQuotesMessagesThereAre: each heading of docs/guide/troubleshooting.md that is a message is in the code, letter by letter.
 func TestTroubleshootingQuotesMessagesThereAre(t *testing.T) {
 	var code strings.Builder
 	if err := filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
@@ -30,7 +30,7 @@ func TestTroubleshootingQuotesMessagesThereAre(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	page, err := os.ReadFile("../../docs/troubleshooting.md")
+	page, err := os.ReadFile("../../docs/guide/troubleshooting.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +59,7 @@ func TestTroubleshootingQuotesMessagesThereAre(t *testing.T) {
 
 // TestDocumentsLinkToWhatThereIs: relative links and pictures of README and docs lead to files.
 func TestDocumentsLinkToWhatThereIs(t *testing.T) {
-	files, err := filepath.Glob("../../docs/*.md")
+	files, err := filepath.Glob("../../docs/*/*.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +84,7 @@ func TestDocumentsLinkToWhatThereIs(t *testing.T) {
 // TestYAMLOfTheDocumentsLoads: whoever copies a configuration from a page gets one that is understood. A block that says so goes on where
 // the one before it ended.
 func TestYAMLOfTheDocumentsLoads(t *testing.T) {
-	files, err := filepath.Glob("../../docs/*.md")
+	files, err := filepath.Glob("../../docs/*/*.md")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cfstream"
+	"github.com/corastream/corastream/cmd/internal/rollout"
 	"github.com/corastream/corastream/cmd/internal/tracing"
 	"github.com/corastream/corastream/generator"
 	"github.com/corastream/corastream/ingest"
@@ -39,8 +40,8 @@ type engine struct {
 	newRanker func() (corastream.Ranker, error) // an empty list model of the same kind, for the monitor's late shadow; nil: none
 	llm       *llm.Model                        // nil: off
 	stage     *generator.Stage
-	gate      *gate    // nil without a checkpoint
-	rollout   *rollout // nil without a checkpoint
+	gate      *rollout.Familiarity // nil without a checkpoint
+	rollout   *rollout.Rollout     // nil without a checkpoint
 	catalogue *catalogue
 	sink      *ingest.Sink
 	producer  *ingest.Producer
@@ -187,7 +188,7 @@ func (e *engine) openModels() (err error) {
 	if e.stage, err = newStage(ck, e.cfg.Generator, e.llm, e.log); err != nil {
 		return err
 	}
-	e.gate = &gate{stage: e.stage}
+	e.gate = rollout.NewFamiliarity(e.stage)
 	return nil
 }
 
@@ -205,8 +206,8 @@ func (e *engine) wire(ctx context.Context) (err error) {
 		return err
 	}
 	if e.gate != nil {
-		e.rollout = newRollout(e)
-		e.onClose(e.rollout.close)
+		e.rollout = e.newRollout()
+		e.onClose(e.rollout.Close)
 		p.Encoder, p.Basis, p.Generator, p.Scorer, p.Arms = e.llm, e.rollout, e.rollout, e.llm, e.rollout
 		p.Versions = corastream.Versions{Generator: e.stage.Version(), LLM: e.llm.Digest()}
 	}
@@ -218,13 +219,13 @@ func (e *engine) wire(ctx context.Context) (err error) {
 			}
 		}
 		if e.replica != nil && e.gate != nil {
-			e.catalogue.read = e.gate.note
+			e.catalogue.read = e.gate.Note
 		}
 		if err := e.catalogue.fill(s); err != nil {
 			return err
 		}
 		if e.gate != nil && e.replica == nil {
-			return e.gate.fill(s)
+			return e.gate.Fill(s)
 		}
 		return nil
 	}); err != nil {
@@ -252,7 +253,7 @@ func (e *engine) wire(ctx context.Context) (err error) {
 	p.Monitor = e.monitor
 	if e.rollout != nil {
 		p.Monitor = teeMonitor{e.monitor, e.rollout}
-		if err := e.rollout.begin(ctx); err != nil {
+		if err := e.rollout.Begin(ctx); err != nil {
 			return err
 		}
 	}
@@ -414,7 +415,7 @@ func (c *catalogue) prompt(item string) (corastream.Prompt, bool) {
 type teeSink struct {
 	corastream.Sink
 	page    *serve.Server
-	rollout *rollout
+	rollout *rollout.Rollout
 }
 
 // Publish implements corastream.Sink.
@@ -423,7 +424,7 @@ func (t teeSink) Publish(ctx context.Context, recs []corastream.Recommendation) 
 		return err
 	}
 	if t.rollout != nil {
-		t.rollout.published(recs)
+		t.rollout.Published(recs)
 	}
 	return t.page.Publish(ctx, recs)
 }

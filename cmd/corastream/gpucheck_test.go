@@ -148,7 +148,7 @@ func TestGPURooflineCountsEveryCase(t *testing.T) {
 	}
 }
 
-// docs/performance.md has the count of this code; `make roofline` writes it there.
+// docs/measured/performance.md has the count of this code; `make roofline` writes it there.
 func TestGPURooflineIsInTheDocs(t *testing.T) {
 	mode := os.Getenv("CORASTREAM_ROOFLINE")
 	if mode == "" {
@@ -158,7 +158,7 @@ func TestGPURooflineIsInTheDocs(t *testing.T) {
 	if err := roofline(t.Context(), fullSizes(), &out); err != nil {
 		t.Fatal(err)
 	}
-	const file, begin, end = "../../docs/performance.md", "<!-- roofline: written by `make roofline` -->\n", "<!-- end of roofline -->"
+	const file, begin, end = "../../docs/measured/performance.md", "<!-- roofline: written by `make roofline` -->\n", "<!-- end of roofline -->"
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)

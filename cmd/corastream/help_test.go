@@ -49,7 +49,7 @@ func TestEveryCommandHasHelpAndAnExampleThatParses(t *testing.T) {
 
 // TestCommandLinesOfTheDocumentsParse holds README and documents to the flags there are.
 func TestCommandLinesOfTheDocumentsParse(t *testing.T) {
-	files, err := filepath.Glob("../../docs/*.md")
+	files, err := filepath.Glob("../../docs/*/*.md")
 	if err != nil {
 		t.Fatal(err)
 	}

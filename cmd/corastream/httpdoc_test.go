@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// TestTheCommandsOfTheHTTPPageAreAnswered sends every curl of docs/http.md to a running `up` with a tiny LLM: they are answered with
+// TestTheCommandsOfTheHTTPPageAreAnswered sends every curl of docs/reference/http.md to a running `up` with a tiny LLM: they are answered with
 // success, but those under which the page shows an error, and with the fields that the page shows first.
 func TestTheCommandsOfTheHTTPPageAreAnswered(t *testing.T) {
 	t.Parallel()
@@ -24,7 +24,7 @@ func TestTheCommandsOfTheHTTPPageAreAnswered(t *testing.T) {
 	eventually(t, "the stream", func() bool {
 		return counter(url, "corastream_events_total") == 1 && counter(url, "corastream_items_read_total") == 3
 	})
-	page, err := os.ReadFile("../../docs/http.md")
+	page, err := os.ReadFile("../../docs/reference/http.md")
 	if err != nil {
 		t.Fatal(err)
 	}

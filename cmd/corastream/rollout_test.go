@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/corastream/corastream/cmd/internal/rollout"
 	"github.com/corastream/corastream/generator"
 )
 
@@ -218,43 +218,10 @@ func TestARolloutFromShadowToPromotionAndBack(t *testing.T) {
 		arms(url, map[string]string{"active": old})
 	})
 	// Another configuration holds over what was kept.
-	cfg.Rollout = RolloutConfig{Mode: "canary", Checkpoint: filepath.Join(dir, "new.safetensors"), Share: .1}
+	cfg.Rollout = rollout.Config{Mode: "canary", Checkpoint: filepath.Join(dir, "new.safetensors"), Share: .1}
 	session(func(e *engine, _ string) {
 		if s := e.rollout.Standing(); s.Mode != "canary" || s.Share != .1 || s.Active.Checkpoint != old || s.Candidate.Checkpoint != fresh || s.Previous != nil {
 			t.Fatalf("%+v", s)
 		}
 	})
-}
-
-func TestTheShareIsOfTheUsers(t *testing.T) {
-	const n = 20000
-	for _, share := range []float64{.01, .05, .5} {
-		in := 0
-		for i := range n {
-			x := lot("digest", fmt.Sprint(i))
-			if !(x >= 0 && x < 1) {
-				t.Fatalf("lot %v", x)
-			}
-			if x < share {
-				in++
-			}
-		}
-		if d := math.Abs(float64(in)/n - share); d > 4.5*math.Sqrt(share*(1-share)/n) {
-			t.Errorf("%v of the users are %v", share, float64(in)/n)
-		}
-	}
-	both := 0
-	for i := range n {
-		if lot("one", fmt.Sprint(i)) < .5 && lot("two", fmt.Sprint(i)) < .5 {
-			both++
-		}
-	}
-	if p := float64(both) / n; math.Abs(p-.25) > .02 {
-		t.Errorf("two checkpoints share %.3f of the users, want .25", p)
-	}
-	for _, c := range []RolloutConfig{{Mode: "on", Share: .1}, {Mode: "shadow", Share: .1}, {Mode: "off"}, {Mode: "off", Share: math.NaN()}} {
-		if c.Validate() == nil {
-			t.Errorf("%+v was taken", c)
-		}
-	}
 }

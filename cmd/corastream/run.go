@@ -96,7 +96,7 @@ Start as many of each as you like, on as many machines; they need Kafka and noth
 func checkCluster(cfg Config) error {
 	switch {
 	case cfg.Kafka.Shards < 1:
-		return corastream.Usagef("kafka.shards", "set it, or pass --shards N: two to four times as many as processes that will learn (docs/scale.md)", "a cluster needs shards")
+		return corastream.Usagef("kafka.shards", "set it, or pass --shards N: two to four times as many as processes that will learn (docs/measured/scale.md)", "a cluster needs shards")
 	case len(cfg.Kafka.Brokers) == 0:
 		return corastream.Usagef("kafka.brokers", "name them, or pass --bootstrap-server; `corastream up` alone has an embedded broker", "a cluster's processes meet in Kafka")
 	case cfg.Kafka.ExitWhenIdle > 0:

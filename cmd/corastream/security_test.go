@@ -3,39 +3,12 @@ package main
 import (
 	"fmt"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/corastream/corastream/ingest/devbroker"
 )
-
-// TestARolloutNamesNoPath: the one request that says which file to read names it within the operator's folder.
-func TestARolloutNamesNoPath(t *testing.T) {
-	dir := t.TempDir()
-	for _, f := range []string{"inside/new.safetensors", "outside.safetensors"} {
-		path := filepath.Join(dir, f)
-		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, nil, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	e := &engine{}
-	e.cfg.Rollout.Dir = filepath.Join(dir, "inside")
-	r := &rollout{e: e}
-	if path, err := r.find("new.safetensors"); err != nil || path != filepath.Join(dir, "inside", "new.safetensors") {
-		t.Errorf("a file of the folder: %q, %v", path, err)
-	}
-	for _, name := range []string{"../outside.safetensors", filepath.Join(dir, "outside.safetensors"), "", ".", "..", "/", "inside/../../outside.safetensors", "a/b", "none", "new.safetensors\x00"} {
-		if path, err := r.find(name); err == nil {
-			t.Errorf("%q is %s", name, path)
-		}
-	}
-}
 
 // TestSecretsShowNowhere puts a canary into every secret of the configuration and looks for it in all that the program
 // says: logs at the lowest level, the configuration as printed, errors, pages and profiles.

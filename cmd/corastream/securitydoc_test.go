@@ -17,7 +17,7 @@ func TestDocumentsNameTestsThatExist(t *testing.T) {
 	}
 	have := strings.Fields(strings.ReplaceAll(string(out), "func ", ""))
 	named := regexp.MustCompile("`((?:Test|Fuzz)[A-Z][A-Za-z0-9_]*)`")
-	for _, doc := range []string{"security.md", "reliability.md"} {
+	for _, doc := range []string{"reference/security.md", "develop/reliability.md"} {
 		b, err := os.ReadFile("../../docs/" + doc)
 		if err != nil {
 			t.Fatal(err)

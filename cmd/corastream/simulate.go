@@ -23,7 +23,7 @@ func scaleCommand() *cobra.Command {
 		Use: "scale", Short: "Simulate a cluster under load: what saturates first, and what then",
 		Long: `Scale simulates learners, replicas and brokers millisecond by millisecond: every event's user and item are drawn by Zipf's law, every
 micro-batch takes what has come and is busy for as long as that costs, and what it publishes is read by everybody else at the rate of their
-networks. What a step costs was measured with this program on two cores (docs/scale.md); --times FILE puts in other measurements. It prints
+networks. What a step costs was measured with this program on two cores (docs/measured/scale.md); --times FILE puts in other measurements. It prints
 lag, freshness, bytes, memory, hot spots, recovery, and how much of each resource is used; the JSON is the last line. Equal seeds give
 equal reports. A million events a second take about a second of one core for each two or three that are simulated.
 

@@ -43,7 +43,7 @@ func (e *engine) httpDeps() serve.Deps {
 func (e *engine) versions() corastream.Versions {
 	v := e.pipeline.Versions
 	if e.rollout != nil {
-		v.Generator = e.active().stage.Version()
+		v.Generator = e.active().Stage().Version()
 	}
 	return v
 }
@@ -122,7 +122,7 @@ func (e *engine) checks() []serve.Check {
 	case e.gate == nil:
 		ranking.Why = without + " (no checkpoint; `corastream train` makes one)"
 	default:
-		if closed, why := e.active().gate.state(); closed {
+		if closed, why := e.active().Familiarity().Closed(); closed {
 			ranking.Why = without + " (" + why + ")"
 		}
 	}
@@ -190,8 +190,8 @@ func (e *engine) gauges() []serve.Gauge {
 		g = append(g, e.learner.gauges()...)
 	}
 	if e.stage != nil {
-		st := e.active().stage.Stats()
-		g = append(g, e.rollout.gauges()...)
+		st := e.active().Stage().Stats()
+		g = append(g, e.rollout.Gauges()...)
 		g = append(g,
 			serve.Gauge{Name: "weights_cache_hits", Help: "Users whose weights were fresh.", Value: float64(st.Hits)},
 			serve.Gauge{Name: "weights_cache_misses", Help: "Users whose weights were made.", Value: float64(st.Misses)})
@@ -207,9 +207,9 @@ func (e *engine) facts() []serve.Fact {
 		out = append(out, serve.Fact{Name: "llm", Value: fmt.Sprintf("%s, %d layers, width %d, %s", i.Arch, i.Layers, i.Hidden, e.llm.Digest()[:12])})
 	}
 	if e.stage != nil {
-		live := e.active().stage
+		live := e.active().Stage()
 		st := live.Stats()
-		out = append(out, serve.Fact{Name: "generator", Value: fmt.Sprintf("%s, %d weights made, %d reused", live.Version()[:12], st.Misses, st.Hits)}, e.rollout.fact())
+		out = append(out, serve.Fact{Name: "generator", Value: fmt.Sprintf("%s, %d weights made, %d reused", live.Version()[:12], st.Misses, st.Hits)}, e.rollout.Fact())
 	}
 	return out
 }
@@ -222,7 +222,7 @@ func (e *engine) models() []serve.Model {
 	if e.stage == nil {
 		return []serve.Model{base}
 	}
-	return []serve.Model{base, {ID: "corastream", Parent: "base", Digest: e.active().stage.Version(), Created: e.began}}
+	return []serve.Model{base, {ID: "corastream", Parent: "base", Digest: e.active().Stage().Version(), Created: e.began}}
 }
 
 // runSummary is the last line of `up` and `make run`.
@@ -259,7 +259,7 @@ func (e *engine) summary(took time.Duration) runSummary {
 		if e.ranker == nil {
 			s.Degraded = "cf"
 		}
-	} else if closed, _ := e.active().gate.state(); closed {
+	} else if closed, _ := e.active().Familiarity().Closed(); closed {
 		s.Degraded = "cf"
 	}
 	return s

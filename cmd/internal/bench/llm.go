@@ -29,7 +29,7 @@ type LLMFlags struct {
 	Prompts  string
 }
 
-// llmCase is one row of docs/performance.md.
+// llmCase is one row of docs/measured/performance.md.
 type llmCase struct {
 	name    string
 	prompts int

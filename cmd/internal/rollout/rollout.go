@@ -1,4 +1,4 @@
-package main
+package rollout
 
 import (
 	"context"
@@ -15,15 +15,17 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/generator"
 	"github.com/corastream/corastream/replay"
 	"github.com/corastream/corastream/serve"
 )
 
-// RolloutConfig tries a new checkpoint beside the one in use. What POST /v1/rollout changes is kept in the data folder, and holds
+// Config tries a new checkpoint beside the one in use. What POST /v1/rollout changes is kept in the data folder, and holds
 // until this section or `checkpoint` changes.
-type RolloutConfig struct {
+type Config struct {
 	// Mode is off, shadow (the new checkpoint scores what the active one answers, unseen) or canary (it answers Share of the
 	// users, always the same ones). Default off.
 	Mode string `yaml:"mode"`
@@ -35,21 +37,21 @@ type RolloutConfig struct {
 	Dir string `yaml:"dir"`
 }
 
-// DefaultRollout tries nothing.
-func DefaultRollout() RolloutConfig { return RolloutConfig{Mode: modeOff, Share: .05} }
+// Default tries nothing.
+func Default() Config { return Config{Mode: ModeOff, Share: .05} }
 
 const (
-	modeOff    = "off"
-	modeShadow = "shadow"
-	modeCanary = "canary"
+	ModeOff    = "off"
+	ModeShadow = "shadow"
+	ModeCanary = "canary"
 )
 
 // Validate reports all problems at once.
-func (c RolloutConfig) Validate() error {
+func (c Config) Validate() error {
 	var errs []error
-	if c.Mode != modeOff && c.Mode != modeShadow && c.Mode != modeCanary {
+	if c.Mode != ModeOff && c.Mode != ModeShadow && c.Mode != ModeCanary {
 		errs = append(errs, corastream.Usagef("mode", "choose off, shadow or canary", "%q is not known", c.Mode))
-	} else if c.Mode != modeOff && c.Checkpoint == "" {
+	} else if c.Mode != ModeOff && c.Checkpoint == "" {
 		errs = append(errs, corastream.Usagef("checkpoint", "name the new checkpoint's file", "%s of nothing", c.Mode))
 	}
 	return errors.Join(append(errs, checkShare(c.Share))...)
@@ -62,35 +64,55 @@ func checkShare(share float64) error {
 	return nil
 }
 
-// trial is one loaded checkpoint and what it did.
-type trial struct {
-	file  string
-	stage *generator.Stage
-	gate  *gate
+// Trial is one loaded checkpoint with counts of its lists and of the events that followed them.
+type Trial struct {
+	file     string
+	stage    *generator.Stage
+	familiar *Familiarity
 
 	recommendations, items, followed, liked atomic.Int64
 	scoreMicro                              atomic.Int64 // the sum of scores, in millionths
 }
 
 // Weights implements corastream.Generator.
-func (t *trial) Weights(ctx context.Context, pairs []corastream.Pair) ([]corastream.Weights, *corastream.Projection, error) {
-	return t.gate.Weights(ctx, pairs)
+func (t *Trial) Weights(ctx context.Context, pairs []corastream.Pair) ([]corastream.Weights, *corastream.Projection, error) {
+	return t.familiar.Weights(ctx, pairs)
 }
 
 // PerPair says that the checkpoint has no user's part.
-func (t *trial) PerPair() bool { return t.stage.Checkpoint().Model.Spec.PerPair() }
+func (t *Trial) PerPair() bool { return t.stage.Checkpoint().Model.Spec.PerPair() }
 
-// standing is how a rollout stands; it is replaced whole.
+// standing holds the checkpoints of a rollout and its mode. A change replaces it whole, so readers need no lock.
 type standing struct {
-	active, candidate, previous *trial
+	active, candidate, previous *Trial
 	mode                        string
 	share                       float64
 	since                       time.Time
 }
 
-// rollout implements corastream.Arms, serve.Rollout, and corastream.Generator for whatever is active.
-type rollout struct {
-	e       *engine
+// Deps are the stages that a rollout tries checkpoints with.
+type Deps struct {
+	Config     Config
+	Checkpoint string // the configured file
+	Data       string // the folder that keeps a rollout over a restart
+
+	Scorer corastream.Scorer // the frozen LLM
+	LLM    string            // its digest
+	Store  interface {
+		View(ctx context.Context, read func(corastream.State) error) error
+	}
+	// Open opens a checkpoint's file for the LLM, the CF model and the content basis in use.
+	Open func(path, basis string) (*generator.Stage, error)
+	// Watch makes a monitor that judges a candidate.
+	Watch func(candidate corastream.Generator) (*replay.Monitor, error)
+	// Monitor judges the active checkpoint; nil while it is not open.
+	Monitor func() *replay.Monitor
+	Log     zerolog.Logger
+}
+
+// Rollout implements corastream.Arms and serve.Rollout, and corastream.Generator by the active checkpoint.
+type Rollout struct {
+	d       Deps
 	changes sync.Mutex // one at a time
 	now     atomic.Pointer[standing]
 	shadow  *shadow
@@ -99,41 +121,47 @@ type rollout struct {
 }
 
 var (
-	_ corastream.Arms      = (*rollout)(nil)
-	_ corastream.Generator = (*rollout)(nil)
-	_ serve.Rollout        = (*rollout)(nil)
+	_ corastream.Arms      = (*Rollout)(nil)
+	_ corastream.Generator = (*Rollout)(nil)
+	_ serve.Rollout        = (*Rollout)(nil)
 )
 
-// active is the checkpoint in use, also where nothing runs that could try another one.
-func (e *engine) active() *trial {
-	if e.rollout != nil {
-		return e.rollout.now.Load().active
-	}
-	return &trial{file: e.cfg.Checkpoint, stage: e.stage, gate: e.gate}
-}
-
-// newRollout puts the engine's checkpoint in use.
-func newRollout(e *engine) *rollout {
-	r := &rollout{e: e}
-	r.now.Store(&standing{active: &trial{file: e.cfg.Checkpoint, stage: e.stage, gate: e.gate}, mode: modeOff, since: time.Now()})
-	r.shadow = newShadow(e.llm)
+// New puts the opened checkpoint in use.
+func New(d Deps, stage *generator.Stage, gate *Familiarity) *Rollout {
+	r := &Rollout{d: d}
+	r.now.Store(&standing{active: &Trial{file: d.Checkpoint, stage: stage, familiar: gate}, mode: ModeOff, since: time.Now()})
+	r.shadow = newShadow(d.Scorer)
 	return r
 }
 
+// Active is the checkpoint in use.
+func (r *Rollout) Active() *Trial { return r.now.Load().active }
+
+// NewTrial is a checkpoint in use where nothing runs that could try another one.
+func NewTrial(file string, stage *generator.Stage, gate *Familiarity) *Trial {
+	return &Trial{file: file, stage: stage, familiar: gate}
+}
+
+// Familiarity says whether the catalogue is like the one that the checkpoint was trained on.
+func (t *Trial) Familiarity() *Familiarity { return t.familiar }
+
+// Stage makes the checkpoint's weights.
+func (t *Trial) Stage() *generator.Stage { return t.stage }
+
 // Weights implements corastream.Generator by the active checkpoint.
-func (r *rollout) Weights(ctx context.Context, pairs []corastream.Pair) ([]corastream.Weights, *corastream.Projection, error) {
+func (r *Rollout) Weights(ctx context.Context, pairs []corastream.Pair) ([]corastream.Weights, *corastream.Projection, error) {
 	return r.now.Load().active.Weights(ctx, pairs)
 }
 
 // Arm implements corastream.Arms. The canary's users are those whose hash with its digest lies below the share: always the same
 // ones, more of them when the share grows, and others for another checkpoint.
-func (r *rollout) Arm(user string) corastream.Arm {
+func (r *Rollout) Arm(user string) corastream.Arm {
 	st := r.now.Load()
 	name, t := "active", st.active
-	if st.mode == modeCanary && lot(st.candidate.stage.Version(), user) < st.share {
-		name, t = modeCanary, st.candidate
+	if st.mode == ModeCanary && lot(st.candidate.stage.Version(), user) < st.share {
+		name, t = ModeCanary, st.candidate
 	}
-	return corastream.Arm{Name: name, Generator: t, Versions: corastream.Versions{Generator: t.stage.Version(), LLM: r.e.llm.Digest()}}
+	return corastream.Arm{Name: name, Generator: t, Versions: corastream.Versions{Generator: t.stage.Version(), LLM: r.d.LLM}}
 }
 
 // lot is a user's place in [0, 1).
@@ -143,17 +171,17 @@ func lot(digest, user string) float64 {
 }
 
 // Scored implements corastream.Arms.
-func (r *rollout) Scored(arm string, pairs []corastream.Pair, prompts []corastream.Prompt, logits []corastream.Logits) {
-	if st := r.now.Load(); st.mode == modeShadow && arm == "active" {
+func (r *Rollout) Scored(arm string, pairs []corastream.Pair, prompts []corastream.Prompt, logits []corastream.Logits) {
+	if st := r.now.Load(); st.mode == ModeShadow && arm == "active" {
 		r.shadow.offer(st.candidate, pairs, prompts, logits)
 	}
 }
 
-// published counts what went out, and remembers each user's list for what follows on it.
-func (r *rollout) published(recs []corastream.Recommendation) {
+// Published counts recommendations by checkpoint, and remembers each user's list so that Observe can attribute later events.
+func (r *Rollout) Published(recs []corastream.Recommendation) {
 	st := r.now.Load()
 	for _, rec := range recs {
-		for _, t := range []*trial{st.active, st.candidate} {
+		for _, t := range []*Trial{st.active, st.candidate} {
 			if t == nil || rec.Versions.Generator != t.stage.Version() {
 				continue
 			}
@@ -169,7 +197,7 @@ func (r *rollout) published(recs []corastream.Recommendation) {
 }
 
 // Observe implements corastream.Monitor.
-func (r *rollout) Observe(ev corastream.Event, before corastream.Pair, user *corastream.UserState) {
+func (r *Rollout) Observe(ev corastream.Event, before corastream.Pair, user *corastream.UserState) {
 	if t := r.lists.of(ev.User, ev.Item); t != nil {
 		t.followed.Add(1)
 		if ev.Positive() {
@@ -182,25 +210,25 @@ func (r *rollout) Observe(ev corastream.Event, before corastream.Pair, user *cor
 }
 
 // Content implements corastream.Basis: all checkpoints of a rollout have the same one.
-func (r *rollout) Content(s corastream.States) ([]float32, error) {
+func (r *Rollout) Content(s corastream.States) ([]float32, error) {
 	st := r.now.Load()
-	c, err := st.active.gate.Content(s)
-	for _, t := range []*trial{st.candidate, st.previous} {
+	c, err := st.active.familiar.Content(s)
+	for _, t := range []*Trial{st.candidate, st.previous} {
 		if err == nil && t != nil {
-			t.gate.note(c)
+			t.familiar.Note(c)
 		}
 	}
 	return c, err
 }
 
 // Change implements serve.Rollout.
-func (r *rollout) Change(ctx context.Context, c serve.RolloutRequest) error {
+func (r *Rollout) Change(ctx context.Context, c serve.RolloutRequest) error {
 	r.changes.Lock()
 	defer r.changes.Unlock()
 	st := *r.now.Load()
 	switch c.Action {
-	case modeShadow, modeCanary:
-		if c.Action == modeCanary {
+	case ModeShadow, ModeCanary:
+		if c.Action == ModeCanary {
 			if err := checkShare(c.Share); err != nil {
 				return err
 			}
@@ -224,11 +252,11 @@ func (r *rollout) Change(ctx context.Context, c serve.RolloutRequest) error {
 		if st.candidate == nil {
 			return corastream.Usagef("action", "begin with shadow or canary", "nothing is being tried")
 		}
-		st.previous, st.active, st.candidate, st.mode, st.share = st.active, st.candidate, nil, modeOff, 0
+		st.previous, st.active, st.candidate, st.mode, st.share = st.active, st.candidate, nil, ModeOff, 0
 	case "rollback":
 		switch {
 		case st.candidate != nil:
-			st.candidate, st.mode, st.share = nil, modeOff, 0
+			st.candidate, st.mode, st.share = nil, ModeOff, 0
 		case st.previous != nil:
 			st.active, st.previous = st.previous, nil // asked twice, it must not bring back what was just taken away
 		default:
@@ -237,7 +265,7 @@ func (r *rollout) Change(ctx context.Context, c serve.RolloutRequest) error {
 	default:
 		return corastream.Usagef("action", "choose shadow, canary, promote or rollback", "%.40q is not known", c.Action)
 	}
-	if c.Checkpoint != "" && c.Action != modeShadow && c.Action != modeCanary {
+	if c.Checkpoint != "" && c.Action != ModeShadow && c.Action != ModeCanary {
 		return corastream.Usagef("checkpoint", "leave it out", "%s is about what is being tried", c.Action)
 	}
 	if err := r.keep(&st); err != nil {
@@ -247,7 +275,7 @@ func (r *rollout) Change(ctx context.Context, c serve.RolloutRequest) error {
 }
 
 // set makes a standing hold, and watches a new candidate.
-func (r *rollout) set(st *standing, action string) error {
+func (r *Rollout) set(st *standing, action string) error {
 	old := r.now.Load()
 	st.since = time.Now()
 	if st.candidate != old.candidate {
@@ -257,7 +285,7 @@ func (r *rollout) set(st *standing, action string) error {
 		r.shadow.reset()
 	}
 	r.now.Store(st)
-	event := r.e.log.Info().Str("action", action).Str("mode", st.mode).Float64("share", st.share).Str("active", st.active.stage.Version())
+	event := r.d.Log.Info().Str("action", action).Str("mode", st.mode).Float64("share", st.share).Str("active", st.active.stage.Version())
 	if st.candidate != nil {
 		event = event.Str("candidate", st.candidate.stage.Version())
 	}
@@ -266,16 +294,11 @@ func (r *rollout) set(st *standing, action string) error {
 }
 
 // watchOver gives the candidate a monitor of its own; nil ends the one before.
-func (r *rollout) watchOver(t *trial) error {
+func (r *Rollout) watchOver(t *Trial) error {
 	var next *replay.Monitor
 	if t != nil {
-		bias, err := newCF(r.e.cfg, replay.Bias)
-		if err != nil {
-			return err
-		}
-		if next, err = replay.NewMonitor(replay.DefaultMonitor(), replay.MonitorDeps{
-			Bias: bias, Generator: t, Scorer: r.e.llm, Prompt: r.e.catalogue.prompt, Warn: r.e.pipeline.Warn,
-		}); err != nil {
+		var err error
+		if next, err = r.d.Watch(t); err != nil {
 			return err
 		}
 		next.Start()
@@ -293,10 +316,10 @@ func closeMonitor(m *replay.Monitor) error {
 }
 
 // find looks a name up in the rollout's folder: a caller names no paths.
-func (r *rollout) find(name string) (string, error) {
-	dir := r.e.cfg.Rollout.Dir
+func (r *Rollout) find(name string) (string, error) {
+	dir := r.d.Config.Dir
 	if dir == "" {
-		dir = filepath.Dir(r.e.cfg.Checkpoint)
+		dir = filepath.Dir(r.d.Checkpoint)
 	}
 	if name != filepath.Base(name) || name == "." || name == ".." {
 		return "", corastream.Usagef("checkpoint", "name a file of rollout.dir, without a folder", "%.80q is no file name", name)
@@ -309,22 +332,16 @@ func (r *rollout) find(name string) (string, error) {
 }
 
 // load opens a checkpoint that fits all that is running, the content basis too: items were projected by it.
-func (r *rollout) load(ctx context.Context, path string) (*trial, error) {
-	w := want(r.e.llm, r.e.cfg.CF)
-	w.Basis = r.now.Load().active.stage.Checkpoint().Basis.Digest()
-	ck, err := generator.Open(path, w)
-	if err != nil {
-		return nil, corastream.Usagef("checkpoint", "train one for this LLM, these prompts and this CF, with `--basis` of the active checkpoint", "%v", err)
-	}
-	stage, err := newStage(ck, r.e.cfg.Generator, r.e.llm, r.e.log)
+func (r *Rollout) load(ctx context.Context, path string) (*Trial, error) {
+	stage, err := r.d.Open(path, r.Active().stage.Checkpoint().Basis.Digest())
 	if err != nil {
 		return nil, err
 	}
-	t := &trial{file: path, stage: stage, gate: &gate{stage: stage}}
-	return t, r.e.store.View(ctx, t.gate.fill)
+	t := &Trial{file: path, stage: stage, familiar: &Familiarity{stage: stage}}
+	return t, r.d.Store.View(ctx, t.familiar.Fill)
 }
 
-// kept is the file that outlives a restart.
+// kept is the content of rollout.json, which outlives a restart.
 type kept struct {
 	Config    string  `json:"config"` // a digest of what the configuration said: when that changes, it holds again
 	Mode      string  `json:"mode"`
@@ -334,14 +351,14 @@ type kept struct {
 	Previous  string  `json:"previous,omitempty"`
 }
 
-func (r *rollout) keptPath() string { return filepath.Join(r.e.cfg.Data, "rollout.json") }
+func (r *Rollout) keptPath() string { return filepath.Join(r.d.Data, "rollout.json") }
 
-func (r *rollout) configured() string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%q %+v", r.e.cfg.Checkpoint, r.e.cfg.Rollout))
+func (r *Rollout) configured() string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q %+v", r.d.Checkpoint, r.d.Config))
 	return fmt.Sprintf("%x", sum[:8])
 }
 
-func (r *rollout) keep(st *standing) error {
+func (r *Rollout) keep(st *standing) error {
 	k := kept{Config: r.configured(), Mode: st.mode, Share: st.share, Active: st.active.file}
 	if st.candidate != nil {
 		k.Candidate = st.candidate.file
@@ -356,11 +373,11 @@ func (r *rollout) keep(st *standing) error {
 	return generator.WriteFile(r.keptPath(), b)
 }
 
-// begin takes up what POST /v1/rollout left, or what the configuration says.
-func (r *rollout) begin(ctx context.Context) error {
-	cfg, st := r.e.cfg.Rollout, *r.now.Load()
-	k := kept{Mode: cfg.Mode, Share: cfg.Share, Active: r.e.cfg.Checkpoint, Candidate: cfg.Checkpoint}
-	if cfg.Mode == modeOff {
+// Begin restores the standing that POST /v1/rollout left, or takes the configured one.
+func (r *Rollout) Begin(ctx context.Context) error {
+	cfg, st := r.d.Config, *r.now.Load()
+	k := kept{Mode: cfg.Mode, Share: cfg.Share, Active: r.d.Checkpoint, Candidate: cfg.Checkpoint}
+	if cfg.Mode == ModeOff {
 		k.Candidate = ""
 	}
 	b, err := os.ReadFile(r.keptPath())
@@ -373,13 +390,13 @@ func (r *rollout) begin(ctx context.Context) error {
 		return corastream.Usagef(r.keptPath(), "remove it: the configuration holds then", "it is no rollout's file")
 	case was.Config == r.configured():
 		k = was
-		r.e.log.Info().Str("file", r.keptPath()).Msg("the rollout goes on as it was left")
+		r.d.Log.Info().Str("file", r.keptPath()).Msg("the rollout goes on as it was left")
 	default:
-		r.e.log.Info().Str("file", r.keptPath()).Msg("the configuration has changed since: it holds again")
+		r.d.Log.Info().Str("file", r.keptPath()).Msg("the configuration has changed since: it holds again")
 	}
 	for _, x := range []struct {
 		file string
-		at   **trial
+		at   **Trial
 	}{{k.Active, &st.active}, {k.Candidate, &st.candidate}, {k.Previous, &st.previous}} {
 		if x.file == "" || *x.at != nil && (*x.at).file == x.file {
 			continue
@@ -392,23 +409,23 @@ func (r *rollout) begin(ctx context.Context) error {
 	return r.set(&st, "start")
 }
 
-// close ends what runs beside.
-func (r *rollout) close() error {
+// Close ends the shadow's goroutine and the candidate's monitor, and waits for both.
+func (r *Rollout) Close() error {
 	r.shadow.close()
 	return closeMonitor(r.watch.Swap(nil))
 }
 
 // Standing implements serve.Rollout.
-func (r *rollout) Standing() serve.RolloutStatus {
+func (r *Rollout) Standing() serve.RolloutStatus {
 	st := r.now.Load()
-	out := serve.RolloutStatus{Mode: st.mode, Share: st.share, Since: st.since.UTC(), Active: st.active.status(r.e.monitor), Previous: st.previous.status(nil)}
-	if out.Candidate = st.candidate.status(r.watch.Load()); st.mode == modeShadow {
+	out := serve.RolloutStatus{Mode: st.mode, Share: st.share, Since: st.since.UTC(), Active: st.active.status(r.d.Monitor()), Previous: st.previous.status(nil)}
+	if out.Candidate = st.candidate.status(r.watch.Load()); st.mode == ModeShadow {
 		out.Shadow = r.shadow.figures()
 	}
 	return out
 }
 
-func (t *trial) status(m *replay.Monitor) *serve.TrialStatus {
+func (t *Trial) status(m *replay.Monitor) *serve.TrialStatus {
 	if t == nil {
 		return nil
 	}
@@ -427,10 +444,10 @@ func (t *trial) status(m *replay.Monitor) *serve.TrialStatus {
 	return out
 }
 
-// gauges are the figures of each arm, on /metrics and the dashboard.
-func (r *rollout) gauges() (out []serve.Gauge) {
+// Gauges are the figures of each arm, on /metrics and the dashboard.
+func (r *Rollout) Gauges() (out []serve.Gauge) {
 	st := r.now.Load()
-	for name, t := range map[string]*trial{"active": st.active, "canary": st.candidate} {
+	for name, t := range map[string]*Trial{"active": st.active, "canary": st.candidate} {
 		if t == nil {
 			continue
 		}
@@ -443,14 +460,14 @@ func (r *rollout) gauges() (out []serve.Gauge) {
 	return append(out, serve.Gauge{Name: "canary_share", Help: "Share of the users that the canary answers.", Value: st.share})
 }
 
-// fact is the dashboard's line.
-func (r *rollout) fact() serve.Fact {
+// Fact is the line of the rollout on the dashboard.
+func (r *Rollout) Fact() serve.Fact {
 	st := r.now.Load()
 	switch {
-	case st.mode == modeShadow:
+	case st.mode == ModeShadow:
 		f := r.shadow.figures()
 		return serve.Fact{Name: "rollout", Value: fmt.Sprintf("%s shadows: %d slates, %.0f %% with the same best item", st.candidate.stage.Version()[:12], f.Slates, 100*f.SameFirst)}
-	case st.mode == modeCanary:
+	case st.mode == ModeCanary:
 		return serve.Fact{Name: "rollout", Value: fmt.Sprintf("%s answers %.3g %% of the users", st.candidate.stage.Version()[:12], 100*st.share)}
 	case st.previous != nil:
 		return serve.Fact{Name: "rollout", Value: fmt.Sprintf("promoted %s; %s can come back", st.since.UTC().Format(time.DateTime), st.previous.stage.Version()[:12])}

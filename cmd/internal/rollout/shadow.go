@@ -1,4 +1,4 @@
-package main
+package rollout
 
 import (
 	"context"
@@ -11,8 +11,8 @@ import (
 	"github.com/corastream/corastream/serve"
 )
 
-// shadow scores with a candidate what the active checkpoint has answered, in a goroutine of its own. It drops what it has no time
-// for: nothing waits for it.
+// shadow scores the slates that the active checkpoint has answered with the candidate, in a goroutine of its own. It drops slates when
+// its queue is full, so no answer waits for it. newShadow starts the goroutine, and close ends it and waits.
 type shadow struct {
 	scorer corastream.Scorer
 	queue  chan shadowed
@@ -25,7 +25,7 @@ type shadow struct {
 }
 
 type shadowed struct {
-	t       *trial
+	t       *Trial
 	pairs   []corastream.Pair
 	prompts []corastream.Prompt
 	answers []float32
@@ -46,8 +46,8 @@ func (s *shadow) close() {
 	<-s.done
 }
 
-// offer cuts what was scored into slates of one user each.
-func (s *shadow) offer(t *trial, pairs []corastream.Pair, prompts []corastream.Prompt, logits []corastream.Logits) {
+// offer cuts scored pairs into slates of one user each, and queues them.
+func (s *shadow) offer(t *Trial, pairs []corastream.Pair, prompts []corastream.Prompt, logits []corastream.Logits) {
 	for lo := 0; lo < len(pairs); {
 		hi := lo + 1
 		for hi < len(pairs) && pairs[hi].UserID == pairs[lo].UserID {
@@ -118,7 +118,7 @@ func (s *shadow) reset() {
 	s.sum, s.ms = serve.ShadowFigures{}, 0
 }
 
-// figures are means; the sums stay.
+// figures returns means and leaves the sums as they are.
 func (s *shadow) figures() *serve.ShadowFigures {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -131,20 +131,20 @@ func (s *shadow) figures() *serve.ShadowFigures {
 	return &out
 }
 
-// lastLists remembers each user's last list, of so many users; then all are forgotten.
+// lastLists remembers the last list of each user. It forgets all of them when it holds maxLists.
 type lastLists struct {
 	mu  sync.Mutex
 	all map[string]lastList
 }
 
 type lastList struct {
-	t     *trial
+	t     *Trial
 	items []string
 }
 
 const maxLists = 100_000
 
-func (l *lastLists) put(user string, t *trial, items []corastream.Scored) {
+func (l *lastLists) put(user string, t *Trial, items []corastream.Scored) {
 	ids := make([]string, len(items))
 	for i, it := range items {
 		ids[i] = it.Item
@@ -157,8 +157,8 @@ func (l *lastLists) put(user string, t *trial, items []corastream.Scored) {
 	l.all[user] = lastList{t, ids}
 }
 
-// of is the checkpoint whose list showed the item to the user; nil when none did.
-func (l *lastLists) of(user, item string) *trial {
+// of returns the checkpoint whose list showed the item to the user, and nil when none did.
+func (l *lastLists) of(user, item string) *Trial {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if last, ok := l.all[user]; ok && slices.Contains(last.items, item) {
