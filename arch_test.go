@@ -31,6 +31,7 @@ var allowed = map[string][]string{
 	// What commands share: no package here takes the program's Config or its engine, and none imports a command.
 	"cmd/internal/tracing":  {module, module + "/serve", "go.opentelemetry.io/otel"},
 	"cmd/internal/scalesim": {module},
+	"cmd/internal/cluster":  {module, module + "/cfstream", module + "/cmd/internal/tracing", module + "/generator", module + "/ingest", module + "/replay", module + "/serve", module + "/store"},
 	"cmd/internal/bench":    {module, module + "/cfstream", module + "/generator", module + "/ingest", module + "/kernels", module + "/serve/llm", module + "/store"},
 	"cmd/internal/rollout":  {module, module + "/generator", module + "/replay", module + "/serve"},
 	"cmd/internal/adapter":  {module, module + "/generator", module + "/serve"},

@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cmd/internal/cluster"
 )
 
 const (
@@ -261,7 +262,7 @@ func (g *gang) inherits(heir *member, w *workload, requests []string, ranked str
 		} else {
 			t.Logf("shard %d: %v", k, rerun)
 		}
-		s, err := openShard(cfg, k, shardDir(cfg, k), newLogger(LogConfig{Level: "error"}))
+		s, err := cluster.OpenShard(cfg.host(), k, cluster.ShardDir(cfg.host(), k), newLogger(LogConfig{Level: "error"}))
 		if err != nil {
 			t.Fatal(err)
 		}

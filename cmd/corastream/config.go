@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"time"
 	"unicode"
 
 	"github.com/goccy/go-yaml"
@@ -19,6 +18,7 @@ import (
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cfstream"
 	"github.com/corastream/corastream/cfstream/mix"
+	"github.com/corastream/corastream/cmd/internal/cluster"
 	"github.com/corastream/corastream/cmd/internal/rollout"
 	"github.com/corastream/corastream/cmd/internal/tracing"
 	"github.com/corastream/corastream/generator"
@@ -41,7 +41,7 @@ type Config struct {
 
 	Kafka     ingest.Config             `yaml:"kafka"`
 	Broker    BrokerConfig              `yaml:"broker"`
-	Cluster   ClusterConfig             `yaml:"cluster"`
+	Cluster   cluster.Config            `yaml:"cluster"`
 	Store     store.Config              `yaml:"store"`
 	CF        cfstream.Spec             `yaml:"cf"`
 	Mix       mix.Spec                  `yaml:"mix"`
@@ -74,24 +74,6 @@ type BrokerConfig struct {
 	SyncWrites bool `yaml:"sync_writes"`
 }
 
-// ClusterConfig is of `corastream run`: the processes of a cluster (kafka.shards).
-type ClusterConfig struct {
-	// ExchangeEvery is how long a shard's news for the others is gathered before they take it in: the longer, the staler an item's vector
-	// outside of its own shard, and the less there is to write. Default 200ms, range 1ms..1m.
-	ExchangeEvery time.Duration `yaml:"exchange_every"`
-	// Standby keeps the folders of shards that run elsewhere close to their changelogs, so that a takeover reads the last moments alone.
-	// It costs the disk and the network of all shards in each process that learns. Default false.
-	Standby bool `yaml:"standby"`
-}
-
-// Validate reports all problems at once.
-func (c ClusterConfig) Validate() error {
-	if c.ExchangeEvery < time.Millisecond || c.ExchangeEvery > time.Minute {
-		return corastream.Usagef("exchange_every", "choose from 1ms to 1m", "%s is out of range", c.ExchangeEvery)
-	}
-	return nil
-}
-
 // LogConfig is what goes to standard error.
 type LogConfig struct {
 	// Level is debug, info, warn or error. Default info.
@@ -107,7 +89,7 @@ const defaultLLM = ".cache/smollm2-135m-instruct-q4_1.gguf"
 func DefaultConfig() Config {
 	return Config{
 		Data: "data", LLM: LLMConfig{File: defaultLLM, Options: llm.Default()},
-		Kafka: ingest.Default(), Broker: BrokerConfig{Listen: "127.0.0.1:0"}, Cluster: ClusterConfig{ExchangeEvery: 200 * time.Millisecond}, Store: store.Default(), CF: cfstream.Default(), Mix: mix.Default(),
+		Kafka: ingest.Default(), Broker: BrokerConfig{Listen: "127.0.0.1:0"}, Cluster: cluster.Default(), Store: store.Default(), CF: cfstream.Default(), Mix: mix.Default(),
 		Generator: generator.DefaultStageConfig(), Pipeline: corastream.DefaultPipelineConfig(),
 		Filters: corastream.DefaultFilter(), Explore: corastream.DefaultExplore(), Rollout: rollout.Default(),
 		Retriever: serve.DefaultRetrieverConfig(), HTTP: serve.DefaultConfig(), Replay: replay.Default(), Train: train.Default(),

@@ -17,6 +17,7 @@ import (
 
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cfstream"
+	"github.com/corastream/corastream/cmd/internal/cluster"
 	"github.com/corastream/corastream/cmd/internal/rollout"
 	"github.com/corastream/corastream/cmd/internal/tracing"
 	"github.com/corastream/corastream/generator"
@@ -46,8 +47,8 @@ type engine struct {
 	sink      *ingest.Sink
 	producer  *ingest.Producer
 	source    *ingest.Source
-	replica   *replica // nil but in a cluster's answering process
-	learner   *learner // what the same process learns, if it does; its page shows both
+	replica   *cluster.Replica   // nil but in a cluster's answering process
+	learner   *cluster.ShardHost // what the same process learns, if it does; its page shows both
 	monitor   *replay.Monitor
 	http      *serve.Server
 	telemetry *tracing.Exporter // nil: no traces

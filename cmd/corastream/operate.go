@@ -16,6 +16,7 @@ import (
 
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cfstream"
+	"github.com/corastream/corastream/cmd/internal/cluster"
 	"github.com/corastream/corastream/ingest"
 	"github.com/corastream/corastream/store"
 )
@@ -89,28 +90,12 @@ func openPart(cfg Config, shard int, log zerolog.Logger) (*store.Store, error) {
 	if shard < 0 || shard >= cfg.Kafka.Shards {
 		return nil, corastream.Usagef("--shard", fmt.Sprintf("choose from 0 to %d, or set kafka.shards", cfg.Kafka.Shards-1), "there is no shard %d", shard)
 	}
-	dir := shardDir(cfg, shard)
+	d := cfg.host()
+	dir := cluster.ShardDir(d, shard)
 	if _, err := os.Stat(dir); err != nil {
 		return nil, corastream.Usagef(cfg.Data, "name a folder that `corastream run` used, with --data", "shard %d was never here: %v", shard, err)
 	}
-	return openShard(cfg, shard, dir, log.Level(zerolog.WarnLevel))
-}
-
-// openShard opens one shard's store in a folder.
-func openShard(cfg Config, shard int, dir string, log zerolog.Logger) (*store.Store, error) {
-	if err := cfstream.Shardable(cfg.CF); err != nil {
-		return nil, err
-	}
-	cf, err := cfstream.New(cfg.CF)
-	if err != nil {
-		return nil, err
-	}
-	m, err := newMix(cfg)
-	if err != nil {
-		return nil, err
-	}
-	return store.Open(dir, shardStore(cfg), store.WithLogger(log), store.WithSteps(m.Window()),
-		store.WithShard(store.Shard{Index: shard, Of: cfg.Kafka.Shards, Merger: cf.(corastream.Merger)}))
+	return cluster.OpenShard(d, shard, dir, log.Level(zerolog.WarnLevel))
 }
 
 // openExisting refuses to make a store where there is none.
@@ -221,7 +206,7 @@ func rerun(ctx context.Context, cfg Config, shard int, log zerolog.Logger) (have
 		again.Data = dir
 		fresh, _, err = openStore(again, zerolog.Nop())
 	} else {
-		fresh, err = openShard(cfg, shard, filepath.Join(dir, "store"), log)
+		fresh, err = cluster.OpenShard(cfg.host(), shard, filepath.Join(dir, "store"), log)
 	}
 	if err != nil {
 		return "", "", 0, err
@@ -237,7 +222,7 @@ func rerun(ctx context.Context, cfg Config, shard int, log zerolog.Logger) (have
 	}
 	defer spans.Close()
 	if shard != noShard {
-		spans.Keep = keepForShards
+		spans.Keep = cluster.KeepForShards
 	}
 	for line, err := range original.Journal(0) {
 		if err != nil {
@@ -355,7 +340,10 @@ as they read the changelog.`,
 				return jsonLine(cmd.OutOrStdout(), map[string]any{"erasures": n})
 			}
 			if cfg.Kafka.Shards > 0 {
-				shards, err := eraseInCluster(cmd.Context(), cfg, log.Level(zerolog.WarnLevel), args[0])
+				if err := checkCluster(cfg); err != nil {
+					return err
+				}
+				shards, err := cluster.Erase(cmd.Context(), cfg.host(), log.Level(zerolog.WarnLevel), args[0])
 				if err != nil {
 					return err
 				}

@@ -38,7 +38,7 @@ func (e *engine) openList(ctx context.Context) error {
 	var m *mix.Model
 	var err error
 	if e.replica != nil {
-		e.store, m, err = e.replica.open(e.cfg, e.log)
+		e.store, m, err = e.replica.Open(e.cfg.host(), e.log)
 	} else {
 		e.store, m, err = openStore(e.cfg, e.log)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -14,7 +15,11 @@ import (
 
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cfstream"
+	"github.com/corastream/corastream/cmd/internal/cluster"
+	"github.com/corastream/corastream/cmd/internal/tracing"
 	"github.com/corastream/corastream/ingest"
+	"github.com/corastream/corastream/replay"
+	"github.com/corastream/corastream/serve"
 )
 
 // roles are the parts of a cluster that one process plays.
@@ -110,8 +115,8 @@ func checkCluster(cfg Config) error {
 
 // clusterSummary is the last line of `run`.
 type clusterSummary struct {
-	Learner *learnerSummary `json:"learner,omitempty"`
-	Replica *runSummary     `json:"replica,omitempty"`
+	Learner *cluster.Summary `json:"learner,omitempty"`
+	Replica *runSummary      `json:"replica,omitempty"`
 }
 
 // runCluster plays the roles until ctx ends or one of them fails.
@@ -137,17 +142,17 @@ func runCluster(ctx context.Context, cfg Config, log zerolog.Logger, r roles, me
 			}
 		})
 	}
-	var l *learner
+	var l *cluster.ShardHost
 	if r.learn {
 		var err error
-		l, err = openLearner(cfg, log, member, !r.answer)
-		if err != nil {
+		var end func() error
+		if l, end, err = openLearner(cfg, log, member, !r.answer); err != nil {
 			return err
 		}
-		defer l.close()
+		defer end()
 		play("learn", func(ctx context.Context) error {
-			err := l.run(ctx)
-			s := l.summary()
+			err := l.Run(ctx)
+			s := l.Summary()
 			out.Learner = &s
 			return err
 		})
@@ -173,4 +178,74 @@ func runCluster(ctx context.Context, cfg Config, log zerolog.Logger, r roles, me
 		return failed
 	}
 	return tell(out)
+}
+
+// host is the part of the configuration that a process needs to run shards.
+func (c Config) host() cluster.Deps {
+	return cluster.Deps{Data: c.Data, Cluster: c.Cluster, Kafka: c.Kafka, Store: c.Store, CF: c.CF, Mix: c.Mix, Pipeline: c.pipeline()}
+}
+
+// openLearner opens the learning role of a process: the LLM that reads titles, traces, and the HTTP server where no replica answers.
+// The function that it returns closes all of it.
+func openLearner(cfg Config, log zerolog.Logger, member string, listen bool) (l *cluster.ShardHost, end func() error, err error) {
+	var closers []func() error
+	end = func() error {
+		var errs []error
+		for _, f := range slices.Backward(closers) {
+			errs = append(errs, f())
+		}
+		return errors.Join(errs...)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, end())
+		}
+	}()
+	d := cfg.host()
+	d.Member, d.Log = member, log
+	traces, err := tracing.Open(context.Background(), cfg.Telemetry, version, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	if traces != nil {
+		d.Trace = traces.Tracer()
+		closers = append(closers, traces.Close)
+	}
+	if d.LLM, err = openLLM(cfg.LLM, log); err != nil {
+		return nil, nil, err
+	}
+	if d.LLM != nil {
+		closers = append(closers, d.LLM.Close)
+		ck, err := openCheckpoint(cfg, d.LLM)
+		if err != nil {
+			return nil, nil, err
+		}
+		if ck != nil {
+			d.Basis = ck.Basis
+		}
+	}
+	if d.Bias, err = newCF(cfg, replay.Bias); err != nil {
+		return nil, nil, err
+	}
+	if listen {
+		producer, err := ingest.NewProducer(cfg.Kafka, log)
+		if err != nil {
+			return nil, nil, err
+		}
+		closers = append(closers, producer.Close)
+		d.Listen = func(deps serve.Deps) (*serve.Server, error) {
+			deps.Events = eventSink{producer, ingest.NewDecoder(cfg.Kafka).Strict(), cfg.Kafka.Topics.Interactions}
+			deps.Version, deps.Log = version, log
+			deps.AUC = func() map[string]float64 { return aucOf(l.Monitor()) }
+			if d.Trace != nil {
+				d.Trace.WrapHTTP(&deps)
+			}
+			return serve.New(cfg.HTTP, deps)
+		}
+	}
+	if l, err = cluster.OpenShardHost(d); err != nil {
+		return nil, nil, err
+	}
+	closers = append(closers, l.Close)
+	return l, end, nil
 }

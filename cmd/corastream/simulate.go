@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 
+	"github.com/corastream/corastream/cmd/internal/cluster"
 	"github.com/corastream/corastream/cmd/internal/scalesim"
 	"github.com/spf13/cobra"
 )
@@ -17,7 +18,7 @@ func simulateCommand() *cobra.Command {
 }
 
 func scaleCommand() *cobra.Command {
-	s := scalesim.Default(newsLimit)
+	s := scalesim.Default(cluster.NewsLimit)
 	var times string
 	c := &cobra.Command{
 		Use: "scale", Short: "Simulate a cluster under load: what saturates first, and what then",

@@ -136,17 +136,17 @@ func (e *engine) checks() []serve.Check {
 	}
 	checks := []serve.Check{state, broker, sink, ranking}
 	if e.replica != nil {
-		checks = append(checks, e.replica.check())
+		checks = append(checks, e.replica.Check())
 	}
 	if e.learner != nil {
-		checks = append(checks, e.learner.checks()[:1]...)
+		checks = append(checks, e.learner.Checks()[:1]...)
 	}
 	return checks
 }
 
 func (e *engine) auc() map[string]float64 {
 	if e.learner != nil {
-		return aucOf(e.learner.judge)
+		return aucOf(e.learner.Monitor())
 	}
 	return aucOf(e.monitor)
 }
@@ -184,10 +184,10 @@ func (e *engine) gauges() []serve.Gauge {
 		g = append(g, serve.Gauge{Name: "reconnects", Help: "How often a partition was lost and found again.", Value: float64(e.source.Reconnects())})
 	}
 	if e.replica != nil {
-		g = append(g, e.replica.gauges()...)
+		g = append(g, e.replica.Gauges()...)
 	}
 	if e.learner != nil {
-		g = append(g, e.learner.gauges()...)
+		g = append(g, e.learner.Gauges()...)
 	}
 	if e.stage != nil {
 		st := e.active().Stage().Stats()

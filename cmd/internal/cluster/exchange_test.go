@@ -1,4 +1,4 @@
-package main
+package cluster
 
 import (
 	"fmt"
@@ -21,13 +21,13 @@ func TestNewsThatFillsATransactionIsTakenBeforeItsTime(t *testing.T) {
 		}
 		x.add(b)
 	}
-	add(0, newsLimit-1)
+	add(0, NewsLimit-1)
 	if _, ok := x.take(); ok {
 		t.Fatal("an exchange before its time, though there was room")
 	}
-	add(newsLimit-1, newsLimit)
+	add(NewsLimit-1, NewsLimit)
 	b, ok := x.take()
-	if !ok || len(b.Changes) != newsLimit || len(b.Spans) != 1 || b.Spans[0].To != newsLimit {
+	if !ok || len(b.Changes) != NewsLimit || len(b.Spans) != 1 || b.Spans[0].To != NewsLimit {
 		t.Fatalf("taken: %v, %d changes, %v", ok, len(b.Changes), b.Spans)
 	}
 }

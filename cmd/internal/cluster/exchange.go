@@ -1,4 +1,4 @@
-package main
+package cluster
 
 import (
 	"context"
@@ -10,9 +10,9 @@ import (
 	"github.com/corastream/corastream"
 )
 
-// exchange joins what a shard reads: its own part of the log, as it comes, and, in a rhythm of its own, what the other shards send:
-// vectors of theirs, and what they learnt of ours. Between two exchanges many versions of a vector become one, and many sums for one
-// vector are written once; without it half of all writes would be other shards' news.
+// exchange joins the two sources of a shard. Its own part of the log passes as it comes. News of the other shards, which are their
+// vectors and parcels about ours, passes once in a while. Between two exchanges many versions of a vector become one, and many sums
+// for one vector are written once. Without it half of all writes would be other shards' news.
 type exchange struct {
 	log, news corastream.Source
 	every     time.Duration
@@ -27,8 +27,8 @@ type exchange struct {
 	last    time.Time
 }
 
-// newsLimit is how many changes and parcels wait at most: one transaction must hold them.
-const newsLimit = 2000
+// NewsLimit is how many changes and parcels wait at most, because one transaction must hold them.
+const NewsLimit = 2000
 
 func newExchange(log, news corastream.Source, every time.Duration, own string) *exchange {
 	return &exchange{log: log, news: news, every: every, own: own, latest: map[string]int{}, placed: map[string]bool{}, room: make(chan struct{})}
@@ -74,13 +74,13 @@ func (x *exchange) add(b corastream.Batch) {
 	}
 }
 
-// full says that what waits is as much as one transaction should hold; nothing is read on until it is taken. Called under the lock.
+// full says that the waiting news is as much as one transaction should hold. Reading stops until it is taken. Called under the lock.
 func (x *exchange) full() bool {
-	return len(x.latest)+len(x.pending.Parcels) >= newsLimit || len(x.pending.Changes) >= 20*newsLimit
+	return len(x.latest)+len(x.pending.Parcels) >= NewsLimit || len(x.pending.Changes) >= 20*NewsLimit
 }
 
-// take gives what has come since the last exchange, if it is worth a transaction and its time has come. Offsets of other shards'
-// changelogs alone are not: were they committed, every shard's commit would be news for all others, for ever.
+// take returns the news since the last exchange if it is worth a transaction and its time has come. Offsets of other shards' changelogs
+// alone are not worth one. If they were committed, every shard's commit would be news for all others, for ever.
 func (x *exchange) take() (b corastream.Batch, ok bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -135,10 +135,10 @@ func (x *exchange) Next(ctx context.Context) (corastream.Batch, error) {
 	}
 }
 
-// Committed implements corastream.Source: the store's offsets are the true ones, and there is no group.
+// Committed implements corastream.Source. It does nothing, because the store's offsets count and there is no group.
 func (x *exchange) Committed([]corastream.Span) {}
 
-// joinSpans puts b behind a; runs that meet become one, in the place of the first.
+// joinSpans appends b to a. Runs that meet become one, in the place of the first.
 func joinSpans(a, b []corastream.Span) []corastream.Span {
 	out := slices.Clone(a)
 	for _, s := range b {
