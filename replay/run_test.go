@@ -158,7 +158,7 @@ func deps(d replay.Data) (replay.Deps, *[]int) {
 		Blank: func(context.Context) (corastream.Generator, corastream.Prompt, error) {
 			return weigher{calls}, corastream.Prompt{Title: "blank"}, nil
 		},
-		NewRanker: func(all bool) (corastream.Ranker, error) { return newCounted(all), nil },
+		NewRanker: func(_ string, all bool) (corastream.Ranker, error) { return newCounted(all), nil },
 		Manifest:  map[string]string{"build": "test"},
 	}, calls
 }

@@ -1,6 +1,8 @@
 package mix
 
 import (
+	"maps"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -23,7 +25,7 @@ type content struct {
 const (
 	contentLags  = 20
 	wordItems    = 500 // a word that more items have finds no candidates
-	wordsOfTitle = 32
+	wordsOfItem  = 64
 	contentScale = 3
 )
 
@@ -46,8 +48,24 @@ func (c *content) grow(n int) {
 
 func (c *content) learn(*event) {}
 
-// describe takes in a title; of a changed one only the new words are kept.
-func (c *content) describe(item int32, title string) {
+// text is what an item's words are taken from.
+func (c *content) text(it corastream.Item) string {
+	if c.m.spec.Text == TextTitle || len(it.Fields) == 0 {
+		return it.Title
+	}
+	var b strings.Builder
+	b.WriteString(it.Title)
+	for _, name := range slices.Sorted(maps.Keys(it.Fields)) {
+		for _, v := range corastream.FieldValues(name, it.Fields[name]) {
+			b.WriteByte(' ')
+			b.WriteString(v)
+		}
+	}
+	return b.String()
+}
+
+// describe takes in a text; of a changed one only the new words are kept.
+func (c *content) describe(item int32, text string) {
 	for _, w := range c.words[item] {
 		c.df[w]--
 		list := c.where[w]
@@ -62,7 +80,7 @@ func (c *content) describe(item int32, title string) {
 		c.titles--
 	}
 	c.words[item] = nil
-	for _, word := range strings.FieldsFunc(strings.ToLower(title), func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '_' }) {
+	for _, word := range strings.FieldsFunc(strings.ToLower(text), func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '_' }) {
 		w, ok := c.number[word]
 		if !ok {
 			w = int32(len(c.df))
@@ -73,7 +91,7 @@ func (c *content) describe(item int32, title string) {
 		for _, had := range c.words[item] {
 			again = again || had == w
 		}
-		if again || len(c.words[item]) == wordsOfTitle {
+		if again || len(c.words[item]) == wordsOfItem {
 			continue
 		}
 		c.words[item] = append(c.words[item], w)

@@ -20,6 +20,7 @@ type Model struct {
 	covisit *covisit
 	popular *popularity
 	content *content
+	steer   *steer // nil where the spec leaves it out
 
 	events    int64 // learnt
 	likes     int64
@@ -95,6 +96,11 @@ func (m *Model) reset() {
 	if m.spec.EASEItems > 0 {
 		m.sources = append(m.sources, newEASE(m))
 	}
+	m.steer = nil
+	if m.spec.Codes > 0 {
+		m.steer = newSteer(m)
+		m.sources = append(m.sources, m.steer)
+	}
 	var names []string
 	for _, s := range m.sources {
 		names = append(names, s.features()...)
@@ -158,7 +164,10 @@ func (m *Model) Describe(it corastream.Item) {
 		m.described++
 	}
 	m.items[n].gone = it.Withdrawn || it.Removed
-	m.content.describe(n, it.Title)
+	m.content.describe(n, m.content.text(it))
+	if m.steer != nil {
+		m.steer.describe(n, it.Code, it.Removed)
+	}
 }
 
 // Learn implements corastream.Ranker: the weights first, with what was known before the event, then every source.

@@ -124,7 +124,7 @@ func TestAListIsOfTheUsersTheme(t *testing.T) {
 
 // The same calls give the same bytes, whether a state is kept in memory or saved and loaded on the way.
 func TestSaveAndLoadOnTheWayChangeNothing(t *testing.T) {
-	for name, spec := range map[string]Spec{"default": small(), "no ease": {32, 20, RepeatsYes, 16, 0, 1 << 30}, "tight": {64, 20, RepeatsAuto, 0, 150, 16 << 20}} {
+	for name, spec := range map[string]Spec{"default": small(), "no ease": {32, 20, RepeatsYes, 16, 0, TextTitle, 0, 1 << 30}, "tight": {64, 20, RepeatsAuto, 0, 150, TextFields, 16, 16 << 20}} {
 		straight, _ := learnt(t, spec, 9000, true)
 		m, w := learnt(t, spec, 0, true)
 		for i := range 9000 {

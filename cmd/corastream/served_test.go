@@ -103,7 +103,7 @@ func TestWhatIsServedIsWhatIsJudged(t *testing.T) {
 	c := replay.Default()
 	c.Mode, c.Models, c.Task, c.Bootstraps = replay.Prequential, []string{replay.Mix}, replay.TaskUnseen, 0
 	report, err := replay.Run(ctx, c, replay.Data{Items: b.Items, Train: log[:learnt], Test: log[learnt:]}, replay.Deps{
-		NewRanker: func(all bool) (corastream.Ranker, error) { return newRanker(cfg, all) },
+		NewRanker: func(model string, all bool) (corastream.Ranker, error) { return newRanker(cfg, model, all) },
 	})
 	if err != nil {
 		t.Fatal(err)
