@@ -265,7 +265,7 @@ func (m *Model) check() error {
 				return bad("the sequence factors")
 			}
 		case *steer:
-			if len(s.coded) != n || s.some > 0 && len(s.codes) != n*s.d || !s.rows.fits(n) {
+			if len(s.coded) != n || len(s.codes) > n*s.d || len(s.codes)%s.d != 0 || s.some > 0 && len(s.codes) < n*s.d || !s.rows.fits(n) {
 				return bad("the LLM's part")
 			}
 		case *ease:
@@ -454,7 +454,6 @@ func (t *content) code(c *coder) {
 
 // code waits for a training under way, as ease's does.
 func (s *steer) code(c *coder) {
-	c.int(&s.some)
 	c.i64(&s.next)
 	c.i64(&s.take)
 	c.i64(&s.version)
@@ -465,6 +464,9 @@ func (s *steer) code(c *coder) {
 			s.coded = append(s.coded, false)
 		}
 		c.bool(&s.coded[i])
+		if c.w == nil && s.coded[i] {
+			s.some++
+		}
 	}
 	c.f32s(&s.codes)
 	c.i64(&s.rows.kept)
