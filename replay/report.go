@@ -144,8 +144,10 @@ func worthComparing(a, b string, order func(string) int) bool {
 		return false
 	case b == Words || b == All:
 		return false
-	case a == Cora, a == Mix:
-		return b != Cora || a != Mix
+	case a == Mix:
+		return !steered(b)
+	case a == Cora:
+		return true
 	case b == Mix:
 		return false
 	case b == Cora || b == LLM:
