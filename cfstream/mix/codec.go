@@ -265,7 +265,7 @@ func (m *Model) check() error {
 				return bad("the sequence factors")
 			}
 		case *steer:
-			if len(s.coded) != n || len(s.codes) > n*s.d || len(s.codes)%s.d != 0 || s.some > 0 && len(s.codes) < n*s.d || !s.rows.fits(n) {
+			if len(s.coded) != n || len(s.codes) > n*s.d || len(s.codes)%s.d != 0 || s.some > 0 && len(s.codes) < n*s.d || !s.rows.fits(n) || !within(s.fresh, 0, n) {
 				return bad("the LLM's part")
 			}
 		case *ease:
@@ -454,6 +454,8 @@ func (t *content) code(c *coder) {
 
 // code waits for a training under way, as ease's does.
 func (s *steer) code(c *coder) {
+	c.i32s(&s.fresh)
+	c.int(&s.struck)
 	c.i64(&s.next)
 	c.i64(&s.take)
 	c.i64(&s.version)
@@ -473,6 +475,7 @@ func (s *steer) code(c *coder) {
 	c.i32s(&s.rows.past)
 	c.i32s(&s.rows.cand)
 	c.f32s(&s.rows.z)
+	s.worth.code(c)
 	s.fit.code(c, s.d)
 	waits := s.solved != nil
 	c.bool(&waits)

@@ -12,23 +12,29 @@ import (
 // learns how much of it to believe, by history and gap. What makes v_u (fit) is trained beside the stream (tune.go), on
 // the mixture's own best candidates of the last likes, and taken in at a fixed like.
 type steer struct {
-	m     *Model
-	d     int
-	codes []float32 // [items*d]; 0 where no code has come
-	coded []bool    // by item
-	some  int       // items with a code
-	fit   fit
-	rows  rows
-	next  int64 // rows: then a fit begins
-	take  int64 // rows: then `solved` is taken in
+	m      *Model
+	d      int
+	codes  []float32 // [items*d]; 0 where no code has come
+	coded  []bool    // by item
+	some   int       // items with a code
+	fresh  []int32   // items with a code that no event has named, oldest first
+	fit    fit
+	rows   rows
+	next   int64 // rows: then a fit begins
+	take   int64 // rows: then `solved` is taken in
+	struck int   // events since fresh was looked through
 	// version counts the fits that were taken in, at is how many events were learnt then.
 	version, at int64
 	solved      chan fit
+	worth       worth
 }
 
 const (
 	steerLags = 20
 	steerTop  = 20 // no candidate moves by more
+	// So many fresh items become candidates, of so many that are looked at.
+	steerFresh = 20
+	steerScan  = 8192
 )
 
 func newSteer(m *Model) *steer {
@@ -37,8 +43,6 @@ func newSteer(m *Model) *steer {
 
 func (*steer) name() string       { return corastream.SourceSimilar }
 func (*steer) features() []string { return []string{"llm"} }
-func (*steer) learn(*event)       {}
-func (*steer) find(*ask)          {}
 
 func (s *steer) grow(n int) {
 	for len(s.coded) < n {
@@ -67,9 +71,55 @@ func (s *steer) describe(item int32, code []float32, removed bool) {
 		if !s.coded[item] {
 			s.coded[item] = true
 			s.some++
+			if s.isFresh(item) {
+				s.fresh = append(s.fresh, item)
+			}
 		}
 		s.room()
 		copy(row(s.codes, item, s.d), code)
+	}
+}
+
+// isFresh says that nothing but its code speaks for an item.
+func (s *steer) isFresh(item int32) bool { return s.coded[item] && s.m.quality.first[item] == 0 }
+
+// learn strikes a fresh item that has been taken from the list once the list holds many of them.
+func (s *steer) learn(*event) {
+	if s.struck++; s.struck < 64 || 4*s.struck < len(s.fresh) {
+		return
+	}
+	s.struck = 0
+	s.fresh = slices.DeleteFunc(s.fresh, func(j int32) bool { return !s.isFresh(j) })
+}
+
+// find adds the fresh items that v_u moves most: nothing else would, as long as nobody takes them. Of a catalogue of which more
+// are fresh the newest are looked at.
+func (s *steer) find(q *ask) {
+	if len(s.fresh) == 0 || !s.user(q) {
+		return
+	}
+	var top [steerFresh]float32
+	var ids [steerFresh]int32
+	n := 0
+	for _, j := range s.fresh[max(0, len(s.fresh)-steerScan):] {
+		if !s.isFresh(j) {
+			continue
+		}
+		x := kernels.Dot(q.user, row(s.codes, j, s.d))
+		if x <= 0 || n == steerFresh && x <= top[n-1] {
+			continue
+		}
+		if n < steerFresh {
+			n++
+		}
+		i := n - 1
+		for ; i > 0 && top[i-1] < x; i-- {
+			top[i], ids[i] = top[i-1], ids[i-1]
+		}
+		top[i], ids[i] = x, j
+	}
+	for _, j := range ids[:n] {
+		q.put(j)
 	}
 }
 
@@ -142,7 +192,7 @@ func (s *steer) log(q *ask, drawn int) {
 	target := drawn - 1
 	zt := z(target)
 	q.set = q.set[:0]
-	above := 0
+	above, aboveWith := 0, 0
 	for c := range target {
 		if q.pick[c] == q.pick[target] {
 			continue
@@ -151,7 +201,11 @@ func (s *steer) log(q *ask, drawn int) {
 		if z(c) > zt {
 			above++
 		}
+		if q.score[c] > q.score[target] {
+			aboveWith++
+		}
 	}
+	s.worth.add(aboveWith, above)
 	if above >= tuneTop {
 		return
 	}

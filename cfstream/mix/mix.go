@@ -20,6 +20,7 @@ type Model struct {
 	covisit *covisit
 	popular *popularity
 	content *content
+	quality *quality
 	steer   *steer // nil where the spec leaves it out
 
 	events    int64 // learnt
@@ -88,8 +89,8 @@ func New(spec Spec) (*Model, error) {
 func (m *Model) reset() {
 	m.number, m.items = map[string]int32{}, nil
 	m.events, m.likes, m.repeats, m.draws, m.described = 0, 0, 0, 11, 0
-	m.covisit, m.popular, m.content = newCovisit(m), newPopularity(m), newContent(m)
-	m.sources = []source{m.covisit, m.popular, newQuality(m), newOwn(), m.content}
+	m.covisit, m.popular, m.content, m.quality = newCovisit(m), newPopularity(m), newContent(m), newQuality(m)
+	m.sources = []source{m.covisit, m.popular, m.quality, newOwn(), m.content}
 	if m.spec.Factors > 0 {
 		m.sources = append(m.sources, newSequence(m))
 	}
