@@ -8,6 +8,7 @@ import (
 	"math"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cfstream/internal/num"
 )
 
 // saveMagic begins a saved state.
@@ -430,6 +431,12 @@ func (t *content) code(c *coder) {
 	}
 	c.i32s(&t.df)
 	c.int(&t.titles)
+	if c.w == nil && c.err == nil {
+		t.all = num.Ln32(float32(1 + max(0, t.titles)))
+		for _, n := range t.df {
+			t.ln = append(t.ln, num.Ln32(float32(1+max(0, n))))
+		}
+	}
 	n = c.length(len(t.words))
 	for i := 0; i < n && c.err == nil; i++ {
 		if c.w == nil {

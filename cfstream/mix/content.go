@@ -16,7 +16,9 @@ type content struct {
 	m      *Model
 	number map[string]int32
 	words  [][]int32 // by item
-	df     []int32   // by word: in how many titles
+	df     []int32   // by word: in how many texts
+	ln     []float32 // ln(1+df)
+	all    float32   // ln(1+titles)
 	where  [][]int32 // by word: the items with it, up to wordItems
 	titles int
 	lag    [contentLags]float32
@@ -68,6 +70,7 @@ func (c *content) text(it corastream.Item) string {
 func (c *content) describe(item int32, text string) {
 	for _, w := range c.words[item] {
 		c.df[w]--
+		c.ln[w] = num.Ln32(float32(1 + c.df[w]))
 		list := c.where[w]
 		for i, j := range list {
 			if j == item {
@@ -85,7 +88,7 @@ func (c *content) describe(item int32, text string) {
 		if !ok {
 			w = int32(len(c.df))
 			c.number[strings.Clone(word)] = w
-			c.df, c.where = append(c.df, 0), append(c.where, nil)
+			c.df, c.where, c.ln = append(c.df, 0), append(c.where, nil), append(c.ln, 0)
 		}
 		again := false
 		for _, had := range c.words[item] {
@@ -96,6 +99,7 @@ func (c *content) describe(item int32, text string) {
 		}
 		c.words[item] = append(c.words[item], w)
 		c.df[w]++
+		c.ln[w] = num.Ln32(float32(1 + c.df[w]))
 		if len(c.where[w]) <= wordItems {
 			c.where[w] = append(c.where[w], item)
 		}
@@ -103,6 +107,7 @@ func (c *content) describe(item int32, text string) {
 	if len(c.words[item]) > 0 {
 		c.titles++
 	}
+	c.all = num.Ln32(float32(1 + c.titles))
 }
 
 // rare is a word's weight, 0 for one that no other title has: it can not relate two items.
@@ -110,7 +115,7 @@ func (c *content) rare(w int32) float32 {
 	if c.df[w] < 2 {
 		return 0
 	}
-	return 1 + num.Ln32(float32(1+c.titles)/float32(1+c.df[w]))
+	return 1 + c.all - c.ln[w]
 }
 
 func (c *content) norm(item int32) float32 {
