@@ -113,3 +113,8 @@ func (c *Coder) Code(answer []float32) ([]float32, error) {
 	corastream.QuantizeContent(out)
 	return out, nil
 }
+
+// Sound says that the parts fit together, as after a file was read.
+func (c *Coder) Sound() bool {
+	return c.In > 0 && c.Out > 0 && len(c.Mean) == c.In && len(c.Scale) == c.In && len(c.Components) == c.In*c.Out
+}

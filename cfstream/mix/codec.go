@@ -463,6 +463,7 @@ func (t *content) code(c *coder) {
 func (s *steer) code(c *coder) {
 	c.i32s(&s.fresh)
 	c.int(&s.struck)
+	c.int(&s.recoded)
 	c.i64(&s.next)
 	c.i64(&s.take)
 	c.i64(&s.version)

@@ -12,17 +12,18 @@ import (
 // learns how much of it to believe, by history and gap. What makes v_u (fit) is trained beside the stream (tune.go), on
 // the mixture's own best candidates of the last likes, and taken in at a fixed like.
 type steer struct {
-	m      *Model
-	d      int
-	codes  []float32 // [items*d]; 0 where no code has come
-	coded  []bool    // by item
-	some   int       // items with a code
-	fresh  []int32   // items with a code that no event has named, oldest first
-	fit    fit
-	rows   rows
-	next   int64 // rows: then a fit begins
-	take   int64 // rows: then `solved` is taken in
-	struck int   // events since fresh was looked through
+	m       *Model
+	d       int
+	codes   []float32 // [items*d]; 0 where no code has come
+	coded   []bool    // by item
+	some    int       // items with a code
+	fresh   []int32   // items with a code that no event has named, oldest first
+	fit     fit
+	rows    rows
+	next    int64 // rows: then a fit begins
+	take    int64 // rows: then `solved` is taken in
+	recoded int   // codes that replaced another one since the last start
+	struck  int   // events since fresh was looked through
 	// version counts the fits that were taken in, at is how many events were learnt then.
 	version, at int64
 	solved      chan fit
@@ -74,6 +75,8 @@ func (s *steer) describe(item int32, code []float32, removed bool) {
 			if s.isFresh(item) {
 				s.fresh = append(s.fresh, item)
 			}
+		} else if !slices.Equal(row(s.codes, item, s.d), code) {
+			s.renew()
 		}
 		s.room()
 		copy(row(s.codes, item, s.d), code)
@@ -241,6 +244,20 @@ func (s *steer) log(q *ask, drawn int) {
 	if s.solved == nil && s.rows.kept >= s.next {
 		s.begin()
 	}
+}
+
+// renew starts over once most codes are of a new basis: what was fitted to the old one turns the new one at random.
+func (s *steer) renew() {
+	if s.recoded++; 2*s.recoded <= s.some {
+		return
+	}
+	s.recoded = 0
+	if s.solved != nil {
+		<-s.solved
+		s.solved = nil
+	}
+	s.fit = newFit(s.d)
+	s.next = max(tuneFirst, s.rows.kept+tuneFirst/4)
 }
 
 func (s *steer) install(f fit) {

@@ -85,6 +85,24 @@ func (w *worth) code(c *coder) {
 	}
 }
 
+// Coded says whether an item has a code, and CodedItems how many have.
+func (m *Model) Coded(id string) bool {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	n, ok := m.number[id]
+	return ok && m.steer != nil && m.steer.coded[n]
+}
+
+// CodedItems counts them.
+func (m *Model) CodedItems() int {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	if m.steer == nil {
+		return 0
+	}
+	return m.steer.some
+}
+
 // Worth is what the LLM's part is worth of late; no rows where the spec leaves it out or no code has come.
 func (m *Model) Worth() Worth {
 	m.mu.RLock()

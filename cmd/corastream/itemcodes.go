@@ -38,6 +38,7 @@ type itemReader struct {
 // openItemReader opens the LLM a second time with the prompt for lists. The weights are mapped from the same cache.
 func openItemReader(c LLMConfig, log zerolog.Logger) (*itemReader, error) {
 	c.Options.Template.Item, c.Options.TitleTokens, c.Options.TopLayers = aboutTemplate, aboutTokens, 1
+	c.Options.Device = "cpu"                              // equal texts have equal codes, whether a device is there or not
 	c.Options.KVBytes, c.Options.DiskBytes = 1<<20, 1<<20 // states are kept here, keys and values nowhere
 	dir := c.Options.CacheDir
 	m, err := openLLM(c, log)
