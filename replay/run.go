@@ -180,7 +180,7 @@ func (e *evaluation) run(ctx context.Context, p pass, models []string) (map[stri
 					done[CF] = below
 				}
 			}
-			if o, err = e.onTop(ctx, m, seen); err == nil && steered(m) && e.deps.Codes != nil && e.deps.NewRanker != nil {
+			if o, err = e.onTop(ctx, m, seen); err == nil && steered(m) && e.RankLLM == 0 && e.deps.Codes != nil && e.deps.NewRanker != nil {
 				var list outcome
 				if list, _, err = e.contend(ctx, p, m); err == nil { // the list's figures are the list model's
 					o.gain, o.hit, o.ranks = list.gain, list.hit, list.ranks
