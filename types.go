@@ -55,6 +55,8 @@ type Item struct {
 	// Content is c_i [m]: what is known of the item before any click, read once from the frozen LLM's hidden states.
 	// Every value is a multiple of ContentStep (int16 in the store), so a replay sees the same bytes. nil until read.
 	Content []float32
+	// Code is what lists know of the item from the frozen LLM [mix.Spec.Codes], multiples of ContentStep; nil: nothing new.
+	Code []float32
 	// Pos is where the catalogue record came from, so that a redelivery changes nothing; the zero Position (a record that
 	// is from no log) always applies. It is not stored.
 	Pos Position

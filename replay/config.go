@@ -30,6 +30,8 @@ const (
 	ItemKNN      = "itemknn"
 	EASE         = "ease"
 	Mix          = "mix"
+	Words        = "words"
+	All          = "all"
 	Reader       = "reader"
 	LLM          = "llm"
 	Stack        = "stack"
@@ -40,7 +42,24 @@ const (
 
 // Models lists all models. Beside them, cf@CONTENT is the CF model on another content of Contents.
 var Models = []string{
-	Bias, CF, MF, LightGCN, SASRec, Popularity, Recent, ItemKNN, EASE, Mix, Reader, LLM, Stack, Cora, CoraShuffled, CoraBlank,
+	Bias, CF, MF, LightGCN, SASRec, Popularity, Recent, ItemKNN, EASE, Mix, Words, All, Reader, LLM, Stack, Cora, CoraShuffled, CoraBlank,
+}
+
+// isList says that a model is a list model of its own name, and needs nothing of the CF model. Cora and CoraShuffled are list models with
+// the LLM's part; where there is a checkpoint, they have a score for each row besides.
+func isList(model string) bool { return model == Mix || model == Words || model == All }
+
+// steered says that a list model reads item codes.
+func steered(model string) bool { return model == All || model == Cora || model == CoraShuffled }
+
+// ReadsCodes says whether any of the models reads item codes.
+func ReadsCodes(models []string) bool { return slices.ContainsFunc(models, steered) }
+
+// ReadsContent says whether any of the models reads the items' contents.
+func ReadsContent(models []string, checkpoint bool) bool {
+	return slices.ContainsFunc(models, func(m string) bool {
+		return !isList(m) && !slices.Contains(counters, m) && (checkpoint || !steered(m))
+	})
 }
 
 // learners are the models that Deps.NewModel makes, counters those that are replay's own.
@@ -175,7 +194,7 @@ func (c Config) Validate() error {
 		inRange("ease_penalty", c.EASEPenalty, 1e-3, 1e9), c.Sharding.Validate())
 	if c.Sharding.Shards > 1 {
 		for _, m := range c.Models {
-			if slices.Contains(counters, m) || m == LightGCN || m == SASRec || m == Mix {
+			if slices.Contains(counters, m) || m == LightGCN || m == SASRec || isList(m) {
 				errs = append(errs, corastream.Usagef("models", "leave "+m+" out, or drop --shards", "%s can not be divided into shards", m))
 			}
 		}
@@ -210,8 +229,11 @@ type Model interface {
 type Deps struct {
 	// NewModel makes a CF model: kind is Bias, CF, MF, LightGCN or SASRec. Seed 0 is the configured start; others draw anew.
 	NewModel func(kind string, seed uint64) (Model, error)
-	// NewRanker makes the list model that Mix judges. all says that items the user met may be listed. nil where none is offered.
-	NewRanker func(all bool) (corastream.Ranker, error)
+	// NewRanker makes the list model of that name: Mix, Words, All, Cora or CoraShuffled. all says that items the user met may be listed.
+	// nil where none is offered.
+	NewRanker func(model string, all bool) (corastream.Ranker, error)
+	// Codes gives the item codes of Data.Items, in their order, nil for an item without; nil where no LLM reads for lists.
+	Codes func(ctx context.Context) ([][]float32, error)
 	// Content gives the content vectors of Data.Items, in their order, nil for an item without; nil: the items' own Content
 	// is the only one there is.
 	Content func(ctx context.Context, name string) ([][]float32, error)
@@ -235,10 +257,13 @@ func (d Deps) check(models []string) error {
 		switch {
 		case (m == LLM || m == Stack) && d.Scorer == nil:
 			return corastream.Usagef("models", "give --llm FILE, or leave "+m+" out", "%s needs the LLM", m)
-		case m == Mix && d.NewRanker == nil:
+		case isList(m) && d.NewRanker == nil:
 			return corastream.Usagef("models", "leave "+m+" out", "no list model is on offer here")
 		case contentOf(m) != "" && d.Content == nil:
 			return corastream.Usagef("models", "leave "+m+" out", "no other content is on offer here")
+		case m == All && d.Codes == nil:
+			return corastream.Usagef("models", "give --llm FILE, or leave "+m+" out", "%s needs the LLM", m)
+		case steered(m) && d.NewRanker != nil && d.Codes != nil:
 		case strings.HasPrefix(m, Cora) && (d.Scorer == nil || d.Generator == nil):
 			return corastream.Usagef("models", "give --checkpoint CKPT and its LLM, or leave "+m+" out", "%s needs a checkpoint and its LLM", m)
 		case m == CoraBlank && d.Blank == nil:

@@ -10,7 +10,12 @@
 //	cora           the frozen LLM with each pair's own weights
 //	cora-shuffled  the same weights, each row with another row's prompt: what the text is worth
 //	cora-blank     refitted with one constant prompt: what the CF input alone is worth
-//	mix            a corastream.Ranker: it learns what is taken next, and gives lists alone (mix.go)
+//	mix            a corastream.Ranker: it learns what is taken next, and gives lists alone (mix.go). Of text it knows titles
+//	words          mix with the words of titles and fields
+//	all            words and the LLM's part: the list that is served
+//
+// cora is also a list model, mix and the LLM's part: its next-item figures are those of the list, with a checkpoint and without. Without
+// one it has no score for a row. cora-shuffled has each item's code at another item.
 //
 // What a list is worth comes first in a report (Next): before each positive row, all items that its user may be shown are ranked, and
 // the row's item has a place among them. In task unseen these are the items that the user had not met, and a row whose item was met

@@ -16,6 +16,7 @@ const (
 // mix is a corastream.Ranker as a contender. It keeps the users' histories itself: `known` are those that queries are asked with,
 // `learnt` those that steps are learnt with. They differ where one half is frozen.
 type mix struct {
+	name          string
 	model         corastream.Ranker
 	window        int
 	half          string
@@ -25,9 +26,9 @@ type mix struct {
 }
 
 // newMix tells the model the whole catalogue, withdrawn items included.
-func newMix(model corastream.Ranker, items []corastream.Item, progress func(string, int, int)) *mix {
+func newMix(name string, model corastream.Ranker, items []corastream.Item, progress func(string, int, int)) *mix {
 	m := &mix{
-		model: model, window: model.Window(), known: map[string]*trail{}, learnt: map[string]*trail{}, met: map[[2]string]struct{}{},
+		name: name, model: model, window: model.Window(), known: map[string]*trail{}, learnt: map[string]*trail{}, met: map[[2]string]struct{}{},
 		progress: progress,
 	}
 	for _, it := range items {
@@ -42,7 +43,7 @@ func (m *mix) fit(ctx context.Context, train []corastream.Event) error {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			m.progress("learn "+Mix, i, len(train))
+			m.progress("learn "+m.name, i, len(train))
 		}
 		if err := m.teach(ev); err != nil {
 			return err

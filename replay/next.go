@@ -202,7 +202,7 @@ func (r *Report) sentence() string {
 		return ""
 	}
 	first := ranked[0]
-	for _, m := range []string{Mix, Cora, CF} {
+	for _, m := range []string{All, Mix, Cora, CF} {
 		if slices.Contains(ranked, m) {
 			first = m
 			break

@@ -233,7 +233,7 @@ func TestMixIsToldEachEventOnceInOrder(t *testing.T) {
 		var story []string
 		config := Default()
 		config.Models, config.Mode, config.Task = []string{Mix}, Prequential, TaskUnseen
-		deps := Deps{NewRanker: func(all bool) (corastream.Ranker, error) { return told{&story}, nil }}
+		deps := Deps{NewRanker: func(_ string, all bool) (corastream.Ranker, error) { return told{&story}, nil }}
 		e, _, err := evaluate(t.Context(), config, d, deps)
 		if err != nil {
 			t.Fatal(err)
@@ -253,7 +253,7 @@ func TestFreshnessSetsTheMixturesHalvesApart(t *testing.T) {
 	c := Default()
 	c.Models, c.Mode, c.Bootstraps, c.Freshness = []string{Popularity, Mix}, Prequential, 20, []time.Duration{0, time.Minute}
 	var story []string
-	r, err := Run(t.Context(), c, tiedLog(2, 200), Deps{NewRanker: func(bool) (corastream.Ranker, error) { return told{&story}, nil }})
+	r, err := Run(t.Context(), c, tiedLog(2, 200), Deps{NewRanker: func(string, bool) (corastream.Ranker, error) { return told{&story}, nil }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -70,7 +70,7 @@ func TestCoraRanksAmongTheBestOfCF(t *testing.T) {
 	if llm.HR10All != cf.HR10All { // the same ten, in another order
 		t.Errorf("llm HR@10 %v, cf %v", llm.HR10All, cf.HR10All)
 	}
-	c.RankLLM = 0
+	c.RankLLM, d.Codes = 0, nil
 	if f := run(t, c, data, d).Test[replay.Cora]; !math.IsNaN(float64(f.NDCG10All)) {
 		t.Errorf("not asked for, and ranked: %v", f.NDCG10All)
 	}

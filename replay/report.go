@@ -136,9 +136,17 @@ type SliceDifference struct {
 // model on one content against the same on another.
 func worthComparing(a, b string, order func(string) int) bool {
 	switch {
-	case a == b || strings.HasPrefix(a, Cora) && a != Cora:
+	case a == b:
 		return false
-	case a == Cora, a == Mix:
+	case b == Mix && (isList(a) || steered(a)), a == All && (b == Cora || b == Words), a == Cora && b == Words:
+		return true
+	case strings.HasPrefix(a, Cora) && a != Cora:
+		return false
+	case b == Words || b == All:
+		return false
+	case a == Mix:
+		return !steered(b)
+	case a == Cora:
 		return true
 	case b == Mix:
 		return false
@@ -426,7 +434,7 @@ func (r *Report) labelTable(b *strings.Builder) {
 	fmt.Fprintf(b, "%-6s %-15s %6s %5s  %-24s %-24s %8s %8s\n", r.Mode[:min(6, len(r.Mode))], "model", "rows", "users", "AUC [95%]", "UAUC [95%]", "no b_u", "logloss")
 	r.eachSplit(func(name string, figures map[string]Figures) {
 		for _, m := range r.models() {
-			if f, ok := figures[m]; ok && m != Mix {
+			if f, ok := figures[m]; ok && !isList(m) && !(steered(m) && math.IsNaN(float64(f.AUC))) {
 				fmt.Fprintf(b, "%-6s %-15s %6d %5d  %-24s %-24s %8s %8s\n", name, m, f.Rows, f.Users,
 					withRange(f.AUC, f.AUCCI), withRange(f.UAUC, f.UAUCCI), f.UAUCNoUserBias, f.LogLoss)
 			}

@@ -3,6 +3,7 @@ package replay
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
@@ -164,7 +165,7 @@ func (e *evaluation) run(ctx context.Context, p pass, models []string) (map[stri
 		var o outcome
 		var err error
 		switch {
-		case isLearner(m), slices.Contains(counters, m), m == Mix:
+		case isLearner(m), slices.Contains(counters, m), isList(m), steered(m) && e.deps.Generator == nil:
 			var own []sight
 			if o, own, err = e.contend(ctx, p, m); m == CF {
 				seen = own
@@ -179,7 +180,12 @@ func (e *evaluation) run(ctx context.Context, p pass, models []string) (map[stri
 					done[CF] = below
 				}
 			}
-			o, err = e.onTop(ctx, m, seen)
+			if o, err = e.onTop(ctx, m, seen); err == nil && steered(m) && e.RankLLM == 0 && e.deps.Codes != nil && e.deps.NewRanker != nil {
+				var list outcome
+				if list, _, err = e.contend(ctx, p, m); err == nil { // the list's figures are the list model's
+					o.gain, o.hit, o.ranks = list.gain, list.hit, list.ranks
+				}
+			}
 			e.timing.add(m+"_rows_per_s", float64(len(e.rows))/time.Since(began).Seconds())
 		}
 		if err != nil {
@@ -242,7 +248,8 @@ func (e *evaluation) contend(ctx context.Context, p pass, name string) (outcome,
 		e.timing.learnt += len(e.rows)
 	}
 	e.timing.learning += time.Since(began)
-	o := outcome{gain: rk.gain, hit: rk.hit, ranks: rk.ranks, logit: !slices.Contains(counters, name) && name != Mix, silent: name == Mix}
+	silent := isList(name) || steered(name)
+	o := outcome{gain: rk.gain, hit: rk.hit, ranks: rk.ranks, logit: !slices.Contains(counters, name) && !silent, silent: silent}
 	o.score, o.alone = make([]float64, len(seen)), make([]float64, len(seen))
 	for i := range seen {
 		o.score[i], o.alone[i] = seen[i].score, seen[i].alone
@@ -264,12 +271,16 @@ func (e *evaluation) contender(ctx context.Context, name string, seed uint64) (c
 		return newItemKNN(e.universe, e.KNNShrink), nil
 	case EASE:
 		return newEASE(e.universe, e.EASEPenalty, e.deps.progress), nil
-	case Mix:
-		model, err := e.deps.NewRanker(e.log.task == TaskAll)
+	case Mix, Words, All, Cora, CoraShuffled:
+		model, err := e.deps.NewRanker(name, e.log.task == TaskAll)
 		if err != nil {
 			return nil, fmt.Errorf("make the list model: %w", err)
 		}
-		return newMix(model, e.data.Items, e.deps.progress), nil
+		items, err := e.coded(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		return newMix(name, model, items, e.deps.progress), nil
 	}
 	content, kind := contentOf(name), name
 	if content == "" {
@@ -295,6 +306,29 @@ func (e *evaluation) contender(ctx context.Context, name string, seed uint64) (c
 		return shards[0], nil
 	}
 	return newCluster(e.Sharding, shards)
+}
+
+// coded is the catalogue with the item codes that a list model reads. CoraShuffled gets each code at an item drawn for it.
+func (e *evaluation) coded(ctx context.Context, name string) ([]corastream.Item, error) {
+	if !steered(name) {
+		return e.data.Items, nil
+	}
+	codes, err := e.deps.Codes(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("item codes: %w", err)
+	}
+	if len(codes) != len(e.data.Items) {
+		return nil, fmt.Errorf("item codes: %d for %d items", len(codes), len(e.data.Items))
+	}
+	if name == CoraShuffled {
+		codes = slices.Clone(codes)
+		rand.New(rand.NewPCG(e.Config.Seed, 0xc0de)).Shuffle(len(codes), func(i, j int) { codes[i], codes[j] = codes[j], codes[i] })
+	}
+	items := slices.Clone(e.data.Items)
+	for i := range items {
+		items[i].Code = codes[i]
+	}
+	return items, nil
 }
 
 // items is the catalogue with one of the contents.

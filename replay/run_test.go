@@ -158,8 +158,15 @@ func deps(d replay.Data) (replay.Deps, *[]int) {
 		Blank: func(context.Context) (corastream.Generator, corastream.Prompt, error) {
 			return weigher{calls}, corastream.Prompt{Title: "blank"}, nil
 		},
-		NewRanker: func(all bool) (corastream.Ranker, error) { return newCounted(all), nil },
-		Manifest:  map[string]string{"build": "test"},
+		NewRanker: func(_ string, all bool) (corastream.Ranker, error) { return newCounted(all), nil },
+		Codes: func(context.Context) ([][]float32, error) {
+			codes := make([][]float32, len(d.Items))
+			for i := range codes {
+				codes[i] = []float32{float32(i)}
+			}
+			return codes, nil
+		},
+		Manifest: map[string]string{"build": "test"},
 	}, calls
 }
 
@@ -198,6 +205,12 @@ func TestAllModelsAreJudgedOnTheSameRows(t *testing.T) {
 			}
 			if mix, popular := figures[replay.Mix], figures[replay.Popularity]; !math.IsNaN(float64(mix.AUC)) || mix.Next == nil || mix.Next.Rows != popular.Next.Rows {
 				t.Errorf("%s %s: mix %+v", mode, split, mix)
+			}
+			if all, mix := figures[replay.All], figures[replay.Mix]; !math.IsNaN(float64(all.AUC)) || all.Next.NDCG10 != mix.Next.NDCG10 {
+				t.Errorf("%s %s: all %+v", mode, split, all)
+			}
+			if cora.Next == nil || cora.Next.NDCG10 != figures[replay.Mix].Next.NDCG10 {
+				t.Errorf("%s %s: with a checkpoint too, cora's list is the list model's: %+v", mode, split, cora.Next)
 			}
 			for _, worse := range []string{replay.Bias, replay.LLM, replay.CoraShuffled, replay.CoraBlank} {
 				if f := figures[worse]; f.AUC > cf.AUC-0.02 {

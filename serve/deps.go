@@ -95,6 +95,7 @@ type Deps struct {
 	Gauges   func() []Gauge
 	AUC      func() map[string]float64 // running prequential AUC by model: "bias", "cf", "cora"
 	Hits     func() map[string]float64 // running HR@10 of lists: "mix", "popularity", "late"
+	LLM      func() *LLMStatus         // what the LLM does to lists; nil, or nil of it: nothing
 	Facts    func() []Fact
 	// Span, when there is one, opens a span for a request to this route, below its caller's; the request goes on with ctx, and end
 	// closes it.

@@ -28,11 +28,29 @@ type StatusResponse struct {
 	Freshness       FreshnessStatus    `json:"freshness"`
 	Hits10          map[string]float64 `json:"hits10"` // running HR@10: of the lists, of what is popular, of the same lists an hour late
 	AUC             map[string]float64 `json:"auc"`    // running prequential, by model
+	LLM             *LLMStatus         `json:"llm,omitempty"`
 	Curve           []CurvePoint       `json:"curve"`
 	Gauges          []GaugeStatus      `json:"gauges"`
 	Facts           []Fact             `json:"facts"`
 	Recent          []Made             `json:"recent"`
 	RecentLetters   []Letter           `json:"recent_dead_letters"`
+}
+
+// LLMStatus says what the LLM's part does to lists, and which of its trainings is in use (0: the start, before any).
+type LLMStatus struct {
+	Worth          LLMWorth `json:"worth"`
+	Version        int64    `json:"version"`
+	TrainedAtEvent int64    `json:"trained_at_event"`
+	Coded          int      `json:"coded_items"` // items that the LLM has read for lists
+}
+
+// LLMWorth is the NDCG@10 of the last likes, each ranked with and without the LLM's part before it was learnt, and the interval of
+// the difference (95 %).
+type LLMWorth struct {
+	NDCG10With    float64    `json:"ndcg10_with"`
+	NDCG10Without float64    `json:"ndcg10_without"`
+	CI            [2]float64 `json:"ci"`
+	Rows          int64      `json:"rows"`
 }
 
 // FreshnessStatus is the histogram since the start.
@@ -85,6 +103,9 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) error {
 		slices.SortFunc(out.Gauges, func(a, b GaugeStatus) int {
 			return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(fmt.Sprint(a.Labels), fmt.Sprint(b.Labels)))
 		})
+	}
+	if s.deps.LLM != nil {
+		out.LLM = s.deps.LLM()
 	}
 	if s.deps.Facts != nil {
 		out.Facts = append(out.Facts, s.deps.Facts()...)

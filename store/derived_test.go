@@ -60,6 +60,10 @@ func (p *pairs) Describe(it corastream.Item) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.counts["item "+it.ID]++
+	if it.Code != nil {
+		p.counts["coded "+it.ID]++
+		p.told(it.Code)
+	}
 	p.told(it.ID, it.Title, it.Fields, it.Withdrawn, it.Removed)
 }
 

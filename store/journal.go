@@ -19,6 +19,7 @@ const (
 	KindEvents  Kind = 1 // a batch: the spans it covered
 	KindContent Kind = 2 // a Join: the items and their content
 	KindErasure Kind = 3 // users were erased: their hashes
+	KindCodes   Kind = 5 // Code: the items and their codes
 	kindNote    Kind = 4 // debts were settled, metadata set, silent users swept: nothing that a re-run repeats
 )
 
@@ -30,6 +31,8 @@ func (k Kind) String() string {
 		return "content"
 	case KindErasure:
 		return "erasure"
+	case KindCodes:
+		return "codes"
 	case kindNote:
 		return "note"
 	}
@@ -43,7 +46,7 @@ type Line struct {
 	Kind  Kind
 	At    time.Time         // wall clock of the commit; no state depends on it
 	Spans []corastream.Span // of KindEvents
-	Items []corastream.Item // of KindContent: ID and Content alone
+	Items []corastream.Item // of KindContent: ID and Content alone; of KindCodes: ID and Code, in Content
 	// Erasures of KindErasure.
 	Erasures []Erasure
 }

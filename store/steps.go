@@ -19,6 +19,9 @@ const (
 	MaxWindow = 1024
 )
 
+// stepCoded is a flag of an item in a step record: its code follows.
+const stepCoded = 1 << 7
+
 // Flags of a step above the five that an interaction has.
 const (
 	stepMet     = 1 << 5
@@ -85,9 +88,12 @@ func (e *stepsWriter) item(it *corastream.Item) int {
 		e.finish()
 	}
 	before := e.size()
-	e.items = append(e.items, flag(it.Withdrawn, fWithdrawn)|flag(it.Removed, fRemoved))
+	e.items = append(e.items, flag(it.Withdrawn, fWithdrawn)|flag(it.Removed, fRemoved)|flag(it.Code != nil, stepCoded))
 	e.items = appendString(appendString(e.items, it.ID), it.Title)
 	e.items = appendFields(e.items, it.Fields)
+	if it.Code != nil {
+		e.items, _ = appendContent(e.items, it.Code) // Code has looked at the numbers
+	}
 	e.nItems++
 	return e.size() - before
 }
@@ -178,9 +184,12 @@ func decodeSteps(key, value []byte) (out corastream.StepBatch, err error) {
 		out.Items = make([]corastream.Item, n)
 		for i := range out.Items {
 			flags := s.byte()
-			s.bad = s.bad || flags&^(fWithdrawn|fRemoved) != 0
+			s.bad = s.bad || flags&^(fWithdrawn|fRemoved|stepCoded) != 0
 			out.Items[i] = corastream.Item{
 				Withdrawn: flags&fWithdrawn != 0, Removed: flags&fRemoved != 0, ID: s.string(), Title: s.string(), Fields: s.fields(),
+			}
+			if flags&stepCoded != 0 {
+				out.Items[i].Code = s.content()
 			}
 		}
 	}

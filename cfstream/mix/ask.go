@@ -30,6 +30,8 @@ type ask struct {
 	profile []int32             // words of the history
 	h       []float32           // sequence's
 	sum     []float32           // ease's
+	mean    []float32           // steer's
+	user    []float32
 	table   []float32
 }
 

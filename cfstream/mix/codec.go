@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cfstream/internal/num"
 )
 
 // saveMagic begins a saved state.
@@ -275,6 +276,10 @@ func (m *Model) check() error {
 			if len(s.aq) != n || len(s.ap) != n || len(s.q) != n*s.d || len(s.p) != n*s.d || !within(s.ring, 0, n) || !within(s.memory, -1, n) {
 				return bad("the sequence factors")
 			}
+		case *steer:
+			if len(s.coded) != n || len(s.codes) > n*s.d || len(s.codes)%s.d != 0 || s.some > 0 && len(s.codes) < n*s.d || !s.rows.fits(n) || !within(s.fresh, 0, n) {
+				return bad("the LLM's part")
+			}
 		case *ease:
 			if len(s.place) != n || len(s.items) != len(s.gram) || len(s.p) != s.n*s.n || !within(s.items, 0, n) || !within(s.place, -1, len(s.items)+1) {
 				return bad("the linear autoencoder")
@@ -448,7 +453,12 @@ func (t *content) code(c *coder) {
 	}
 	c.i32s(&t.df)
 	c.int(&t.titles)
-	t.lnTitles = lnOf(int32(max(0, min(t.titles, maxItems-1))))
+	if c.w == nil && c.err == nil {
+		t.all = num.Ln32(float32(1 + max(0, t.titles)))
+		for _, n := range t.df {
+			t.ln = append(t.ln, num.Ln32(float32(1+max(0, n))))
+		}
+	}
 	n = c.length(len(t.words))
 	for i := 0; i < n && c.err == nil; i++ {
 		if c.w == nil {
@@ -469,4 +479,63 @@ func (t *content) code(c *coder) {
 			c.err = fmt.Errorf("%w: word %d is of an item that there is none of", corastream.ErrCorrupt, i)
 		}
 	}
+}
+
+// code waits for a training under way, as ease's does.
+func (s *steer) code(c *coder) {
+	c.i32s(&s.fresh)
+	c.int(&s.struck)
+	c.int(&s.recoded)
+	c.i64(&s.next)
+	c.i64(&s.take)
+	c.i64(&s.version)
+	c.i64(&s.at)
+	n := c.length(len(s.coded))
+	for i := 0; i < n && c.err == nil; i++ {
+		if c.w == nil {
+			s.coded = append(s.coded, false)
+		}
+		c.bool(&s.coded[i])
+		if c.w == nil && s.coded[i] {
+			s.some++
+		}
+	}
+	c.f32s(&s.codes)
+	c.i64(&s.rows.kept)
+	c.i32s(&s.rows.past)
+	c.i32s(&s.rows.cand)
+	c.f32s(&s.rows.z)
+	s.worth.code(c)
+	s.fit.code(c, s.d)
+	waits := s.solved != nil
+	c.bool(&waits)
+	if !waits || c.err != nil {
+		return
+	}
+	var next fit
+	if c.w != nil {
+		next = <-s.solved
+		s.solved <- next
+	}
+	next.code(c, s.d)
+	if c.w == nil && c.err == nil {
+		s.solved = make(chan fit, 1)
+		s.solved <- next
+	}
+}
+
+func (f *fit) code(c *coder, d int) {
+	c.words(steerLags, func(i int) uint32 { return math.Float32bits(f.lag[i]) }, func(i int, x uint32) { f.lag[i] = math.Float32frombits(x) })
+	c.words(1, func(int) uint32 { return math.Float32bits(f.gain) }, func(_ int, x uint32) { f.gain = math.Float32frombits(x) })
+	c.f32s(&f.a)
+	if c.err == nil && len(f.a) != d*d {
+		c.err = fmt.Errorf("%w: a fit of %d numbers for codes of %d", corastream.ErrCorrupt, len(f.a), d)
+	}
+}
+
+// fits says that rows of n items have whole lines and known items.
+func (r *rows) fits(n int) bool {
+	k := r.n()
+	return k <= tuneRows && len(r.z) == k*tuneTop && len(r.cand) == k*tuneTop && len(r.past) == k*steerLags &&
+		int64(k) == min(r.kept, tuneRows) && within(r.cand, -1, n) && within(r.past, -1, n)
 }

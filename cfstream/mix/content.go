@@ -1,6 +1,8 @@
 package mix
 
 import (
+	"maps"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -11,20 +13,21 @@ import (
 // content compares words of titles: the cosine between a candidate's words and those of the user's last items, each word weighed by
 // how rare it is (TF-IDF). A catalogue of which most items have few events lives by it.
 type content struct {
-	m        *Model
-	number   map[string]int32
-	words    [][]int32 // by item
-	df       []int32   // by word: in how many titles
-	where    [][]int32 // by word: the items with it, up to wordItems
-	titles   int
-	lnTitles float32 // ln(1+titles)
-	lag      [contentLags]float32
+	m      *Model
+	number map[string]int32
+	words  [][]int32 // by item
+	df     []int32   // by word: in how many texts
+	ln     []float32 // ln(1+df)
+	all    float32   // ln(1+titles)
+	where  [][]int32 // by word: the items with it, up to wordItems
+	titles int
+	lag    [contentLags]float32
 }
 
 const (
 	contentLags  = 20
 	wordItems    = 500 // a word that more items have finds no candidates
-	wordsOfTitle = 32
+	wordsOfItem  = 64
 	contentScale = 3
 )
 
@@ -47,10 +50,27 @@ func (c *content) grow(n int) {
 
 func (c *content) learn(*event) {}
 
-// describe takes in a title; of a changed one only the new words are kept.
-func (c *content) describe(item int32, title string) {
+// text is what an item's words are taken from.
+func (c *content) text(it corastream.Item) string {
+	if c.m.spec.Text == TextTitle || len(it.Fields) == 0 {
+		return it.Title
+	}
+	var b strings.Builder
+	b.WriteString(it.Title)
+	for _, name := range slices.Sorted(maps.Keys(it.Fields)) {
+		for _, v := range corastream.FieldValues(name, it.Fields[name]) {
+			b.WriteByte(' ')
+			b.WriteString(v)
+		}
+	}
+	return b.String()
+}
+
+// describe takes in a text; of a changed one only the new words are kept.
+func (c *content) describe(item int32, text string) {
 	for _, w := range c.words[item] {
 		c.df[w]--
+		c.ln[w] = num.Ln32(float32(1 + c.df[w]))
 		list := c.where[w]
 		for i, j := range list {
 			if j == item {
@@ -63,22 +83,23 @@ func (c *content) describe(item int32, title string) {
 		c.titles--
 	}
 	c.words[item] = nil
-	for _, word := range strings.FieldsFunc(strings.ToLower(title), func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '_' }) {
+	for _, word := range strings.FieldsFunc(strings.ToLower(text), func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '_' }) {
 		w, ok := c.number[word]
 		if !ok {
 			w = int32(len(c.df))
 			c.number[strings.Clone(word)] = w
-			c.df, c.where = append(c.df, 0), append(c.where, nil)
+			c.df, c.where, c.ln = append(c.df, 0), append(c.where, nil), append(c.ln, 0)
 		}
 		again := false
 		for _, had := range c.words[item] {
 			again = again || had == w
 		}
-		if again || len(c.words[item]) == wordsOfTitle {
+		if again || len(c.words[item]) == wordsOfItem {
 			continue
 		}
 		c.words[item] = append(c.words[item], w)
 		c.df[w]++
+		c.ln[w] = num.Ln32(float32(1 + c.df[w]))
 		if len(c.where[w]) <= wordItems {
 			c.where[w] = append(c.where[w], item)
 		}
@@ -86,23 +107,7 @@ func (c *content) describe(item int32, title string) {
 	if len(c.words[item]) > 0 {
 		c.titles++
 	}
-	c.lnTitles = lnOf(int32(c.titles))
-}
-
-// lnTable holds ln(1+n).
-var lnTable = func() (t [4096]float32) {
-	for n := range t {
-		t[n] = num.Ln32(float32(1 + n))
-	}
-	return t
-}()
-
-// lnOf is ln(1+n).
-func lnOf(n int32) float32 {
-	if int(n) < len(lnTable) {
-		return lnTable[n]
-	}
-	return num.Ln32(float32(1 + n))
+	c.all = num.Ln32(float32(1 + c.titles))
 }
 
 // rare is a word's weight, 0 for one that no other title has: it can not relate two items.
@@ -110,7 +115,7 @@ func (c *content) rare(w int32) float32 {
 	if c.df[w] < 2 {
 		return 0
 	}
-	return 1 + c.lnTitles - lnOf(c.df[w])
+	return 1 + c.all - c.ln[w]
 }
 
 func (c *content) norm(item int32) float32 {

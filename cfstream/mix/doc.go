@@ -9,7 +9,8 @@
 //	own         the user's own items, where repeats are listed (own.go)
 //	sequence    factors that are learnt on lists, with each event (sequence.go)
 //	ease        a linear autoencoder over the likes, for catalogues of some thousand items (ease.go)
-//	content     words of titles (content.go)
+//	content     words of titles and fields (content.go)
+//	llm         what the frozen LLM reads of the items, turned by a small matrix that trains beside the stream (llm.go, tune.go)
 //
 // The score of a candidate is the sum of its features times weights, which depend on how long the user's history is and how
 // old its last event (weights.go). Weights are learnt online by softmax regression: the item that was taken against the

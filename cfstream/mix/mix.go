@@ -20,6 +20,8 @@ type Model struct {
 	covisit *covisit
 	popular *popularity
 	content *content
+	quality *quality
+	steer   *steer // nil where the spec leaves it out
 
 	events    int64 // learnt
 	likes     int64
@@ -87,13 +89,18 @@ func New(spec Spec) (*Model, error) {
 func (m *Model) reset() {
 	m.number, m.items = map[string]int32{}, nil
 	m.events, m.likes, m.repeats, m.draws, m.described = 0, 0, 0, 11, 0
-	m.covisit, m.popular, m.content = newCovisit(m), newPopularity(m), newContent(m)
-	m.sources = []source{m.covisit, m.popular, newQuality(m), newOwn(), m.content}
+	m.covisit, m.popular, m.content, m.quality = newCovisit(m), newPopularity(m), newContent(m), newQuality(m)
+	m.sources = []source{m.covisit, m.popular, m.quality, newOwn(), m.content}
 	if m.spec.Factors > 0 {
 		m.sources = append(m.sources, newSequence(m))
 	}
 	if m.spec.EASEItems > 0 {
 		m.sources = append(m.sources, newEASE(m))
+	}
+	m.steer = nil
+	if m.spec.Codes > 0 {
+		m.steer = newSteer(m)
+		m.sources = append(m.sources, m.steer)
 	}
 	var names []string
 	for _, s := range m.sources {
@@ -158,7 +165,10 @@ func (m *Model) Describe(it corastream.Item) {
 		m.described++
 	}
 	m.items[n].gone = it.Withdrawn || it.Removed
-	m.content.describe(n, it.Title)
+	m.content.describe(n, m.content.text(it))
+	if m.steer != nil {
+		m.steer.describe(n, it.Code, it.Removed)
+	}
 }
 
 // Learn implements corastream.Ranker: the weights first, with what was known before the event, then every source.

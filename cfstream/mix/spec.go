@@ -15,6 +15,12 @@ const (
 	RepeatsNo   = "no"
 )
 
+// The texts that words are taken from.
+const (
+	TextTitle  = "title"
+	TextFields = "fields"
+)
+
 // Spec is what a Model is made of. Two states can only be compared when their specs are equal.
 type Spec struct {
 	// Neighbours is how many others are kept of each item. Default 256, range 8..4096.
@@ -29,6 +35,11 @@ type Spec struct {
 	// EASEItems is how many items, in order of their first like, the linear autoencoder knows. It takes 8 bytes for each pair of
 	// them, and its fit grows with the cube; a larger catalogue has none. 0 leaves it out. Default 3000, range 0..10000.
 	EASEItems int `yaml:"ease_items"`
+	// Text is what the words of an item are taken from: its title, or its title and plain fields such as genre and tags. Default fields.
+	Text string `yaml:"text"`
+	// Codes is the width of the item codes that the LLM's part reads; 0 leaves it out. Without an LLM no codes come, and the part is 0.
+	// Default 96, range 0..512.
+	Codes int `yaml:"codes"`
 	// MemoryLimit bounds the neighbour table in bytes: as the catalogue grows, fewer neighbours are kept of each item.
 	// Default 1 GiB, range 16 MiB..1 TiB.
 	MemoryLimit int64 `yaml:"memory_limit_bytes"`
@@ -36,7 +47,7 @@ type Spec struct {
 
 // Default returns the defaults above.
 func Default() Spec {
-	return Spec{Neighbours: 256, History: 50, Repeats: RepeatsAuto, Factors: 32, EASEItems: 3000, MemoryLimit: 1 << 30}
+	return Spec{Neighbours: 256, History: 50, Repeats: RepeatsAuto, Factors: 32, EASEItems: 3000, Text: TextFields, Codes: 96, MemoryLimit: 1 << 30}
 }
 
 // Validate reports all problems at once.
@@ -51,6 +62,7 @@ func (s Spec) Validate() error {
 	check("history", s.History, 5, 500)
 	check("factors", s.Factors, 0, 256)
 	check("ease_items", s.EASEItems, 0, 10000)
+	check("codes", s.Codes, 0, 512)
 	check("memory_limit_bytes", int(s.MemoryLimit), 16<<20, 1<<40)
 	if s.Factors%16 != 0 {
 		errs = append(errs, corastream.Usagef("factors", "choose a multiple of 16", "%d is none", s.Factors))
@@ -58,11 +70,14 @@ func (s Spec) Validate() error {
 	if !slices.Contains([]string{RepeatsAuto, RepeatsYes, RepeatsNo}, s.Repeats) {
 		errs = append(errs, corastream.Usagef("repeats", "choose auto, yes or no", "%q is unknown", s.Repeats))
 	}
+	if !slices.Contains([]string{TextTitle, TextFields}, s.Text) {
+		errs = append(errs, corastream.Usagef("text", "choose title or fields", "%q is unknown", s.Text))
+	}
 	return errors.Join(errs...)
 }
 
 // String is the spec in one line; states with equal ones are compatible.
 func (s Spec) String() string {
-	return fmt.Sprintf("mix neighbours=%d history=%d repeats=%s factors=%d ease_items=%d memory=%d",
-		s.Neighbours, s.History, s.Repeats, s.Factors, s.EASEItems, s.MemoryLimit)
+	return fmt.Sprintf("mix neighbours=%d history=%d repeats=%s factors=%d ease_items=%d text=%s codes=%d memory=%d",
+		s.Neighbours, s.History, s.Repeats, s.Factors, s.EASEItems, s.Text, s.Codes, s.MemoryLimit)
 }

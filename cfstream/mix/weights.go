@@ -51,7 +51,7 @@ func newWeights(names []string) weights {
 // startWeight is where the weights of all queries begin: about what they come to on logs of several kinds.
 var startWeight = map[string]float32{
 	"ever": 0.05, "month": 0.1, "week": 0.1, "day": 0.1, "shares": 0.2, "share": 0.1, "sym": 0.15, "fwd": 0.15, "next": 0.1, "fwd1": 0.1,
-	"sess": 0.1, "own": 0.1, "words": 0.1, "cold": 0.1, "sequence": 0.1, "ease": 0.1,
+	"sess": 0.1, "own": 0.1, "words": 0.1, "cold": 0.1, "sequence": 0.1, "ease": 0.1, "llm": 0.3,
 }
 
 // due says whether a like is one from which the weights learn: all of the first, then ever fewer, down to one in sixteen. A step
@@ -121,6 +121,9 @@ func (m *Model) teach(q *ask, e *event) {
 		}
 	}
 	q.fill()
+	if m.steer != nil {
+		m.steer.log(q, from)
+	}
 	m.weights.learn(q, from, len(m.items)-len(q.met))
 	q.end()
 	q.past = past

@@ -285,6 +285,7 @@ func (e *engine) run(ctx context.Context, after func(context.Context) error) err
 	e.http.SetReady(true)
 	if e.ranker != nil {
 		wg.Go(func() { e.keepClock(ctx) })
+		wg.Go(func() { e.codeCatalogue(ctx) })
 	}
 	if after != nil {
 		wg.Go(func() {

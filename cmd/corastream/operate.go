@@ -232,6 +232,8 @@ func rerun(ctx context.Context, cfg Config, shard int, log zerolog.Logger) (have
 		switch line.Kind {
 		case store.KindContent:
 			err = fresh.Rejoin(ctx, line)
+		case store.KindCodes:
+			err = fresh.Recode(ctx, line)
 		case store.KindEvents:
 			var b corastream.Batch
 			if b, err = spans.ReadSpans(ctx, line.Spans); err == nil {

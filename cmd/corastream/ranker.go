@@ -8,14 +8,21 @@ import (
 
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cfstream/mix"
+	"github.com/corastream/corastream/replay"
 	"github.com/corastream/corastream/store"
 )
 
 // newMix makes an empty list model.
 func newMix(cfg Config) (*mix.Model, error) { return mix.New(cfg.Mix) }
 
-// newRanker makes an empty list model for replay; all says whether users may be listed what they have had.
-func newRanker(cfg Config, all bool) (corastream.Ranker, error) {
+// newRanker makes the empty list model of that name for replay; all says whether users may be listed what they have had.
+func newRanker(cfg Config, model string, all bool) (corastream.Ranker, error) {
+	if model == replay.Mix || model == replay.Cora || model == replay.CoraShuffled {
+		cfg.Mix.Text = mix.TextTitle
+	}
+	if model == replay.Mix || model == replay.Words {
+		cfg.Mix.Codes = 0
+	}
 	cfg.Mix.Repeats = mix.RepeatsNo
 	if all {
 		cfg.Mix.Repeats = mix.RepeatsYes

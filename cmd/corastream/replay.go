@@ -219,7 +219,7 @@ func (r *replaying) stages(ctx context.Context, cfg Config, rc replay.Config, da
 			}
 			return m, err
 		},
-		NewRanker: func(all bool) (corastream.Ranker, error) { return newRanker(cfg, all) },
+		NewRanker: func(model string, all bool) (corastream.Ranker, error) { return newRanker(cfg, model, all) },
 		Manifest:  map[string]string{"build": version, "cf": fmt.Sprintf("%+v", cfg.CF), "demand": fmt.Sprint(rc.Demand), "mix": cfg.Mix.String()},
 	}
 	for k, v := range from.manifest {
@@ -238,7 +238,7 @@ func (r *replaying) stages(ctx context.Context, cfg Config, rc replay.Config, da
 	}
 	if model != nil {
 		done = func() { model.Close() }
-		if err := r.readCatalogue(ctx, cfg, model, &deps, data, log); err != nil {
+		if err := r.readCatalogue(ctx, cfg, rc.Models, model, &deps, data, log); err != nil {
 			done()
 			return deps, func() {}, err
 		}
@@ -262,10 +262,13 @@ func rowsOfTraining(ck *generator.Checkpoint, data replay.Data) (known, of int) 
 }
 
 // readCatalogue has the LLM read the catalogue, by the checkpoint's basis where there is one.
-func (r *replaying) readCatalogue(ctx context.Context, cfg Config, model *llm.Model, deps *replay.Deps, data replay.Data, log zerolog.Logger) error {
+func (r *replaying) readCatalogue(ctx context.Context, cfg Config, models []string, model *llm.Model, deps *replay.Deps, data replay.Data, log zerolog.Logger) error {
 	items := data.Items
 	deps.Scorer = model
 	deps.Manifest["llm"] = model.Digest()
+	if cfg.Mix.Codes > 0 && replay.ReadsCodes(models) {
+		deps.Codes = codesOnce(cfg, items, log)
+	}
 	ck, err := openCheckpoint(cfg, model)
 	if err != nil {
 		return err
@@ -285,7 +288,7 @@ func (r *replaying) readCatalogue(ctx context.Context, cfg Config, model *llm.Mo
 				Msg("the checkpoint may know scored rows: they are not newer than the log it was trained on; what cora reaches on them is not what it reaches on unseen ones")
 		}
 	}
-	if cfg.CF.Kind != cfstream.Hybrid {
+	if cfg.CF.Kind != cfstream.Hybrid || !replay.ReadsContent(models, ck != nil) {
 		return nil
 	}
 	titled := 0

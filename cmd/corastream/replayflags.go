@@ -15,8 +15,11 @@ import (
 const replayModels = `
 Models (--models): bias is mu + b_u + b_i, the yardstick; cf the CF model of the configuration, and cf@CONTENT the same on another
 content; mf, lightgcn and sasrec the other CF kinds; popularity, recent (half_life), itemknn and ease count likes and rank, so they
-have no log loss; mix is the list model, which learns what is taken next and gives lists alone; reader is a logistic regression on the generator's inputs, without an LLM; llm is cora's prompt with no weights;
+have no log loss; mix is the list model, which learns what is taken next and gives lists alone, by titles where it reads text; words is mix with
+the words of titles and fields, all is words with the LLM's part, which is what up serves; reader is a logistic regression on the generator's inputs, without an LLM; llm is cora's prompt with no weights;
 stack a logistic regression on cf and llm; cora the frozen LLM with each pair's weights, cora-shuffled with another row's prompt.
+The lists of cora are mix with the LLM's part, and those of cora-shuffled the same with each item's code at another item. They need no
+checkpoint: the LLM reads each item's title and fields once, and the list model trains on the rows that it learns.
 
 Contents (--content, cf@CONTENT): what a hybrid knows of an item before any click: llm is the LLM's reading of its title, year its
 release year, tfidf its title's letters, year+tfidf and year+llm both, permuted the LLM's dealt out anew between items, none nothing.

@@ -101,14 +101,14 @@ func TestWhatIsServedIsWhatIsJudged(t *testing.T) {
 	}
 
 	c := replay.Default()
-	c.Mode, c.Models, c.Task, c.Bootstraps = replay.Prequential, []string{replay.Mix}, replay.TaskUnseen, 0
+	c.Mode, c.Models, c.Task, c.Bootstraps = replay.Prequential, []string{replay.Words}, replay.TaskUnseen, 0
 	report, err := replay.Run(ctx, c, replay.Data{Items: b.Items, Train: log[:learnt], Test: log[learnt:]}, replay.Deps{
-		NewRanker: func(all bool) (corastream.Ranker, error) { return newRanker(cfg, all) },
+		NewRanker: func(model string, all bool) (corastream.Ranker, error) { return newRanker(cfg, model, all) },
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	next := report.Test[replay.Mix].Next
+	next := report.Test[replay.Words].Next
 	t.Logf("%d rows, HR@10 %.4f, NDCG@10 %.4f", rows, hits/float64(rows), gain/float64(rows))
 	if next.Rows != rows || math.Abs(float64(next.HR10)-hits/float64(rows)) > 1e-6 || math.Abs(float64(next.NDCG10)-gain/float64(rows)) > 1e-6 {
 		t.Errorf("served HR@10 %.6f, NDCG@10 %.6f on %d rows; judged %+v", hits/float64(rows), gain/float64(rows), rows, next)

@@ -50,7 +50,9 @@ func upCommand() *cobra.Command {
 			}
 			if e.llm != nil && e.gate == nil {
 				what := "ranks nothing, answers are degraded: cf"
-				if e.ranker != nil {
+				if e.ranker != nil && e.cfg.Mix.Codes > 0 {
+					what = "reads the catalogue for lists, and scores nothing, the probability of a like is that of cf"
+				} else if e.ranker != nil {
 					what = "scores nothing, the probability of a like is that of cf"
 				}
 				log.Warn().Msg("no checkpoint: the language model " + what + " (fix: `corastream train`, then --checkpoint FILE)")

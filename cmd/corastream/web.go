@@ -24,7 +24,7 @@ func (e *engine) httpDeps() serve.Deps {
 		Past:     ingest.NewDecoder(e.cfg.Kafka).Past,
 		Events:   eventSink{e.producer, ingest.NewDecoder(e.cfg.Kafka).Strict(), e.cfg.Kafka.Topics.Interactions},
 		Versions: e.versions,
-		Stats:    &p.Stats, Status: e.checks, AUC: e.auc, Hits: e.hits, Gauges: e.gauges, Facts: e.facts, Models: e.models,
+		Stats:    &p.Stats, Status: e.checks, AUC: e.auc, Hits: e.hits, LLM: e.llmStatus, Gauges: e.gauges, Facts: e.facts, Models: e.models,
 		Version: version, Log: e.log,
 	}
 	if e.gate != nil {

@@ -1,0 +1,278 @@
+package mix
+
+import (
+	"slices"
+
+	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/kernels"
+)
+
+// steer is the LLM's part, to first order. W_A written by a decoder moves an item's Yes logit by v_u.C_i: C_i is the item's code,
+// made from what the frozen LLM holds at the answer token, and v_u the user's, made from the codes of their last items. The mixture
+// learns how much of it to believe, by history and gap. What makes v_u (fit) is trained beside the stream (tune.go), on
+// the mixture's own best candidates of the last likes, and taken in at a fixed like.
+type steer struct {
+	m       *Model
+	d       int
+	codes   []float32 // [items*d]; 0 where no code has come
+	coded   []bool    // by item
+	some    int       // items with a code
+	fresh   []int32   // items with a code that no event has named, oldest first
+	fit     fit
+	rows    rows
+	next    int64 // rows: then a fit begins
+	take    int64 // rows: then `solved` is taken in
+	recoded int   // codes that replaced another one since the last start
+	struck  int   // events since fresh was looked through
+	// version counts the fits that were taken in, at is how many events were learnt then.
+	version, at int64
+	solved      chan fit
+	worth       worth
+}
+
+const (
+	steerLags = 20
+	steerTop  = 20 // no candidate moves by more
+	// So many fresh items become candidates, of so many that are looked at.
+	steerFresh = 20
+	steerScan  = 8192
+)
+
+func newSteer(m *Model) *steer {
+	return &steer{m: m, d: m.spec.Codes, fit: newFit(m.spec.Codes), next: tuneFirst}
+}
+
+func (*steer) name() string       { return corastream.SourceSimilar }
+func (*steer) features() []string { return []string{"llm"} }
+
+func (s *steer) grow(n int) {
+	for len(s.coded) < n {
+		s.coded = append(s.coded, false)
+	}
+	if s.some > 0 {
+		s.room()
+	}
+}
+
+// room makes place for the codes of all items. A catalogue without codes has none.
+func (s *steer) room() {
+	if n := len(s.coded)*s.d - len(s.codes); n > 0 {
+		s.codes = append(s.codes, make([]float32, n)...)
+	}
+}
+
+// describe takes in an item's code; of another width it is none of this model's, and nil keeps what is known.
+func (s *steer) describe(item int32, code []float32, removed bool) {
+	switch {
+	case removed && s.coded[item]:
+		s.coded[item] = false
+		s.some--
+		clear(row(s.codes, item, s.d))
+	case !removed && len(code) == s.d:
+		if !s.coded[item] {
+			s.coded[item] = true
+			s.some++
+			if s.isFresh(item) {
+				s.fresh = append(s.fresh, item)
+			}
+		} else if !slices.Equal(row(s.codes, item, s.d), code) {
+			s.renew()
+		}
+		s.room()
+		copy(row(s.codes, item, s.d), code)
+	}
+}
+
+// isFresh says that nothing but its code speaks for an item.
+func (s *steer) isFresh(item int32) bool { return s.coded[item] && s.m.quality.first[item] == 0 }
+
+// learn strikes a fresh item that has been taken from the list once the list holds many of them.
+func (s *steer) learn(*event) {
+	if s.struck++; s.struck < 64 || 4*s.struck < len(s.fresh) {
+		return
+	}
+	s.struck = 0
+	s.fresh = slices.DeleteFunc(s.fresh, func(j int32) bool { return !s.isFresh(j) })
+}
+
+// find adds the fresh items that v_u moves most: nothing else would, as long as nobody takes them. Of a catalogue of which more
+// are fresh the newest are looked at.
+func (s *steer) find(q *ask) {
+	if len(s.fresh) == 0 || !s.user(q) {
+		return
+	}
+	var top [steerFresh]float32
+	var ids [steerFresh]int32
+	n := 0
+	for _, j := range s.fresh[max(0, len(s.fresh)-steerScan):] {
+		if !s.isFresh(j) {
+			continue
+		}
+		x := kernels.Dot(q.user, row(s.codes, j, s.d))
+		if x <= 0 || n == steerFresh && x <= top[n-1] {
+			continue
+		}
+		if n < steerFresh {
+			n++
+		}
+		i := n - 1
+		for ; i > 0 && top[i-1] < x; i-- {
+			top[i], ids[i] = top[i-1], ids[i-1]
+		}
+		top[i], ids[i] = x, j
+	}
+	for _, j := range ids[:n] {
+		q.put(j)
+	}
+}
+
+// user leaves v_u in q.user, and says whether any of the last items has a code.
+func (s *steer) user(q *ask) bool {
+	if s.some == 0 {
+		return false
+	}
+	q.mean, q.user = fitTo(q.mean, s.d), fitTo(q.user, s.d)
+	var ids [steerLags]int32
+	n := 0
+	for ; n < min(len(q.past), steerLags); n++ {
+		if ids[n] = q.past[n].item; !s.coded[ids[n]] {
+			ids[n] = -1
+		}
+	}
+	if s.fit.mean(q.mean, s.codes, ids[:n]) == 0 {
+		return false
+	}
+	s.fit.user(q.user, q.mean)
+	return true
+}
+
+func fitTo(v []float32, n int) []float32 { return slices.Grow(v[:0], n)[:n] }
+
+func (s *steer) fill(q *ask, f [][]float32) {
+	clear(f[0])
+	if !s.user(q) {
+		return
+	}
+	for i, at := range q.pick {
+		if j := q.cands[at]; s.coded[j] {
+			f[0][i] = min(steerTop, max(-steerTop, kernels.Dot(q.user, row(s.codes, j, s.d))))
+		}
+	}
+}
+
+// from is the item of the history whose code adds most.
+func (s *steer) from(q *ask, c int) int32 {
+	best, top := int32(-1), float32(0)
+	j := q.cands[c]
+	if !s.coded[j] {
+		return -1
+	}
+	one, v := make([]float32, s.d), make([]float32, s.d)
+	for l, p := range q.past[:min(len(q.past), steerLags)] {
+		if !p.liked || !s.coded[p.item] {
+			continue
+		}
+		clear(one)
+		kernels.Axpy(s.fit.lag[l], row(s.codes, p.item, s.d), one)
+		s.fit.user(v, one)
+		if x := kernels.Dot(v, row(s.codes, j, s.d)); x > top {
+			best, top = p.item, x
+		}
+	}
+	return best
+}
+
+// log keeps a like for the next fit: the history, the target and the best others by the mixture without this source. A target
+// that the mixture has not among its best can not be brought up by another order of them, so it is left out.
+func (s *steer) log(q *ask, drawn int) {
+	if s.some == 0 || len(q.past) == 0 {
+		return
+	}
+	w := &s.m.weights
+	k := slices.Index(w.names, "llm")
+	part := w.at(q.rows, k)
+	z := func(c int) float32 { return q.score[c] - float32(part*q.f[k][c]) }
+	target := drawn - 1
+	zt := z(target)
+	q.set = q.set[:0]
+	above, aboveWith := 0, 0
+	for c := range target {
+		if q.pick[c] == q.pick[target] {
+			continue
+		}
+		q.set = append(q.set, int32(c))
+		if z(c) > zt {
+			above++
+		}
+		if q.score[c] > q.score[target] {
+			aboveWith++
+		}
+	}
+	s.worth.add(aboveWith, above)
+	if above >= tuneTop {
+		return
+	}
+	slices.SortStableFunc(q.set, func(a, b int32) int {
+		switch x, y := z(int(a)), z(int(b)); {
+		case x > y:
+			return -1
+		case x < y:
+			return 1
+		}
+		return 0
+	})
+	past, cand, zs := s.rows.put()
+	for l := range past {
+		past[l] = -1
+		if l < len(q.past) {
+			past[l] = q.past[l].item
+		}
+	}
+	cand[0], zs[0] = q.cands[q.pick[target]], zt
+	for i := 1; i < tuneTop; i++ {
+		cand[i], zs[i] = -1, 0
+		if i <= len(q.set) {
+			c := int(q.set[i-1])
+			cand[i], zs[i] = q.cands[q.pick[c]], z(c)
+		}
+	}
+	if s.solved != nil && s.rows.kept >= s.take {
+		f := <-s.solved
+		s.solved = nil
+		s.install(f)
+	}
+	if s.solved == nil && s.rows.kept >= s.next {
+		s.begin()
+	}
+}
+
+// renew starts over once most codes are of a new basis: what was fitted to the old one turns the new one at random.
+func (s *steer) renew() {
+	if s.recoded++; 2*s.recoded <= s.some {
+		return
+	}
+	s.recoded = 0
+	if s.solved != nil {
+		<-s.solved
+		s.solved = nil
+	}
+	s.fit = newFit(s.d)
+	s.next = max(tuneFirst, s.rows.kept+tuneFirst/4)
+}
+
+func (s *steer) install(f fit) {
+	if f.sound() {
+		s.fit = f
+		s.version++
+		s.at = s.m.events
+	}
+}
+
+// begin starts a fit on copies of what it reads.
+func (s *steer) begin() {
+	t := tuning{d: s.d, codes: slices.Clone(s.codes), coded: slices.Clone(s.coded), rows: s.rows.clone(), from: newFit(s.d), seed: uint64(s.rows.kept)}
+	s.solved = make(chan fit, 1)
+	s.take = s.rows.kept + max(tuneFirst/4, s.rows.kept/16)
+	s.next = max(s.take, s.rows.kept+min(s.rows.kept/2, tuneRows/2))
+	go func(to chan<- fit) { to <- t.run() }(s.solved)
+}

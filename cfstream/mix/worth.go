@@ -1,0 +1,116 @@
+package mix
+
+import (
+	"math"
+
+	"github.com/corastream/corastream/cfstream/internal/num"
+)
+
+// Worth says what the LLM's part does to the list: the NDCG@10 of the likes that taught the mixture of late, each ranked with
+// and without it before it was learnt, among the mixture's best candidates. Both use the same weights of all other sources.
+type Worth struct {
+	With, Without float64
+	CI            [2]float64 // of the difference, 95 %, by the rows' spread
+	Rows          int64
+	Version       int64 // trainings taken in; 0: the start, A = I
+	TrainedAt     int64 // events that were learnt before the last one was taken in
+}
+
+// worthRows is after how many rows the older half of the figures is dropped.
+const worthRows = 5000
+
+// worth sums the rows of the last whole block and of the one under way.
+type worth struct{ blocks [2]worthBlock }
+
+type worthBlock struct {
+	rows                       int64
+	with, without, diff, diff2 float64
+}
+
+// gains are 1/log2(rank+2).
+var gains = func() (g [10]float64) {
+	for r := range g {
+		g[r] = float64(num.Ln32(2)) / float64(num.Ln32(float32(r+2)))
+	}
+	return g
+}()
+
+func (w *worth) add(rankWith, rankWithout int) {
+	gain := func(rank int) float64 {
+		if rank < len(gains) {
+			return gains[rank]
+		}
+		return 0
+	}
+	b := &w.blocks[0]
+	if b.rows == worthRows {
+		w.blocks[1], *b = *b, worthBlock{}
+	}
+	with, without := gain(rankWith), gain(rankWithout)
+	d := with - without
+	b.rows++
+	b.with += with
+	b.without += without
+	b.diff += d
+	b.diff2 += float64(d * d)
+}
+
+func (w *worth) figures() Worth {
+	var s worthBlock
+	for _, b := range w.blocks {
+		s.rows += b.rows
+		s.with += b.with
+		s.without += b.without
+		s.diff += b.diff
+		s.diff2 += b.diff2
+	}
+	out := Worth{Rows: s.rows}
+	if s.rows == 0 {
+		return out
+	}
+	n := float64(s.rows)
+	mean := s.diff / n
+	half := 1.96 * math.Sqrt(max(0, s.diff2/n-mean*mean)/n)
+	out.With, out.Without, out.CI = s.with/n, s.without/n, [2]float64{mean - half, mean + half}
+	return out
+}
+
+func (w *worth) code(c *coder) {
+	for i := range w.blocks {
+		b := &w.blocks[i]
+		c.i64(&b.rows)
+		for _, v := range []*float64{&b.with, &b.without, &b.diff, &b.diff2} {
+			c.f64(v)
+		}
+	}
+}
+
+// Coded says whether an item has a code, and CodedItems how many have.
+func (m *Model) Coded(id string) bool {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	n, ok := m.number[id]
+	return ok && m.steer != nil && m.steer.coded[n]
+}
+
+// CodedItems counts them.
+func (m *Model) CodedItems() int {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	if m.steer == nil {
+		return 0
+	}
+	return m.steer.some
+}
+
+// Worth is what the LLM's part is worth of late; no rows where the spec leaves it out or no code has come.
+func (m *Model) Worth() Worth {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	if m.steer == nil {
+		return Worth{}
+	}
+	w := m.steer.worth.figures()
+	w.Version, w.TrainedAt = m.steer.version, m.steer.at
+	return w
+}
