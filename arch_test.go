@@ -36,6 +36,7 @@ var allowed = map[string][]string{
 	"cmd/internal/training": {module, module + "/cfstream", module + "/generator/train", module + "/kernels/cuda", module + "/serve/llm"},
 	"cmd/internal/bench":    {module, module + "/cfstream", module + "/generator", module + "/ingest", module + "/kernels", module + "/serve/llm", module + "/store"},
 	"cmd/internal/rollout":  {module, module + "/generator", module + "/replay", module + "/serve"},
+	"cmd/internal/datafile": {module, module + "/ingest", module + "/replay"},
 	"cmd/internal/adapter":  {module, module + "/generator", module + "/serve"},
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cmd/internal/datafile"
 	"github.com/corastream/corastream/configs"
 	"github.com/corastream/corastream/replay"
 )
@@ -95,13 +96,13 @@ type demo struct {
 }
 
 func (d *demo) read(dir string) (err error) {
-	if d.items, err = readItems(d.cfg.Kafka, filepath.Join(dir, "items.csv")); err != nil {
+	if d.items, err = datafile.Items(d.cfg.Kafka, filepath.Join(dir, "items.csv")); err != nil {
 		return err
 	}
-	if d.backfill, err = readEvents(d.cfg.Kafka, filepath.Join(dir, "train.csv"), "train"); err != nil {
+	if d.backfill, err = datafile.Events(d.cfg.Kafka, filepath.Join(dir, "train.csv"), "train"); err != nil {
 		return err
 	}
-	if d.live, err = readEvents(d.cfg.Kafka, filepath.Join(dir, "live.csv"), "live"); err != nil {
+	if d.live, err = datafile.Events(d.cfg.Kafka, filepath.Join(dir, "live.csv"), "live"); err != nil {
 		return err
 	}
 	if d.limit > 0 {

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cmd/internal/datafile"
 	"github.com/corastream/corastream/cmd/internal/training"
 	"github.com/corastream/corastream/generator"
 	"github.com/corastream/corastream/generator/train"
@@ -32,7 +33,7 @@ func (f *logFiles) read(c Config) (replay.Data, error) {
 			return nil
 		}
 		var evs []corastream.Event
-		evs, err = readEvents(c.Kafka, path, name)
+		evs, err = datafile.Events(c.Kafka, path, name)
 		return evs
 	}
 	d.Train, d.Valid, d.Test = read(f.train, "train"), read(f.valid, "valid"), read(f.test, "test")
@@ -40,7 +41,7 @@ func (f *logFiles) read(c Config) (replay.Data, error) {
 		return d, err
 	}
 	if f.items != "" {
-		d.Items, err = readItems(c.Kafka, f.items)
+		d.Items, err = datafile.Items(c.Kafka, f.items)
 	}
 	return d, err
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cmd/internal/datafile"
 	"github.com/corastream/corastream/ingest"
 	"github.com/corastream/corastream/ingest/devbroker"
 	"github.com/corastream/corastream/replay"
@@ -115,10 +116,10 @@ func produceFile(ctx context.Context, cfg Config, log zerolog.Logger, path, topi
 		return 0, err
 	}
 	defer p.Close()
-	if isJSONLines(path) {
+	if datafile.IsJSONLines(path) {
 		return produceLines(ctx, cfg, p, path, topic, rate, stdin, bad)
 	}
-	read := reading(ingest.NewDecoder(cfg.Kafka))
+	read := datafile.Reading(ingest.NewDecoder(cfg.Kafka))
 	if bad.skip {
 		read.Forgive = func(b replay.BadRow) { bad.add(b.Err.Where, b.Err.What) }
 	}
@@ -174,7 +175,7 @@ func produceLines(ctx context.Context, cfg Config, p *ingest.Producer, path, top
 			break
 		}
 		var err error
-		if name, err = jsonTopic(cfg.Kafka, path); err != nil {
+		if name, err = datafile.JSONTopic(cfg.Kafka, path); err != nil {
 			return 0, err
 		}
 	case "interactions":
@@ -203,7 +204,7 @@ func produceLines(ctx context.Context, cfg Config, p *ingest.Producer, path, top
 		return err
 	}
 	decoder := ingest.NewDecoder(cfg.Kafka)
-	err := jsonRecords(in, path, func(place string, value []byte) error {
+	err := datafile.JSONRecords(in, path, func(place string, value []byte) error {
 		r := ingest.Record{Pos: corastream.Position{Topic: name}, Value: bytes.Clone(value), Time: time.Now()}
 		var bad *corastream.DeadLetter
 		if r.Key, bad = keyOf(decoder, r); bad != nil && name == cfg.Kafka.Topics.Items && !skipped.skip {
