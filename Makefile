@@ -122,7 +122,7 @@ cuda-ptx: ## kernels/cuda/ptx/*.ptx from src/*.cu, with nvcc from PyPI
 test-cuda: ## the GPU path without a GPU: kernels on the CPU behind an emulated driver, and ptxas (needs g++)
 	@bash .ci/cuda/test.sh
 roofline: ## count every kernel's operations and bytes, without a GPU, into docs/measured/performance.md
-	@. .ci/cuda/env.sh && CORASTREAM_ROOFLINE=write go test -tags gpu -count=1 -run TestGPURooflineIsInTheDocs ./cmd/corastream
+	@. .ci/cuda/env.sh && CORASTREAM_ROOFLINE=write go test -tags gpu -count=1 -run TestGPURooflineIsInTheDocs ./cmd/internal/gpucheck
 gpu-check: ## on a machine with a GPU: parity and measurements as JSON lines, PyTorch's too where it is (bin/corastream-gpu is built when missing)
 	@[ -x bin/corastream-gpu ] || $(MAKE) --no-print-directory cuda
 	@set -o pipefail; rc=0; bin/corastream-gpu gpu-check | tee bin/gpu-check.jsonl || rc=$$?; \

@@ -32,8 +32,11 @@ var allowed = map[string][]string{
 	"cmd/internal/tracing":  {module, module + "/serve", "go.opentelemetry.io/otel"},
 	"cmd/internal/scalesim": {module},
 	"cmd/internal/cluster":  {module, module + "/cfstream", module + "/cmd/internal/tracing", module + "/generator", module + "/ingest", module + "/replay", module + "/serve", module + "/store"},
+	"cmd/internal/gpucheck": {module, module + "/cfstream", module + "/cmd/internal/bench", module + "/cmd/internal/training", module + "/generator", module + "/kernels", module + "/serve/llm"},
+	"cmd/internal/training": {module, module + "/cfstream", module + "/generator/train", module + "/kernels/cuda", module + "/serve/llm"},
 	"cmd/internal/bench":    {module, module + "/cfstream", module + "/generator", module + "/ingest", module + "/kernels", module + "/serve/llm", module + "/store"},
 	"cmd/internal/rollout":  {module, module + "/generator", module + "/replay", module + "/serve"},
+	"cmd/internal/datafile": {module, module + "/ingest", module + "/replay"},
 	"cmd/internal/adapter":  {module, module + "/generator", module + "/serve"},
 }
 

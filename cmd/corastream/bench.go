@@ -15,6 +15,7 @@ import (
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cfstream/mix"
 	"github.com/corastream/corastream/cmd/internal/bench"
+	"github.com/corastream/corastream/cmd/internal/datafile"
 	"github.com/corastream/corastream/generator"
 	"github.com/corastream/corastream/ingest"
 	"github.com/corastream/corastream/serve/llm"
@@ -115,7 +116,7 @@ func benchLog(c ingest.Config, file string) ([]corastream.Event, error) {
 	if file == "" {
 		return nil, nil
 	}
-	events, err := readEvents(c, file, "bench")
+	events, err := datafile.Events(c, file, "bench")
 	for i := range events {
 		events[i].Pos, events[i].Appended = corastream.Position{Topic: "bench", Partition: int32(i % 4), Offset: int64(i / 4)}, events[i].Time
 	}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -110,5 +111,31 @@ func TestYAMLOfTheDocumentsLoads(t *testing.T) {
 	}
 	if found < 3 {
 		t.Errorf("only %d blocks found", found)
+	}
+}
+
+// TestTheMapNamesFilesThereAre: each Go file that docs/develop/architecture.md names is somewhere under the folder it is named with.
+func TestTheMapNamesFilesThereAre(t *testing.T) {
+	var have []string
+	if err := filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
+		if err == nil && strings.HasSuffix(path, ".go") {
+			have = append(have, filepath.ToSlash(path))
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile("../../docs/develop/architecture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile("[`(]([a-z0-9_/]+\\.go)\\b").FindAllStringSubmatch(string(page), -1)
+	for _, m := range named {
+		if !slices.ContainsFunc(have, func(path string) bool { return strings.HasSuffix(path, "/"+m[1]) }) {
+			t.Errorf("there is no file %s", m[1])
+		}
+	}
+	if len(named) < 100 {
+		t.Errorf("only %d files are named", len(named))
 	}
 }

@@ -1,15 +1,12 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"sync"
 
 	"github.com/rs/zerolog"
 
-	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/generator"
-	"github.com/corastream/corastream/generator/train"
 	"github.com/corastream/corastream/kernels/cuda"
 	"github.com/corastream/corastream/serve"
 	"github.com/corastream/corastream/serve/llm"
@@ -60,21 +57,6 @@ func gpuGauges() []serve.Gauge {
 		g = append(g, serve.Gauge{Name: "gpu_memory_bytes", Help: "Device memory in use by this process.", Value: float64(gpu.device.Used())})
 	}
 	return g
-}
-
-// trainOn has training's steps stay on the LLM's device; nil without one.
-func trainOn(m *llm.Model) *train.OnDevice {
-	g := m.GPU()
-	if g == nil {
-		return nil
-	}
-	return &train.OnDevice{Device: g.Device, Fallback: g.Fallback, Learn: func(ctx context.Context, on *cuda.Learning, p *corastream.Projection) (train.Learner, error) {
-		l, err := m.Learn(ctx, on, p)
-		if err != nil {
-			return nil, err
-		}
-		return l, nil
-	}}
 }
 
 // newStage serves a checkpoint to an LLM, on the device that the configuration chooses. There W_A is in bfloat16 when the LLM is.

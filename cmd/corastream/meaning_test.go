@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cmd/internal/datafile"
 	"github.com/corastream/corastream/ingest"
 )
 
@@ -241,7 +242,7 @@ func inCSV(t *testing.T, cfg ingest.Config, body string) ([]corastream.Event, st
 		t.Fatal(err)
 	}
 	w.Flush()
-	events, err := readEvents(cfg, write(t, "log.csv", text.String()), "log")
+	events, err := datafile.Events(cfg, write(t, "log.csv", text.String()), "log")
 	return bare(events), said(err)
 }
 
@@ -253,7 +254,7 @@ func said(err error) string {
 }
 
 func inLine(t *testing.T, cfg ingest.Config, body string) ([]corastream.Event, string) {
-	events, err := readEvents(cfg, write(t, "log.jsonl", body+"\n"), "log")
+	events, err := datafile.Events(cfg, write(t, "log.jsonl", body+"\n"), "log")
 	return bare(events), said(err)
 }
 

@@ -14,7 +14,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/corastream/corastream"
-	"github.com/corastream/corastream/cfstream"
+	"github.com/corastream/corastream/cmd/internal/datafile"
+	"github.com/corastream/corastream/cmd/internal/training"
 	"github.com/corastream/corastream/generator"
 	"github.com/corastream/corastream/generator/train"
 	"github.com/corastream/corastream/replay"
@@ -32,7 +33,7 @@ func (f *logFiles) read(c Config) (replay.Data, error) {
 			return nil
 		}
 		var evs []corastream.Event
-		evs, err = readEvents(c.Kafka, path, name)
+		evs, err = datafile.Events(c.Kafka, path, name)
 		return evs
 	}
 	d.Train, d.Valid, d.Test = read(f.train, "train"), read(f.valid, "valid"), read(f.test, "test")
@@ -40,7 +41,7 @@ func (f *logFiles) read(c Config) (replay.Data, error) {
 		return d, err
 	}
 	if f.items != "" {
-		d.Items, err = readItems(c.Kafka, f.items)
+		d.Items, err = datafile.Items(c.Kafka, f.items)
 	}
 	return d, err
 }
@@ -98,7 +99,7 @@ checkpoint for it, with a catalogue that has grown, keep the basis of the checkp
 			tc := cfg.Train
 			tc.Spec.Factors, tc.Spec.Taste = cfg.CF.Widths()
 			tc.Out = out
-			deps := trainDeps(cfg, model)
+			deps := training.Deps(cfg.CF, model)
 			if basis != "" {
 				cfg.Checkpoint = basis
 				ck, err := openCheckpoint(cfg, model)
@@ -158,7 +159,7 @@ func blankRefit(cfg Config, ck *generator.Checkpoint, model *llm.Model, log []co
 	return func(ctx context.Context) (corastream.Generator, corastream.Prompt, error) {
 		tc := cfg.Train
 		tc.Spec, tc.Out, tc.Blank = ck.Model.Spec, "", blankTitle
-		deps := trainDeps(cfg, model)
+		deps := training.Deps(cfg.CF, model)
 		deps.Basis = ck.Basis
 		blank, _, err := train.Run(ctx, tc, train.Data{Train: log, Items: items}, deps, func(p train.Progress) { tell("cora-blank: "+p.Phase, p.Done, p.Total) })
 		if err != nil {
@@ -167,22 +168,6 @@ func blankRefit(cfg Config, ck *generator.Checkpoint, model *llm.Model, log []co
 		stage, err := generator.NewStage(blank, cfg.Generator)
 		return stage, corastream.Prompt{Title: blankTitle}, err
 	}
-}
-
-func trainDeps(cfg Config, model *llm.Model) train.Deps {
-	info := model.Info()
-	deps := train.Deps{
-		LLM: train.LLM{
-			Digest: model.Digest(), Template: model.TemplateDigest(), Hidden: info.Hidden, Layers: info.Layers,
-			In: map[corastream.Target]int{}, Out: map[corastream.Target]int{},
-		},
-		Encoder: model, Backprop: model, Scorer: model, CFDigest: cfg.CF.Digest(), OnDevice: trainOn(model),
-		NewCF: func() (train.CF, error) { return cfstream.New(cfg.CF) },
-	}
-	for t, w := range model.TargetWidths() {
-		deps.LLM.In[t], deps.LLM.Out[t] = w[0], w[1]
-	}
-	return deps
 }
 
 func fileDigest(path string) (string, error) {

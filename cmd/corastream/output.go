@@ -91,3 +91,11 @@ func (p *progress) Set(done, total int) {
 	}
 	e.Msg(p.what)
 }
+
+// say prints what a person reads: to standard output on a terminal, else to standard error, where it is out of a program's way.
+func say(out io.Writer, text string) {
+	if !terminal(out) {
+		out = os.Stderr
+	}
+	fmt.Fprint(out, text)
+}

@@ -13,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cmd/internal/datafile"
 	"github.com/corastream/corastream/ingest"
 	"github.com/corastream/corastream/replay"
 )
@@ -61,11 +62,11 @@ func (r *replaying) read(ctx context.Context, cfg Config, log zerolog.Logger) (r
 
 func (r *replaying) readLog(ctx context.Context, cfg Config, o *origin) (d replay.Data, err error) {
 	if r.files.items != "" {
-		if d.Items, err = readItems(cfg.Kafka, r.files.items); err != nil {
+		if d.Items, err = datafile.Items(cfg.Kafka, r.files.items); err != nil {
 			return d, err
 		}
 	}
-	events, err := readEvents(cfg.Kafka, r.log, "log")
+	events, err := datafile.Events(cfg.Kafka, r.log, "log")
 	if err != nil {
 		return d, err
 	}
@@ -84,7 +85,7 @@ func (r *replaying) readLog(ctx context.Context, cfg Config, o *origin) (d repla
 }
 
 func (r *replaying) readTopic(ctx context.Context, cfg Config, log zerolog.Logger, o *origin) (d replay.Data, err error) {
-	from, to, err := bounds(r.from, r.to)
+	from, to, err := datafile.Bounds(r.from, r.to)
 	if err != nil {
 		return d, err
 	}
@@ -110,15 +111,15 @@ func (r *replaying) readTopic(ctx context.Context, cfg Config, log zerolog.Logge
 		}
 	}
 	if r.files.items != "" {
-		if d.Items, err = readItems(cfg.Kafka, r.files.items); err != nil {
+		if d.Items, err = datafile.Items(cfg.Kafka, r.files.items); err != nil {
 			return d, err
 		}
-	} else if _, err = readRange(ctx, cfg.Kafka, []string{cfg.Kafka.Topics.Items}, ingest.Bound{}, ingest.Bound{}, newProgress(log, "read catalogue topic").Set,
+	} else if _, err = datafile.Range(ctx, cfg.Kafka, []string{cfg.Kafka.Topics.Items}, ingest.Bound{}, ingest.Bound{}, newProgress(log, "read catalogue topic").Set,
 		func(b corastream.Batch) error { take(b); return nil }); err != nil {
 		return d, err
 	}
 	var events []corastream.Event
-	if o.extents, err = readRange(ctx, cfg.Kafka, []string{r.topic}, from, to, newProgress(log, "read "+r.topic).Set, func(b corastream.Batch) error {
+	if o.extents, err = datafile.Range(ctx, cfg.Kafka, []string{r.topic}, from, to, newProgress(log, "read "+r.topic).Set, func(b corastream.Batch) error {
 		surveyBatch(o.survey, b, time.Now(), func(p corastream.Position) string {
 			return fmt.Sprintf("%s/%d offset %d", p.Topic, p.Partition, p.Offset)
 		})

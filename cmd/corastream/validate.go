@@ -2,21 +2,19 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"math"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cmd/internal/datafile"
 	"github.com/corastream/corastream/ingest"
-	"github.com/corastream/corastream/ingest/decode"
 	"github.com/corastream/corastream/replay"
 )
 
@@ -121,20 +119,20 @@ func concludeAll(surveys []*replay.Survey) validation {
 
 func surveyFile(cfg Config, path string) (*replay.Survey, error) {
 	d := ingest.NewDecoder(cfg.Kafka)
-	if !isJSONLines(path) {
-		s, err := reading(d).Survey(path)
+	if !datafile.IsJSONLines(path) {
+		s, err := datafile.Reading(d).Survey(path)
 		if err == nil {
 			surveyCounts(s, cfg, d.Counts)
 		}
 		return s, err
 	}
-	topic, err := jsonTopic(cfg.Kafka, path)
+	topic, err := datafile.JSONTopic(cfg.Kafka, path)
 	if err != nil {
 		return nil, err
 	}
 	s := replay.NewSurvey(path, "json lines")
 	now := time.Now()
-	err = eachJSONLine(d, path, topic, func(place string, b corastream.Batch) error {
+	err = datafile.EachJSONLine(d, path, topic, func(place string, b corastream.Batch) error {
 		surveyBatch(s, b, now, func(corastream.Position) string { return place })
 		return nil
 	})
@@ -190,7 +188,7 @@ func surveyRatings(s *replay.Survey, threshold float64, c *ingest.Counts) {
 }
 
 func surveyTopic(ctx context.Context, cfg Config, log zerolog.Logger, topic, from, to string) (*replay.Survey, error) {
-	begin, end, err := bounds(from, to)
+	begin, end, err := datafile.Bounds(from, to)
 	if err != nil {
 		return nil, err
 	}
@@ -200,7 +198,7 @@ func surveyTopic(ctx context.Context, cfg Config, log zerolog.Logger, topic, fro
 	}
 	s := replay.NewSurvey(topic, "kafka")
 	bar := newProgress(log, "read "+topic)
-	_, counts, err := readRangeCounted(ctx, cfg.Kafka, []string{topic}, begin, end, bar.Set, func(b corastream.Batch) error {
+	_, counts, err := datafile.RangeCounted(ctx, cfg.Kafka, []string{topic}, begin, end, bar.Set, func(b corastream.Batch) error {
 		surveyBatch(s, b, time.Now(), func(p corastream.Position) string {
 			return fmt.Sprintf("%s/%d offset %d", p.Topic, p.Partition, p.Offset)
 		})
@@ -220,71 +218,7 @@ func surveyBatch(s *replay.Survey, b corastream.Batch, now time.Time, place func
 		s.Item(it)
 	}
 	for _, l := range b.Bad {
-		reason, fix := remedy(l)
+		reason, fix := datafile.Remedy(l)
 		s.Reject(reason, place(l.Pos), l.Detail, fix)
 	}
-}
-
-// remedy says what to set for a dead letter. Where it is a kind, every kind is a reason of its own.
-func remedy(l corastream.DeadLetter) (reason, fix string) {
-	var kind string
-	switch l.Reason {
-	case decode.ReasonKind:
-		if _, err := fmt.Sscanf(l.Detail, "type %q", &kind); err == nil {
-			return l.Reason + " " + kind, fmt.Sprintf("kafka: {kinds: {%s: {label: 1, weight: 1, implicit: true}}}, beside the kinds of `corastream config print`", kind)
-		}
-		return l.Reason, "write type, label or rating; kafka.fields.events maps what says it under another name"
-	case decode.ReasonNoUser:
-		return l.Reason, mapFix(l.Value, "events", "user_id", "user", "customer", "visitor", "member", "account", "client", "buyer", "uid")
-	case decode.ReasonNoItem:
-		return l.Reason, mapFix(l.Value, "events", "item_id", "item", "product", "sku", "article", "movie", "track", "content", "offer", "asin")
-	case decode.ReasonTitle:
-		return l.Reason, mapFix(l.Value, "items", "title", "title", "name", "headline", "label", "caption")
-	case decode.ReasonTime:
-		return l.Reason, "write RFC 3339, 2022-06-24 21:20:11, a date, or unix s, ms, us or ns, or map the right member with kafka.fields.events.timestamp"
-	case decode.ReasonFuture:
-		return l.Reason, "correct the producer's clock or the unit of timestamp, or raise kafka.max_ahead"
-	case decode.ReasonOld:
-		return l.Reason, "raise kafka.max_age"
-	case decode.ReasonNaN:
-		return l.Reason, "leave the member out instead of writing NaN or Infinity"
-	case decode.ReasonLabel:
-		return l.Reason, "write 0 to 1 into label; what has another scale is a rating (kafka.rating_threshold)"
-	case decode.ReasonTooLarge:
-		return l.Reason, "raise kafka.max_record_bytes"
-	case decode.ReasonSchemaRegistry:
-		return l.Reason, "produce JSON to this topic, without a schema registry"
-	case decode.ReasonJSON:
-		return l.Reason, "write one JSON object a line or record"
-	}
-	return l.Reason, ""
-}
-
-// mapFix names the members that a record has, and proposes the likeliest.
-func mapFix(value []byte, part, field string, likely ...string) string {
-	var members map[string]json.RawMessage
-	if json.Unmarshal(value, &members) != nil || len(members) == 0 {
-		return "give each record a " + field
-	}
-	names := slices.Sorted(maps.Keys(members))
-	guess := ""
-	for _, name := range names {
-		for _, word := range likely {
-			if guess == "" && strings.Contains(strings.ToLower(name), word) {
-				guess = name
-			}
-		}
-	}
-	if guess == "" {
-		return fmt.Sprintf("map it with kafka: {fields: {%s: {%s: NAME}}}; the record has %s", part, field, strings.Join(names[:min(12, len(names))], ", "))
-	}
-	var nested map[string]json.RawMessage
-	if json.Unmarshal(members[guess], &nested) == nil && len(nested) > 0 {
-		inner := slices.Sorted(maps.Keys(nested))
-		guess += "." + inner[0]
-		if _, ok := nested["id"]; ok {
-			guess = strings.TrimSuffix(guess, inner[0]) + "id"
-		}
-	}
-	return fmt.Sprintf("kafka: {fields: {%s: {%s: %s}}}", part, field, guess)
 }

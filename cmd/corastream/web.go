@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cmd/internal/datafile"
 	"github.com/corastream/corastream/cmd/internal/tracing"
 	"github.com/corastream/corastream/ingest"
 	"github.com/corastream/corastream/ingest/decode"
@@ -81,7 +82,7 @@ func (s eventSink) records(events [][]byte, headers map[string]string, trace str
 		var b corastream.Batch
 		s.decoder.Decode(&b, r, now)
 		if len(b.Bad) > 0 {
-			_, fix := remedy(b.Bad[0])
+			_, fix := datafile.Remedy(b.Bad[0])
 			if fix == "" {
 				fix = "send user_id, item_id and what happened"
 			}

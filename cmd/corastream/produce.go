@@ -14,10 +14,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cmd/internal/datafile"
 	"github.com/corastream/corastream/ingest"
 	"github.com/corastream/corastream/ingest/devbroker"
 	"github.com/corastream/corastream/replay"
-	"github.com/corastream/corastream/store"
 )
 
 // dial finds the brokers: the configured ones, the embedded broker of a running `up` on the data folder, or, where a
@@ -115,10 +115,10 @@ func produceFile(ctx context.Context, cfg Config, log zerolog.Logger, path, topi
 		return 0, err
 	}
 	defer p.Close()
-	if isJSONLines(path) {
+	if datafile.IsJSONLines(path) {
 		return produceLines(ctx, cfg, p, path, topic, rate, stdin, bad)
 	}
-	read := reading(ingest.NewDecoder(cfg.Kafka))
+	read := datafile.Reading(ingest.NewDecoder(cfg.Kafka))
 	if bad.skip {
 		read.Forgive = func(b replay.BadRow) { bad.add(b.Err.Where, b.Err.What) }
 	}
@@ -174,7 +174,7 @@ func produceLines(ctx context.Context, cfg Config, p *ingest.Producer, path, top
 			break
 		}
 		var err error
-		if name, err = jsonTopic(cfg.Kafka, path); err != nil {
+		if name, err = datafile.JSONTopic(cfg.Kafka, path); err != nil {
 			return 0, err
 		}
 	case "interactions":
@@ -203,7 +203,7 @@ func produceLines(ctx context.Context, cfg Config, p *ingest.Producer, path, top
 		return err
 	}
 	decoder := ingest.NewDecoder(cfg.Kafka)
-	err := jsonRecords(in, path, func(place string, value []byte) error {
+	err := datafile.JSONRecords(in, path, func(place string, value []byte) error {
 		r := ingest.Record{Pos: corastream.Position{Topic: name}, Value: bytes.Clone(value), Time: time.Now()}
 		var bad *corastream.DeadLetter
 		if r.Key, bad = keyOf(decoder, r); bad != nil && name == cfg.Kafka.Topics.Items && !skipped.skip {
@@ -244,203 +244,4 @@ func keyOf(d *ingest.Decoder, r ingest.Record) ([]byte, *corastream.DeadLetter) 
 		return []byte(b.Requests[0].User), bad
 	}
 	return nil, bad
-}
-
-func consumeCommand() *cobra.Command {
-	var f common
-	var follow, letters, vectors, latest bool
-	var from string
-	var limit int
-	c := &cobra.Command{
-		Use:   "consume",
-		Short: "Print recommendations (or dead letters, or a cluster's vectors) as JSON lines",
-		Example: `  corastream consume --follow
-  corastream consume --dead-letters --from earliest
-  corastream consume --embeddings --follow -c configs/cluster.yaml`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, log, err := f.load()
-			if err != nil {
-				return err
-			}
-			if _, err := dial(&cfg, false, log); err != nil {
-				return err
-			}
-			bound, err := ingest.ParseBound("--from", from)
-			if err != nil {
-				return err
-			}
-			if latest = from == "latest"; latest {
-				bound = ingest.FromEnd()
-			}
-			topic := cfg.Kafka.Topics.Recommendations
-			switch {
-			case letters && vectors:
-				return corastream.Usagef("--embeddings", "choose one of them", "dead letters and embeddings are two topics")
-			case letters:
-				topic = cfg.Kafka.Topics.DeadLetters
-			case vectors && cfg.Kafka.Shards == 0:
-				return corastream.Usagef("kafka.shards", "give the cluster's configuration with -c", "only a cluster tells its vectors")
-			case vectors:
-				topic = cfg.Kafka.Topics.Embeddings
-			}
-			r, err := ingest.NewConsumer(cmd.Context(), cfg.Kafka, topic, bound, follow, log)
-			if err != nil {
-				return err
-			}
-			defer r.Close()
-			for n := 0; limit == 0 || n < limit; n++ {
-				rec, err := r.Next(cmd.Context())
-				if errors.Is(err, corastream.ErrEnd) || cmd.Context().Err() != nil {
-					return nil
-				}
-				if err != nil {
-					return err
-				}
-				if vectors {
-					told, err := printVector(cmd.OutOrStdout(), rec)
-					if err != nil {
-						return err
-					}
-					if !told {
-						n--
-					}
-					continue
-				}
-				if err := printRecord(cmd.OutOrStdout(), rec, letters); err != nil {
-					return err
-				}
-			}
-			return nil
-		},
-	}
-	f.add(c, "data", "bootstrap")
-	fl := c.Flags()
-	fl.BoolVar(&follow, "follow", false, "wait for more")
-	fl.BoolVar(&letters, "dead-letters", false, "the dead-letter topic")
-	fl.BoolVar(&vectors, "embeddings", false, "a cluster's vectors: users, items and what all share, as they change")
-	fl.StringVar(&from, "from", "earliest", "earliest, latest, an offset or a time (RFC 3339)")
-	fl.IntVar(&limit, "limit", 0, "end after so many; 0: no limit")
-	return c
-}
-
-// printVector prints a record of the embeddings topic; told is false for what is of use to the shards alone.
-func printVector(w io.Writer, r ingest.Record) (told bool, err error) {
-	c, err := ingest.DecodeChange(r)
-	if err != nil {
-		return false, err
-	}
-	t, ok, err := store.Tell(c)
-	if err != nil || !ok {
-		return false, err
-	}
-	line := map[string]any{"kind": t.Kind, "partition": r.Pos.Partition, "offset": r.Pos.Offset, "epoch": c.Epoch, "seq": c.Seq}
-	if t.Kind != "shared" {
-		line[t.Kind+"_id"] = t.ID
-	}
-	if t.Gone {
-		line["gone"] = true
-		return true, jsonLine(w, line)
-	}
-	line["version"], line["count"], line["bias"], line["vec"], line["acc"] = t.Version, t.Count, t.Bias, t.Vec, t.Acc
-	if t.Kind == "item" {
-		line["title"], line["content"] = t.Title, t.Content
-	}
-	if t.Kind == "user" {
-		line["interactions"] = t.Interactions
-	}
-	return true, jsonLine(w, line)
-}
-
-func printRecord(w io.Writer, r ingest.Record, letters bool) error {
-	if !letters {
-		_, err := fmt.Fprintf(w, "%s\n", bytes.TrimSpace(r.Value))
-		return err
-	}
-	l := ingest.DecodeLetter(r)
-	return jsonLine(w, map[string]any{
-		"reason": l.Reason, "detail": l.Detail, "topic": l.Pos.Topic, "partition": l.Pos.Partition, "offset": l.Pos.Offset,
-		"key": string(l.Key), "value": string(l.Value),
-	})
-}
-
-func requestsCommand() *cobra.Command {
-	var f common
-	var q corastream.Request
-	var history []string
-	var wait time.Duration
-	c := &cobra.Command{
-		Use:     "requests",
-		Short:   "Ask for a recommendation over Kafka and print the answer",
-		Example: "  corastream requests --user 42 -n 5",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, log, err := f.load()
-			if err != nil {
-				return err
-			}
-			if err := required(map[string]string{"user": q.User}); err != nil {
-				return err
-			}
-			if q.History, err = pastLikes(history); err != nil {
-				return err
-			}
-			if err := corastream.CheckSeen("--seen", q.Seen); err != nil {
-				return err
-			}
-			if _, err := dial(&cfg, false, log); err != nil {
-				return err
-			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), wait)
-			defer cancel()
-			if q.ID == "" {
-				q.ID = fmt.Sprintf("cli-%d", time.Now().UnixNano())
-			}
-			rec, err := answerTo(ctx, cfg, log, q)
-			if ctx.Err() != nil && cmd.Context().Err() == nil {
-				return fmt.Errorf("no answer within %s (fix: see that `corastream up` runs on these topics, or raise --wait): %w", wait, err)
-			}
-			if err != nil {
-				return err
-			}
-			return printRecord(cmd.OutOrStdout(), rec, false)
-		},
-	}
-	f.add(c, "data", "bootstrap")
-	fl := c.Flags()
-	fl.StringVar(&q.User, "user", "", "who")
-	fl.IntVarP(&q.N, "items", "n", 0, "how many items (0: as configured)")
-	fl.StringVar(&q.ID, "request-id", "", "comes back in the answer (default: made up)")
-	fl.StringSliceVar(&q.Exclude, "exclude", nil, "items never to return")
-	fl.StringSliceVar(&q.Candidates, "candidates", nil, "rank these alone")
-	fl.StringSliceVar(&history, "history", nil, "items liked since, oldest first, that are in no log")
-	fl.StringVar(&q.Seen, "seen", "", seenHelp)
-	fl.DurationVar(&wait, "wait", 30*time.Second, "how long to wait for the answer")
-	return c
-}
-
-// answerTo sends a request and waits for its answer.
-func answerTo(ctx context.Context, cfg Config, log zerolog.Logger, q corastream.Request) (ingest.Record, error) {
-	r, err := ingest.NewConsumer(ctx, cfg.Kafka, cfg.Kafka.Topics.Recommendations, ingest.AtTime(time.Now().Add(-time.Second)), true, log)
-	if err != nil {
-		return ingest.Record{}, err
-	}
-	defer r.Close()
-	p, err := ingest.NewProducer(cfg.Kafka, log)
-	if err != nil {
-		return ingest.Record{}, err
-	}
-	defer p.Close()
-	if err := p.Requests(ctx, []corastream.Request{q}); err != nil {
-		return ingest.Record{}, err
-	}
-	for {
-		rec, err := r.Next(ctx)
-		if err != nil {
-			return rec, err
-		}
-		if got, err := ingest.DecodeRecommendation(rec); err == nil && got.RequestID == q.ID {
-			return rec, nil
-		}
-	}
 }

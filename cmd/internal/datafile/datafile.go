@@ -1,4 +1,4 @@
-package main
+package datafile
 
 import (
 	"bufio"
@@ -22,22 +22,23 @@ import (
 // maxLine bounds a line of a JSON lines file.
 const maxLine = 16 << 20
 
-// reading says how data files are understood: as the same configuration understands records.
-func reading(d *ingest.Decoder) replay.Reading { return replay.Reading{Decoder: d, Remedy: remedy} }
+// Reading makes the reader of data files, which understands rows as the configuration understands records.
+func Reading(d *ingest.Decoder) replay.Reading { return replay.Reading{Decoder: d, Remedy: Remedy} }
 
-func isJSONLines(path string) bool {
+// IsJSONLines says by its name whether a file holds JSON lines or arrays. "-" is standard input.
+func IsJSONLines(path string) bool {
 	path = strings.TrimSuffix(strings.ToLower(path), ".gz")
 	return path == "-" || strings.HasSuffix(path, ".jsonl") || strings.HasSuffix(path, ".ndjson") || strings.HasSuffix(path, ".json")
 }
 
-// readEvents reads a log from CSV, MovieLens' formats or JSON lines, and says on stderr what it had to assume. The first bad
+// Events reads a log from CSV, MovieLens' formats or JSON lines, and says on stderr what it had to assume. The first bad
 // row ends it.
-func readEvents(c ingest.Config, path, name string) ([]corastream.Event, error) {
-	if !isJSONLines(path) {
-		return reading(ingest.NewDecoder(c)).Events(path, name)
+func Events(c ingest.Config, path, name string) ([]corastream.Event, error) {
+	if !IsJSONLines(path) {
+		return Reading(ingest.NewDecoder(c)).Events(path, name)
 	}
 	var events []corastream.Event
-	err := eachJSONLine(ingest.NewDecoder(c), path, c.Topics.Interactions, func(place string, b corastream.Batch) error {
+	err := EachJSONLine(ingest.NewDecoder(c), path, c.Topics.Interactions, func(place string, b corastream.Batch) error {
 		if len(b.Bad) > 0 {
 			return badLine(path, place, b.Bad[0])
 		}
@@ -50,14 +51,14 @@ func readEvents(c ingest.Config, path, name string) ([]corastream.Event, error) 
 	return events, err
 }
 
-// readItems reads a catalogue from CSV, MovieLens' formats or JSON lines.
-func readItems(c ingest.Config, path string) ([]corastream.Item, error) {
-	if !isJSONLines(path) {
-		return reading(ingest.NewDecoder(c)).Items(path)
+// Items reads a catalogue from CSV, MovieLens' formats or JSON lines.
+func Items(c ingest.Config, path string) ([]corastream.Item, error) {
+	if !IsJSONLines(path) {
+		return Reading(ingest.NewDecoder(c)).Items(path)
 	}
 	var items []corastream.Item
 	at := map[string]int{}
-	err := eachJSONLine(ingest.NewDecoder(c), path, c.Topics.Items, func(place string, b corastream.Batch) error {
+	err := EachJSONLine(ingest.NewDecoder(c), path, c.Topics.Items, func(place string, b corastream.Batch) error {
 		if len(b.Bad) > 0 {
 			return badLine(path, place, b.Bad[0])
 		}
@@ -79,24 +80,24 @@ func badLine(path, place string, l corastream.DeadLetter) error {
 	return corastream.Usagef(place, "`corastream validate "+path+"` lists all of them", "%s: %s", l.Reason, l.Detail)
 }
 
-// eachJSONLine decodes a file's records as those of a topic.
-func eachJSONLine(d *ingest.Decoder, path, topic string, visit func(place string, b corastream.Batch) error) error {
+// EachJSONLine decodes a file's records as those of a topic.
+func EachJSONLine(d *ingest.Decoder, path, topic string, visit func(place string, b corastream.Batch) error) error {
 	in, err := os.Open(path)
 	if err != nil {
 		return corastream.Usagef(path, "check the path", "%v", err)
 	}
 	defer in.Close()
 	now := time.Now()
-	return jsonRecords(in, path, func(place string, value []byte) error {
+	return JSONRecords(in, path, func(place string, value []byte) error {
 		var b corastream.Batch
 		d.Decode(&b, ingest.Record{Pos: corastream.Position{Topic: topic}, Value: value, Time: now}, now)
 		return visit(place, b)
 	})
 }
 
-// jsonRecords hands on the records of a file, which are its lines or, where it begins with a bracket, the elements of its arrays of any
+// JSONRecords hands on the records of a file, which are its lines or, where it begins with a bracket, the elements of its arrays of any
 // length. place is where a record lies. A file packed by gzip is unpacked.
-func jsonRecords(in io.Reader, path string, visit func(place string, value []byte) error) error {
+func JSONRecords(in io.Reader, path string, visit func(place string, value []byte) error) error {
 	r := bufio.NewReaderSize(in, 64<<10)
 	if head, _ := r.Peek(2); string(head) == "\x1f\x8b" {
 		z, err := gzip.NewReader(r)
@@ -186,9 +187,9 @@ func jsonElements(r io.Reader, path string, visit func(place string, value []byt
 	}
 }
 
-// jsonTopic guesses which topic a JSON lines file is for: the first record that one of them takes without complaint decides,
+// JSONTopic guesses which topic a JSON lines file is for: the first record that one of them takes without complaint decides,
 // interactions first.
-func jsonTopic(c ingest.Config, path string) (string, error) {
+func JSONTopic(c ingest.Config, path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return "", corastream.Usagef(path, "check the path", "%v", err)
@@ -196,7 +197,7 @@ func jsonTopic(c ingest.Config, path string) (string, error) {
 	defer f.Close()
 	errEnough := errors.New("enough")
 	topic, tried, d := c.Topics.Interactions, 0, ingest.NewDecoder(c)
-	err = jsonRecords(f, path, func(_ string, value []byte) error {
+	err = JSONRecords(f, path, func(_ string, value []byte) error {
 		if tried++; tried > 100 {
 			return errEnough
 		}
@@ -216,8 +217,8 @@ func jsonTopic(c ingest.Config, path string) (string, error) {
 	return topic, nil
 }
 
-// bounds reads --from and --to.
-func bounds(from, to string) (a, b ingest.Bound, err error) {
+// Bounds parses the values of --from and --to.
+func Bounds(from, to string) (a, b ingest.Bound, err error) {
 	if a, err = ingest.ParseBound("--from", from); err != nil {
 		return a, b, err
 	}
@@ -230,14 +231,14 @@ func bounds(from, to string) (a, b ingest.Bound, err error) {
 	return a, b, err
 }
 
-// readRange hands each batch of a range of topics on. No group, no offset and no record is written.
-func readRange(ctx context.Context, c ingest.Config, topics []string, from, to ingest.Bound, bar func(done, total int), visit func(corastream.Batch) error) ([]ingest.Extent, error) {
-	extents, _, err := readRangeCounted(ctx, c, topics, from, to, bar, visit)
+// Range hands each batch of a range of topics on. No group, no offset and no record is written.
+func Range(ctx context.Context, c ingest.Config, topics []string, from, to ingest.Bound, bar func(done, total int), visit func(corastream.Batch) error) ([]ingest.Extent, error) {
+	extents, _, err := RangeCounted(ctx, c, topics, from, to, bar, visit)
 	return extents, err
 }
 
-// readRangeCounted is readRange with what the decoder counted.
-func readRangeCounted(ctx context.Context, c ingest.Config, topics []string, from, to ingest.Bound, bar func(done, total int), visit func(corastream.Batch) error) ([]ingest.Extent, *ingest.Counts, error) {
+// RangeCounted does as Range does, and returns the decoder's counts too.
+func RangeCounted(ctx context.Context, c ingest.Config, topics []string, from, to ingest.Bound, bar func(done, total int), visit func(corastream.Batch) error) ([]ingest.Extent, *ingest.Counts, error) {
 	r, err := ingest.NewRange(ctx, c, topics, from, to)
 	if err != nil {
 		return nil, nil, err
@@ -260,12 +261,4 @@ func readRangeCounted(ctx context.Context, c ingest.Config, topics []string, fro
 		}
 		bar(int(done), int(r.Len()))
 	}
-}
-
-// say prints what a person reads: to standard output on a terminal, else to standard error, where it is out of a program's way.
-func say(out io.Writer, text string) {
-	if !terminal(out) {
-		out = os.Stderr
-	}
-	fmt.Fprint(out, text)
 }

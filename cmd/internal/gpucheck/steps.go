@@ -1,6 +1,6 @@
 //go:build gpu
 
-package main
+package gpucheck
 
 import (
 	"bytes"
@@ -12,13 +12,12 @@ import (
 	"path/filepath"
 	"runtime"
 
-	"github.com/rs/zerolog"
-
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cfstream"
 	"github.com/corastream/corastream/cmd/internal/bench"
+	"github.com/corastream/corastream/cmd/internal/training"
 	"github.com/corastream/corastream/generator"
 	"github.com/corastream/corastream/generator/train"
-	"github.com/corastream/corastream/kernels/cuda"
 	"github.com/corastream/corastream/serve/llm"
 )
 
@@ -35,18 +34,18 @@ func (c *checker) training(ctx context.Context, cpu, gpu *llm.Model, file string
 		adapt   corastream.Adapt
 		layers  int
 		cpuRows int // of a step on one core, where whole prompts take long
-	}{{corastream.AdaptAll, c.gpuSizes.model.layers, min(4, c.trainRows)}, {corastream.AdaptLast, gpu.Info().TopLayers, c.trainRows}} {
+	}{{corastream.AdaptAll, c.Sizes.model.layers, min(4, c.trainRows)}, {corastream.AdaptLast, gpu.Info().TopLayers, c.trainRows}} {
 		if err := c.part(ctx, "training, "+string(k.adapt), partLimit, func() error {
-			cfg := DefaultConfig()
-			cfg.Train.Spec = spec
-			cfg.Train.Spec.Adapt, cfg.Train.Spec.Layers, cfg.Train.Spec.Linear = k.adapt, k.layers, false
-			cfg.Train.Spec.Rank = max(spec.Rank, 2)
+			config := train.Default()
+			config.Spec = spec
+			config.Spec.Adapt, config.Spec.Layers, config.Spec.Linear = k.adapt, k.layers, false
+			config.Spec.Rank = max(spec.Rank, 2)
 			steps := func(m *llm.Model, rows int, f func(b *train.Bench) error) error {
-				deps := trainDeps(cfg, m)
+				deps := training.Deps(cfstream.Default(), m)
 				if deps.OnDevice != nil {
 					deps.OnDevice.Fallback = &c.count
 				}
-				b, err := train.NewBench(ctx, cfg.Train, deps, c.titles(rows))
+				b, err := train.NewBench(ctx, config, deps, c.titles(rows))
 				if err != nil {
 					return err
 				}
@@ -89,7 +88,7 @@ func (c *checker) training(ctx context.Context, cpu, gpu *llm.Model, file string
 				return err
 			}
 			c.set("training, "+string(k.adapt), fast/slow)
-			return c.line("training", map[string]any{"adapt": string(k.adapt), "rows": c.trainRows, "tokens_each": c.gpuSizes.length, "on_the_device": resident,
+			return c.line("training", map[string]any{"adapt": string(k.adapt), "rows": c.trainRows, "tokens_each": c.Sizes.length, "on_the_device": resident,
 				"rows_per_s": fast, "rows_per_s_of_one_core": slow, "numerics_of_the_core": one.Info().Numerics, "ratio": fast / slow})
 		}); err != nil {
 			return err
@@ -101,13 +100,11 @@ func (c *checker) training(ctx context.Context, cpu, gpu *llm.Model, file string
 // freshness measures from a click's append to its recommendation: the whole pipeline with the embedded broker, generator and LLM on the
 // device. The checkpoint is drawn.
 func (c *checker) freshness(ctx context.Context, m *llm.Model, dir, file string, spec generator.Spec) error {
-	cfg := DefaultConfig()
-	cfg.LLM.File, cfg.LLM.Options = file, c.options(nil)
-	cfg.LLM.Device, cfg.Generator.Device = "gpu", "gpu"
-	cfg.Pipeline.Candidates, cfg.CF.Content = c.gpuSizes.clicks, c.gpuSizes.spec.Taste
-	spec.Factors, spec.Taste = cfg.CF.Widths()
-	spec.Adapt, spec.Layers, spec.Hidden = corastream.AdaptLast, min(spec.Layers, m.Info().TopLayers), c.gpuSizes.model.hidden
-	ck := &generator.Checkpoint{Made: generator.Made{LLM: m.Digest(), Template: m.TemplateDigest(), CF: cfg.CF.Digest(), Layers: m.Info().Layers}}
+	cf := cfstream.Default()
+	cf.Content = c.Sizes.spec.Taste
+	spec.Factors, spec.Taste = cf.Widths()
+	spec.Adapt, spec.Layers, spec.Hidden = corastream.AdaptLast, min(spec.Layers, m.Info().TopLayers), c.Sizes.model.hidden
+	ck := &generator.Checkpoint{Made: generator.Made{LLM: m.Digest(), Template: m.TemplateDigest(), CF: cf.Digest(), Layers: m.Info().Layers}}
 	var items []corastream.Item
 	for _, p := range bench.InventedTitles(c.clickItems) {
 		items = append(items, corastream.Item{ID: p.ItemID, Title: p.Title})
@@ -137,13 +134,14 @@ func (c *checker) freshness(ctx context.Context, m *llm.Model, dir, file string,
 	if err := ck.Round(); err != nil {
 		return err
 	}
-	cfg.Checkpoint = filepath.Join(dir, "drawn.safetensors")
-	if err := ck.Save(cfg.Checkpoint); err != nil {
+	run := FreshnessRun{Device: c.d, File: file, LLM: c.options(nil), CF: cf, Checkpoint: filepath.Join(dir, "drawn.safetensors"), Candidates: c.Sizes.clicks,
+		Length: c.length, Items: c.clickItems}
+	if err := ck.Save(run.Checkpoint); err != nil {
 		return err
 	}
-	defer useGPU(c.d)()
 	var out bytes.Buffer
-	if err := freshness(ctx, cfg, zerolog.Nop(), &out, c.length, c.clickItems); err != nil {
+	answers, err := c.deps.Freshness(ctx, run, &out)
+	if err != nil {
 		return err
 	}
 	var v struct {
@@ -157,24 +155,15 @@ func (c *checker) freshness(ctx context.Context, m *llm.Model, dir, file string,
 	if v.Ranked != "cora" {
 		c.bad++
 	}
-	answers := gpu.generator.Count() + gpu.llm.Count()
 	if answers == 0 {
 		c.set("freshness p99", v.Times["p99"])
 	}
-	err = c.line("freshness", map[string]any{"candidates": cfg.Pipeline.Candidates, "clicks": v.Clicks, "ranked_by": v.Ranked, "p50_ms": v.Times["p50"], "p99_ms": v.Times["p99"],
+	err = c.line("freshness", map[string]any{"candidates": run.Candidates, "clicks": v.Clicks, "ranked_by": v.Ranked, "p50_ms": v.Times["p50"], "p99_ms": v.Times["p99"],
 		"answers_of_the_cpu": answers})
 	if err == nil && answers > 0 {
 		err = fmt.Errorf("the CPU gave %d answers in the device's place", answers)
 	}
 	return err
-}
-
-// useGPU has stages that open a device take this one, until the returned function is called.
-func useGPU(d *cuda.Device) (back func()) {
-	gpu.once.Do(func() {})
-	before, err := gpu.device, gpu.err
-	gpu.device, gpu.err = d, nil
-	return func() { gpu.device, gpu.err = before, err }
 }
 
 // goals holds the figures to the project's. Those beside PyTorch are .ci/cuda/torch_peer.py's to tell, in the same run.

@@ -1,6 +1,6 @@
 //go:build gpu
 
-package main
+package gpucheck
 
 import (
 	"context"
@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cfstream"
+	"github.com/corastream/corastream/cmd/internal/training"
 	"github.com/corastream/corastream/generator"
 	"github.com/corastream/corastream/generator/train"
 	"github.com/corastream/corastream/kernels/cuda"
@@ -36,13 +38,14 @@ type countedCase struct {
 // small is the part of a case's roofline below which kernels are told together.
 const small = .02
 
-func roofline(ctx context.Context, s gpuSizes, w io.Writer) error {
+// Roofline counts each kernel's operations and bytes in the cases of gpu-check, and writes a table.
+func Roofline(ctx context.Context, s Sizes, w io.Writer) error {
 	d, count, err := cuda.OpenCounter(cuda.H200)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	c := &counting{checker: &checker{gpuSizes: s, w: w, d: d, figures: map[string]float64{}}, count: count}
+	c := &counting{checker: &checker{Sizes: s, w: w, d: d, figures: map[string]float64{}}, count: count}
 	c.checker.count.Warn = func(err error) { fmt.Fprintln(os.Stderr, "not counted:", err) }
 	if err := errors.Join(c.weightsMade(ctx), c.prompted(ctx)); err != nil {
 		return err
@@ -98,7 +101,7 @@ func (c *counting) prompted(ctx context.Context) error {
 	}
 	defer os.RemoveAll(dir)
 	file := filepath.Join(dir, "random.gguf")
-	if err := c.gpuSizes.model.write(file); err != nil {
+	if err := c.Sizes.model.write(file); err != nil {
 		return err
 	}
 	m, err := llm.Open(file, c.options(&llm.GPU{Device: c.d, Fallback: &c.checker.count}))
@@ -107,20 +110,20 @@ func (c *counting) prompted(ctx context.Context) error {
 	}
 	defer m.Close()
 	spec := c.spec
-	spec.Hidden = c.gpuSizes.model.hidden
+	spec.Hidden = c.Sizes.model.hidden
 	prompts := c.whole(c.prompts)
 	for _, k := range []struct {
 		name   string
 		adapt  corastream.Adapt
 		layers int
-	}{{"scored", "", 0}, {"scored, a W_A each on all tokens of " + fmt.Sprint(spec.Layers) + " layers", corastream.AdaptAll, spec.Layers}, {"scored, a W_A each on all tokens of all layers", corastream.AdaptAll, c.gpuSizes.model.layers}} {
+	}{{"scored", "", 0}, {"scored, a W_A each on all tokens of " + fmt.Sprint(spec.Layers) + " layers", corastream.AdaptAll, spec.Layers}, {"scored, a W_A each on all tokens of all layers", corastream.AdaptAll, c.Sizes.model.layers}} {
 		s := spec
 		s.Adapt, s.Layers = k.adapt, k.layers
 		ws, p := c.weights(s, m, c.prompts, c.prompts)
 		if k.adapt == "" {
 			ws, p = nil, nil
 		}
-		if err := c.one(fmt.Sprintf("%d prompts of %d tokens %s", c.prompts, c.gpuSizes.length, k.name), c.prompts, "prompts", func() error {
+		if err := c.one(fmt.Sprintf("%d prompts of %d tokens %s", c.prompts, c.Sizes.length, k.name), c.prompts, "prompts", func() error {
 			_, err := m.Score(ctx, prompts, ws, p)
 			return err
 		}); err != nil {
@@ -129,9 +132,9 @@ func (c *counting) prompted(ctx context.Context) error {
 	}
 	last := spec
 	last.Adapt, last.Layers = corastream.AdaptLast, min(spec.Layers, m.Info().TopLayers)
-	ws, p := c.weights(last, m, 1, c.gpuSizes.clicks)
-	candidates := c.titles(c.gpuSizes.clicks)
-	if err := c.one(fmt.Sprintf("a click, %d candidates, top %d layers", c.gpuSizes.clicks, last.Layers), 1, "clicks", func() error {
+	ws, p := c.weights(last, m, 1, c.Sizes.clicks)
+	candidates := c.titles(c.Sizes.clicks)
+	if err := c.one(fmt.Sprintf("a click, %d candidates, top %d layers", c.Sizes.clicks, last.Layers), 1, "clicks", func() error {
 		_, err := m.Score(ctx, candidates, ws, p)
 		return err
 	}); err != nil {
@@ -143,11 +146,11 @@ func (c *counting) prompted(ctx context.Context) error {
 		spec   generator.Spec
 		adapt  corastream.Adapt
 		layers int
-	}{{spec, corastream.AdaptAll, c.gpuSizes.model.layers}, {spec, corastream.AdaptLast, m.Info().TopLayers}, {paper, corastream.AdaptAll, c.gpuSizes.model.layers}} {
-		cfg := DefaultConfig()
-		cfg.Train.Spec = k.spec
-		cfg.Train.Spec.Adapt, cfg.Train.Spec.Layers, cfg.Train.Spec.Linear = k.adapt, k.layers, false
-		b, err := train.NewBench(ctx, cfg.Train, trainDeps(cfg, m), c.titles(c.trainRows))
+	}{{spec, corastream.AdaptAll, c.Sizes.model.layers}, {spec, corastream.AdaptLast, m.Info().TopLayers}, {paper, corastream.AdaptAll, c.Sizes.model.layers}} {
+		config := train.Default()
+		config.Spec = k.spec
+		config.Spec.Adapt, config.Spec.Layers, config.Spec.Linear = k.adapt, k.layers, false
+		b, err := train.NewBench(ctx, config, training.Deps(cfstream.Default(), m), c.titles(c.trainRows))
 		if err != nil {
 			return err
 		}

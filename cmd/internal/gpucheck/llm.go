@@ -1,6 +1,6 @@
 //go:build gpu
 
-package main
+package gpucheck
 
 import (
 	"context"
@@ -29,7 +29,7 @@ func (c *checker) model(ctx context.Context) error {
 	defer os.RemoveAll(dir)
 	c.dir = dir
 	file := filepath.Join(dir, "random.gguf")
-	if err := c.gpuSizes.model.write(file); err != nil {
+	if err := c.Sizes.model.write(file); err != nil {
 		return c.failure("model", err)
 	}
 	cpu, err := llm.Open(file, c.options(nil))
@@ -43,7 +43,7 @@ func (c *checker) model(ctx context.Context) error {
 	}
 	defer gpu.Close()
 	spec := c.spec
-	spec.Hidden = c.gpuSizes.model.hidden
+	spec.Hidden = c.Sizes.model.hidden
 	prompts := c.whole(c.prompts)
 	for _, k := range []struct {
 		name   string
@@ -51,7 +51,7 @@ func (c *checker) model(ctx context.Context) error {
 		users  int
 		layers int
 	}{{"base", "", 1, spec.Layers}, {"all, one W_A", corastream.AdaptAll, 1, spec.Layers}, {"all, a W_A each", corastream.AdaptAll, c.prompts, spec.Layers},
-		{"all, a W_A each, every layer", corastream.AdaptAll, c.prompts, c.gpuSizes.model.layers}} {
+		{"all, a W_A each, every layer", corastream.AdaptAll, c.prompts, c.Sizes.model.layers}} {
 		if err := c.part(ctx, "scores, "+k.name, partLimit, func() error {
 			s := spec
 			s.Adapt, s.Layers = k.adapt, k.layers
@@ -69,8 +69,8 @@ func (c *checker) model(ctx context.Context) error {
 				return err
 			}
 			c.set("scores, "+k.name, float64(c.prompts)/took.Seconds())
-			return c.line("scores", map[string]any{"case": k.name, "prompts": c.prompts, "tokens_each": c.gpuSizes.length, "ms": ms(took), "prompts_per_s": float64(c.prompts) / took.Seconds(),
-				"tflops": c.gpuSizes.model.flops(c.prompts*c.gpuSizes.length) / took.Seconds() / 1e12})
+			return c.line("scores", map[string]any{"case": k.name, "prompts": c.prompts, "tokens_each": c.Sizes.length, "ms": millis(took), "prompts_per_s": float64(c.prompts) / took.Seconds(),
+				"tflops": c.Sizes.model.flops(c.prompts*c.Sizes.length) / took.Seconds() / 1e12})
 		}); err != nil {
 			return err
 		}
@@ -91,7 +91,7 @@ func (c *checker) model(ctx context.Context) error {
 func (c *checker) options(g *llm.GPU) llm.Options {
 	o := llm.Default()
 	o.Numerics, o.GPU, o.TitleTokens, o.ContextTokens = "bf16", g, 1024, 1024
-	o.TopLayers, o.ReadLayer = min(4, c.gpuSizes.model.layers-1), 1
+	o.TopLayers, o.ReadLayer = min(4, c.Sizes.model.layers-1), 1
 	o.Template = llm.Template{Item: "{title}\n#A:", History: "{history}\n{title}\n#A:"}
 	return o
 }
@@ -101,7 +101,7 @@ func (c *checker) gradients(ctx context.Context, cpu, gpu *llm.Model, spec gener
 	for _, k := range []struct {
 		adapt  corastream.Adapt
 		layers int
-	}{{corastream.AdaptAll, c.gpuSizes.model.layers}, {corastream.AdaptLast, gpu.Info().TopLayers}} {
+	}{{corastream.AdaptAll, c.Sizes.model.layers}, {corastream.AdaptLast, gpu.Info().TopLayers}} {
 		if err := c.part(ctx, "gradients, "+string(k.adapt), partLimit, func() error {
 			s, n := spec, min(64, c.prompts)
 			s.Adapt, s.Layers = k.adapt, k.layers
@@ -131,7 +131,7 @@ func (c *checker) gradients(ctx context.Context, cpu, gpu *llm.Model, spec gener
 			if err != nil {
 				return err
 			}
-			return c.line("gradients", map[string]any{"adapt": string(k.adapt), "rows": n, "tokens_each": c.gpuSizes.length, "ms": ms(took), "rows_per_s": float64(n) / took.Seconds()})
+			return c.line("gradients", map[string]any{"adapt": string(k.adapt), "rows": n, "tokens_each": c.Sizes.length, "ms": millis(took), "rows_per_s": float64(n) / took.Seconds()})
 		}); err != nil {
 			return err
 		}
@@ -142,11 +142,11 @@ func (c *checker) gradients(ctx context.Context, cpu, gpu *llm.Model, spec gener
 // clicks measures one token of each candidate through the top layers, and the reading of new items.
 func (c *checker) clicks(ctx context.Context, cpu, gpu *llm.Model, spec generator.Spec) error {
 	spec.Adapt, spec.Layers = corastream.AdaptLast, min(spec.Layers, gpu.Info().TopLayers)
-	for _, n := range []int{c.gpuSizes.clicks, 16 * c.gpuSizes.clicks} {
+	for _, n := range []int{c.Sizes.clicks, 16 * c.Sizes.clicks} {
 		name := fmt.Sprintf("clicks, %d candidates", n)
 		if err := c.part(ctx, name, partLimit, func() error {
 			prompts := c.titles(n)
-			ws, p := c.weights(spec, gpu, max(1, n/c.gpuSizes.clicks), n)
+			ws, p := c.weights(spec, gpu, max(1, n/c.Sizes.clicks), n)
 			before := c.count.Count()
 			off, err := scoresDiffer(ctx, cpu, gpu, prompts[:c.checkPrompts], firstWeights(ws, c.checkPrompts), p)
 			if e := c.judge(name, off, c.bound, err); e != nil || err != nil || c.count.Count() > before {
@@ -158,7 +158,7 @@ func (c *checker) clicks(ctx context.Context, cpu, gpu *llm.Model, spec generato
 				if _, err := gpu.Score(ctx, prompts, ws, p); err != nil {
 					return err
 				}
-				times = append(times, ms(time.Since(t)))
+				times = append(times, millis(time.Since(t)))
 			}
 			slices.Sort(times)
 			return c.line("click", map[string]any{"candidates": n, "p50_ms": times[len(times)/2], "p99_ms": times[len(times)*99/100], "runs": len(times)})
@@ -176,7 +176,7 @@ func (c *checker) clicks(ctx context.Context, cpu, gpu *llm.Model, spec generato
 			return err
 		}
 		took := time.Since(began)
-		return c.line("catalogue", map[string]any{"items": c.items, "tokens_each": c.gpuSizes.length, "items_per_s": float64(c.items) / took.Seconds()})
+		return c.line("catalogue", map[string]any{"items": c.items, "tokens_each": c.Sizes.length, "items_per_s": float64(c.items) / took.Seconds()})
 	})
 }
 
@@ -195,7 +195,7 @@ func (c *checker) titles(n int) []corastream.Prompt {
 	r := rand.New(rand.NewPCG(7, 8))
 	out := make([]corastream.Prompt, n)
 	for i := range out {
-		b := make([]byte, c.gpuSizes.length-5)
+		b := make([]byte, c.Sizes.length-5)
 		for j := range b {
 			b[j] = byte('a' + r.IntN(26))
 		}
@@ -246,3 +246,6 @@ func scoresDiffer(ctx context.Context, cpu, gpu *llm.Model, prompts []corastream
 	}
 	return cuda.Compare(flat(a), flat(b)), nil
 }
+
+// millis gives a time in milliseconds with two decimals.
+func millis(d time.Duration) float64 { return math.Round(float64(d)/1e4) / 100 }

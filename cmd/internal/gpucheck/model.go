@@ -1,6 +1,6 @@
 //go:build gpu
 
-package main
+package gpucheck
 
 import (
 	"encoding/binary"

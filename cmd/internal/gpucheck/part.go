@@ -1,6 +1,6 @@
 //go:build gpu
 
-package main
+package gpucheck
 
 import (
 	"context"
@@ -14,15 +14,15 @@ import (
 	"github.com/corastream/corastream/kernels/cuda"
 )
 
-// checkOptions are gpu-check's own.
-type checkOptions struct {
-	seconds float64       // of each measurement
-	limit   time.Duration // nothing begins later
-	tiny    bool
-	carried string // JSON of a carried
+// Options are gpu-check's own.
+type Options struct {
+	Seconds float64       // of each measurement
+	Limit   time.Duration // nothing begins later
+	Tiny    bool
+	Carried string // JSON of a carried
 }
 
-// carried is what a run leaves to the program started anew: the driver gives a process no other device once it has lost one.
+// Carried is what a run leaves to the program started anew: the driver gives a process no other device once it has lost one.
 type carried struct {
 	After       string // the part that was done last
 	Bad, Failed int
@@ -118,8 +118,8 @@ func (c *checker) anew(name string) error {
 	if err != nil {
 		return err
 	}
-	args := []string{"gpu-check", "--seconds", fmt.Sprint(c.asked.seconds), "--limit", c.asked.limit.String(), "--carried", string(v)}
-	if c.asked.tiny {
+	args := []string{"gpu-check", "--seconds", fmt.Sprint(c.asked.Seconds), "--limit", c.asked.Limit.String(), "--carried", string(v)}
+	if c.asked.Tiny {
 		args = append(args, "--tiny")
 	}
 	return startAnew(args)

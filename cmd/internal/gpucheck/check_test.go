@@ -1,10 +1,9 @@
 //go:build gpu
 
-package main
+package gpucheck
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"os"
 	"slices"
@@ -14,45 +13,6 @@ import (
 
 	"github.com/corastream/corastream/kernels/cuda"
 )
-
-// The command that a device machine runs goes through on the emulated driver, and every parity line is ok.
-func TestGPUCheckGoesThrough(t *testing.T) {
-	if os.Getenv("CORASTREAM_LIBCUDA") == "" {
-		t.Skip("on a device, run `corastream-gpu gpu-check`; `make test-cuda` has an emulated one")
-	}
-	var out bytes.Buffer
-	if err := gpuCheck(t.Context(), tinySizes(), checkOptions{seconds: .05, limit: time.Hour, tiny: true}, &out); err != nil {
-		t.Error(err)
-	}
-	kinds := map[string]int{}
-	for line := range strings.Lines(out.String()) {
-		var v struct {
-			GPU  string `json:"gpu"`
-			Case string `json:"case"`
-			OK   *bool  `json:"ok"`
-			CPU  int    `json:"answers_of_the_cpu"`
-			Data *bool  `json:"on_the_device"`
-			By   string `json:"ranked_by"`
-		}
-		if err := json.Unmarshal([]byte(line), &v); err != nil {
-			t.Fatalf("%q: %v", line, err)
-		}
-		if kinds[v.GPU]++; v.GPU == "goal" { // times mean nothing here
-			continue
-		}
-		if v.OK != nil && !*v.OK || v.CPU != 0 || v.Data != nil && !*v.Data || v.By != "" && v.By != "cora" {
-			t.Error(line)
-		}
-	}
-	if kinds["goal"] != 8 {
-		t.Errorf("%d lines of goals, want 8: one for each row of the table, W_A in both formats and training in both forms", kinds["goal"])
-	}
-	for _, k := range []string{"device", "parity", "ceiling", "product", "generator", "scores", "gradients", "click", "catalogue", "training", "freshness", "goal", "summary"} {
-		if kinds[k] == 0 {
-			t.Errorf("no line of %q", k)
-		}
-	}
-}
 
 // A part that fails is told and the others go on: memory that runs out costs its part alone, a lost device sends the rest to the program
 // started anew, and what nobody measured is no goal reached. The summary is of all.
@@ -68,7 +28,7 @@ func TestGPUCheckGoesOnBehindAFailure(t *testing.T) {
 		carry = args[slices.Index(args, "--carried")+1]
 		return stopped
 	}
-	o := checkOptions{seconds: .001, limit: 1, tiny: true} // the time is over at once: only what was carried is told
+	o := Options{Seconds: .001, Limit: 1, Tiny: true} // the time is over at once: only what was carried is told
 	var out bytes.Buffer
 	run := func(fault string, f func(c *checker) error) (errors int) {
 		t.Helper()
@@ -79,7 +39,7 @@ func TestGPUCheckGoesOnBehindAFailure(t *testing.T) {
 		}
 		defer d.Close()
 		t.Setenv("CORASTREAM_EMULATE", fault)
-		c := &checker{gpuSizes: tinySizes(), asked: o, w: &out, d: d, length: time.Millisecond, began: time.Now(), until: time.Now().Add(time.Hour), figures: map[string]float64{"scores, base": 7}}
+		c := &checker{Sizes: TinySizes(), asked: o, w: &out, d: d, length: time.Millisecond, began: time.Now(), until: time.Now().Add(time.Hour), figures: map[string]float64{"scores, base": 7}}
 		if err := f(c); err != nil && err != stopped {
 			t.Error(err)
 		}
@@ -99,9 +59,9 @@ func TestGPUCheckGoesOnBehindAFailure(t *testing.T) {
 	if n := run("", hang); n != 1 || !strings.Contains(out.String(), "no end within") || !strings.Contains(carry, `"After":"hang","Bad":0,"Failed":1`) {
 		t.Errorf("a part that hangs: %d errors, carried %q\n%s", n, carry, &out)
 	}
-	o.carried = strings.Replace(carry, "hang", "catalogue", 1)
+	o.Carried = strings.Replace(carry, "hang", "catalogue", 1)
 	out.Reset()
-	err := gpuCheck(t.Context(), tinySizes(), o, &out)
+	err := Run(t.Context(), Deps{}, TinySizes(), o, &out)
 	if err == nil || !strings.Contains(err.Error(), "4 parts failed") { // that, two of training, freshness
 		t.Errorf("%v", err)
 	}
@@ -117,26 +77,10 @@ func TestGPUCheckGoesOnBehindAFailure(t *testing.T) {
 	}
 }
 
-// Without a device the configuration's gpu serves on the CPU, told once; auto says nothing.
-func TestGPUChoiceWithoutOne(t *testing.T) {
-	c := DefaultConfig()
-	if c.LLM.Device != "auto" || c.Generator.Device != "auto" {
-		t.Errorf("defaults are %q and %q", c.LLM.Device, c.Generator.Device)
-	}
-	c.LLM.Device, c.LLM.Numerics = "gpu", "int8"
-	if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "bf16") {
-		t.Errorf("int8 on a GPU: %v", err)
-	}
-	c.LLM.Device, c.Generator.Device = "tpu", "gpu"
-	if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "llm.device") || strings.Contains(err.Error(), "generator.device") {
-		t.Errorf("%v", err)
-	}
-}
-
 // The count goes through on any machine, and what a case costs is what its products multiply: nothing is left to the CPU.
 func TestGPURooflineCountsEveryCase(t *testing.T) {
 	var out bytes.Buffer
-	if err := roofline(t.Context(), tinySizes(), &out); err != nil {
+	if err := Roofline(t.Context(), TinySizes(), &out); err != nil {
 		t.Fatal(err)
 	}
 	text := out.String()
@@ -155,10 +99,10 @@ func TestGPURooflineIsInTheDocs(t *testing.T) {
 		t.Skip("CORASTREAM_ROOFLINE=check counts the full sizes and compares; write writes (`make roofline`)")
 	}
 	var out bytes.Buffer
-	if err := roofline(t.Context(), fullSizes(), &out); err != nil {
+	if err := Roofline(t.Context(), FullSizes(), &out); err != nil {
 		t.Fatal(err)
 	}
-	const file, begin, end = "../../docs/measured/performance.md", "<!-- roofline: written by `make roofline` -->\n", "<!-- end of roofline -->"
+	const file, begin, end = "../../../docs/measured/performance.md", "<!-- roofline: written by `make roofline` -->\n", "<!-- end of roofline -->"
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)

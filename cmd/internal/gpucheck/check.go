@@ -1,9 +1,10 @@
 //go:build gpu
 
-package main
+package gpucheck
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,18 +13,34 @@ import (
 	"sync"
 	"time"
 
-	"github.com/spf13/cobra"
-
+	"github.com/corastream/corastream/cfstream"
 	"github.com/corastream/corastream/cmd/internal/bench"
 	"github.com/corastream/corastream/generator"
 	"github.com/corastream/corastream/kernels/cuda"
+	"github.com/corastream/corastream/serve/llm"
 )
 
-// gpuCommands are those of bin/corastream-gpu alone.
-func gpuCommands() []*cobra.Command { return []*cobra.Command{gpuCheckCommand()} }
+// Deps are the parts of gpu-check that need the whole program.
+type Deps struct {
+	Version string
+	// Freshness runs the whole pipeline on the device and writes the line of `bench freshness`. It returns how many answers the CPU gave.
+	Freshness func(ctx context.Context, r FreshnessRun, w io.Writer) (answersOfCPU int64, err error)
+}
 
-// gpuSizes are what gpu-check measures: a model of SmolLM2-135M's shape, or one that the emulated driver gets through.
-type gpuSizes struct {
+// FreshnessRun is a pipeline that gpu-check measures.
+type FreshnessRun struct {
+	Device     *cuda.Device
+	File       string // of the LLM
+	LLM        llm.Options
+	CF         cfstream.Spec
+	Checkpoint string
+	Candidates int
+	Length     time.Duration
+	Items      int // in the catalogue
+}
+
+// Sizes are what gpu-check measures: a model of SmolLM2-135M's shape, or one that the emulated driver gets through.
+type Sizes struct {
 	model                          modelShape
 	prompts, length, clicks, items int
 	rows                           []int
@@ -36,56 +53,25 @@ type gpuSizes struct {
 	bound                          float64
 }
 
-func fullSizes() gpuSizes {
+func FullSizes() Sizes {
 	spec := generator.DefaultSpec()
 	spec.Hidden = 576
-	return gpuSizes{model: modelShape{layers: 30, hidden: 576, heads: 9, kv: 3, dim: 64, ffn: 1536}, prompts: 256, length: 110, clicks: 20, items: 512,
+	return Sizes{model: modelShape{layers: 30, hidden: 576, heads: 9, kv: 3, dim: 64, ffn: 1536}, prompts: 256, length: 110, clicks: 20, items: 512,
 		rows: []int{64, 1024, 4096}, gemmRows: 28160, bandwidth: 4 << 30, spec: spec, factors: 191, checkPrompts: 16, trainRows: 64, clickItems: 200, bound: .1}
 }
 
-func tinySizes() gpuSizes {
+func TinySizes() Sizes {
 	spec := generator.DefaultSpec()
 	spec.Hidden, spec.Layers, spec.Rank, spec.Width, spec.Taste = 64, 2, 4, 16, 8
-	return gpuSizes{model: modelShape{layers: 3, hidden: 64, heads: 4, kv: 2, dim: 16, ffn: 96}, prompts: 4, length: 20, clicks: 4, items: 3,
+	return Sizes{model: modelShape{layers: 3, hidden: 64, heads: 4, kv: 2, dim: 16, ffn: 96}, prompts: 4, length: 20, clicks: 4, items: 3,
 		rows: []int{3, 40}, gemmRows: 70, bandwidth: 1 << 20, spec: spec, factors: 3, checkPrompts: 4, trainRows: 4, clickItems: 20, bound: .1}
-}
-
-func gpuCheckCommand() *cobra.Command {
-	var o checkOptions
-	var count bool
-	c := &cobra.Command{
-		Use:   "gpu-check",
-		Short: "On a machine with a GPU: parity with the CPU, then measurements; JSON lines, the summary last",
-		Long: `parity: every kernel's result beside package kernels' own, then whole scores of a model of SmolLM2-135M's shape with random
-weights beside the CPU's. measurements: copying and products as ceilings, then weights made, prompts scored with and without a W_A of
-their own, gradients, training steps, clicks through the kernels and through the whole pipeline, items read. Then each goal of the project
-and what was reached. A part that fails is told and the others go on, where the device is lost in the program started anew. Needs no file
-and no network. Exit code 1 when a parity line is not ok or a part failed.`,
-		Example: "  corastream-gpu gpu-check\n  corastream-gpu gpu-check --seconds 10", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			s := fullSizes()
-			if o.tiny {
-				s = tinySizes()
-			}
-			if count {
-				return roofline(cmd.Context(), s, cmd.OutOrStdout())
-			}
-			return gpuCheck(cmd.Context(), s, o, cmd.OutOrStdout())
-		},
-	}
-	c.Flags().Float64Var(&o.seconds, "seconds", 3, "how long each measurement runs")
-	c.Flags().DurationVar(&o.limit, "limit", 6*time.Minute, "no part begins later than this")
-	c.Flags().StringVar(&o.carried, "carried", "", "what an earlier process of the same run leaves to this one")
-	_ = c.Flags().MarkHidden("carried") // it is there
-	c.Flags().BoolVar(&count, "roofline", false, "without a GPU: count each kernel's operations and bytes in the same cases, and what they take at an H200's peaks (Markdown)")
-	c.Flags().BoolVar(&o.tiny, "tiny", false, "small sizes, for the emulated driver: its times mean nothing")
-	return c
 }
 
 // checker is one run of gpu-check.
 type checker struct {
-	gpuSizes
-	asked       checkOptions
+	Sizes
+	deps        Deps
+	asked       Options
 	w           io.Writer
 	d           *cuda.Device
 	length      time.Duration
@@ -102,21 +88,22 @@ type checker struct {
 	why     error              // why the CPU answered last
 }
 
-func gpuCheck(ctx context.Context, s gpuSizes, o checkOptions, w io.Writer) error {
+// Run runs all parts, and returns an error when a parity line is not ok or a part failed.
+func Run(ctx context.Context, deps Deps, s Sizes, o Options, w io.Writer) error {
 	d, err := cuda.Open()
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	c := &checker{gpuSizes: s, asked: o, w: w, d: d, length: time.Duration(o.seconds * float64(time.Second)), began: time.Now(), figures: map[string]float64{}}
+	c := &checker{Sizes: s, deps: deps, asked: o, w: w, d: d, length: time.Duration(o.Seconds * float64(time.Second)), began: time.Now(), figures: map[string]float64{}}
 	c.count.Warn = c.tellCPU
-	if err := c.take(o.carried); err != nil {
+	if err := c.take(o.Carried); err != nil {
 		return err
 	}
-	c.until = c.began.Add(o.limit)
+	c.until = c.began.Add(o.Limit)
 	info := d.Info()
 	if err := c.line("device", map[string]any{"name": info.Name, "compute": fmt.Sprintf("%d.%d", info.Major, info.Minor), "multiprocessors": info.Multiprocessors,
-		"memory_gib": float64(info.MemoryBytes) / (1 << 30), "driver": info.DriverVersion, "build": version}); err != nil {
+		"memory_gib": float64(info.MemoryBytes) / (1 << 30), "driver": info.DriverVersion, "build": deps.Version}); err != nil {
 		return err
 	}
 	for _, step := range []func(context.Context) error{c.parity, c.ceilings, c.products, c.generator, c.model, c.goals} {
@@ -124,7 +111,7 @@ func gpuCheck(ctx context.Context, s gpuSizes, o checkOptions, w io.Writer) erro
 			return err
 		}
 	}
-	if err := jsonLine(w, map[string]any{"gpu": "summary", "parity_failures": c.bad, "parts_failed": c.failed, "answers_of_the_cpu": c.answers + c.count.Count(),
+	if err := json.NewEncoder(w).Encode(map[string]any{"gpu": "summary", "parity_failures": c.bad, "parts_failed": c.failed, "answers_of_the_cpu": c.answers + c.count.Count(),
 		"seconds": time.Since(c.began).Seconds()}); err != nil {
 		return err
 	}
@@ -136,7 +123,7 @@ func gpuCheck(ctx context.Context, s gpuSizes, o checkOptions, w io.Writer) erro
 
 func (c *checker) line(kind string, v map[string]any) error {
 	v["gpu"] = kind
-	return jsonLine(c.w, v)
+	return json.NewEncoder(c.w).Encode(v)
 }
 
 func (c *checker) judge(name string, off, bound float64, err error) error {
@@ -220,7 +207,7 @@ func (c *checker) memory(ctx context.Context) error {
 
 // products measures gemm.cu alone on the model's shapes.
 func (c *checker) products(ctx context.Context) error {
-	m, rows := c.gpuSizes.model, c.gemmRows
+	m, rows := c.Sizes.model, c.gemmRows
 	for _, p := range []struct {
 		name, end string
 		n, k      int

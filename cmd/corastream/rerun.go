@@ -1,0 +1,190 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+
+	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cfstream"
+	"github.com/corastream/corastream/cmd/internal/cluster"
+	"github.com/corastream/corastream/ingest"
+	"github.com/corastream/corastream/store"
+)
+
+// rerunCommand is the proof of exactly-once effect: the log, applied in the journal's order to an empty store, must give
+// the same bytes.
+func rerunCommand() *cobra.Command {
+	var f common
+	var shard int
+	c := &cobra.Command{
+		Use: "rerun", Short: "Apply the log again in journal order to an empty store and compare digests",
+		Example: "  corastream store rerun --data data --bootstrap-server 127.0.0.1:9092", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, log, err := f.load()
+			if err != nil {
+				return err
+			}
+			return compareRerun(cmd.Context(), cfg, shard, log, cmd.OutOrStdout())
+		},
+	}
+	f.add(c, "data", "bootstrap")
+	shardFlag(c, &shard)
+	return c
+}
+
+// compareRerun re-runs the journal of cfg.Data, or of one shard of it, prints both digests, and fails when they differ.
+func compareRerun(ctx context.Context, cfg Config, shard int, log zerolog.Logger, w io.Writer) error {
+	done, err := dial(&cfg, true, log)
+	if err != nil {
+		return err
+	}
+	have, again, lines, err := rerun(ctx, cfg, shard, log)
+	if err = errors.Join(err, done()); err != nil {
+		return err
+	}
+	if err := jsonLine(w, map[string]any{"digest": have, "rerun": again, "equal": have == again, "journal_lines": lines}); err != nil {
+		return err
+	}
+	if have != again {
+		return fmt.Errorf("%w: the state differs from its log", corastream.ErrCorrupt)
+	}
+	return nil
+}
+
+func rerun(ctx context.Context, cfg Config, shard int, log zerolog.Logger) (have, again string, lines int, err error) {
+	original, err := openPart(cfg, shard, log)
+	if err != nil {
+		return "", "", 0, err
+	}
+	defer original.Close()
+	if have, err = original.Digest(); err != nil {
+		return "", "", 0, err
+	}
+	dir, err := os.MkdirTemp("", "corastream-rerun")
+	if err != nil {
+		return "", "", 0, err
+	}
+	defer os.RemoveAll(dir)
+	cfg.Store.SyncWrites = false
+	var fresh *store.Store
+	if shard == noShard {
+		again := cfg
+		again.Data = dir
+		fresh, _, err = openStore(again, zerolog.Nop())
+	} else {
+		fresh, err = cluster.OpenShard(cfg.host(), shard, filepath.Join(dir, "store"), log)
+	}
+	if err != nil {
+		return "", "", 0, err
+	}
+	defer fresh.Close()
+	cf, err := cfstream.New(cfg.CF)
+	if err != nil {
+		return "", "", 0, err
+	}
+	spans, err := ingest.NewSpans(cfg.Kafka)
+	if err != nil {
+		return "", "", 0, err
+	}
+	defer spans.Close()
+	if shard != noShard {
+		spans.Keep = cluster.KeepForShards
+	}
+	for line, err := range original.Journal(0) {
+		if err != nil {
+			return "", "", lines, err
+		}
+		lines++
+		switch line.Kind {
+		case store.KindContent:
+			err = fresh.Rejoin(ctx, line)
+		case store.KindCodes:
+			err = fresh.Recode(ctx, line)
+		case store.KindEvents:
+			var b corastream.Batch
+			if b, err = spans.ReadSpans(ctx, line.Spans); err == nil {
+				_, err = fresh.Commit(ctx, b, cf.Learn)
+			}
+		case store.KindErasure:
+			err = fresh.EraseAll(ctx, line.Erasures...)
+		default:
+			err = fmt.Errorf("a journal line of kind %s can not be applied again", line.Kind)
+		}
+		if err != nil {
+			return "", "", lines, fmt.Errorf("journal line %d: %w", line.Seq, err)
+		}
+	}
+	if again, err = fresh.Digest(); err == nil && again != have {
+		err = differences(ctx, original, fresh, log)
+	}
+	return have, again, lines, err
+}
+
+// differences logs the first records in which a re-run parts from the state.
+func differences(ctx context.Context, original, again *store.Store, log zerolog.Logger) error {
+	const most = 5
+	told := 0
+	tell := func(kind, id string, a, b corastream.Embedding, more string) {
+		if a.Version == b.Version && a.Count == b.Count && a.Bias == b.Bias && slices.Equal(a.Vec, b.Vec) && slices.Equal(a.Acc, b.Acc) && more == "" {
+			return
+		}
+		if told++; told <= most {
+			log.Warn().Str(kind, id).Uint64("version", a.Version).Uint64("rerun_version", b.Version).Uint32("count", a.Count).Uint32("rerun_count", b.Count).
+				Float32("bias", a.Bias).Float32("rerun_bias", b.Bias).Str("more", more).Msg("differs")
+		}
+	}
+	return again.View(ctx, func(s corastream.State) error {
+		err := original.View(ctx, func(o corastream.State) error {
+			a, err := o.Shared()
+			if err != nil {
+				return err
+			}
+			b, err := s.Shared()
+			if err != nil {
+				return err
+			}
+			tell("shared", "", *a, *b, "")
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		for u, err := range original.Users() {
+			if err != nil {
+				return err
+			}
+			other, err := s.User(u.ID)
+			if err != nil {
+				return err
+			}
+			more := ""
+			if len(u.History) != len(other.History) {
+				more = fmt.Sprintf("%d interactions, %d in the re-run", len(u.History), len(other.History))
+			}
+			tell("user", u.ID, u.Embedding, other.Embedding, more)
+		}
+		for it, err := range original.Items() {
+			if err != nil {
+				return err
+			}
+			other, err := s.Item(it.Item.ID)
+			if err != nil {
+				return err
+			}
+			more := ""
+			if it.Title != other.Title || it.Seq != other.Seq {
+				more = fmt.Sprintf("%q at %d, %q at %d in the re-run", it.Title, it.Seq, other.Title, other.Seq)
+			}
+			tell("item", it.Item.ID, it.Embedding, other.Embedding, more)
+		}
+		return nil
+	})
+}
