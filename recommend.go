@@ -24,6 +24,8 @@ type PipelineConfig struct {
 	ReadBatch int `yaml:"read_batch"`
 	// Filter says which items may be recommended to anybody; the configuration's section `filters`.
 	Filter Filter `yaml:"-"`
+	// Recommend names lists and says how their items differ; the configuration's section `recommend`.
+	Recommend RecommendConfig `yaml:"-"`
 	// Explore makes the ranking stochastic; the configuration's section `explore`.
 	Explore ExploreConfig `yaml:"-"`
 	// History is how many liked titles go into a `history` prompt; 0 makes `item` prompts. Default 0, range 0..50.
@@ -36,7 +38,7 @@ type PipelineConfig struct {
 
 // DefaultPipelineConfig returns the defaults above.
 func DefaultPipelineConfig() PipelineConfig {
-	return PipelineConfig{Candidates: 20, Items: 10, RecommendBatch: 16, ReadBatch: 32, Filter: DefaultFilter(), Explore: DefaultExplore(), Seen: SeenAuto}
+	return PipelineConfig{Candidates: 20, Items: 10, RecommendBatch: 16, ReadBatch: 32, Filter: DefaultFilter(), Recommend: DefaultRecommend(), Explore: DefaultExplore(), Seen: SeenAuto}
 }
 
 // Validate reports all problems at once.
@@ -89,6 +91,7 @@ type slate struct {
 	prompts []Prompt
 	logits  []Logits
 	listed  []Candidate // the Ranker's or Retriever's: the first of pairs, in its order; named candidates beyond it follow
+	ahead   []string    // what follows those of listed, where the request asks for it
 	found   int         // candidates before those that no place can go to were cut
 	ranked  bool        // listed is in the order of the answer: a Ranker made it
 	reasons []Why       // of listed
@@ -160,26 +163,19 @@ func (p *Pipeline) candidates(s State, u *UserState, vec Embedding, r *Request, 
 	if r == nil {
 		r = &Request{}
 	}
-	filter := p.Config.Filter
-	asked := Filter{Separators: filter.Separators, Allow: r.Allow, Deny: r.Deny}
+	list, err := p.list(r)
+	if err != nil {
+		return nil, err
+	}
 	var failed error
-	barred := func(id string) bool {
-		if filter.Empty() && asked.Empty() && p.Ranker == nil {
-			return false // the retriever leaves out withdrawn items itself
-		}
-		it, err := s.Item(id)
-		if err != nil {
-			failed = err
-			return true
-		}
-		return !filter.Passes(it) || !asked.Passes(it) || len(r.Candidates) == 0 && p.Offered != nil && !p.Offered(it)
+	own, asked := Filter{Allow: list.Allow, Deny: list.Deny}, Filter{Allow: r.Allow, Deny: r.Deny}
+	barred := p.barred(s, len(r.Candidates) > 0, &failed, p.Config.Filter, own, asked)
+	seen := p.seen(cmp.Or(r.Seen, list.Seen))
+	want := p.items(r)
+	q := Query{User: vec, Recent: u.Recent(p.window()), Now: p.Clock.now(p.Now()), N: max(p.Config.Candidates, want), Reasons: true}
+	if p.Ranker != nil {
+		q.N = max(q.N, want+r.Ahead)
 	}
-	seen := p.seen(r.Seen)
-	want := p.Config.Items
-	if r.N > 0 {
-		want = r.N
-	}
-	q := Query{User: vec, Recent: u.Recent(p.window()), Now: p.Clock.now(p.Now()), N: max(p.Config.Candidates, r.N), Reasons: true}
 	for i := range q.Recent { // a request's history may have times of the wall clock where the log's are older
 		if h := &q.Recent[i]; h.Time.After(q.Now) {
 			h.Time = q.Now
@@ -187,10 +183,10 @@ func (p *Pipeline) candidates(s State, u *UserState, vec Embedding, r *Request, 
 	}
 	q.Repeats = seen.allows(q.Recent)
 	if len(r.Candidates) > 0 {
-		if filter.Empty() && asked.Empty() {
+		if p.Config.Filter.Empty() && asked.Empty() && !r.Keep {
 			barred = func(string) bool { return false } // who names an item may have it ranked, withdrawn or not
 		}
-		return p.named(q, r.Candidates, barred, out, &failed)
+		return p.named(q, r, barred, out, &failed)
 	}
 	skip := seen.skipped(u.History)
 	for _, id := range r.Exclude {
@@ -198,18 +194,27 @@ func (p *Pipeline) candidates(s State, u *UserState, vec Embedding, r *Request, 
 	}
 	q.Skip = func(id string) bool { return skip[id] || barred(id) }
 	if p.Ranker != nil {
-		out.listed, out.ranked = p.Ranker.Rank(q), true
-		if out.found = len(out.listed); p.Config.Explore.Name() == "" {
-			out.listed = out.listed[:min(want, out.found)] // the LLM does not read what is not shown
+		if out.listed, err = p.fill(s, q, list, u.History, r, want); err != nil {
+			return nil, err
 		}
+		out.ranked, out.found = true, len(out.listed)
+		shown := want // the LLM does not read what is not shown
+		if p.Config.Explore.Name() != "" {
+			shown = max(want, p.Config.Candidates)
+		}
+		shown = min(shown, out.found)
+		if r.Ahead > 0 {
+			for _, c := range out.listed[shown:] {
+				out.ahead = append(out.ahead, c.Item)
+			}
+		}
+		out.listed = out.listed[:shown]
 	} else {
 		if u.Version == 0 && len(u.History) > 0 {
-			var err error
 			if q.User, err = p.visitor(s, u); err != nil {
 				return nil, err
 			}
 		}
-		var err error
 		if out.listed, err = p.Retriever.Candidates(q); err != nil {
 			return nil, err
 		}
@@ -222,8 +227,37 @@ func (p *Pipeline) candidates(s State, u *UserState, vec Embedding, r *Request, 
 	return ids, failed
 }
 
-// named are the candidates that a request names: those that the Ranker lists in its order, then the others.
-func (p *Pipeline) named(q Query, names []string, barred func(string) bool, out *slate, failed *error) ([]string, error) {
+// fill makes the Ranker's list as the page wants it: from its sources, less of what was shown in vain, and varied.
+func (p *Pipeline) fill(s State, q Query, list ListConfig, history []Interaction, r *Request, want int) ([]Candidate, error) {
+	n := q.N
+	q.N = list.pool(n)
+	listed, err := p.gather(q, list, r.History)
+	if err != nil {
+		return nil, err
+	}
+	list.fade(listed, history)
+	listed, err = list.choose(listed, want, p.Config.Filter.Separators, s.Item, func(it *ItemState) ([]float32, error) {
+		e, err := p.Predictor.ItemVector(s, it)
+		return e.Vec, err
+	})
+	return listed[:min(n, len(listed))], err
+}
+
+// items is how many items a request wants.
+func (p *Pipeline) items(r *Request) int {
+	if r.N > 0 {
+		return r.N
+	}
+	if n := p.Config.Recommend.Lists[r.List].Items; n > 0 {
+		return n
+	}
+	return p.Config.Items
+}
+
+// named are the candidates that a request names: those that the Ranker lists in its order, then the others. With r.Keep they stay in
+// the order of their names, and the Ranker says only why each is there.
+func (p *Pipeline) named(q Query, r *Request, barred func(string) bool, out *slate, failed *error) ([]string, error) {
+	names := r.Candidates
 	left := make(map[string]bool, len(names))
 	kept := make([]string, 0, len(names))
 	for _, id := range names {
@@ -236,6 +270,19 @@ func (p *Pipeline) named(q Query, names []string, barred func(string) bool, out 
 	}
 	q.N, q.Repeats, q.Skip = len(kept), true, func(id string) bool { return !left[id] }
 	out.listed, out.ranked = p.Ranker.Rank(q), true
+	if r.Keep {
+		by := make(map[string]Candidate, len(out.listed))
+		for _, c := range out.listed {
+			by[c.Item] = c
+		}
+		out.listed = out.listed[:0]
+		for _, id := range kept {
+			c := by[id]
+			c.Item = id
+			out.listed = append(out.listed, c)
+		}
+		return kept, nil
+	}
 	ids := make([]string, 0, len(kept))
 	for _, c := range out.listed {
 		ids, left[c.Item] = append(ids, c.Item), false
@@ -323,20 +370,26 @@ func (p *Pipeline) answer(o Owed, s slate) Recommendation {
 			return cmp.Or(cmp.Compare(b.Score, a.Score), cmp.Compare(b.CF, a.CF), cmp.Compare(a.Item, b.Item))
 		})
 	}
-	n := p.Config.Items
+	n, explore := p.Config.Items, p.Config.Explore
 	if o.Request != nil {
-		r.RequestID = o.Request.ID
-		if o.Request.N > 0 {
-			n = o.Request.N
+		r.RequestID, n = o.Request.ID, p.items(o.Request)
+		if o.Request.Keep { // the list was drawn when it began
+			explore, r.Policy = ExploreConfig{}, ""
 		}
 	}
 	r.ID = recommendationID(r)
-	p.Config.Explore.draw(r.Items, s.utilities(r.Items), n, r.ID)
+	explore.draw(r.Items, s.utilities(r.Items), n, r.ID)
 	n = min(n, len(r.Items))
 	for _, left := range r.Items[n:] {
 		if r.Policy != "" {
 			r.Rest = append(r.Rest, left.Item)
 		}
+	}
+	if o.Request != nil && o.Request.Ahead > 0 {
+		for _, left := range r.Items[n:] {
+			r.Ahead = append(r.Ahead, left.Item)
+		}
+		r.Ahead = append(r.Ahead, s.ahead...)
 	}
 	r.Items = r.Items[:n]
 	for i := range r.Items {

@@ -271,7 +271,13 @@ type Request struct {
 	// history of User. User may be empty beside them: a visitor without an account. None of them is stored.
 	History []Interaction
 	// Seen says which items of the history may be listed: one of the Seen constants; "": as PipelineConfig.Seen says.
-	Seen     string
+	Seen string
+	// List names one of RecommendConfig.Lists; "": the user's own list.
+	List string
+	// Ahead is how many ids are wanted of those that follow the answer's, for the next pages.
+	Ahead int
+	// Keep leaves Candidates in their order: a page of a list that began earlier.
+	Keep     bool
 	Appended time.Time
 	Trace    string // as Event's
 }
@@ -319,6 +325,7 @@ type Recommendation struct {
 	Arm      string   // which checkpoint's share the user fell in: "active", "canary", or "" where nothing is tried
 	Policy   string   // "", or the stochastic policy that drew the list: its propensities are true ones
 	Rest     []string // where Policy is set: the candidates that were not drawn, for whoever asks what another policy would have earned
+	Ahead    []string // what follows Items in the list, where the request asks for it
 	Fallback string   // "", or "popular": nothing was known to rank by but what most people like
 	Behind   *Behind  // how old the state was that it was made from; nil where the state is the process's own
 	Trace    string   // the span that made it, as a W3C traceparent; "": none

@@ -86,6 +86,9 @@ type Config struct {
 	ShutdownTimeoutMS int `yaml:"shutdown_timeout_ms"`
 	// Recent is how many recommendations and dead letters the dashboard remembers. Default 200, range 1..10000.
 	Recent int `yaml:"recent"`
+	// Pages is how many lists that were begun are kept for their cursors, for half an hour each, up to 100 kB a list. Default 1000,
+	// range 1..1000000.
+	Pages int `yaml:"pages"`
 }
 
 // DefaultConfig returns the defaults above.
@@ -94,7 +97,7 @@ func DefaultConfig() Config {
 		Listen: "127.0.0.1:8642", MaxBodyBytes: 64 << 10, MaxIDBytes: 256, MaxCandidates: 500, MaxConnections: 4096,
 		MaxInFlight: 0, MaxQueue: 128, QueueTimeoutMS: 2000, RatePerSecond: 1000, RateBurst: 2000,
 		MaxGenerations: 2, MaxGenerationQueue: 16, MaxGeneratedTokens: 512, GenerationTimeoutMS: 120_000,
-		RequestTimeoutMS: 10_000, ShutdownTimeoutMS: 15_000, Recent: 200,
+		RequestTimeoutMS: 10_000, ShutdownTimeoutMS: 15_000, Recent: 200, Pages: 1000,
 	}
 }
 
@@ -145,7 +148,7 @@ func (c Config) Validate() error {
 		inRange("max_generated_tokens", c.MaxGeneratedTokens, 1, 1<<20),
 		inRange("generation_timeout_ms", c.GenerationTimeoutMS, 100, 3_600_000),
 		inRange("request_timeout_ms", c.RequestTimeoutMS, 100, 600_000),
-		inRange("shutdown_timeout_ms", c.ShutdownTimeoutMS, 0, 600_000), inRange("recent", c.Recent, 1, 10_000))...)
+		inRange("shutdown_timeout_ms", c.ShutdownTimeoutMS, 0, 600_000), inRange("recent", c.Recent, 1, 10_000), inRange("pages", c.Pages, 1, 1_000_000))...)
 }
 
 func checkAddress(addr string) error {

@@ -15,6 +15,11 @@ type Recommender interface {
 	Recommend(ctx context.Context, owed []corastream.Owed) ([]corastream.Recommendation, error)
 }
 
+// Browser lists items whoever asks; *corastream.Pipeline is one. Where no list model runs it answers corastream.ErrNoLists.
+type Browser interface {
+	Browse(ctx context.Context, b corastream.Browse) ([]corastream.Listed, error)
+}
+
 // Viewer gives read-only access to the state; every corastream.Store is one.
 type Viewer interface {
 	View(ctx context.Context, read func(corastream.State) error) error
@@ -72,6 +77,7 @@ type Model struct {
 // Deps are what the routes need. A route whose dependency is nil answers 501 and says what is missing.
 type Deps struct {
 	Recommender Recommender
+	Browser     Browser // nil: 501
 	View        Viewer
 	Predictor   corastream.Predictor
 	Generator   corastream.Generator
@@ -81,6 +87,7 @@ type Deps struct {
 	Arms        corastream.Arms    // nil: Generator answers everybody
 	Rollout     Rollout            // nil: 501
 	Neighbours  Neighbours
+	Crowd       *Crowd // who took what; nil: 501
 	Adapters    Adapters
 	Events      EventSink
 	// Past reads the interactions that a request brings, in the forms of the interactions topic without a user; nil: 501. An

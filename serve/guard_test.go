@@ -97,6 +97,8 @@ func TestEveryBodyIsUnderstoodInFullOrRefused(t *testing.T) {
 		"/v2/rerank":    `{"query":"anna","documents":["i1"]}`,
 		"/v1/events":    `{"user_id":"anna","item_id":"i3"}`,
 
+		"/v1/users/{id}/merge": `{"from":"bob"}`,
+
 		"/v1/rollout":          `{"action":"canary","share":0.1}`,
 		"/v1/chat/completions": `{"messages":[{"role":"user","content":"hi"}]}`,
 	}
@@ -112,7 +114,7 @@ func TestEveryBodyIsUnderstoodInFullOrRefused(t *testing.T) {
 		if body == "" {
 			t.Fatalf("%s has no valid body in this test", rt.path)
 		}
-		if w := f.call("POST", rt.path, body, nil); w.Code/100 != 2 {
+		if w := f.call("POST", example(rt), body, nil); w.Code/100 != 2 {
 			t.Errorf("%s: %d %s", rt.path, w.Code, w.Body)
 		}
 		for _, c := range []struct {

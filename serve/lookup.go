@@ -60,8 +60,8 @@ func (s *Server) user(w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return err
 		}
-		if u.Version == 0 && u.Count == 0 && len(u.History) == 0 {
-			return &Failure{Status: http.StatusNotFound, Code: "unknown_user", Field: "id", Message: "no event of this user has been learnt", Fix: "check the id; /v1/recommend answers for new users too"}
+		if stranger(u) {
+			return unknownUser()
 		}
 		if direction, err = s.direction(st, u); err != nil {
 			return err
@@ -153,7 +153,7 @@ func (s *Server) item(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		if !known(it) {
-			return &Failure{Status: http.StatusNotFound, Code: "unknown_item", Field: "id", Message: "this item is neither in the catalogue nor in any event", Fix: "check the id, or send its catalogue record"}
+			return unknownItem()
 		}
 		e, err := s.deps.Predictor.ItemVector(st, it)
 		if err != nil {

@@ -95,6 +95,8 @@ func TestTheDescriptionHasExactlyTheFields(t *testing.T) {
 		"UserResponse": UserResponse{}, "HistoryLine": HistoryLine{}, "Made": Made{}, "ItemResponse": ItemResponse{}, "Check": Check{}, "StatusResponse": StatusResponse{},
 		"FreshnessStatus": FreshnessStatus{}, "FreshnessBucket": FreshnessBucket{}, "CurvePoint": CurvePoint{}, "GaugeStatus": GaugeStatus{}, "Fact": Fact{}, "Letter": Letter{},
 		"ChatResponse": ChatResponse{}, "ChatChoice": ChatChoice{}, "ChatText": ChatText{}, "ChatLogprobs": ChatLogprobs{}, "ChatToken": ChatToken{}, "ChatUsage": ChatUsage{},
+		"ListResponse": ListResponse{}, "ListedItem": ListedItem{}, "SimilarUsersResponse": SimilarUsersResponse{}, "SimilarUser": SimilarUser{}, "SharedItem": SharedItem{},
+		"UserEventsResponse": UserEventsResponse{}, "UserEvent": UserEvent{},
 		"ChatWeights": ChatWeights{}, "ModelLine": modelLine{},
 		"RolloutStatus": RolloutStatus{}, "TrialStatus": TrialStatus{}, "ShadowFigures": ShadowFigures{},
 	}
@@ -102,7 +104,7 @@ func TestTheDescriptionHasExactlyTheFields(t *testing.T) {
 		all, always := fields(reflect.TypeOf(v))
 		compare(t, name, schemas[name], all, always)
 	}
-	for name, v := range map[string]any{"RecommendRequest": RecommendRequest{}, "ScoreRequest": ScoreRequest{}, "RerankRequest": RerankRequest{}, "ChatRequest": ChatRequest{}, "ChatMessage": chatMessage{}, "RolloutRequest": RolloutRequest{}} {
+	for name, v := range map[string]any{"RecommendRequest": RecommendRequest{}, "ScoreRequest": ScoreRequest{}, "RerankRequest": RerankRequest{}, "ChatRequest": ChatRequest{}, "ChatMessage": chatMessage{}, "RolloutRequest": RolloutRequest{}, "MergeRequest": MergeRequest{}} {
 		all, _ := fields(reflect.TypeOf(v))
 		compare(t, name, schemas[name], all, schemas[name].Required)
 		if schemas[name].Additional != false {
@@ -182,14 +184,14 @@ func TestTheDescriptionsExamplesAreAnswered(t *testing.T) {
 			if op.Servers != nil {
 				call = f.admin
 			}
-			w := call(strings.ToUpper(method), path, string(body), nil)
+			w := call(strings.ToUpper(method), strings.ReplaceAll(path, "{id}", "anna"), string(body), nil)
 			if w.Code/100 != 2 || op.Responses[strconv.Itoa(w.Code)] == nil {
 				t.Errorf("%s %s: %d %s", path, body, w.Code, w.Body)
 			}
 			tried++
 		}
 	}
-	if tried != 7 {
+	if tried != 8 {
 		t.Errorf("%d examples", tried)
 	}
 }

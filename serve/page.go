@@ -44,7 +44,7 @@ func (s *Server) pageStatus(r *http.Request) int {
 	err := s.deps.View.View(r.Context(), func(st corastream.State) error {
 		if r.URL.Path[1] == 'u' {
 			u, err := st.User(id)
-			if err == nil && u.Version == 0 && u.Count == 0 && len(u.History) == 0 {
+			if err == nil && stranger(u) {
 				status = http.StatusNotFound
 			}
 			return err

@@ -112,6 +112,10 @@ func (s *Server) Bury(_ context.Context, letters []corastream.DeadLetter) error 
 
 // Forget drops what is remembered of a user, for erasure. Dead letters whose bytes hold the id go too.
 func (s *Server) Forget(user string) {
+	s.pages.forget(recommendOwner(user))
+	if s.deps.Crowd != nil {
+		s.deps.Crowd.Forget(user)
+	}
 	s.recent.mu.Lock()
 	defer s.recent.mu.Unlock()
 	s.recent.made.remove(func(m Made) bool { return m.UserID == user })

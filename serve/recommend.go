@@ -27,25 +27,32 @@ type RecommendRequest struct {
 	// follow the user's own, and nothing of them is stored.
 	History []json.RawMessage `json:"history"`
 	Seen    string            `json:"seen"` // which items of the history may be listed: auto, exclude, clicked or include; default: as configured
+	List    string            `json:"list"` // one of the configuration's recommend.lists, by name; default: the user's own list
+	// Cursor "new" keeps the list that begins here, and the answer's cursor asks for its next page. That request has user_id, cursor and
+	// n alone, and a visitor's history.
+	Cursor    string `json:"cursor"`
+	WriteBack bool   `json:"write_back"` // put what is shown on the interactions topic, as an impression of the user
 }
 
 // RecommendResponse is its answer.
 type RecommendResponse struct {
-	ID         string              `json:"id"`
-	UserID     string              `json:"user_id"`
-	RequestID  string              `json:"request_id"`
-	Items      []RecommendedItem   `json:"items"`
-	Candidates int                 `json:"candidates"` // how many there were to choose from
-	Degraded   string              `json:"degraded"`   // "", or "cf": ranked without the LLM
-	Cold       bool                `json:"cold"`       // nothing is known of the user
-	Note       string              `json:"note,omitempty"`
-	Arm        string              `json:"arm,omitempty"`        // the share of a rollout that the user fell in
-	Checkpoint string              `json:"checkpoint,omitempty"` // its digest; absent when degraded
-	Policy     string              `json:"policy,omitempty"`     // the stochastic policy that drew the list; absent: best first
-	Fallback   string              `json:"fallback,omitempty"`   // "popular": nothing was known to rank by but what most people like
-	Behind     *corastream.Behind  `json:"behind,omitempty"`     // of a replica: how old the state was that this was made from
-	Versions   corastream.Versions `json:"versions"`
-	Made       time.Time           `json:"made"`
+	ID          string              `json:"id"`
+	UserID      string              `json:"user_id"`
+	RequestID   string              `json:"request_id"`
+	Items       []RecommendedItem   `json:"items"`
+	Candidates  int                 `json:"candidates"` // how many there were to choose from
+	Degraded    string              `json:"degraded"`   // "", or "cf": ranked without the LLM
+	Cold        bool                `json:"cold"`       // nothing is known of the user
+	Note        string              `json:"note,omitempty"`
+	Arm         string              `json:"arm,omitempty"`        // the share of a rollout that the user fell in
+	Checkpoint  string              `json:"checkpoint,omitempty"` // its digest; absent when degraded
+	Policy      string              `json:"policy,omitempty"`     // the stochastic policy that drew the list; absent: best first
+	Fallback    string              `json:"fallback,omitempty"`   // "popular": nothing was known to rank by but what most people like
+	Behind      *corastream.Behind  `json:"behind,omitempty"`     // of a replica: how old the state was that this was made from
+	Versions    corastream.Versions `json:"versions"`
+	Made        time.Time           `json:"made"`
+	Cursor      string              `json:"cursor,omitempty"`       // of the next page; absent on the last one and where none was asked for
+	WrittenBack bool                `json:"written_back,omitempty"` // the broker has what was shown
 	// FreshnessMS is the time from the oldest newly covered interaction; null when this answer covers none.
 	FreshnessMS *float64 `json:"freshness_ms"`
 }
@@ -98,10 +105,19 @@ func (s *Server) recommend(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	recs, err := s.deps.Recommender.Recommend(r.Context(), []corastream.Owed{{User: q.UserID, Request: &corastream.Request{
+	req := &corastream.Request{
 		ID: q.RequestID, User: q.UserID, N: int(q.N), Exclude: q.Exclude, Candidates: q.Candidates, Allow: q.Allow, Deny: q.Deny,
-		History: past, Seen: q.Seen, Appended: s.deps.Now(),
-	}}})
+		History: past, Seen: q.Seen, List: q.List, Appended: s.deps.Now(),
+	}
+	turn, err := s.turn(&q, req)
+	if err != nil {
+		return err
+	}
+	if turn.done {
+		writeJSON(w, http.StatusOK, responseOf(corastream.Recommendation{User: q.UserID, RequestID: q.RequestID, Made: s.deps.Now()}))
+		return nil
+	}
+	recs, err := s.deps.Recommender.Recommend(r.Context(), []corastream.Owed{{User: q.UserID, Request: req}})
 	if err != nil {
 		return err
 	}
@@ -109,6 +125,10 @@ func (s *Server) recommend(w http.ResponseWriter, r *http.Request) error {
 		return fmt.Errorf("one recommendation asked for, %d made", len(recs))
 	}
 	out := responseOf(recs[0])
+	s.turned(turn, &q, recs[0], &out)
+	if q.WriteBack {
+		out.WrittenBack = s.writeBack(r.Context(), &q, &out)
+	}
 	if q.Explain {
 		if err := s.explain(r.Context(), &out); err != nil {
 			return err
@@ -116,6 +136,83 @@ func (s *Server) recommend(w http.ResponseWriter, r *http.Request) error {
 	}
 	writeJSON(w, http.StatusOK, out)
 	return nil
+}
+
+// turn is where a request stands in a list that is read by pages.
+type turn struct {
+	begins bool
+	from   int    // place of the page's first item, from 0
+	after  string // cursor of the page after this one
+	done   bool   // nothing follows
+}
+
+// recommendOwner is whose list a cursor continues; all visitors without an id are one, and their cursors can not be guessed.
+func recommendOwner(user string) string { return "recommend " + user }
+
+// turn sets up a request for its page: the first one asks what follows, a later one names the items of the list that was begun.
+func (s *Server) turn(q *RecommendRequest, req *corastream.Request) (turn, error) {
+	switch {
+	case q.Cursor == "":
+		return turn{}, nil
+	case len(q.Candidates) > 0:
+		return turn{}, badField("cursor", "leave candidates out, or cursor", "candidates have no pages")
+	case q.Cursor == cursorNew:
+		req.Ahead = pageItems
+		return turn{begins: true}, nil
+	case len(q.Exclude)+len(q.Allow)+len(q.Deny) > 0 || q.List != "" || q.Seen != "":
+		return turn{}, badField("cursor", "send user_id, cursor and n alone", "the list that it continues has its filters already")
+	}
+	n := int(q.N)
+	if n == 0 {
+		n = browseDefault
+	}
+	items, from, after, err := s.pages.next(recommendOwner(q.UserID), q.Cursor, n, s.deps.Now())
+	if err != nil {
+		return turn{}, err
+	}
+	for _, it := range items {
+		req.Candidates = append(req.Candidates, it.Item)
+	}
+	req.N, req.Keep = len(items), true
+	return turn{from: from, after: after, done: len(items) == 0}, nil
+}
+
+// turned puts ranks and the cursor of the next page into an answer.
+func (s *Server) turned(t turn, q *RecommendRequest, rec corastream.Recommendation, out *RecommendResponse) {
+	out.Cursor = t.after
+	for i := range out.Items {
+		out.Items[i].Rank += t.from
+	}
+	if t.begins {
+		all := make([]corastream.Listed, 0, len(rec.Items)+len(rec.Ahead))
+		for _, it := range rec.Items {
+			all = append(all, corastream.Listed{Item: it.Item})
+		}
+		for _, id := range rec.Ahead {
+			all = append(all, corastream.Listed{Item: id})
+		}
+		out.Cursor = s.pages.keep(recommendOwner(q.UserID), all, len(rec.Items), s.deps.Now())
+	}
+}
+
+// writeBack produces what an answer shows, as an impression under the user. An answer is not withheld for it: false says that the
+// broker did not take it.
+func (s *Server) writeBack(ctx context.Context, q *RecommendRequest, out *RecommendResponse) bool {
+	if len(out.Items) == 0 {
+		return false
+	}
+	ids := make([]string, len(out.Items))
+	for i, it := range out.Items {
+		ids[i] = it.Item
+	}
+	ev, err := shownEvent(q.UserID, out.ID, ids)
+	if err == nil {
+		err = s.deps.Events.Produce(ctx, [][]byte{ev}, map[string]string{})
+	}
+	if err != nil {
+		s.deps.Log.Warn().Str("error", s.redact(err.Error())).Msg("what was shown is not written back")
+	}
+	return err == nil
 }
 
 // past reads the history that a request brings.
@@ -148,6 +245,16 @@ func (s *Server) checkRecommend(q *RecommendRequest) error {
 		return &Failure{Status: http.StatusBadRequest, Code: "missing_field", Field: "user_id", Message: "it is missing or empty", Fix: "give an id, or the visitor's history"}
 	default:
 		if err := s.checkID("user_id", q.UserID); err != nil {
+			return err
+		}
+	}
+	switch {
+	case q.WriteBack && q.UserID == "":
+		return badField("write_back", "give user_id, or leave write_back out", "a visitor without an id has no events")
+	case q.WriteBack && s.deps.Events == nil:
+		return missing("a broker to send events to", "leave write_back out")
+	case q.List != "":
+		if err := s.checkID("list", q.List); err != nil {
 			return err
 		}
 	}

@@ -29,6 +29,7 @@ type Server struct {
 	limiter *limiter
 	metrics *metrics
 	recent  *recent
+	pages   *pages
 	curve   *curve
 	handler http.Handler
 	ready   atomic.Bool
@@ -57,7 +58,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		cfg: cfg, deps: deps, gate: newGate(slots, cfg.MaxQueue, ms(cfg.QueueTimeoutMS)),
 		inlet:   newGate(max(8, slots), cfg.MaxQueue, ms(cfg.QueueTimeoutMS)),
 		talk:    newGate(cfg.MaxGenerations, cfg.MaxGenerationQueue, ms(cfg.QueueTimeoutMS)),
-		limiter: newLimiter(cfg.RatePerSecond, cfg.RateBurst), recent: newRecent(cfg.Recent), curve: new(curve),
+		limiter: newLimiter(cfg.RatePerSecond, cfg.RateBurst), recent: newRecent(cfg.Recent), pages: newPages(cfg.Pages), curve: new(curve),
 		started: deps.Now(),
 	}
 	var err error

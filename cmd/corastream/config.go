@@ -37,23 +37,24 @@ type Config struct {
 	// Checkpoint is the generator's safetensors file; "" ranks by CF alone (degraded: cf). Default "".
 	Checkpoint string `yaml:"checkpoint"`
 
-	Kafka     ingest.Config             `yaml:"kafka"`
-	Broker    BrokerConfig              `yaml:"broker"`
-	Cluster   cluster.Config            `yaml:"cluster"`
-	Store     store.Config              `yaml:"store"`
-	CF        cfstream.Spec             `yaml:"cf"`
-	Mix       mix.Spec                  `yaml:"mix"`
-	Generator generator.StageConfig     `yaml:"generator"`
-	Pipeline  corastream.PipelineConfig `yaml:"pipeline"`
-	Filters   corastream.Filter         `yaml:"filters"`
-	Explore   corastream.ExploreConfig  `yaml:"explore"`
-	Rollout   rollout.Config            `yaml:"rollout"`
-	Retriever serve.RetrieverConfig     `yaml:"retriever"`
-	HTTP      serve.Config              `yaml:"http"`
-	Replay    replay.Config             `yaml:"replay"`
-	Train     train.Config              `yaml:"train"`
-	Log       LogConfig                 `yaml:"log"`
-	Telemetry tracing.Config            `yaml:"telemetry"`
+	Kafka     ingest.Config              `yaml:"kafka"`
+	Broker    BrokerConfig               `yaml:"broker"`
+	Cluster   cluster.Config             `yaml:"cluster"`
+	Store     store.Config               `yaml:"store"`
+	CF        cfstream.Spec              `yaml:"cf"`
+	Mix       mix.Spec                   `yaml:"mix"`
+	Generator generator.StageConfig      `yaml:"generator"`
+	Pipeline  corastream.PipelineConfig  `yaml:"pipeline"`
+	Filters   corastream.Filter          `yaml:"filters"`
+	Recommend corastream.RecommendConfig `yaml:"recommend"`
+	Explore   corastream.ExploreConfig   `yaml:"explore"`
+	Rollout   rollout.Config             `yaml:"rollout"`
+	Retriever serve.RetrieverConfig      `yaml:"retriever"`
+	HTTP      serve.Config               `yaml:"http"`
+	Replay    replay.Config              `yaml:"replay"`
+	Train     train.Config               `yaml:"train"`
+	Log       LogConfig                  `yaml:"log"`
+	Telemetry tracing.Config             `yaml:"telemetry"`
 }
 
 // LLMConfig is the model file and how it is read.
@@ -89,7 +90,7 @@ func DefaultConfig() Config {
 		Data: "data", LLM: LLMConfig{File: defaultLLM, Options: llm.Default()},
 		Kafka: ingest.Default(), Broker: BrokerConfig{Listen: "127.0.0.1:0"}, Cluster: cluster.Default(), Store: store.Default(), CF: cfstream.Default(), Mix: mix.Default(),
 		Generator: generator.DefaultStageConfig(), Pipeline: corastream.DefaultPipelineConfig(),
-		Filters: corastream.DefaultFilter(), Explore: corastream.DefaultExplore(), Rollout: rollout.Default(),
+		Filters: corastream.DefaultFilter(), Recommend: corastream.DefaultRecommend(), Explore: corastream.DefaultExplore(), Rollout: rollout.Default(),
 		Retriever: serve.DefaultRetrieverConfig(), HTTP: serve.DefaultConfig(), Replay: replay.Default(), Train: train.Default(),
 		Log: LogConfig{Level: "info"}, Telemetry: tracing.Default(),
 	}
@@ -98,7 +99,7 @@ func DefaultConfig() Config {
 // pipeline is the pipeline's section with those that have a name of their own.
 func (c Config) pipeline() corastream.PipelineConfig {
 	p := c.Pipeline
-	p.Filter, p.Explore = c.Filters, c.Explore
+	p.Filter, p.Explore, p.Recommend = c.Filters, c.Explore, c.Recommend
 	return p
 }
 
@@ -112,7 +113,7 @@ func (c Config) Validate() error {
 	errs := []error{
 		section("kafka", kafka.Validate()), section("cluster", c.Cluster.Validate()), section("store", c.Store.Validate()), section("cf", c.CF.Validate()), section("mix", c.Mix.Validate()),
 		section("llm", c.LLM.Options.Validate()), section("generator", c.Generator.Validate()),
-		section("pipeline", c.Pipeline.Validate()), section("filters", c.Filters.Validate()),
+		section("pipeline", c.Pipeline.Validate()), section("filters", c.Filters.Validate()), section("recommend", c.Recommend.Validate()),
 		section("explore", c.Explore.Validate()), section("rollout", c.Rollout.Validate()), section("retriever", c.Retriever.Validate()),
 		section("http", c.HTTP.Validate()), section("replay", c.Replay.Validate()), section("train", c.Train.Validate()),
 		section("telemetry", c.Telemetry.Validate()),

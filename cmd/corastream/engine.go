@@ -50,6 +50,7 @@ type engine struct {
 	replica   *cluster.Replica   // nil but in a cluster's answering process
 	learner   *cluster.ShardHost // what the same process learns, if it does; its page shows both
 	monitor   *replay.Monitor
+	crowd     *serve.Crowd
 	http      *serve.Server
 	telemetry *tracing.Exporter // nil: no traces
 	tracer    *tracing.Tracer   // the same
@@ -251,9 +252,13 @@ func (e *engine) wire(ctx context.Context) (err error) {
 		return e.monitor.Close(ctx)
 	})
 	e.onClose(e.judged)
-	p.Monitor = e.monitor
+	e.crowd = serve.NewCrowd()
+	if err := e.seedCrowd(); err != nil {
+		return err
+	}
+	p.Monitor = teeMonitor{e.monitor, e.crowd}
 	if e.rollout != nil {
-		p.Monitor = teeMonitor{e.monitor, e.rollout}
+		p.Monitor = teeMonitor{e.monitor, e.crowd, e.rollout}
 		if err := e.rollout.Begin(ctx); err != nil {
 			return err
 		}
@@ -265,6 +270,23 @@ func (e *engine) wire(ctx context.Context) (err error) {
 	p.DeadLetters = teeLetters{e.sink, e.http}
 	if e.tracer != nil {
 		e.tracer.WrapPipeline(p)
+	}
+	return nil
+}
+
+// crowdUsers is how many stored users are read for who took what, so that a large folder opens as quickly as before.
+const crowdUsers = 200_000
+
+func (e *engine) seedCrowd() error {
+	n := 0
+	for u, err := range e.store.Users() {
+		if err != nil {
+			return fmt.Errorf("read who took what: %w", err)
+		}
+		e.crowd.Seed(u)
+		if n++; n == crowdUsers {
+			break
+		}
 	}
 	return nil
 }
@@ -431,13 +453,14 @@ func (t teeSink) Publish(ctx context.Context, recs []corastream.Recommendation) 
 	return t.page.Publish(ctx, recs)
 }
 
-// teeMonitor shows each event to both.
-type teeMonitor [2]corastream.Monitor
+// teeMonitor shows each event to all.
+type teeMonitor []corastream.Monitor
 
 // Observe implements corastream.Monitor.
 func (t teeMonitor) Observe(ev corastream.Event, before corastream.Pair, user *corastream.UserState) {
-	t[0].Observe(ev, before, user)
-	t[1].Observe(ev, before, user)
+	for _, m := range t {
+		m.Observe(ev, before, user)
+	}
 }
 
 type teeLetters struct {

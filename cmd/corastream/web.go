@@ -21,7 +21,7 @@ import (
 func (e *engine) httpDeps() serve.Deps {
 	p := e.pipeline
 	d := serve.Deps{
-		Recommender: p, View: e.store, Predictor: e.cf, Neighbours: e.catalogue, History: e.cfg.Pipeline.History,
+		Recommender: p, Browser: p, Crowd: e.crowd, View: e.store, Predictor: e.cf, Neighbours: e.catalogue, History: e.cfg.Pipeline.History,
 		Past:     ingest.NewDecoder(e.cfg.Kafka).Past,
 		Events:   eventSink{e.producer, ingest.NewDecoder(e.cfg.Kafka).Strict(), e.cfg.Kafka.Topics.Interactions},
 		Versions: e.versions,

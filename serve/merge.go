@@ -1,0 +1,185 @@
+package serve
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/corastream/corastream"
+)
+
+// UserEventsResponse is GET /v1/users/{id}/events.
+type UserEventsResponse struct {
+	UserID string      `json:"user_id"`
+	Total  int         `json:"total"`  // that the store keeps
+	Events []UserEvent `json:"events"` // newest first
+	Cursor string      `json:"cursor,omitempty"`
+}
+
+// UserEvent is one of them.
+type UserEvent struct {
+	ItemID string    `json:"item_id"`
+	Title  string    `json:"title,omitempty"`
+	Label  float32   `json:"label"`
+	Shown  bool      `json:"shown"` // it was shown and not clicked
+	Time   time.Time `json:"time"`
+}
+
+// userEvents lists a user's history. The cursor is how many older events there are, so events that come meanwhile move nothing.
+func (s *Server) userEvents(w http.ResponseWriter, r *http.Request) error {
+	id := r.PathValue("id")
+	if err := s.checkLookup(id); err != nil {
+		return err
+	}
+	n, older := lookupHistory, -1
+	for name, values := range r.URL.Query() {
+		var err error
+		switch name {
+		case "n":
+			n, err = s.wanted(values[0])
+		case "cursor":
+			if older, err = strconv.Atoi(values[0]); err != nil || older < 0 {
+				err = badField("cursor", "send the cursor of the page before", "it is no cursor")
+			}
+		default:
+			err = unknownParameter(name)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	var out UserEventsResponse
+	if err := s.deps.View.View(r.Context(), func(st corastream.State) error {
+		u, err := st.User(id)
+		if err != nil {
+			return err
+		}
+		if stranger(u) {
+			return unknownUser()
+		}
+		left := len(u.History)
+		if older >= 0 {
+			left = min(left, older)
+		}
+		out = UserEventsResponse{UserID: id, Total: len(u.History), Events: []UserEvent{}}
+		for ; left > 0 && len(out.Events) < n; left-- {
+			h := u.History[left-1]
+			it, err := st.Item(h.Item)
+			if err != nil {
+				return err
+			}
+			out.Events = append(out.Events, UserEvent{ItemID: h.Item, Title: it.Title, Label: h.Label, Shown: h.Shown, Time: h.Time.UTC()})
+		}
+		if left > 0 {
+			out.Cursor = strconv.Itoa(left)
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, out)
+	return nil
+}
+
+// MergeRequest is the body of POST /v1/users/{id}/merge: what somebody did before logging in becomes the user's own.
+type MergeRequest struct {
+	// From is the id that the session's events were sent under, or "".
+	From string `json:"from"`
+	// History is what the page remembers of the session, oldest first, as RecommendRequest's.
+	History []json.RawMessage `json:"history"`
+}
+
+// mergeSession produces the session's events again, under the user. Each has an id that follows from user, item and time, so a second merge
+// of the same session is dropped as a duplicate.
+func (s *Server) mergeSession(w http.ResponseWriter, r *http.Request) error {
+	id := r.PathValue("id")
+	if err := s.checkID("id", id); err != nil {
+		return err
+	}
+	var q MergeRequest
+	if err := s.decode(w, r, &q); err != nil {
+		return err
+	}
+	if s.deps.Events == nil {
+		return missing("a broker to send events to", "run the ingest stage too, or produce to the topic")
+	}
+	past, err := s.past(q.History)
+	if err != nil {
+		return err
+	}
+	if q.From != "" {
+		if err := s.checkID("from", q.From); err != nil {
+			return err
+		}
+		if q.From == id {
+			return badField("from", "name the session's id", "it is the user's own id")
+		}
+		stored, err := s.session(r.Context(), q.From)
+		if err != nil {
+			return err
+		}
+		past = append(stored, past...)
+	}
+	if q.From == "" && len(q.History) == 0 {
+		return &Failure{Status: http.StatusBadRequest, Code: "missing_field", Field: "from", Message: "neither from nor history is there", Fix: "give the session's id, or its history"}
+	}
+	events := make([][]byte, len(past))
+	for i, h := range past {
+		if events[i], err = mergedEvent(id, h); err != nil {
+			return err
+		}
+	}
+	if len(events) > 0 {
+		if err := s.deps.Events.Produce(r.Context(), events, map[string]string{}); err != nil {
+			return fmt.Errorf("produce merged events: %w", err)
+		}
+	}
+	writeJSON(w, http.StatusAccepted, map[string]int{"accepted": len(events)})
+	return nil
+}
+
+// session is what the store keeps of the last events under an id, oldest first.
+func (s *Server) session(ctx context.Context, id string) (out []corastream.Interaction, err error) {
+	if s.deps.View == nil {
+		return nil, missing("a state to look into", "run the serve stage beside the store, or send history")
+	}
+	err = s.deps.View.View(ctx, func(st corastream.State) error {
+		u, err := st.User(id)
+		if err != nil {
+			return err
+		}
+		out = append(out, u.History[max(0, len(u.History)-corastream.MaxPast):]...)
+		return nil
+	})
+	return out, err
+}
+
+// mergedEvent is an interaction as an event of the user.
+func mergedEvent(user string, h corastream.Interaction) ([]byte, error) {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %d %v %t", user, h.Item, h.Time.UnixNano(), h.Label, h.Shown))
+	ev := map[string]any{"id": "merge-" + hex.EncodeToString(sum[:16]), "user_id": user, "timestamp": h.Time.UTC().Format(time.RFC3339Nano)}
+	if h.Shown {
+		ev["items"], ev["type"] = []string{h.Item}, corastream.KindImpression
+	} else {
+		ev["item_id"], ev["label"] = h.Item, h.Label
+	}
+	b, err := json.Marshal(ev)
+	if err != nil {
+		return nil, fmt.Errorf("encode a merged event: %w", err)
+	}
+	return b, nil
+}
+
+// shownEvent says that a list was shown to a user: an impression of which nothing was clicked yet.
+func shownEvent(user, id string, items []string) ([]byte, error) {
+	b, err := json.Marshal(map[string]any{"id": "shown-" + id, "user_id": user, "items": items, "type": corastream.KindImpression})
+	if err != nil {
+		return nil, fmt.Errorf("encode what was shown: %w", err)
+	}
+	return b, nil
+}
