@@ -450,7 +450,7 @@ func TestRoutesWithoutTheirPartSayWhatIsMissing(t *testing.T) {
 			"/v1/rerank": `{"query":"a","documents":["i"]}`, "/v2/rerank": `{"query":"a","documents":["i"]}`, "/v1/events": `{}`, "/v1/chat/completions": `{"messages":[{"role":"user","content":"hi"}]}`,
 		}[rt.path]
 		w := f.call(rt.method, example(rt), body, nil)
-		needs := body != "" || slices.Contains([]string{"/v1/users/{id}", "/v1/items/{id}", "/v1/adapters/{user}", "/v1/rollout"}, rt.path)
+		needs := body != "" || slices.Contains([]string{"/v1/users/{id}", "/v1/users/{id}/events", "/v1/items/{id}", "/v1/adapters/{user}", "/v1/rollout"}, rt.path)
 		if needs && (w.Code != 501 || !strings.Contains(w.Body.String(), "fix")) || !needs && w.Code >= 400 && rt.path != "/v1/models/{model}" {
 			t.Errorf("%s %s: %d %s", rt.method, rt.path, w.Code, w.Body)
 		}

@@ -92,7 +92,7 @@ func TestTheDescriptionHasExactlyTheFields(t *testing.T) {
 	answers := map[string]any{
 		"RecommendResponse": RecommendResponse{}, "RecommendedItem": RecommendedItem{}, "Why": Why{}, "NearRef": NearRef{}, "Versions": corastream.Versions{},
 		"ScoreResponse": ScoreResponse{}, "ScoredText": ScoredText{}, "Usage": usage{}, "RerankResponse": RerankResponse{}, "RerankResult": RerankResult{},
-		"UserResponse": UserResponse{}, "HistoryLine": HistoryLine{}, "Made": Made{}, "ItemResponse": ItemResponse{}, "Check": Check{}, "StatusResponse": StatusResponse{},
+		"UserResponse": UserResponse{}, "EventsResponse": EventsResponse{}, "HistoryLine": HistoryLine{}, "Made": Made{}, "ItemResponse": ItemResponse{}, "Check": Check{}, "StatusResponse": StatusResponse{},
 		"FreshnessStatus": FreshnessStatus{}, "FreshnessBucket": FreshnessBucket{}, "CurvePoint": CurvePoint{}, "GaugeStatus": GaugeStatus{}, "Fact": Fact{}, "Letter": Letter{},
 		"ChatResponse": ChatResponse{}, "ChatChoice": ChatChoice{}, "ChatText": ChatText{}, "ChatLogprobs": ChatLogprobs{}, "ChatToken": ChatToken{}, "ChatUsage": ChatUsage{},
 		"ChatWeights": ChatWeights{}, "ModelLine": modelLine{},

@@ -15,10 +15,10 @@ import (
 
 // RecommendRequest is the body of POST /v1/recommend.
 type RecommendRequest struct {
-	UserID     string              `json:"user_id"`    // may be left out where there is a history
+	UserID     ident               `json:"user_id"`    // may be left out where there is a history
 	N          whole               `json:"n"`          // items wanted; 0: the configured number
-	Exclude    []string            `json:"exclude"`    // never return these
-	Candidates []string            `json:"candidates"` // rank these and nothing else
+	Exclude    idents              `json:"exclude"`    // never return these
+	Candidates idents              `json:"candidates"` // rank these and nothing else
 	Allow      map[string][]string `json:"allow"`      // by item field: an item must have one of these values
 	Deny       map[string][]string `json:"deny"`       // by item field: and none of these
 	RequestID  string              `json:"request_id"` // comes back in the answer, and goes into its id; default: a random one
@@ -98,8 +98,8 @@ func (s *Server) recommend(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	recs, err := s.deps.Recommender.Recommend(r.Context(), []corastream.Owed{{User: q.UserID, Request: &corastream.Request{
-		ID: q.RequestID, User: q.UserID, N: int(q.N), Exclude: q.Exclude, Candidates: q.Candidates, Allow: q.Allow, Deny: q.Deny,
+	recs, err := s.deps.Recommender.Recommend(r.Context(), []corastream.Owed{{User: string(q.UserID), Request: &corastream.Request{
+		ID: q.RequestID, User: string(q.UserID), N: int(q.N), Exclude: q.Exclude, Candidates: q.Candidates, Allow: q.Allow, Deny: q.Deny,
 		History: past, Seen: q.Seen, Appended: s.deps.Now(),
 	}}})
 	if err != nil {
@@ -147,7 +147,7 @@ func (s *Server) checkRecommend(q *RecommendRequest) error {
 	case q.UserID == "":
 		return &Failure{Status: http.StatusBadRequest, Code: "missing_field", Field: "user_id", Message: "it is missing or empty", Fix: "give an id, or the visitor's history"}
 	default:
-		if err := s.checkID("user_id", q.UserID); err != nil {
+		if err := s.checkID("user_id", string(q.UserID)); err != nil {
 			return err
 		}
 	}

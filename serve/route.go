@@ -39,6 +39,8 @@ func (s *Server) routes() []route {
 		{method: "POST", path: "/v2/rerank", heavy: true, handle: s.rerank}, // where Cohere's newer client asks
 		{method: "POST", path: "/v1/events", writes: true, handle: s.events},
 		{method: "GET", path: "/v1/users/{id}", handle: s.user},
+		{method: "GET", path: "/v1/users/{id}/events", handle: s.userEvents},
+		{method: "DELETE", path: "/v1/users/{id}/events", writes: true, handle: s.takeBack},
 		{method: "GET", path: "/v1/items/{id}", handle: s.item},
 		{method: "GET", path: "/v1/adapters/{user}", heavy: true, handle: s.adapter},
 		{method: "POST", path: "/v1/chat/completions", long: true, handle: s.chat},

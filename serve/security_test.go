@@ -14,6 +14,7 @@ import (
 var access = map[string]string{
 	"POST /v1/recommend": "token", "POST /v1/score": "token", "POST /v1/rerank": "token", "POST /v1/events": "token",
 	"POST /v1/chat/completions": "token", "GET /v1/users/{id}": "token", "GET /v1/items/{id}": "token",
+	"GET /v1/users/{id}/events": "token", "DELETE /v1/users/{id}/events": "token",
 	"GET /v1/adapters/{user}": "token", "GET /v1/models": "token", "GET /v1/models/{model}": "token", "GET /v1/status": "token",
 	"GET /metrics": "token", "POST /v2/rerank": "token", "GET /v1/rollout": "token",
 	// These tell nothing of users or items: the pages are empty until their script asks, with the token.
