@@ -10,7 +10,11 @@ type Step struct {
 	Item     string
 	Positive bool
 	Met      bool // the user had an event with Item before
-	Time     time.Time
+	// Retract says that the events with Item in Recent are taken back, those that were liked alone where Likes is set. Nothing
+	// else is learnt from such a step.
+	Retract bool
+	Likes   bool
+	Time    time.Time
 	// Recent are the user's last events before this one, newest first, at most Ranker.Window of them.
 	Recent []Interaction
 }

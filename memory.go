@@ -64,8 +64,15 @@ func (m *Memory) Apply(l Learner, ev Event) error {
 	return nil
 }
 
-// Remember appends the event to the history, dropping the oldest past limit (0: none).
+// Remember takes out of the history what the event takes back, and appends the event, dropping the oldest past limit (0: none).
+// An event that only takes back is not appended.
 func (u *UserState) Remember(ev Event, limit int) {
+	if ev.Retract || ev.Opposes() {
+		u.History = slices.DeleteFunc(u.History, ev.TakesBack)
+	}
+	if ev.Retract {
+		return
+	}
 	u.History = append(u.History, Interaction{Item: ev.Item, Label: ev.Label, Time: ev.Time, Shown: ev.Shown()})
 	if limit > 0 && len(u.History) > limit {
 		u.History = slices.Delete(u.History, 0, len(u.History)-limit)

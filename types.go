@@ -31,6 +31,9 @@ type Event struct {
 	Weight float32
 	// Implicit events are positive only: the learner draws negatives for them.
 	Implicit bool
+	// Retract takes back what User did with Item before. Label is then 0: the vectors move as a new negative moves them. The event
+	// itself joins no history.
+	Retract  bool
 	Time     time.Time // when it happened
 	Appended time.Time // when the broker appended it; freshness counts from here
 	Trace    string    // the trace its record came with (W3C traceparent); "": none. It is not stored
@@ -38,6 +41,56 @@ type Event struct {
 
 // Shown says that the item was shown and not clicked: the user saw it and did nothing.
 func (e Event) Shown() bool { return e.Kind == KindImpression && !e.Positive() }
+
+// Opposes says that the event is a judgement, and one against the item: an earlier like of it no longer holds. Other kinds with
+// label 0 (shown, read, skipped) judge nothing for good.
+func (e Event) Opposes() bool {
+	if e.Retract || e.Positive() {
+		return false
+	}
+	switch e.Kind {
+	case "rating", "label", "dislike", "like":
+		return true
+	}
+	return false
+}
+
+// TakesBack says whether the event takes an earlier interaction out of its user's history: Retract takes every one with the
+// event's item, an event that opposes takes the likes. What happened after the event, by the events' own times, stays.
+func (e Event) TakesBack(h Interaction) bool {
+	return h.Item == e.Item && !h.Time.After(e.Time) && (e.Retract || e.Opposes() && h.Label >= 0.5)
+}
+
+// Settled is a log in time order as it stands at its end: without the events that only take back and without those that were
+// taken back. It is for learning in several passes; a log that takes nothing back is returned as it is.
+func Settled(events []Event) []Event {
+	type pair struct{ user, item string }
+	type later struct{ retracted, opposed bool }
+	after := map[pair]later{} // from the end on: what comes after the event
+	gone := make([]bool, len(events))
+	n := 0
+	for i := len(events) - 1; i >= 0; i-- {
+		e := &events[i]
+		at := pair{e.User, e.Item}
+		next := after[at]
+		if gone[i] = e.Retract || next.retracted || next.opposed && e.Positive(); gone[i] {
+			n++
+		}
+		if opposes := e.Opposes(); e.Retract || opposes {
+			after[at] = later{next.retracted || e.Retract, next.opposed || opposes}
+		}
+	}
+	if n == 0 {
+		return events
+	}
+	out := make([]Event, 0, len(events)-n)
+	for i, e := range events {
+		if !gone[i] {
+			out = append(out, e)
+		}
+	}
+	return out
+}
 
 // KindImpression is the kind of an event that says only that an item was shown.
 const KindImpression = "impression"

@@ -55,7 +55,7 @@ func (m *local) ItemDelta(id string, before, after *corastream.Embedding) corast
 		if hour >= at {
 			had = float32(had * m.faded(hour-at))
 		}
-		d.Acc = append(d.Acc, max(0, likes-had), hour)
+		d.Acc = append(d.Acc, likes-had, hour)
 	}
 	return d
 }
@@ -105,7 +105,7 @@ func (m *local) MergeItem(it *corastream.ItemState, d *corastream.Embedding) err
 	merged(&it.Bias, d.Bias, bias, forgotten(steps*m.itemBiasRate*(curve+m.biasDecay)))
 	m.mergeVec(it.Vec, it.Acc, delta, base, d, m.factorRate, m.factorDecay, m.factorDamp)
 	m.count(&it.Embedding, d)
-	if len(d.Acc) == k+2 && d.Acc[k] > 0 {
+	if len(d.Acc) == k+2 && d.Acc[k] != 0 {
 		m.mergeDemand(it, d.Acc[k], d.Acc[k+1])
 	}
 	return nil
@@ -183,9 +183,9 @@ func (m *local) checkDelta(what string, d *corastream.Embedding, width, sums int
 		return fmt.Errorf("%w: %s: %s is %v, and steps make %s (fix: find out which shard sent it; it runs another version, or its parcel was damaged)",
 			corastream.ErrCorrupt, what, name, x, bound)
 	}
-	if d.Version > maxSteps || uint64(d.Count) > d.Version {
+	if n := events(d); d.Version > maxSteps || uint64(max(n, -n)) > d.Version {
 		return fmt.Errorf("%w: %s: %d events in %d steps (fix: find out which shard sent it; it runs another version, or its parcel was damaged)",
-			corastream.ErrCorrupt, what, d.Count, d.Version)
+			corastream.ErrCorrupt, what, n, d.Version)
 	}
 	if !(abs(d.Bias) <= maxDeltaBias) {
 		return corrupt("bias", d.Bias, fmt.Sprint("no more than ", maxDeltaBias))
@@ -197,6 +197,10 @@ func (m *local) checkDelta(what string, d *corastream.Embedding, width, sums int
 	}
 	for i, x := range d.Acc {
 		switch {
+		case i == sums: // likes: fewer where some were taken back
+			if !(abs(x) <= math.MaxFloat32) {
+				return corrupt("likes", x, "a number")
+			}
 		case !(x >= 0 && x <= math.MaxFloat32):
 			return corrupt(fmt.Sprint("sum ", i), x, "sums grow")
 		case i == sums+1 && x > maxHour:
@@ -208,9 +212,12 @@ func (m *local) checkDelta(what string, d *corastream.Embedding, width, sums int
 
 // count adds the counters; a count stays at its end rather than begin anew.
 func (m *local) count(e, d *corastream.Embedding) {
-	e.Count += min(d.Count, math.MaxUint32-e.Count)
+	e.Count = uint32(max(0, min(int64(e.Count)+events(d), math.MaxUint32)))
 	e.Version += d.Version
 }
+
+// events is a delta's Count, which is below zero, modulo 2^32, where more was taken back than learnt.
+func events(d *corastream.Embedding) int64 { return int64(int32(d.Count)) }
 
 // mergeDemand adds likes, as they count at an hour, to an item's own: both fade to the later of the two hours.
 func (m *local) mergeDemand(it *corastream.ItemState, likes, hour float32) {
@@ -223,7 +230,7 @@ func (m *local) mergeDemand(it *corastream.ItemState, likes, hour float32) {
 		*at = hour
 	}
 	now := max(*at, hour)
-	*have = min(float32(*have*m.faded(now-*at))+float32(likes*m.faded(now-hour)), math.MaxFloat32)
+	*have = max(0, min(float32(*have*m.faded(now-*at))+float32(likes*m.faded(now-hour)), math.MaxFloat32))
 	*at = now
 }
 

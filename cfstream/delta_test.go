@@ -306,7 +306,8 @@ func TestADeltaThatNoStepsMakeIsRefusedAndLeavesNothing(t *testing.T) {
 		"a sum that shrinks":       func(d *corastream.Embedding) { d.Acc[0] = -1 },
 		"a sum that is no number":  func(d *corastream.Embedding) { d.Acc[0] = nan },
 		"an infinite sum":          func(d *corastream.Embedding) { d.Acc[0] = inf },
-		"more events than steps":   func(d *corastream.Embedding) { d.Count = math.MaxUint32 },
+		"more events than steps":   func(d *corastream.Embedding) { d.Count = uint32(d.Version) + 1 },
+		"more taken back":          func(d *corastream.Embedding) { d.Count = -uint32(d.Version) - 1 },
 		"too many steps":           func(d *corastream.Embedding) { d.Version = math.MaxUint64 },
 	}
 	m, g := merger(t, cfstream.Hybrid)
@@ -353,7 +354,7 @@ func TestMergingKeepsTheBoundsOfAStep(t *testing.T) {
 	shared, _ := s.Shared()
 	for n := range 100 {
 		d := g.ItemDelta("i1", nil, &it.Embedding)
-		d.Bias, d.Vec[0], d.Acc[0], d.Count, d.Version = 40, 100, math.MaxFloat32, math.MaxUint32, math.MaxUint32
+		d.Bias, d.Vec[0], d.Acc[0], d.Count, d.Version = 40, 100, math.MaxFloat32, math.MaxInt32, math.MaxUint32
 		if err := g.MergeItem(it, &d); err != nil {
 			t.Fatal(n, err)
 		}

@@ -29,6 +29,33 @@ func (m *model) ask(it *corastream.ItemState, at time.Time) {
 	}
 }
 
+// takeBack takes out of the counts and the demand what the event takes out of the user's history. What the vectors learnt from it
+// stays: the event's own step goes the other way. The version grows by each, so that no delta takes back more than it has steps.
+func (m *model) takeBack(shared *corastream.Embedding, u *corastream.UserState, it *corastream.ItemState, ev corastream.Event) {
+	for _, h := range u.History {
+		if !ev.TakesBack(h) {
+			continue
+		}
+		for _, e := range []*corastream.Embedding{shared, &u.Embedding, &it.Embedding} {
+			e.Count -= min(1, e.Count)
+			touch(e)
+		}
+		if h.Label >= 0.5 {
+			m.unask(it, h.Time)
+		}
+	}
+}
+
+// unask takes a like out of the item's demand.
+func (m *model) unask(it *corastream.ItemState, at time.Time) {
+	if len(it.Acc) < m.factors+2 {
+		return
+	}
+	likes, last := &it.Acc[m.factors], it.Acc[m.factors+1]
+	hour := float32(max(0, int64(at.Sub(demandZero)/time.Hour)))
+	*likes = max(0, *likes-m.faded(max(0, last-hour)))
+}
+
 // faded is 2^(-hours/half-life), 0 from about 43 half-lives on.
 func (m *model) faded(hours float32) float32 {
 	x := float64(hours) * math.Ln2 / m.spec.DemandHalfLife.Hours()

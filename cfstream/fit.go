@@ -22,7 +22,7 @@ func Fit(ctx context.Context, s *corastream.Memory, l corastream.Learner, events
 	if f, ok := l.(Fitter); ok {
 		return f.Fit(ctx, s, events, epochs)
 	}
-	events = inOrder(events)
+	events = corastream.Settled(inOrder(events))
 	for epoch := range epochs {
 		if epoch > 0 {
 			if err := uncount(s, events); err != nil {

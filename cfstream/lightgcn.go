@@ -189,7 +189,7 @@ func (m *lightGCN) handOut(whose string, e corastream.Embedding, content []float
 
 // Fit makes passes over a log into a state in memory, the graph built anew in each, and ends with an exact propagation.
 func (m *lightGCN) Fit(ctx context.Context, s *corastream.Memory, events []corastream.Event, epochs int) error {
-	events = inOrder(events)
+	events = corastream.Settled(inOrder(events))
 	for epoch := range epochs {
 		if epoch > 0 {
 			if err := uncount(s, events); err != nil {

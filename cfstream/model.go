@@ -76,7 +76,8 @@ func (m *model) Learn(s corastream.State, ev corastream.Event) error {
 // stepper learns one (user, item) with a label.
 type stepper func(shared *corastream.Embedding, u *corastream.UserState, it *corastream.ItemState, label, weight float32) error
 
-// each checks an event and calls step for it and, when it is implicit, for each negative drawn.
+// each checks an event and calls step for it and, when it is implicit, for each negative drawn. An event that takes back is a step
+// towards label 0; the counts and the demand lose what it takes out of the history.
 func (m *model) each(s corastream.State, ev corastream.Event, step stepper) error {
 	if !(ev.Label >= 0 && ev.Label <= 1) || !(ev.Weight >= 0 && ev.Weight <= 1e6) {
 		return fmt.Errorf("learn event %v: label %v or weight %v: want a label in [0,1] and a weight in [0,1e6]",
@@ -96,6 +97,12 @@ func (m *model) each(s corastream.State, ev corastream.Event, step stepper) erro
 	}
 	if err := step(shared, u, it, ev.Label, ev.Weight); err != nil {
 		return err
+	}
+	if ev.Retract || ev.Opposes() {
+		m.takeBack(shared, u, it, ev)
+	}
+	if ev.Retract {
+		return nil
 	}
 	shared.Count++
 	u.Count++

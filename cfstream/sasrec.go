@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cfstream/internal/num"
@@ -150,9 +151,15 @@ func (m *sasRec) Learn(s corastream.State, ev corastream.Event) error {
 	if err != nil {
 		return err
 	}
-	history := append(u.History[max(0, len(u.History)-m.window+1):len(u.History):len(u.History)],
-		corastream.Interaction{Item: ev.Item, Label: ev.Label, Time: ev.Time})
-	return m.reread(s, shared, u, history)
+	history := u.History[:len(u.History):len(u.History)]
+	if ev.Retract || ev.Opposes() {
+		history = slices.DeleteFunc(slices.Clone(history), ev.TakesBack)
+	}
+	if !ev.Retract {
+		history = append(history[max(0, len(history)-m.window+1):len(history):len(history)],
+			corastream.Interaction{Item: ev.Item, Label: ev.Label, Time: ev.Time})
+	}
+	return m.reread(s, shared, u, history[max(0, len(history)-m.window):])
 }
 
 // reread sets e_u from the last items.
@@ -268,7 +275,7 @@ func (m *sasRec) handOut(whose string, e corastream.Embedding) (corastream.Embed
 // Fit makes passes over a log into a state in memory. Each row is read from what came before it in the log, and moves the block
 // and the items read as well as what Learn moves. It ends with every user read anew by the final weights.
 func (m *sasRec) Fit(ctx context.Context, s *corastream.Memory, events []corastream.Event, epochs int) error {
-	events = inOrder(events)
+	events = corastream.Settled(inOrder(events))
 	shared, err := m.ready(s)
 	if err != nil {
 		return err

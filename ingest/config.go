@@ -91,6 +91,8 @@ type Kind struct {
 	Weight float32 `yaml:"weight"`
 	// Implicit: positive only, so the learner draws negatives.
 	Implicit bool `yaml:"implicit"`
+	// Retract: takes back what the user did with the item before; label is 0.
+	Retract bool `yaml:"retract"`
 }
 
 // Create says how EnsureTopics makes a topic that is missing.
@@ -202,12 +204,16 @@ func (c Config) validateKinds(bad func(key, fix, format string, args ...any)) {
 		if !(k.Weight > 0 && k.Weight <= 1000) {
 			bad(key+".weight", "choose above 0, to 1000", "%v is out of range", k.Weight)
 		}
-		if k.Implicit && k.Label < 0.5 {
+		if k.Retract && (k.Label != 0 || k.Implicit) {
+			bad(key+".retract", "leave out label and implicit", "what takes back has label 0 and is not implicit")
+		} else if k.Implicit && k.Label < 0.5 {
 			bad(key+".implicit", "set label: 1, or implicit: false", "an implicit kind is positive only, but its label is %v", k.Label)
 		}
 	}
-	if _, ok := c.Kinds[c.DefaultKind]; !ok && c.DefaultKind != "" {
+	if k, ok := c.Kinds[c.DefaultKind]; !ok && c.DefaultKind != "" {
 		bad("default_kind", "name one of kinds, or leave it empty", "%q is not in kinds", c.DefaultKind)
+	} else if k.Retract {
+		bad("default_kind", "name a kind that says what happened", "%q takes back", c.DefaultKind)
 	}
 	if math.IsNaN(c.RatingThreshold) || math.IsInf(c.RatingThreshold, 0) {
 		bad("rating_threshold", "give a number, such as 4", "%v is not a number", c.RatingThreshold)

@@ -46,7 +46,7 @@ type eventJSON struct {
 // EncodeEvent gives the value of an event's record.
 func EncodeEvent(e corastream.Event) ([]byte, error) {
 	out := eventJSON{User: e.User, Item: e.Item, Kind: e.Kind, ID: e.ID}
-	if !e.Implicit {
+	if !e.Implicit && !e.Retract {
 		out.Label = &e.Label
 	}
 	if !e.Time.IsZero() {

@@ -120,6 +120,9 @@ func (c *cf) fit(ctx context.Context, train []corastream.Event) error {
 	if f, ok := c.model.(fitter); ok {
 		return f.Fit(ctx, c.state, train, c.epochs)
 	}
+	if c.epochs > 1 {
+		train = corastream.Settled(train)
+	}
 	for epoch := range c.epochs {
 		for i, ev := range train {
 			if i%4096 == 0 {

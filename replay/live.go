@@ -174,9 +174,15 @@ func (l *lists) tail(ev corastream.Event, user *corastream.UserState) []corastre
 	if !ok && len(l.tails) >= tailUsers {
 		clear(l.tails)
 	}
+	if ev.Opposes() && slices.ContainsFunc(t, ev.TakesBack) {
+		defer l.takeBack(ev)
+	}
 	l.tails[ev.User] = append(t, corastream.Interaction{Item: ev.Item, Label: ev.Label, Time: ev.Time, Shown: ev.Shown()})
 	return t[len(t)-min(len(t), width) : len(t) : len(t)]
 }
+
+// takeBack forgets the user's tail: it is read from the history again, which then lacks what ev takes back.
+func (l *lists) takeBack(ev corastream.Event) { delete(l.tails, ev.User) }
 
 func newestFirst(history []corastream.Interaction) []corastream.Interaction {
 	out := slices.Clone(history)

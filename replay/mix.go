@@ -2,6 +2,7 @@ package replay
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/corastream/corastream"
@@ -72,9 +73,20 @@ func (m *mix) learn(ev corastream.Event) error {
 // know brings an event into the history that the user's lists are asked with.
 func (m *mix) know(ev corastream.Event) { put(m.known, ev) }
 
-// study has the model learn an event. Events come in their order whatever the delay, so the history is the one just before it.
+// study has the model learn an event, and before it that something is taken back. Events come in their order whatever the delay, so the
+// history is the one just before it.
 func (m *mix) study(ev corastream.Event) {
 	pair := [2]string{ev.User, ev.Item}
+	if t := m.learnt[ev.User]; t.holds(ev) {
+		m.model.Learn(corastream.Step{Item: ev.Item, Retract: true, Likes: !ev.Retract, Time: ev.Time, Recent: t.recent(m.window)})
+		t.takeBack(ev)
+		if !t.met(ev.Item) {
+			delete(m.met, pair)
+		}
+	}
+	if ev.Retract {
+		return
+	}
 	_, met := m.met[pair]
 	m.met[pair] = struct{}{}
 	m.model.Learn(corastream.Step{
@@ -110,6 +122,12 @@ func put(trails map[string]*trail, ev corastream.Event) {
 		t = &trail{}
 		trails[ev.User] = t
 	}
+	if t.holds(ev) {
+		t.takeBack(ev)
+	}
+	if ev.Retract {
+		return
+	}
 	if t.start == 0 {
 		grown := make([]corastream.Interaction, 2*len(t.events)+4)
 		t.start = len(grown) - len(t.events)
@@ -118,6 +136,22 @@ func put(trails map[string]*trail, ev corastream.Event) {
 	}
 	t.start--
 	t.events[t.start] = corastream.Interaction{Item: ev.Item, Label: ev.Label, Time: ev.Time}
+}
+
+// holds says whether the event takes something of the trail back.
+func (t *trail) holds(ev corastream.Event) bool {
+	return t != nil && (ev.Retract || ev.Opposes()) && slices.ContainsFunc(t.events[t.start:], ev.TakesBack)
+}
+
+// takeBack leaves what was handed out as it is.
+func (t *trail) takeBack(ev corastream.Event) {
+	t.events = slices.DeleteFunc(slices.Clone(t.events[t.start:]), ev.TakesBack)
+	t.start = 0
+}
+
+// met says whether the trail has an event with the item.
+func (t *trail) met(item string) bool {
+	return slices.ContainsFunc(t.events[t.start:], func(h corastream.Interaction) bool { return h.Item == item })
 }
 
 // recent are the last n events, newest first. A nil trail has none.

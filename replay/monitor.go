@@ -168,6 +168,17 @@ func (m *Monitor) Observe(ev corastream.Event, before corastream.Pair, user *cor
 		return
 	}
 	m.last[at] = ev.Pos.Offset
+	if ev.Retract { // nothing to guess
+		if m.lists != nil {
+			m.lists.takeBack(ev)
+		}
+		if err := m.deps.Bias.Learn(m.bias, ev); err != nil {
+			m.warn("learn the yardstick", err)
+			m.failed.Add(1)
+		}
+		m.left.Add(1)
+		return
+	}
 	if m.lists != nil {
 		m.lists.observe(ev, user, before.User, m.onList.Load())
 	}

@@ -31,7 +31,7 @@ func (s *Server) adapter(w http.ResponseWriter, r *http.Request) error {
 	if s.deps.Adapters == nil {
 		return missing("a language model and a checkpoint", "give both to the serve stage")
 	}
-	ask := AdapterRequest{User: r.PathValue("user")}
+	ask := AdapterRequest{User: plainID(r.PathValue("user"))}
 	if err := s.checkID("user", ask.User); err != nil {
 		return err
 	}

@@ -152,6 +152,10 @@ func jsonKind(t reflect.Type) string {
 		return `a string, or [{"type": "text", "text": ...}]`
 	case reflect.TypeFor[stopTexts]():
 		return "a string, or an array of strings"
+	case reflect.TypeFor[ident]():
+		return "a string or a whole number"
+	case reflect.TypeFor[idents]():
+		return "an array of ids"
 	case reflect.TypeFor[rerankUser]():
 		return `the user's id as a string, or {"user_id": ...}`
 	}

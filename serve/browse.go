@@ -41,7 +41,7 @@ func (s *Server) latest(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) similarItems(w http.ResponseWriter, r *http.Request) error {
-	id := r.PathValue("id")
+	id := plainID(r.PathValue("id"))
 	if err := s.checkLookup(id); err != nil {
 		return err
 	}

@@ -133,7 +133,7 @@ type SharedItem struct {
 const sharedShown = 5
 
 func (s *Server) similarUsers(w http.ResponseWriter, r *http.Request) error {
-	id := r.PathValue("id")
+	id := plainID(r.PathValue("id"))
 	if err := s.checkLookup(id); err != nil {
 		return err
 	}

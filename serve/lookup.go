@@ -49,7 +49,7 @@ const (
 )
 
 func (s *Server) user(w http.ResponseWriter, r *http.Request) error {
-	id := r.PathValue("id")
+	id := plainID(r.PathValue("id"))
 	if err := s.checkLookup(id); err != nil {
 		return err
 	}
@@ -141,7 +141,7 @@ func (s *Server) near(ctx context.Context, direction []float32, skip func(string
 }
 
 func (s *Server) item(w http.ResponseWriter, r *http.Request) error {
-	id := r.PathValue("id")
+	id := plainID(r.PathValue("id"))
 	if err := s.checkLookup(id); err != nil {
 		return err
 	}

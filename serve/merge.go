@@ -32,7 +32,7 @@ type UserEvent struct {
 
 // userEvents lists a user's history. The cursor is how many older events there are, so events that come meanwhile move nothing.
 func (s *Server) userEvents(w http.ResponseWriter, r *http.Request) error {
-	id := r.PathValue("id")
+	id := plainID(r.PathValue("id"))
 	if err := s.checkLookup(id); err != nil {
 		return err
 	}
@@ -97,7 +97,7 @@ type MergeRequest struct {
 // mergeSession produces the session's events again, under the user. Each has an id that follows from user, item and time, so a second merge
 // of the same session is dropped as a duplicate.
 func (s *Server) mergeSession(w http.ResponseWriter, r *http.Request) error {
-	id := r.PathValue("id")
+	id := plainID(r.PathValue("id"))
 	if err := s.checkID("id", id); err != nil {
 		return err
 	}

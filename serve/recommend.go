@@ -15,10 +15,10 @@ import (
 
 // RecommendRequest is the body of POST /v1/recommend.
 type RecommendRequest struct {
-	UserID     string              `json:"user_id"`    // may be left out where there is a history
+	UserID     ident               `json:"user_id"`    // may be left out where there is a history
 	N          whole               `json:"n"`          // items wanted; 0: the configured number
-	Exclude    []string            `json:"exclude"`    // never return these
-	Candidates []string            `json:"candidates"` // rank these and nothing else
+	Exclude    idents              `json:"exclude"`    // never return these
+	Candidates idents              `json:"candidates"` // rank these and nothing else
 	Allow      map[string][]string `json:"allow"`      // by item field: an item must have one of these values
 	Deny       map[string][]string `json:"deny"`       // by item field: and none of these
 	RequestID  string              `json:"request_id"` // comes back in the answer, and goes into its id; default: a random one
@@ -106,7 +106,7 @@ func (s *Server) recommend(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	req := &corastream.Request{
-		ID: q.RequestID, User: q.UserID, N: int(q.N), Exclude: q.Exclude, Candidates: q.Candidates, Allow: q.Allow, Deny: q.Deny,
+		ID: q.RequestID, User: string(q.UserID), N: int(q.N), Exclude: q.Exclude, Candidates: q.Candidates, Allow: q.Allow, Deny: q.Deny,
 		History: past, Seen: q.Seen, List: q.List, Appended: s.deps.Now(),
 	}
 	turn, err := s.turn(&q, req)
@@ -114,10 +114,10 @@ func (s *Server) recommend(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if turn.done {
-		writeJSON(w, http.StatusOK, responseOf(corastream.Recommendation{User: q.UserID, RequestID: q.RequestID, Made: s.deps.Now()}))
+		writeJSON(w, http.StatusOK, responseOf(corastream.Recommendation{User: string(q.UserID), RequestID: q.RequestID, Made: s.deps.Now()}))
 		return nil
 	}
-	recs, err := s.deps.Recommender.Recommend(r.Context(), []corastream.Owed{{User: q.UserID, Request: req}})
+	recs, err := s.deps.Recommender.Recommend(r.Context(), []corastream.Owed{{User: string(q.UserID), Request: req}})
 	if err != nil {
 		return err
 	}
@@ -166,7 +166,7 @@ func (s *Server) turn(q *RecommendRequest, req *corastream.Request) (turn, error
 	if n == 0 {
 		n = browseDefault
 	}
-	items, from, after, err := s.pages.next(recommendOwner(q.UserID), q.Cursor, n, s.deps.Now())
+	items, from, after, err := s.pages.next(recommendOwner(string(q.UserID)), q.Cursor, n, s.deps.Now())
 	if err != nil {
 		return turn{}, err
 	}
@@ -191,7 +191,7 @@ func (s *Server) turned(t turn, q *RecommendRequest, rec corastream.Recommendati
 		for _, id := range rec.Ahead {
 			all = append(all, corastream.Listed{Item: id})
 		}
-		out.Cursor = s.pages.keep(recommendOwner(q.UserID), all, len(rec.Items), s.deps.Now())
+		out.Cursor = s.pages.keep(recommendOwner(string(q.UserID)), all, len(rec.Items), s.deps.Now())
 	}
 }
 
@@ -205,7 +205,7 @@ func (s *Server) writeBack(ctx context.Context, q *RecommendRequest, out *Recomm
 	for i, it := range out.Items {
 		ids[i] = it.Item
 	}
-	ev, err := shownEvent(q.UserID, out.ID, ids)
+	ev, err := shownEvent(string(q.UserID), out.ID, ids)
 	if err == nil {
 		err = s.deps.Events.Produce(ctx, [][]byte{ev}, map[string]string{})
 	}
@@ -244,7 +244,7 @@ func (s *Server) checkRecommend(q *RecommendRequest) error {
 	case q.UserID == "":
 		return &Failure{Status: http.StatusBadRequest, Code: "missing_field", Field: "user_id", Message: "it is missing or empty", Fix: "give an id, or the visitor's history"}
 	default:
-		if err := s.checkID("user_id", q.UserID); err != nil {
+		if err := s.checkID("user_id", string(q.UserID)); err != nil {
 			return err
 		}
 	}

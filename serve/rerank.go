@@ -54,18 +54,18 @@ type rerankUser struct{ id string }
 
 // UnmarshalJSON accepts "id", {"user_id": "id"} and {"user": "id"}.
 func (u *rerankUser) UnmarshalJSON(raw []byte) error {
-	if len(raw) > 0 && raw[0] == '"' {
-		return json.Unmarshal(raw, &u.id)
+	if len(raw) > 0 && raw[0] != '{' {
+		return json.Unmarshal(raw, (*ident)(&u.id))
 	}
 	var o struct {
-		UserID string `json:"user_id"`
-		User   string `json:"user"`
+		UserID ident `json:"user_id"`
+		User   ident `json:"user"`
 	}
 	if len(raw) == 0 || raw[0] != '{' {
 		return wrongType[rerankUser](raw)
 	}
 	err := decodeStrict(raw, &o)
-	u.id = cmp.Or(o.UserID, o.User)
+	u.id = string(cmp.Or(o.UserID, o.User))
 	return err
 }
 

@@ -44,6 +44,7 @@ func (s *Server) routes() []route {
 		{method: "GET", path: "/v1/users/{id}", handle: s.user},
 		{method: "GET", path: "/v1/users/{id}/similar", heavy: true, handle: s.similarUsers},
 		{method: "GET", path: "/v1/users/{id}/events", handle: s.userEvents},
+		{method: "DELETE", path: "/v1/users/{id}/events", writes: true, handle: s.takeBack},
 		{method: "POST", path: "/v1/users/{id}/merge", writes: true, handle: s.mergeSession},
 		{method: "GET", path: "/v1/items/{id}", handle: s.item},
 		{method: "GET", path: "/v1/items/{id}/similar", heavy: true, handle: s.similarItems},

@@ -23,7 +23,7 @@ import (
 // item+query), and the score is the softmax over the labels. A user_id merges that user's weights in.
 type ScoreRequest struct {
 	Model            string     `json:"model"`
-	UserID           string     `json:"user_id"`
+	UserID           ident      `json:"user_id"`
 	Items            []document `json:"items"`
 	Query            *string    `json:"query"`
 	Labels           []string   `json:"labels"`             // text form: each one token; default [" Yes", " No"], the answer tokens of this program's prompts
@@ -80,10 +80,13 @@ func (d *document) UnmarshalJSON(raw []byte) error {
 		return json.Unmarshal(raw, &d.ID)
 	}
 	var o struct {
-		ID     string `json:"id"`
-		ItemID string `json:"item_id"`
+		ID     ident  `json:"id"`
+		ItemID ident  `json:"item_id"`
 		Text   string `json:"text"`
 		Title  string `json:"title"`
+	}
+	if len(raw) > 0 && (raw[0] == '-' || raw[0] >= '0' && raw[0] <= '9') {
+		return json.Unmarshal(raw, (*ident)(&d.ID))
 	}
 	if len(raw) == 0 || raw[0] != '{' {
 		return wrongType[document](raw)
@@ -91,7 +94,7 @@ func (d *document) UnmarshalJSON(raw []byte) error {
 	if err := decodeStrict(raw, &o); err != nil {
 		return err
 	}
-	d.ID, d.Text = cmp.Or(o.ID, o.ItemID), cmp.Or(o.Text, o.Title)
+	d.ID, d.Text = string(cmp.Or(o.ID, o.ItemID)), cmp.Or(o.Text, o.Title)
 	if d.ID == "" && d.Text == "" {
 		return wrongType[document](raw)
 	}
@@ -110,11 +113,11 @@ func (s *Server) score(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if q.UserID != "" || q.Query == nil {
-		if err := s.checkID("user_id", q.UserID); err != nil {
+		if err := s.checkID("user_id", string(q.UserID)); err != nil {
 			return err
 		}
 	}
-	out := ScoreResponse{ID: "score-" + rand.Text(), Object: "list", Created: s.deps.Now().Unix(), Model: cmp.Or(q.Model, s.modelName()), UserID: q.UserID}
+	out := ScoreResponse{ID: "score-" + rand.Text(), Object: "list", Created: s.deps.Now().Unix(), Model: cmp.Or(q.Model, s.modelName()), UserID: string(q.UserID)}
 	if q.Query != nil {
 		if err := s.scoreText(r.Context(), &q, &out); err != nil {
 			return err
@@ -125,7 +128,7 @@ func (s *Server) score(w http.ResponseWriter, r *http.Request) error {
 	if len(q.Labels)+len(q.LabelTokenIDs) > 0 || q.ApplySoftmax != nil || q.ItemFirst || q.AddSpecialTokens != nil {
 		return badField("query", "send query too, or leave labels, label_token_ids, apply_softmax, item_first and add_special_tokens out", "these fields belong to the text form, which has a query")
 	}
-	slate, err := s.scoreSlate(r.Context(), q.UserID, q.Items)
+	slate, err := s.scoreSlate(r.Context(), string(q.UserID), q.Items)
 	if err != nil {
 		return err
 	}

@@ -30,7 +30,7 @@ func (s *Server) scoreText(ctx context.Context, q *ScoreRequest, out *ScoreRespo
 			prompts[i] = text + *q.Query
 		}
 	}
-	weights, projection, err := s.userWeights(ctx, q.UserID, len(prompts), out)
+	weights, projection, err := s.userWeights(ctx, string(q.UserID), len(prompts), out)
 	if err != nil {
 		return err
 	}

@@ -14,9 +14,10 @@ import (
 var access = map[string]string{
 	"POST /v1/recommend": "token", "POST /v1/score": "token", "POST /v1/rerank": "token", "POST /v1/events": "token",
 	"POST /v1/chat/completions": "token", "GET /v1/users/{id}": "token", "GET /v1/items/{id}": "token",
+	"GET /v1/users/{id}/events": "token", "DELETE /v1/users/{id}/events": "token",
 	"GET /v1/adapters/{user}": "token", "GET /v1/models": "token", "GET /v1/models/{model}": "token", "GET /v1/status": "token",
 	"GET /v1/popular": "token", "GET /v1/trending": "token", "GET /v1/latest": "token", "GET /v1/items/{id}/similar": "token",
-	"GET /v1/users/{id}/similar": "token", "GET /v1/users/{id}/events": "token", "POST /v1/users/{id}/merge": "token",
+	"GET /v1/users/{id}/similar": "token", "POST /v1/users/{id}/merge": "token",
 	"GET /metrics": "token", "POST /v2/rerank": "token", "GET /v1/rollout": "token",
 	// These tell nothing of users or items: the pages are empty until their script asks, with the token.
 	"GET /healthz": "anybody", "GET /readyz": "anybody", "GET /openapi.json": "anybody", "GET /{$}": "anybody",

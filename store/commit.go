@@ -39,9 +39,11 @@ func (s *Store) Commit(ctx context.Context, b corastream.Batch, learn func(coras
 	defer unlock()
 	w := newWork(s, sn)
 	if err := w.batch(&b, learn); err != nil {
+		w.forgetMet()
 		return corastream.Commit{}, fmt.Errorf("store: %w", err)
 	}
 	if err := s.write(ctx, sn, w); err != nil {
+		w.forgetMet()
 		return corastream.Commit{}, err
 	}
 	w.out.Seq = sn.seq + uint64(w.lines)

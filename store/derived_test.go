@@ -194,6 +194,7 @@ func TestStepsAreWhatMemoryWouldTell(t *testing.T) {
 	}
 	users := map[string]*user{}
 	var want []corastream.Step
+	taken := 0
 	for o := range int64(n) {
 		ev := eventAt(0, o, 80, 60)
 		u := users[ev.User]
@@ -205,6 +206,15 @@ func TestStepsAreWhatMemoryWouldTell(t *testing.T) {
 			continue
 		}
 		u.ids[ev.ID] = true
+		state := corastream.UserState{History: u.history}
+		if (ev.Retract || ev.Opposes()) && slices.ContainsFunc(u.history, ev.TakesBack) {
+			taken++
+			want = append(want, corastream.Step{Item: ev.Item, Retract: true, Likes: !ev.Retract, Time: ev.Time, Recent: state.Recent(list.window)})
+			u.history = slices.DeleteFunc(slices.Clone(u.history), ev.TakesBack)
+		}
+		if ev.Retract {
+			continue
+		}
 		st := corastream.Step{Item: ev.Item, Positive: ev.Positive(), Time: ev.Time}
 		st.Met = slices.ContainsFunc(u.history, func(x corastream.Interaction) bool { return x.Item == ev.Item })
 		st.Recent = (&corastream.UserState{History: u.history}).Recent(list.window)
@@ -212,8 +222,8 @@ func TestStepsAreWhatMemoryWouldTell(t *testing.T) {
 		u.history = append(u.history, corastream.Interaction{Item: ev.Item, Label: ev.Label, Time: ev.Time})
 		u.history = u.history[max(0, len(u.history)-c.HistoryLimit):]
 	}
-	if len(list.steps) != len(want) {
-		t.Fatalf("%d steps, want %d", len(list.steps), len(want))
+	if len(list.steps) != len(want) || taken < 20 {
+		t.Fatalf("%d steps, want %d, %d of them taking back", len(list.steps), len(want), taken)
 	}
 	for i := range want {
 		if !reflect.DeepEqual(list.steps[i], want[i]) {

@@ -53,6 +53,9 @@ func (w *work) putUser(p *part, u *userWork) error {
 	if u.base != nil {
 		finished = uint32(u.base.total / blockLen)
 	}
+	if u.changedFrom > 0 {
+		finished = min(finished, uint32((u.changedFrom-1)/blockLen))
+	}
 	for n := max(from, finished); n < to; n++ {
 		list := rec.block(n)
 		first := uint64(n+1)*blockLen - uint64(len(list))

@@ -28,6 +28,12 @@ func eventAt(part int32, offset int64, users, items int) corastream.Event {
 		User: fmt.Sprintf("u%d-%d", part, skewed(r, users)), Item: fmt.Sprintf("i%d", skewed(r, items)),
 		Label: float32(r.IntN(2)), Weight: 1, Time: at.Add(-time.Minute), Appended: at,
 	}
+	switch takes := rand.New(rand.NewPCG(uint64(part)+9, uint64(offset)+9)); takes.IntN(25) {
+	case 0: // takes back
+		ev.Label, ev.Retract, ev.Kind = 0, true, "unlike"
+	case 1: // takes a like back, where there is one
+		ev.Label, ev.Kind = 0, "dislike"
+	}
 	if r.IntN(3) > 0 {
 		ev.ID = fmt.Sprintf("e%d-%d", part, offset)
 		if r.IntN(20) == 0 && offset > 0 { // a producer's repeat

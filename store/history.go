@@ -13,6 +13,7 @@ const (
 	labelZero = iota
 	labelOne
 	labelF32
+	labelNone  = 3 // in a step alone: it takes back
 	noTimeFlag = 1 << 4
 	shownFlag  = 1 << 5
 )

@@ -100,6 +100,19 @@ func (e *stepsWriter) item(it *corastream.Item) int {
 
 // step adds an event of a user before the event joins the user's history, and returns by how many bytes it grew.
 func (e *stepsWriter) step(u *userWork, item string, label float32, at int64, met bool) int {
+	return e.add(u, item, label, at, flag(met, stepMet))
+}
+
+// retract adds that a user's interactions with an item are taken back, the likes alone or all, before they leave the history. The
+// user's next step does not continue this one.
+func (e *stepsWriter) retract(u *userWork, item string, likes bool, at int64) int {
+	grew := e.add(u, item, 0, at, labelNone|flag(likes, stepMet))
+	delete(e.last, u)
+	return grew
+}
+
+// add writes a step with further flags.
+func (e *stepsWriter) add(u *userWork, item string, label float32, at int64, more byte) int {
 	h := u.rec.History
 	n, room := 0, maxStepIDs
 	for n < min(e.window, len(h)) {
@@ -113,7 +126,7 @@ func (e *stepsWriter) step(u *userWork, item string, label float32, at int64, me
 	}
 	before := e.size()
 	flags, delta := e.code(label, at)
-	flags |= flag(met, stepMet)
+	flags |= more
 	last, follows := e.last[u]
 	if follows = follows && n <= last.recents+1; follows {
 		flags |= stepFollows
@@ -227,6 +240,9 @@ func (s *stepsReader) atMost(size, most int) int {
 func (s *stepsReader) step(before []corastream.Step) (st corastream.Step, ok bool) {
 	this, flags := s.entry(stepBits)
 	st = corastream.Step{Item: this.Item, Positive: corastream.Event{Label: this.Label}.Positive(), Met: flags&stepMet != 0, Time: this.Time}
+	if flags&3 == labelNone {
+		st.Retract, st.Likes, st.Met = true, st.Met, false
+	}
 	s.labels = append(s.labels, this.Label)
 	if flags&stepFollows == 0 {
 		n := s.count(1)
@@ -247,6 +263,9 @@ func (s *stepsReader) step(before []corastream.Step) (st corastream.Step, ok boo
 	}
 	k := len(before) - int(back)
 	last := &before[k]
+	if s.bad = last.Retract; s.bad {
+		return st, false
+	}
 	if n > uint64(len(last.Recent))+1 || s.held+int(n) > maxRecents {
 		s.bad = true
 		return st, false
@@ -268,7 +287,9 @@ func (s *stepsReader) entry(bits uint) (x corastream.Interaction, flags byte) {
 	} else {
 		s.bad = true
 	}
-	x.Label = s.label(flags)
+	if bits != stepBits || flags&3 != labelNone {
+		x.Label = s.label(flags)
+	}
 	if flags&noTimeFlag == 0 {
 		s.clock += s.varint() * units[flags>>2&3]
 		x.Time = timeOf(s.clock)
@@ -379,6 +400,15 @@ func (m *metSets) note(u *userRec) {
 		set.at[u.History[len(u.History)-1].Item] = u.total - 1
 		set.total++
 		m.size += set.size()
+	}
+}
+
+// forgetMet drops all sets after a write that failed and had taken interactions back: a set made since then may have the total
+// of the user's record and lack what the record has.
+func (w *work) forgetMet() {
+	if w.tookBack {
+		m := &w.s.derived.met
+		m.users, m.size = nil, 0
 	}
 }
 

@@ -47,6 +47,7 @@ type work struct {
 	list     listMark // as it will be on the disk
 	listed   listMark // as the parts so far leave it
 	trimmed  int      // of derived.refs, those that the parts so far delete
+	tookBack bool     // a set of metSets was dropped that a failed write would need as it was
 	trimMost int      // step records to delete, where it is not the usual number
 
 	// Of a cluster's store.
@@ -69,6 +70,9 @@ type userWork struct {
 	erased int64    // events appended until then are not to be learnt
 	paid   bool     // the debt changed though nothing was learnt, in this part
 	listed bool     // in out.Users
+	// changedFrom is one more than the lowest number whose interaction was taken out in this part, 0 for none: history blocks
+	// from there on are written anew.
+	changedFrom uint64
 
 	written bool // by some part
 	again   bool // written by an earlier part: base shares its vectors with rec, so they can not be compared
@@ -176,7 +180,7 @@ func (w *work) user(id string) (*userWork, error) {
 		w.users[u.rec.ID] = u
 	}
 	if u.part != w.part {
-		u.part, u.learnt, u.paid = w.part, false, false
+		u.part, u.learnt, u.paid, u.changedFrom = w.part, false, false, 0
 		w.dirtyUsers = append(w.dirtyUsers, u)
 		w.charge(1, len(id)+u.rec.size)
 	}
@@ -297,16 +301,21 @@ func (w *work) event(ev corastream.Event, learn func(corastream.State, corastrea
 		return false, err
 	}
 	u.learnt = true
-	if w.steps != nil {
-		met := w.s.derived.met.met(u.rec, it.rec.ID)
-		w.chargeSteps(w.steps.step(u, it.rec.ID, ev.Label, nanos(ev.Time), met))
+	if ev.Retract || ev.Opposes() {
+		w.takeBack(u, ev)
 	}
-	u.rec.remember(it.rec.ID, ev, w.s.cfg.HistoryLimit)
-	if w.steps != nil {
-		w.s.derived.met.note(u.rec)
-	}
-	if u.rec.total%blockLen == 0 { // a block is finished, another may fall out of the history
-		w.charge(2, 2*len(ev.User))
+	if !ev.Retract {
+		if w.steps != nil {
+			met := w.s.derived.met.met(u.rec, it.rec.ID)
+			w.chargeSteps(w.steps.step(u, it.rec.ID, ev.Label, nanos(ev.Time), met))
+		}
+		u.rec.remember(it.rec.ID, ev, w.s.cfg.HistoryLimit)
+		if w.steps != nil {
+			w.s.derived.met.note(u.rec)
+		}
+		if u.rec.total%blockLen == 0 { // a block is finished, another may fall out of the history
+			w.charge(2, 2*len(ev.User))
+		}
 	}
 	u.rec.last = max(u.rec.last, at)
 	u.rec.recall(ev.ID != "", hash, at, w.s.cfg)
@@ -315,6 +324,36 @@ func (w *work) event(ev corastream.Event, learn func(corastream.State, corastrea
 	w.charge(0, len(ev.Item)+len(ev.Pos.Topic)+96)
 	w.settle()
 	return true, nil
+}
+
+// takeBack takes out of the user's history what the event takes back, and tells the list model. Interactions behind it get lower
+// numbers, so their blocks are written anew. The list that readers may hold is left as it is.
+func (w *work) takeBack(u *userWork, ev corastream.Event) {
+	h := u.rec.History
+	ev.Time = timeOf(nanos(ev.Time)) // as the history has it
+	at := slices.IndexFunc(h, ev.TakesBack)
+	if at < 0 {
+		return
+	}
+	if w.steps != nil {
+		w.chargeSteps(w.steps.retract(u, ev.Item, !ev.Retract, nanos(ev.Time)))
+		w.s.derived.met.drop(u.rec.ID)
+		w.tookBack = true
+	}
+	kept := slices.Clone(h[:at])
+	bytes := 0
+	for _, x := range h[at:] {
+		bytes += len(x.Item) + 16
+		if !ev.TakesBack(x) {
+			kept = append(kept, x)
+		}
+	}
+	first := u.rec.total - uint64(len(h)) + uint64(at) + 1
+	if u.changedFrom == 0 || first < u.changedFrom {
+		u.changedFrom = first
+	}
+	u.rec.History, u.rec.total = kept, u.rec.total-uint64(len(h)-len(kept))
+	w.charge(2+(len(h)-at)/blockLen, bytes)
 }
 
 // remember is UserState.Remember on a history whose older part other goroutines may be reading: it appends behind what

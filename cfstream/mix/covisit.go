@@ -165,6 +165,62 @@ func (c *covisit) learn(e *event) {
 	c.n[e.item] += w
 }
 
+// undo subtracts what learn added for the event at k and for later ones of which it was the past.
+func (c *covisit) undo(e *event, k int) {
+	x := e.past[k]
+	for l, p := range e.past[k+1 : min(k+1+len(c.lag), len(e.past))] {
+		if p.item != x.item || e.repeats {
+			c.subtract(p, x, l)
+		}
+	}
+	for l := range min(k, len(c.lag)) {
+		if p := e.past[k-1-l]; p.item != x.item || e.repeats {
+			c.subtract(x, p, l)
+		}
+	}
+	c.n[x.item] = max(0, c.n[x.item]-c.weight(x.at))
+}
+
+// weight is what an event of a time counts.
+func (c *covisit) weight(at float64) float32 { return float32(num.Exp2((at - c.zero) / pairHalfLife)) }
+
+// subtract takes out of the sums what they got from b at lag l behind a.
+func (c *covisit) subtract(a, b past, l int) {
+	w := c.weight(b.at)
+	sym := float32(w * c.lag[l])
+	sess := float32(sym * near(b.at-a.at))
+	var fwd, next float32
+	if b.liked && l < forwardLags {
+		fwd = sym
+	}
+	if l == 0 {
+		next = w
+	}
+	c.lists[a.item].less(b.item, sym, [pairSums - 1]float32{fwd, next, next, sess})
+	if a.item != b.item {
+		c.lists[b.item].less(a.item, sym, [pairSums - 1]float32{0, next, 0, sess})
+	}
+}
+
+// less subtracts from the sums of neighbour j, which stay at 0 or above. A neighbour of whom nothing is left goes.
+func (l *neighbours) less(j int32, sym float32, rest [pairSums - 1]float32) {
+	at := l.find(j)
+	if at < 0 {
+		return
+	}
+	if l.sym[at] <= sym*1.0001 { // equal but for rounding
+		last := len(l.ids) - 1
+		l.ids[at], l.sym[at], l.rest[at] = l.ids[last], l.sym[last], l.rest[last]
+		l.ids, l.sym, l.rest = l.ids[:last], l.sym[:last], l.rest[:last]
+		return
+	}
+	l.sym[at] -= sym
+	r := &l.rest[at]
+	for k, x := range rest {
+		r[k] = max(0, r[k]-x)
+	}
+}
+
 // near is e^(-gap/session).
 func near(gap float64) float32 { return num.Exp32(float32(-max(gap, 0) / sessionSecs)) }
 

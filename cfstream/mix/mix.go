@@ -182,6 +182,10 @@ func (m *Model) Learn(st corastream.Step) {
 		e.past = append(e.past, past{item: m.of(h.Item), liked: h.Label >= 0.5, at: seconds(h.Time)})
 	}
 	q.past = e.past
+	if st.Retract {
+		m.takeBack(&e, st.Likes)
+		return
+	}
 	if e.positive && (!e.met || e.repeats) && m.weights.due(m.likes) {
 		m.teach(q, &e)
 	}
@@ -193,6 +197,25 @@ func (m *Model) Learn(st corastream.Step) {
 		m.likes++
 		if e.met {
 			m.repeats++
+		}
+	}
+}
+
+// undoer is a source that can take back what an event taught it: e.past[k], whose own past was e.past[k+1:].
+type undoer interface{ undo(e *event, k int) }
+
+// takeBack undoes the events with e's item among the user's last ones, the newest first. The sums of pairs, the counts of likes and
+// the share of likes are undone as far as they still hold them; what the weights, the sequence factors and the linear autoencoder
+// learnt stays, and so does what lies further back than the window.
+func (m *Model) takeBack(e *event, likes bool) {
+	for k, p := range e.past {
+		if p.item != e.item || p.at > e.at || likes && !p.liked {
+			continue
+		}
+		for _, s := range m.sources {
+			if s, ok := s.(undoer); ok {
+				s.undo(e, k)
+			}
 		}
 	}
 }

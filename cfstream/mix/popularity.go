@@ -85,6 +85,19 @@ func (p *popularity) raise(h int, item int32) {
 	p.heads[h] = list
 }
 
+// undo takes the like at k out of the counts.
+func (p *popularity) undo(e *event, k int) {
+	x := e.past[k]
+	if !x.liked {
+		return
+	}
+	for h := range p.count {
+		w := min(p.count[h][x.item], num.Exp2((x.at-p.zero[h])/halfLives[h]))
+		p.count[h][x.item] -= w
+		p.sum[h] = max(0, p.sum[h]-w)
+	}
+}
+
 func (p *popularity) rescale(h int, at float64) {
 	f := num.Exp2(-(at - p.zero[h]) / halfLives[h])
 	for i := range p.count[h] {
@@ -165,6 +178,15 @@ func (k *quality) learn(e *event) {
 	}
 	if k.first[e.item] == 0 {
 		k.first[e.item] = e.at
+	}
+}
+
+// undo takes the event at n out of the share; both counts began at 1 and 2.
+func (k *quality) undo(e *event, n int) {
+	x := e.past[n]
+	k.events[x.item] = max(2, k.events[x.item]-1)
+	if x.liked {
+		k.likes[x.item] = max(1, k.likes[x.item]-1)
 	}
 }
 

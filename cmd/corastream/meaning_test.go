@@ -59,9 +59,11 @@ var meanings = []eventCase{
 
 	// Unknown is never a like.
 	{"an unknown kind", "gorse-io/gorse#329", `"type":"contact"`, "", "contact"},
-	{"taken out of the cart", "snowplow/snowplow#154", `"type":"remove_from_cart"`, "", "remove_from_cart"},
-	{"a refund", "duracelltomi/gtm4wp#165", `"type":"refund"`, "", "refund"},
-	{"an unlike", "", `"type":"unlike"`, "", "unlike"},
+	{"taken out of the cart", "snowplow/snowplow#154", `"type":"remove_from_cart"`, "remove_from_cart 0 1 i-", ""},
+	{"a refund", "duracelltomi/gtm4wp#165", `"type":"refund"`, "refund 0 1 i-", ""},
+	{"an unlike", "", `"type":"unlike"`, "unlike 0 1 i-", ""},
+	{"taken back by its name", "", `"type":"retract"`, "retract 0 1 i-", ""},
+	{"an unlike with a rating", "", `"type":"unlike","rating":5`, "", "unlike"},
 	{"a kind in capitals", "", `"type":"CLICKED"`, "", "CLICKED"},
 	{"a kind that is a number", "", `"type":{"a":1}`, "", "type"},
 	{"type misspelt", "", `"tpye":"dislike"`, "", "tpye"},
@@ -97,7 +99,7 @@ var meanings = []eventCase{
 	{"a basket of products", "Segment's Order Completed", `"type":"purchase","products":[{"product_id":"a","quantity":1}]`, "purchase 1 1 a+", ""},
 	{"one item twice", "", `"type":"purchase","items":["a","a"]`, "purchase 1 1 a+", ""},
 	{"a basket that came back", "braze-inc/braze-docs#6687", `"type":"purchase","items":[{"item_id":"a","quantity":-1}]`, "", "return"},
-	{"a refund of items", "aawnu/php-ga4#16", `"type":"refund","items":["a","b"]`, "", "refund"},
+	{"a refund of items", "aawnu/php-ga4#16", `"type":"refund","items":["a","b"]`, "refund 0 1 a-,refund 0 1 b-", ""},
 	{"an impression", "metarank/metarank#288", `"items":["a","b"],"clicked":["b"]`, "impression 0 1 a,click 1 1 b", ""},
 	{"an impression without a click", "metarank/metarank#1554", `"type":"impression","items":["a","b"]`, "impression 0 1 a,impression 0 1 b", ""},
 	{"an impression by its kind and clicks", "", `"type":"impression","items":["a",{"id":"b","clicked":1}]`, "impression 0 1 a,click 1 1 b", ""},
@@ -193,6 +195,9 @@ func inShort(events []corastream.Event) string {
 		s := fmt.Sprintf("%s %v %v %s", ev.Kind, ev.Label, ev.Weight, ev.Item)
 		if ev.Implicit {
 			s += "+"
+		}
+		if ev.Retract {
+			s += "-"
 		}
 		if ev.ID != "" {
 			s += " " + ev.ID

@@ -23,6 +23,9 @@ compared without case, ` + "`_` and `-`" + `. A blank cell is what null is in JS
 - ` + "`items`" + ` with a type is a basket: one event for each. ` + "`items`" + ` with ` + "`clicked`" + `, or with the type impression, is an impression.
 - A time is RFC 3339, ` + "`2022-06-24 21:20:11`" + `, with an offset or UTC behind it, a date alone, or unix s, ms, us or ns. Without an offset it is UTC.
 - HTTP refuses an event that has a field which nothing reads. ` + "`corastream validate`" + ` counts such fields.
+- A type with ` + "`retract: true`" + ` in ` + "`kafka.kinds`" + ` takes back: whatever the user did with the item until then leaves the history, and the item may be
+  listed again. Types of that sort are unlike, unstar, undislike, return, refund, remove_from_cart and retract. A deletion from Debezium is a retract of the row.
+- A dislike, a rating below the threshold and a label below 0.5 of the types like, dislike, rating or label take an earlier like of the item back, and stay.
 - Blanks and byte order marks around ids are taken off, and ids are in the normal form NFC.
 
 This page is made from the table in ` + "`cmd/corastream/meaning_test.go`" + `, whose test reads every line in all four forms
@@ -41,7 +44,11 @@ func TestThePageOfEventsIsTheTable(t *testing.T) {
 		if c.refuse == "" {
 			var parts []string
 			for _, ev := range strings.Split(c.want, ",") {
-				f := strings.Fields(strings.TrimSuffix(ev, "+"))
+				f := strings.Fields(strings.TrimRight(ev, "+-"))
+				if strings.HasSuffix(ev, "-") {
+					parts = append(parts, fmt.Sprintf("%s takes `%s` back", f[0], f[3]))
+					continue
+				}
 				part := fmt.Sprintf("%s of `%s`, label %s", f[0], f[3], f[1])
 				if strings.HasSuffix(ev, "+") {
 					part += ", implicit"

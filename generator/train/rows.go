@@ -37,7 +37,7 @@ func (r *runner) snapshots(ctx context.Context) (*snapshots, error) {
 	for _, it := range r.items {
 		mem.Put(it)
 	}
-	log := r.data.Train
+	log := corastream.Settled(r.data.Train)
 	warm, held := split(len(log), &r.cfg)
 	total := r.cfg.Passes*warm + len(log) - warm + len(r.data.Valid)
 	done := 0

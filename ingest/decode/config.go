@@ -23,6 +23,7 @@ type Fields struct{ Events, Items map[string]string }
 type Kind struct {
 	Label, Weight float32
 	Implicit      bool
+	Retract       bool
 }
 
 // The kinds with a meaning of their own: a rating's label comes from its value, an impression lists what was shown.
@@ -30,13 +31,16 @@ const (
 	kindRating     = "rating"
 	kindClick      = "click"
 	kindImpression = "impression"
+	kindRetract    = "retract" // a deletion, where nothing says more
 )
 
 // DefaultKinds covers common names: implicit positives, explicit likes and dislikes, and what was merely shown.
 func DefaultKinds() map[string]Kind {
 	like, shown := Kind{Label: 1, Weight: 1}, Kind{Label: 0, Weight: 1}
 	implicit := Kind{Label: 1, Weight: 1, Implicit: true}
+	back := Kind{Weight: 1, Retract: true}
 	return map[string]Kind{
+		"unlike": back, "unstar": back, "undislike": back, "return": back, "refund": back, "remove_from_cart": back, kindRetract: back,
 		kindClick: implicit, "purchase": implicit, "star": implicit, "played": implicit, "watched": implicit, "listened": implicit,
 		kindRating: like, "like": like, "dislike": shown, kindImpression: shown, "read": shown,
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -66,6 +67,13 @@ type Decoder struct {
 // New makes a decoder for a valid config.
 func New(c Config) *Decoder {
 	s := &strangers{m: map[string]*sense{}}
+	if _, ok := c.Kinds[kindRetract]; !ok { // a list in a config file replaces them all, and a deletion still takes back
+		c.Kinds = maps.Clone(c.Kinds)
+		if c.Kinds == nil {
+			c.Kinds = map[string]Kind{}
+		}
+		c.Kinds[kindRetract] = DefaultKinds()[kindRetract]
+	}
 	d := &Decoder{cfg: c, events: mappings(c.Fields.Events), items: mappings(c.Fields.Items), mapped: map[string]bool{}, strangers: s, Counts: newCounts(s)}
 	for _, m := range d.events {
 		d.mapped[m.path[0]] = d.mapped[m.path[0]] || len(m.path) == 1

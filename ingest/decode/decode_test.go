@@ -460,15 +460,22 @@ func TestWrappedRecordsAreOpened(t *testing.T) {
 			t.Errorf("%q: %+v", value, b)
 		}
 	}
-	if b := decodeOne(Default(), "corastream.interactions", "u", `{"before":`+click+`,"after":null,"op":"d"}`); len(b.Events) != 0 || len(b.Bad) != 1 || b.Bad[0].Reason != ReasonKind {
+	if b := decodeOne(Default(), "corastream.interactions", "u", `{"before":`+click+`,"after":null,"op":"d"}`); len(b.Events) != 1 || !b.Events[0].Retract || b.Events[0].User != "u" {
 		t.Errorf("a deletion of an event: %+v", b)
+	}
+	row = `{"before":{"id":7,"user_id":"u","item_id":"i","rating":5,"timestamp":"2026-11-01"},"after":null,"op":"d"}`
+	if b := decodeOne(Default(), "corastream.interactions", `{"id":7}`, row); len(b.Events) != 1 || !b.Events[0].Retract || b.Events[0].ID != "7#retract" || b.Events[0].Time.Day() != 1 {
+		t.Errorf("a deletion of a row with an id: %+v", b)
+	}
+	if b := decodeOne(Default(), "corastream.interactions", `{"id":7}`, `{"before":null,"after":null,"op":"d"}`); len(b.Events) != 0 || len(b.Bad) != 1 || b.Bad[0].Reason != ReasonNoUser {
+		t.Errorf("a deletion of nobody knows what: %+v", b)
 	}
 }
 
 // TestACloudEventOfAnUnknownTypeIsNoLike: by its whole name or its last part, in both bindings.
 func TestACloudEventOfAnUnknownTypeIsNoLike(t *testing.T) {
 	for kind, want := range map[string]string{"click": "click", "com.shop.click": "click", "com.shop.click.v1": "click", "com.shop.click.v2.1": "",
-		"com.shop.order.returned": "", "remove_from_cart": "", "com.shop.like.removed": "", "returned": ""} {
+		"com.shop.order.returned": "", "remove_from_basket": "", "com.shop.unlike": "unlike", "com.shop.like.removed": "", "returned": ""} {
 		structured := decodeOne(Default(), "corastream.interactions", "", `{"specversion":"1.0","id":"1","source":"s","type":"`+kind+`","data":{"user_id":"u","item_id":"i"}}`)
 		binary := decodeOne(Default(), "corastream.interactions", "", `{"user_id":"u","item_id":"i"}`,
 			Header{"ce_specversion", []byte("1.0")}, Header{"ce_id", []byte("1")}, Header{"ce_source", []byte("s")}, Header{"ce_type", []byte(kind)})

@@ -182,7 +182,11 @@ func (j *job) single(ev *corastream.Event, f *interaction) (bad *problem) {
 	if bad = j.named(ev, f); bad != nil {
 		return bad
 	}
+	kind, known := j.d.cfg.Kinds[ev.Kind]
 	switch {
+	case kind.Retract && (f.has(fLabel) || f.has(fRating)):
+		return &problem{ReasonAmbiguous, fmt.Sprintf("type %q takes back, and a label or rating says something else", ev.Kind), fKind}
+	case kind.Retract:
 	case f.raw[fLabel] != nil:
 		if ev.Kind == "" {
 			ev.Kind = "label"
@@ -206,13 +210,18 @@ func (j *job) single(ev *corastream.Event, f *interaction) (bad *problem) {
 		if bad = j.implied(ev, f); bad != nil {
 			return bad
 		}
+		kind, known = j.d.cfg.Kinds[ev.Kind]
 	}
-	kind, known := j.d.cfg.Kinds[ev.Kind]
 	if !known {
 		return &problem{ReasonKind, fmt.Sprintf("type %q is not in kinds, and the event has neither label nor rating", ev.Kind), fKind}
 	}
-	ev.Weight, ev.Label, ev.Implicit = kind.Weight, kind.Label, kind.Implicit
+	kind.means(ev)
 	return f.contradicts(ev)
+}
+
+// means sets what the kind says of an event.
+func (k Kind) means(ev *corastream.Event) {
+	ev.Weight, ev.Label, ev.Implicit, ev.Retract = k.Weight, k.Label, k.Implicit, k.Retract
 }
 
 // named sets the kind that the record or its envelope names; "" is none.
@@ -253,7 +262,7 @@ func (j *job) flagged(ev *corastream.Event, f *interaction) *problem {
 		if !known {
 			return &problem{ReasonKind, "clicked says yes, and kinds has no click", fClicked}
 		}
-		ev.Weight, ev.Label, ev.Implicit = k.Weight, k.Label, k.Implicit
+		k.means(ev)
 		return f.contradicts(ev)
 	}
 	id := ev.ID

@@ -45,7 +45,7 @@ func (j *job) several(base corastream.Event, f *interaction) ([]corastream.Event
 	case base.Kind == kindRating:
 		return nil, &problem{ReasonLabel, "a rating without a value", fRating}
 	}
-	base.Weight, base.Label, base.Implicit = kind.Weight, kind.Label, kind.Implicit
+	kind.means(&base)
 	if bad := f.contradicts(&base); bad != nil {
 		return nil, bad
 	}

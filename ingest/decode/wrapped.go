@@ -61,10 +61,10 @@ func connect(v []byte) (payload []byte, ok bool) {
 	return payload, n == 2 && schema && payload != nil
 }
 
-// deleted: the row is gone. An item is removed; of an event nothing can be taken back.
+// deleted: the row is gone. An item is removed; an event is taken back, where the row or the key says whose and of what.
 func (j *job) deleted(v, before []byte) bool {
 	if j.r.Pos.Topic != j.d.cfg.Topics.Items {
-		j.bury(v, ReasonKind, "a deletion is no event: send what it means as an event of its own, such as type dislike")
+		j.takenBack(v, before)
 		return true
 	}
 	if len(j.r.Key) == 0 && len(before) > 0 && before[0] == '{' {
@@ -72,6 +72,37 @@ func (j *job) deleted(v, before []byte) bool {
 	}
 	j.tombstone()
 	return true
+}
+
+// takenBack makes a retraction of a row that was deleted. Its time is the row's own, so that what came after it stays; its id is not the
+// row's, which was learnt already.
+func (j *job) takenBack(v, row []byte) {
+	if len(row) == 0 || row[0] != '{' {
+		if row = bytes.TrimSpace(unframed(j.r.Key)); json.Valid(row) && row[0] == '{' {
+			if payload, ok := connect(row); ok {
+				row = payload
+			}
+		}
+	}
+	if len(row) == 0 || row[0] != '{' || !json.Valid(row) {
+		j.bury(v, ReasonKind, "a deletion says neither user nor item: let the row before it be sent (Postgres: replica identity full), or send an event of type retract")
+		return
+	}
+	f, kept := newInteraction(), newInteraction()
+	members(row, func(k, x []byte) { f.put(j.d, k, x) })
+	f.mapped(row, j.d.events)
+	for _, at := range []field{fUser, fItem, fTime, fID} {
+		kept.raw[at] = f.raw[at]
+	}
+	kept.raw[fKind] = []byte(`"` + kindRetract + `"`)
+	if n := len(j.b.Events); len(kept.raw[fID]) > 0 {
+		defer func() {
+			if len(j.b.Events) > n && j.b.Events[n].ID != "" {
+				j.b.Events[n].ID += "#" + kindRetract
+			}
+		}()
+	}
+	j.interaction(v, &kept)
 }
 
 // key is the item id that a record's key stands for: itself, a JSON string, or an object that names it, framed or in Connect's envelope or not.
