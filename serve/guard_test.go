@@ -173,7 +173,7 @@ func TestBadFieldsAreNamed(t *testing.T) {
 		{"/v1/score", `{"user_id":"a"}`, "items", 400},
 		{"/v1/score", `{"user_id":"a","items":[]}`, "items", 400},
 		{"/v1/score", `{"user_id":"a","items":[""]}`, "items[0]", 400},
-		{"/v1/score", `{"user_id":"a","items":[7]}`, "items", 400},
+		{"/v1/score", `{"user_id":"a","items":[7.5]}`, "items", 400},
 		{"/v1/score", `{"user_id":"a","items":[{"name":"x"}]}`, "name", 400},
 		{"/v1/score", `{"user_id":"a","items":["1","2","3","4"]}`, "items", 400},
 		{"/v1/score", `{"user_id":"a","items":["1"],"labels":["Yes"]}`, "query", 400},
