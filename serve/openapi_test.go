@@ -194,7 +194,13 @@ func TestTheDescriptionsExamplesAreAnswered(t *testing.T) {
 			tried++
 		}
 	}
-	if tried != 8 {
-		t.Errorf("%d examples", tried)
+	wanted := 0
+	for _, rt := range slices.Concat(f.routes(), f.adminRoutes()) {
+		if rt.body != nil {
+			wanted++
+		}
+	}
+	if tried != wanted || wanted == 0 {
+		t.Errorf("%d examples of %d bodies", tried, wanted)
 	}
 }
