@@ -16,6 +16,7 @@ import (
 	"github.com/corastream/corastream/cfstream/mix"
 	"github.com/corastream/corastream/cmd/internal/bench"
 	"github.com/corastream/corastream/cmd/internal/console"
+	"github.com/corastream/corastream/cmd/internal/console"
 	"github.com/corastream/corastream/cmd/internal/datafile"
 	"github.com/corastream/corastream/cmd/internal/node"
 	"github.com/corastream/corastream/generator"
@@ -86,7 +87,7 @@ weights per second. freshness: from a click's append to its recommendation, thro
 func newBenchDeps(cfg node.Config, log zerolog.Logger) bench.Deps {
 	return bench.Deps{
 		CF: cfg.CF, Store: cfg.Store, Kafka: cfg.Kafka, LLM: cfg.LLM.Options, File: cfg.LLM.File,
-		Progress: func(phase string) func(done, total int) { return newProgress(log.Level(zerolog.InfoLevel), phase).Set },
+		Progress: func(phase string) func(done, total int) { return console.NewProgress(log.Level(zerolog.InfoLevel), phase).Set },
 		OpenStore: func(dir string) (*store.Store, *mix.Model, error) {
 			c := cfg
 			c.Data = dir
