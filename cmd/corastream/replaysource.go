@@ -107,7 +107,7 @@ func (r *replaying) readTopic(ctx context.Context, cfg Config, log zerolog.Logge
 				order = append(order, it.ID)
 			}
 			it.Pos = corastream.Position{}
-			items[it.ID] = it
+			items[it.ID] = it.Onto(items[it.ID])
 		}
 	}
 	if r.files.items != "" {
