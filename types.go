@@ -1,7 +1,9 @@
 package corastream
 
 import (
+	"maps"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -113,7 +115,55 @@ type Item struct {
 	// Pos is where the catalogue record came from, so that a redelivery changes nothing; the zero Position (a record that
 	// is from no log) always applies. It is not stored.
 	Pos Position
+	// Keep says what the record is silent about. Such parts stay as they were; the zero Keep is that of a whole record. Not stored.
+	Keep Keep
 }
+
+// Keep makes a catalogue record a merge patch (RFC 7396) of what is known of the item.
+type Keep struct {
+	Title, Withdrawn bool     // the record does not speak of it
+	Fields           bool     // fields that the record does not name stay
+	Clear            []string // names of fields that go, though Fields is set
+}
+
+// MaxFields bounds an item's plain fields.
+const MaxFields = 64
+
+// Onto is the whole record that it makes of what is known of the item. A removed item comes back with a title, or with the word that it
+// is available; any other partial record leaves it removed. Past MaxFields, known fields of the last names give way to the record's.
+func (it Item) Onto(known Item) Item {
+	keep := it.Keep
+	it.Keep = Keep{}
+	if it.Removed || keep.zero() {
+		return it
+	}
+	if known.Removed && it.Title == "" && (keep.Withdrawn || it.Withdrawn) {
+		return Item{ID: it.ID, Pos: it.Pos, Withdrawn: true, Removed: true}
+	}
+	if keep.Title {
+		it.Title = known.Title
+	}
+	if keep.Withdrawn {
+		it.Withdrawn = known.Withdrawn && !known.Removed
+	}
+	if !keep.Fields || len(known.Fields) == 0 {
+		return it
+	}
+	named := it.Fields
+	it.Fields = maps.Clone(named)
+	for _, name := range slices.Sorted(maps.Keys(known.Fields)) {
+		if _, ok := named[name]; ok || slices.Contains(keep.Clear, name) || len(it.Fields) >= MaxFields {
+			continue
+		}
+		if it.Fields == nil {
+			it.Fields = map[string]string{}
+		}
+		it.Fields[name] = known.Fields[name]
+	}
+	return it
+}
+
+func (k Keep) zero() bool { return !k.Title && !k.Withdrawn && !k.Fields && len(k.Clear) == 0 }
 
 // ContentStep is the quantum of a content value: c_i is stored as int16 multiples of it, range +-8.
 const ContentStep = 1.0 / 4096
