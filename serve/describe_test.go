@@ -219,8 +219,14 @@ func (d *describer) responses(rt route, admin bool) openapi.Object {
 	if rt.heavy || rt.writes || rt.long {
 		codes[http.StatusServiceUnavailable], codes[http.StatusGatewayTimeout] = true, true
 	}
-	status := max(rt.status, http.StatusOK)
-	out := openapi.Object{{Name: strconv.Itoa(status), Value: openapi.Object{{Name: "description", Value: "done"}, {Name: "content", Value: d.answer(rt)}}}}
+	done := rt.done
+	if done == nil {
+		done = statuses{http.StatusOK: "done"}
+	}
+	out := openapi.Object{}
+	for _, status := range slices.Sorted(maps.Keys(done)) {
+		out = out.With(strconv.Itoa(status), openapi.Object{{Name: "description", Value: done[status]}, {Name: "content", Value: d.answer(rt)}})
+	}
 	for _, c := range slices.Sorted(maps.Keys(codes)) {
 		if codes[c] {
 			out = out.With(strconv.Itoa(c), d.failure(rt, c))
