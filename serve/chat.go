@@ -34,7 +34,8 @@ func (s *Server) chat(w http.ResponseWriter, r *http.Request) error {
 	if d.Seed, err = seedOf(q.Seed); err != nil {
 		return err
 	}
-	// Reading the body is over: its deadline must not end the answer, but a client that goes away still does.
+	// The body has been read. Its deadline must not end the answer, but a client that disconnects
+	// still does.
 	control := http.NewResponseController(w)
 	control.SetReadDeadline(time.Time{}) //nolint:errcheck // a recorder in a test has none
 	if err := s.talk.enter(r.Context()); err != nil {
@@ -58,7 +59,8 @@ func (s *Server) chat(w http.ResponseWriter, r *http.Request) error {
 	return a.end(reply)
 }
 
-// chatFailure: what a model can not do with a conversation is the request's fault, and named; a model without a template is not.
+// chatFailure turns an error of the LLM into an answer. A conversation that the model can not read
+// is the request's fault, and the error names the field. A model without a template is not.
 func chatFailure(err error) error {
 	var u *corastream.UsageError
 	if errors.As(err, &u) && !strings.HasPrefix(u.Where, "messages") && u.Where != "logit_bias" {
@@ -67,7 +69,8 @@ func chatFailure(err error) error {
 	return fmt.Errorf("speak: %w", err)
 }
 
-// speaksAs reads off a request whose weights answer ("": the frozen LLM's own) and what the answer calls the model.
+// speaksAs returns the user whose weights answer ("": none, the frozen LLM alone) and the model's
+// name in the answer.
 func (s *Server) speaksAs(q *ChatRequest) (user, model string, err error) {
 	var all []Model
 	if s.deps.Models != nil {
@@ -151,7 +154,7 @@ func (s *Server) merge(ctx context.Context, user string, d *corastream.Dialogue)
 	return out, nil
 }
 
-// arm is the user's share of a rollout; without one, the checkpoint in use.
+// arm returns the user's share of a rollout. Without a rollout it is the checkpoint in use.
 func (s *Server) arm(user string) corastream.Arm {
 	if s.deps.Arms != nil {
 		return s.deps.Arms.Arm(user)

@@ -12,7 +12,8 @@ import (
 	"github.com/corastream/corastream"
 )
 
-// ChatResponse is an answer of POST /v1/chat/completions, or with Object "chat.completion.chunk" a part of one.
+// ChatResponse is an answer of POST /v1/chat/completions. Where object is "chat.completion.chunk"
+// it is a part of one.
 type ChatResponse struct {
 	ID      string `json:"id"`
 	Object  string `json:"object" api:"enum=chat.completion|chat.completion.chunk"`
@@ -26,7 +27,7 @@ type ChatResponse struct {
 	Corastream *ChatWeights `json:"corastream,omitempty"`
 }
 
-// ChatChoice is the one answer, or a part of it.
+// ChatChoice is the one answer of a ChatResponse, or a part of it.
 type ChatChoice struct {
 	Index    int           `json:"index"`
 	Message  *ChatText     `json:"message,omitempty"`
@@ -37,18 +38,18 @@ type ChatChoice struct {
 	FinishReason *string `json:"finish_reason"`
 }
 
-// ChatText is what was said.
+// ChatText is text that the assistant writes.
 type ChatText struct {
 	Role    string `json:"role,omitempty" api:"enum=assistant"`
 	Content string `json:"content"`
 }
 
-// ChatLogprobs are the tokens of a text.
+// ChatLogprobs are the tokens of a text, with their log-probabilities.
 type ChatLogprobs struct {
 	Content []ChatToken `json:"content"`
 }
 
-// ChatToken is one token, and the likeliest in its place.
+// ChatToken is one token, and the most likely tokens in its place.
 type ChatToken struct {
 	Token       string      `json:"token"`
 	Logprob     float32     `json:"logprob"` // before temperature, penalties and top_p
@@ -56,14 +57,14 @@ type ChatToken struct {
 	TopLogprobs []ChatToken `json:"top_logprobs,omitempty"`
 }
 
-// ChatUsage counts tokens.
+// ChatUsage counts the tokens of a conversation and of its answer.
 type ChatUsage struct {
 	PromptTokens     int `json:"prompt_tokens"`
 	CompletionTokens int `json:"completion_tokens"`
 	TotalTokens      int `json:"total_tokens"`
 }
 
-// ChatWeights says whose weights were merged in.
+// ChatWeights says whose weights were merged into the LLM for an answer.
 type ChatWeights struct {
 	// Weights are "base" (the frozen LLM alone) or "user" (with the user's part A_u, without the
 	// column of an item's bias).
@@ -91,7 +92,8 @@ type answering struct {
 	tokens []ChatToken
 }
 
-// piece takes the next part.
+// piece takes the next part of the answer from the LLM: it sends the part, or keeps it until the
+// end.
 func (a *answering) piece(p corastream.Piece) error {
 	if !a.q.Stream {
 		a.text.WriteString(p.Text)
@@ -187,7 +189,8 @@ func (a *answering) end(r corastream.Reply) error {
 	return nil
 }
 
-// failed tells an error. Once the stream has begun its status is out, so the error is its last event.
+// failed answers with an error. Once the stream has begun the status has been sent, so the error
+// is the stream's last event.
 func (a *answering) failed(err error) error {
 	if !a.began {
 		a.control.SetWriteDeadline(time.Now().Add(patience)) //nolint:errcheck // a recorder in a test has none

@@ -7,7 +7,7 @@ import (
 	"github.com/corastream/corastream"
 )
 
-// explain adds the split of the CF score from the state as it stands.
+// explain adds the parts of the CF score to each item, computed from the present state.
 func (s *Server) explain(ctx context.Context, out *RecommendResponse) error {
 	if s.deps.View == nil || s.deps.Predictor == nil {
 		return missing("a state to look into", "run the serve stage beside the store, or leave explain out")
@@ -63,7 +63,8 @@ func (s *Server) vectorsOf(st corastream.State, ids []string) ([]itemVector, err
 	return out, nil
 }
 
-// cosine of two vectors over their common coordinates; 0 when one of them is zero.
+// cosine returns the cosine of two vectors over the coordinates that both have. It is 0 when one
+// of them is zero.
 func cosine(a, b []float32) float32 {
 	var ab, aa, bb float64
 	for i := range min(len(a), len(b)) {

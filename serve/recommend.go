@@ -60,7 +60,7 @@ func (s *Server) recommend(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// turn is where a request stands in a list that is read by pages.
+// turn is the position of a request in a list that is read page by page.
 type turn struct {
 	begins bool
 	from   int    // place of the page's first item, from 0
@@ -68,10 +68,12 @@ type turn struct {
 	done   bool   // nothing follows
 }
 
-// recommendOwner is whose list a cursor continues; all visitors without an id are one, and their cursors can not be guessed.
+// recommendOwner names the owner of a list, for its cursor. Visitors without an id share one
+// owner. Their cursors are random, so they can not be guessed.
 func recommendOwner(user string) string { return "recommend " + user }
 
-// turn sets up a request for its page: the first one asks what follows, a later one names the items of the list that was begun.
+// turn prepares a request for its page. The first page asks the recommender for the items that
+// follow, too. A later page names the items of the list that was begun.
 func (s *Server) turn(q *RecommendRequest, req *corastream.Request) (turn, error) {
 	switch {
 	case q.Cursor == "":
@@ -99,7 +101,7 @@ func (s *Server) turn(q *RecommendRequest, req *corastream.Request) (turn, error
 	return turn{from: from, after: after, done: len(items) == 0}, nil
 }
 
-// turned puts ranks and the cursor of the next page into an answer.
+// turned sets the ranks and the cursor of the next page in an answer.
 func (s *Server) turned(t turn, q *RecommendRequest, rec corastream.Recommendation, out *RecommendResponse) {
 	out.Cursor = t.after
 	for i := range out.Items {
@@ -117,8 +119,8 @@ func (s *Server) turned(t turn, q *RecommendRequest, rec corastream.Recommendati
 	}
 }
 
-// writeBack produces what an answer shows, as an impression under the user. An answer is not withheld for it: false says that the
-// broker did not take it.
+// writeBack produces an impression of the answer's items under the user. It returns false when the
+// broker did not take it; the answer is sent all the same.
 func (s *Server) writeBack(ctx context.Context, q *RecommendRequest, out *RecommendResponse) bool {
 	if len(out.Items) == 0 {
 		return false
@@ -137,7 +139,7 @@ func (s *Server) writeBack(ctx context.Context, q *RecommendRequest, out *Recomm
 	return err == nil
 }
 
-// past reads the history that a request brings.
+// past decodes the history of a request.
 func (s *Server) past(history []json.RawMessage) ([]corastream.Interaction, error) {
 	if len(history) == 0 {
 		return nil, nil

@@ -34,14 +34,14 @@ type RecommendRequest struct {
 	Seen string `json:"seen" api:"enum=|auto|exclude|clicked|include"`
 	// one of the configuration's recommend.lists, by name; default: the user's own list
 	List string `json:"list" api:"max=id"`
-	// Cursor "new" keeps the list that begins here, and the answer's cursor asks for its next page. That request has user_id, cursor and
-	// n alone, and a visitor's history.
+	// Cursor "new" keeps the list that begins here. The answer's cursor asks for its next page, in
+	// a request with user_id, cursor and n alone, and a visitor's history.
 	Cursor string `json:"cursor" api:"max=cursor"`
 	// put what is shown on the interactions topic, as an impression of the user
 	WriteBack bool `json:"write_back"`
 }
 
-// RecommendResponse is its answer.
+// RecommendResponse is the answer of POST /v1/recommend.
 type RecommendResponse struct {
 	ID         string            `json:"id"` // deterministic: equal for equal request_id, user and versions
 	UserID     string            `json:"user_id"`
@@ -73,7 +73,7 @@ type RecommendResponse struct {
 	FreshnessMS *float64 `json:"freshness_ms"`
 }
 
-// RecommendedItem is one line of it.
+// RecommendedItem is an item of a recommendation.
 type RecommendedItem struct {
 	corastream.Scored
 	Why *Why `json:"why,omitempty"`
@@ -81,7 +81,8 @@ type RecommendedItem struct {
 
 // Why says why an item is listed and, where the request asks to explain, splits its CF score.
 type Why struct {
-	// the retrieval source that speaks most for it: co-visit, session, popular, trending, similar, taste, again, new, ...
+	// the retrieval source that speaks most for it: co-visit, session, popular, trending, similar,
+	// taste, again, new, ...
 	Source string `json:"source,omitempty"`
 	ItemID string `json:"item_id,omitempty"` // the item of the history that it came from
 	Title  string `json:"title,omitempty"`   // that item's
@@ -98,7 +99,7 @@ type Split struct {
 	Because *NearRef `json:"because,omitempty"`
 }
 
-// NearRef is an item and how near its vector lies.
+// NearRef is an item, and the cosine of its vector with another one.
 type NearRef struct {
 	ItemID string  `json:"item_id"`
 	Title  string  `json:"title,omitempty"`
@@ -147,7 +148,8 @@ func (s *Server) checkRecommend(q *RecommendRequest) error {
 		excluded[id] = true
 	}
 	if len(q.Candidates) > 0 {
-		// Candidates replace retrieval, and exclude with it; here it still holds, and an item is ranked once.
+		// Candidates replace retrieval, which applies exclude. So exclude is applied to them here,
+		// and an item is ranked once.
 		kept := q.Candidates[:0]
 		for _, id := range q.Candidates {
 			if !excluded[id] {

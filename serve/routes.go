@@ -177,8 +177,9 @@ func (s *Server) routes() []route {
 	}
 }
 
-// adminRoutes are what the admin address answers besides profiles. What changes something asks for
-// the token, where there is one. Those that the main address has too are described there.
+// adminRoutes are the routes of the admin address, besides profiles. A route that changes
+// something asks for the token, where there is one. The main address describes the routes that
+// both have.
 func (s *Server) adminRoutes() []route {
 	return []route{
 		{method: "GET", path: "/metrics", public: true, handle: s.metricsPage},
