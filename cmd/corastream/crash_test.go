@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cmd/internal/node"
 	"github.com/corastream/corastream/ingest/devbroker"
 )
 
@@ -276,12 +277,12 @@ func (h *home) truth(t *testing.T, w *workload, log map[int32][]*kgo.Record) *tr
 // stateMatches: every good event is in its user's history once, in the order of the log, and nothing else is.
 func (h *home) stateMatches(t *testing.T, tr *truth) {
 	t.Helper()
-	cfg, err := loadConfig(h.config)
+	cfg, err := node.Load(h.config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	cfg.Data = h.data
-	s, _, err := openStore(cfg, newLogger(LogConfig{Level: "error"}))
+	s, _, err := node.OpenStore(cfg, newLogger(node.LogConfig{Level: "error"}))
 	if err != nil {
 		t.Fatal(err)
 	}
