@@ -3,7 +3,9 @@ package corastream_test
 import (
 	"encoding/json"
 	"io"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -29,6 +31,7 @@ var allowed = map[string][]string{
 	"cmd":              {""},
 
 	// What commands share: no package here takes the program's Config or its engine, and none imports a command.
+	"cmd/internal/testkit":  {},
 	"cmd/internal/tracing":  {module, module + "/serve", "go.opentelemetry.io/otel"},
 	"cmd/internal/scalesim": {module},
 	"cmd/internal/cluster":  {module, module + "/cfstream", module + "/cmd/internal/tracing", module + "/generator", module + "/ingest", module + "/replay", module + "/serve", module + "/store"},
@@ -94,3 +97,20 @@ func lookup(folder string) ([]string, string) {
 }
 
 func within(path, dir string) bool { return path == dir || strings.HasPrefix(path, dir+"/") }
+
+// TestRealBinariesAreTestedApart: each test file of cmd/apptest has the tag `app`, so that `go test ./...` starts no binary.
+func TestRealBinariesAreTestedApart(t *testing.T) {
+	files, err := filepath.Glob("cmd/apptest/*_test.go")
+	if err != nil || len(files) < 30 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first, _, _ := strings.Cut(string(b), "\n"); first != "//go:build app" && !strings.HasPrefix(first, "//go:build app && ") {
+			t.Errorf("%s begins with %q, not with //go:build app", file, first)
+		}
+	}
+}

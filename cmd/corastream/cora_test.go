@@ -10,6 +10,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cmd/internal/testkit"
 	"github.com/corastream/corastream/ingest"
 )
 
@@ -20,13 +21,13 @@ func TestOneClickMovesTheWeightsOfItsUser(t *testing.T) {
 	t.Parallel()
 	cfg := DefaultConfig()
 	cfg.Data, cfg.LLM.CacheDir, cfg.HTTP.Listen = t.TempDir(), "", "127.0.0.1:0"
-	cfg.LLM.File, cfg.Checkpoint = realLLM(t), demoCheckpoint(t)
+	cfg.LLM.File, cfg.Checkpoint = testkit.RealLLM(t), testkit.DemoCheckpoint(t)
 	cfg.Pipeline.Candidates = 10
 	e, err := openEngine(t.Context(), cfg, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = e.run(withTimeout(t), func(ctx context.Context) error { return clicks(ctx, t, e) })
+	err = e.run(testkit.Context(t), func(ctx context.Context) error { return clicks(ctx, t, e) })
 	if err := e.close(); err != nil {
 		t.Errorf("close: %v", err)
 	}
@@ -44,7 +45,7 @@ func clicks(ctx context.Context, t *testing.T, e *engine) error {
 	if err := e.producer.Items(ctx, items); err != nil {
 		return err
 	}
-	eventually(t, "the catalogue", func() bool { return e.pipeline.Stats.ItemsRead.Load() == films })
+	testkit.Eventually(t, "the catalogue", func() bool { return e.pipeline.Stats.ItemsRead.Load() == films })
 	var events []corastream.Event
 	for i := range 12 { // "old" likes the even items, "new" the odd ones
 		for _, user := range []string{"old", "new"} {
@@ -58,7 +59,7 @@ func clicks(ctx context.Context, t *testing.T, e *engine) error {
 	if err := e.producer.Events(ctx, events); err != nil {
 		return err
 	}
-	eventually(t, "the first clicks", func() bool { return e.pipeline.Stats.Events.Load() == int64(len(events)) && noDebts(e) })
+	testkit.Eventually(t, "the first clicks", func() bool { return e.pipeline.Stats.Events.Load() == int64(len(events)) && noDebts(e) })
 	before, err := weightsOf(ctx, e, "old")
 	if err != nil {
 		return err

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/corastream/corastream/cmd/internal/testkit"
 )
 
 // TestTroubleshootingQuotesMessagesThereAre: each heading of docs/guide/troubleshooting.md that is a message is in the code, letter by letter.
@@ -104,7 +106,7 @@ func TestYAMLOfTheDocumentsLoads(t *testing.T) {
 			}
 			text += block
 			found++
-			if _, err := loadConfig(write(t, filepath.Base(file)+".yaml", text)); err != nil {
+			if _, err := loadConfig(testkit.Write(t, filepath.Base(file)+".yaml", text)); err != nil {
 				t.Errorf("%s: %v\n%s", file, err, text)
 			}
 		}

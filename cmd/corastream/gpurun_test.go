@@ -5,11 +5,12 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"github.com/corastream/corastream/cmd/internal/gpucheck"
 	"os"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/corastream/corastream/cmd/internal/gpucheck"
 )
 
 // The command that a device machine runs goes through on the emulated driver, and every parity line is ok.

@@ -11,6 +11,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cmd/internal/testkit"
 	"github.com/corastream/corastream/replay"
 )
 
@@ -37,13 +38,13 @@ func TestWhatIsServedIsWhatIsJudged(t *testing.T) {
 	served := make(chan error, 1)
 	go func() { served <- e.http.Run(ctx) }()
 	defer func() { cancel(); <-served }()
-	eventually(t, "an address", func() bool { return e.http.Addr() != "" })
+	testkit.Eventually(t, "an address", func() bool { return e.http.Addr() != "" })
 	url := "http://" + e.http.Addr()
 
 	// Users of five tastes rate 150 films; nobody rates one twice.
 	var b corastream.Batch
 	for i := range 150 {
-		b.Items = append(b.Items, corastream.Item{ID: fmt.Sprint("i", i), Title: title(i)})
+		b.Items = append(b.Items, corastream.Item{ID: fmt.Sprint("i", i), Title: testkit.Title(i)})
 	}
 	if err := e.pipeline.LearnBatch(ctx, b); err != nil {
 		t.Fatal(err)
@@ -84,7 +85,7 @@ func TestWhatIsServedIsWhatIsJudged(t *testing.T) {
 		if ev := log[k]; ev.Positive() {
 			// The clock of the log goes on from its newest event.
 			now = ev.Time
-			_, answer := fetchJSON(t, "POST", url+"/v1/recommend", fmt.Sprintf(`{"user_id":%q,"n":20}`, ev.User))
+			_, answer := testkit.FetchJSON(t, "POST", url+"/v1/recommend", fmt.Sprintf(`{"user_id":%q,"n":20}`, ev.User))
 			items, _ := answer["items"].([]any)
 			if len(items) == 0 {
 				t.Fatalf("no list: %v", answer)
