@@ -230,7 +230,7 @@ type truth struct {
 	records, partitions, repeats int
 	titled                       int                 // catalogue items of the state
 	events                       int                 // learnt, each once
-	history                      map[string][]learnt // user -> what was not taken back, in the order of the log
+	history                      map[string][]learnt // user -> what its history holds, in the order of the log
 	cause                        map[string]position // user -> position of the last event that was not a repeat
 	bad                          map[position]string // position -> reason
 }
@@ -264,9 +264,7 @@ func (h *home) truth(t *testing.T, w *workload, log map[int32][]*kgo.Record) *tr
 					seen[key] = true
 				}
 				tr.events++
-				tr.history[ev.user] = append(slices.DeleteFunc(tr.history[ev.user], func(h learnt) bool {
-					return ev.against && h.liked && h.item == ev.item && h.at <= ev.at
-				}), ev)
+				tr.history[ev.user] = ev.remembers(tr.history[ev.user])
 				tr.cause[ev.user] = pos
 			}
 		}
