@@ -294,8 +294,8 @@ func (g *gang) inherits(heir *member, w *workload, requests []string, ranked str
 		}
 	}
 	histories.end()
-	if counted != tr.events {
-		t.Errorf("the items count %d events at their owners, the log %d", counted, tr.events)
+	if counted != events {
+		t.Errorf("the items count %d events at their owners, the users %d", counted, events)
 	}
 	if tr.titled != w.items {
 		t.Errorf("%d items have a title, %d were sent", tr.titled, w.items)

@@ -229,7 +229,6 @@ type position struct {
 type truth struct {
 	records, partitions, repeats int
 	titled                       int                 // catalogue items of the state
-	events                       int                 // learnt, each once
 	history                      map[string][]learnt // user -> what its history holds, in the order of the log
 	cause                        map[string]position // user -> position of the last event that was not a repeat
 	bad                          map[position]string // position -> reason
@@ -263,7 +262,6 @@ func (h *home) truth(t *testing.T, w *workload, log map[int32][]*kgo.Record) *tr
 					}
 					seen[key] = true
 				}
-				tr.events++
 				tr.history[ev.user] = ev.remembers(tr.history[ev.user])
 				tr.cause[ev.user] = pos
 			}
