@@ -145,7 +145,6 @@ func outages(t *testing.T, address string, away func(address string, n int) func
 // letters can not, learning stops rather than pass one by. Neither makes the process grow, /readyz says so, and all is made
 // up for when the topic takes records again.
 func TestASlowOrDeadSinkIsWaitedFor(t *testing.T) {
-	needsNoKafka(t)
 	t.Parallel()
 	rounds := 6
 	if long() {

@@ -47,14 +47,6 @@ func dose(t *testing.T, name string, usual int) (int, uint64) {
 	return n, seed
 }
 
-// needsNoKafka leaves a test out where everything is run again because Apache Kafka is there.
-func needsNoKafka(t *testing.T) {
-	t.Helper()
-	if os.Getenv("CORASTREAM_KAFKA") != "" && !long() {
-		t.Skip("this runs where CORASTREAM_KAFKA is not set: it needs no Apache Kafka")
-	}
-}
-
 // long says whether `make crash` runs the tests, rather than CI.
 func long() bool { return os.Getenv("CORASTREAM_CYCLES") != "" }
 

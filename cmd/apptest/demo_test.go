@@ -12,7 +12,6 @@ import (
 // TestDemoEndsByItselfWithItsSummary runs the demo's own example, shorter: real ratings through the frozen LLM and the demo's checkpoint, on the
 // embedded broker, from an empty folder.
 func TestDemoEndsByItselfWithItsSummary(t *testing.T) {
-	needsNoKafka(t)
 	file, checkpoint := realLLM(t), demoCheckpoint(t)
 	cache, err := filepath.Abs(filepath.Join("..", "..", ".cache"))
 	if err != nil {

@@ -75,7 +75,6 @@ const (
 // answered, readiness says why; the process lives, even when nothing at all is left, and goes on by itself when there is
 // space again.
 func TestAFullDiskPausesLearningAndNothingElse(t *testing.T) {
-	needsNoKafka(t)
 	t.Parallel()
 	runs, seed := dose(t, "DISK", byGrowth) // which takes its time
 	b, err := devbroker.Start(devbroker.Options{})

@@ -99,7 +99,6 @@ func TestFailpointsAreListedAndCostNothing(t *testing.T) {
 // TestAFailpointInTheStreamLosesAndDoublesNothing kills `up` at each failpoint, and has it fail there, again and again on
 // one data folder, with a frozen LLM, and then holds everything that is left against what was sent.
 func TestAFailpointInTheStreamLosesAndDoublesNothing(t *testing.T) {
-	needsNoKafka(t)
 	t.Parallel()
 	runs, seed := dose(t, "RUNS", 2)
 	b, err := devbroker.Start(devbroker.Options{})
@@ -154,7 +153,6 @@ func newFailingHome(t *testing.T, brokers string) *home {
 // TestAFailpointInACommandLeavesTheOldOrTheNew kills the commands that write whole files, and has them fail: what they
 // were to replace is still there or has been replaced, never half of it, and the same command then does its work.
 func TestAFailpointInACommandLeavesTheOldOrTheNew(t *testing.T) {
-	needsNoKafka(t)
 	t.Parallel()
 	runs, _ := dose(t, "RUNS", 1)
 	b, err := devbroker.Start(devbroker.Options{})

@@ -30,7 +30,6 @@ func (f *flipped) run(t *testing.T, args ...string) result {
 // surroundings hold. The program refuses, naming the folder or the file, or everything is as it was: the digest of the
 // state, the scores of the LLM. Never another vector without a word.
 func TestFlippedBitsAreRefusedByNameOrChangeNothing(t *testing.T) {
-	needsNoKafka(t)
 	t.Parallel()
 	flips, seed := dose(t, "FLIPS", 6)
 	b, err := devbroker.Start(devbroker.Options{})
@@ -221,7 +220,6 @@ func (h *home) setting(t *testing.T, key string) string {
 // TestAFlippedBitInTheEmbeddedBrokersLogLosesNothingSilently: the log of a store that is not through with it has a bit
 // flipped. What is learnt is all of the log, or the start or the reading is refused with a name.
 func TestFlippedBitsInTheEmbeddedBrokersLogLoseNothingSilently(t *testing.T) {
-	needsNoKafka(t)
 	t.Parallel()
 	flips, seed := dose(t, "FLIPS", 3)
 	h := newHome(t, "", noLLM)
