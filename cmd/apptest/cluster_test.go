@@ -18,6 +18,7 @@ import (
 
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cmd/internal/cluster"
+	"github.com/corastream/corastream/cmd/internal/node"
 )
 
 const (
@@ -248,7 +249,7 @@ func (g *gang) inherits(heir *member, w *workload, requests []string, ranked str
 	t := g.t
 	t.Helper()
 	tr := g.truth(t, w, topicOf(t, g.brokers, g.topics.interactions))
-	cfg, err := loadConfig(g.config)
+	cfg, err := node.Load(g.config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -265,7 +266,7 @@ func (g *gang) inherits(heir *member, w *workload, requests []string, ranked str
 		} else {
 			t.Logf("shard %d: %v", k, rerun)
 		}
-		s, err := cluster.OpenShard(cfg.host(), k, cluster.ShardDir(cfg.host(), k), zerolog.Nop())
+		s, err := cluster.OpenShard(cfg.Shards(), k, cluster.ShardDir(cfg.Shards(), k), zerolog.Nop())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cmd/internal/cluster"
+	"github.com/corastream/corastream/cmd/internal/node"
 	"github.com/corastream/corastream/ingest/devbroker"
 )
 
@@ -73,14 +74,14 @@ func TestErasingInACluster(t *testing.T) {
 		t.Errorf("after one more event the replica knows %d interactions of %s", got, user)
 	}
 	g.end(g.all()...)
-	cfg, err := loadConfig(g.config)
+	cfg, err := node.Load(g.config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	cfg.Data = l.data
 	found := 0
 	for k := range testShards {
-		s, err := cluster.OpenShard(cfg.host(), k, cluster.ShardDir(cfg.host(), k), zerolog.Nop())
+		s, err := cluster.OpenShard(cfg.Shards(), k, cluster.ShardDir(cfg.Shards(), k), zerolog.Nop())
 		if err != nil {
 			t.Fatal(err)
 		}

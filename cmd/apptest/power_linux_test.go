@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/corastream/corastream/cmd/internal/node"
 	"github.com/corastream/corastream/ingest/devbroker"
 )
 
@@ -92,12 +93,12 @@ func TestPowerLossKeepsWhatWasCommitted(t *testing.T) {
 // eventsKept opens the store and counts what its users' histories hold.
 func (h *home) eventsKept(t *testing.T) (n int) {
 	t.Helper()
-	cfg, err := loadConfig(h.config)
+	cfg, err := node.Load(h.config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	cfg.Data = h.data
-	s, err := openStore(cfg, zerolog.Nop())
+	s, _, err := node.OpenStore(cfg, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}
