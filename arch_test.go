@@ -47,6 +47,7 @@ var allowed = map[string][]string{
 	},
 	"cmd/internal/console":   {"github.com/schollz/progressbar/v3", "golang.org/x/term"},
 	"cmd/internal/itemcodes": {module, module + "/generator", module + "/serve/llm"},
+	"cmd/apptest":            {},
 	"cmd/internal/testkit":   {},
 	"cmd/internal/tracing":   {module, module + "/serve", "go.opentelemetry.io/otel"},
 	"cmd/internal/scalesim":  {module},
