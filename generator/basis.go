@@ -67,12 +67,15 @@ func (b *Basis) Digest() string {
 // FitBasis fits m components to a catalogue. Deterministic: each component's entry of largest size is positive.
 func FitBasis(states []corastream.States, m int) (*Basis, error) {
 	if len(states) <= m {
-		return nil, corastream.Usagef("generator.taste", fmt.Sprintf("train on more than %d items, or set taste below %d", m, len(states)),
-			"%d items do not span %d components", len(states), m)
+		fix := fmt.Sprintf("give a catalogue of more than %d items with titles", m)
+		if len(states) > 1 {
+			fix = fmt.Sprintf("set cf: {content: %d}, for `up` too, or %s", len(states)-1, fix)
+		}
+		return nil, corastream.Usagef("generator.taste", fix, "%d items with a title do not span %d components", len(states), m)
 	}
 	d := len(states[0].Title)
 	if m > d {
-		return nil, corastream.Usagef("generator.taste", fmt.Sprintf("set at most %d", d), "%d components of %d numbers", m, d)
+		return nil, corastream.Usagef("generator.taste", fmt.Sprintf("set cf: {content: %d} or less", d), "%d components of %d numbers", m, d)
 	}
 	b := &Basis{In: d, Out: m, Mean: make([]float32, d), Scale: make([]float32, d), Components: make([]float32, m*d)}
 	x, err := b.standardise(states)

@@ -39,10 +39,10 @@ type Spec struct {
 	// Adapt says on which tokens the delta acts. Default last.
 	Adapt corastream.Adapt `yaml:"adapt" json:"adapt"`
 	// Taste is m, the width of c_i and of w+t_u; 0 for a CF model that has neither (mf, lightgcn, sasrec), with `inputs: paper`. `train` takes
-	// it from the CF model. Default 64, range 0..1024.
+	// it from the CF model (cf.content), and refuses another value here. Default 64, range 0..1024.
 	Taste int `yaml:"taste" json:"taste"`
 	// Factors is K, the width of p_u and q_i. They enter by their product, as b_i does, and for `inputs: paper` as they are. `train` takes
-	// it from the CF model. Default 0, range 0..1024.
+	// it from the CF model (cf.factors), and refuses another value here. Default 0, range 0..1024.
 	Factors int `yaml:"factors" json:"factors"`
 	// Width is the MLP's hidden width. Default 64, range 1..4096.
 	Width int `yaml:"width" json:"width"`
@@ -112,11 +112,11 @@ func (s Spec) Validate() error {
 		}
 	}
 	if s.Taste == 0 && (s.Inputs != InputsPaper || s.Factors == 0) {
-		errs = append(errs, corastream.Usagef("generator.taste", "set generator.inputs: paper and generator.linear: false, or cf.kind: hybrid",
+		errs = append(errs, corastream.Usagef("generator.taste", "set train: {generator: {inputs: paper, linear: false}}, or cf: {kind: hybrid}",
 			"a CF model without contents has factors alone to give, which inputs: %s does not read", s.Inputs))
 	}
 	if s.Linear && s.Inputs == InputsPaper {
-		errs = append(errs, corastream.Usagef("generator.linear", "set linear: false, or inputs: user",
+		errs = append(errs, corastream.Usagef("generator.linear", "set train: {generator: {linear: false}}, or train: {generator: {inputs: user}}",
 			"the linear path reads [w+t_u, mu+b_u+b_i, 1], which inputs: paper does not give it"))
 	}
 	if s.Linear && s.Rank < s.Layers {

@@ -115,7 +115,7 @@ func (c Config) Validate() error {
 		section("llm", c.LLM.Options.Validate()), section("generator", c.Generator.Validate()),
 		section("pipeline", c.Pipeline.Validate()), section("filters", c.Filters.Validate()), section("recommend", c.Recommend.Validate()),
 		section("explore", c.Explore.Validate()), section("rollout", c.Rollout.Validate()), section("retriever", c.Retriever.Validate()),
-		section("http", c.HTTP.Validate()), section("replay", c.Replay.Validate()), section("train", c.Train.Validate()),
+		section("http", c.HTTP.Validate()), section("replay", c.Replay.Validate()), section("train", c.training()),
 		section("telemetry", c.Telemetry.Validate()),
 	}
 	if _, err := zerolog.ParseLevel(c.Log.Level); err != nil || c.Log.Level == "" {
@@ -148,6 +148,38 @@ func section(name string, err error) error {
 		return &v
 	}
 	return fmt.Errorf("%s: %w", name, err)
+}
+
+// inSection is section for an error whose key begins with the given part, and leaves any other as it is.
+func inSection(name, part string, err error) error {
+	var u *corastream.UsageError
+	if errors.As(err, &u) && strings.HasPrefix(u.Where, part) {
+		return section(name, err)
+	}
+	return err
+}
+
+// training is the section of training, with the widths that the CF model gives. They may be named there too, but no others.
+func (c Config) training() error {
+	t, own := c.Train, generator.DefaultSpec()
+	factors, taste := c.CF.Widths()
+	var errs []error
+	for _, w := range []struct {
+		key            string
+		set, own, have int
+		fix            string
+	}{
+		{"generator.taste", t.Spec.Taste, own.Taste, taste, "content"}, {"generator.factors", t.Spec.Factors, own.Factors, factors, "factors"},
+	} {
+		if w.set != w.own && w.set != w.have {
+			errs = append(errs, corastream.Usagef(w.key, fmt.Sprintf("leave it out, and set cf: {%s: %d} if that is what you mean", w.fix, w.set),
+				"train takes this width from the CF model, which has %d", w.have))
+		}
+	}
+	if t.Spec.Taste != own.Taste || t.Spec.Factors != own.Factors {
+		t.Spec.Factors, t.Spec.Taste = factors, taste
+	}
+	return errors.Join(append(errs, t.Validate())...)
 }
 
 // loadConfig reads a file over the defaults; "" is the defaults alone. Unknown keys are refused with file and line.

@@ -69,10 +69,10 @@ func newRunner(cfg Config, data Data, deps Deps, progress func(Progress)) (*runn
 func fits(s generator.Spec, llm LLM) error {
 	var errs []error
 	if s.Hidden != llm.Hidden {
-		errs = append(errs, corastream.Usagef("generator.hidden", fmt.Sprintf("set %d, or 0", llm.Hidden), "%d is not this LLM's width", s.Hidden))
+		errs = append(errs, corastream.Usagef("generator.hidden", fmt.Sprintf("set train: {generator: {hidden: %d}}, or leave it out", llm.Hidden), "%d is not this LLM's width", s.Hidden))
 	}
 	if s.Layers > llm.Layers {
-		errs = append(errs, corastream.Usagef("generator.layers", fmt.Sprintf("choose at most %d", llm.Layers), "this LLM has no %d layers", s.Layers))
+		errs = append(errs, corastream.Usagef("generator.layers", fmt.Sprintf("set train: {generator: {layers: %d}} or less", llm.Layers), "this LLM has no %d layers", s.Layers))
 	}
 	for _, t := range s.Targets {
 		if in := llm.In[t]; in != s.Hidden {
@@ -157,7 +157,7 @@ func (r *runner) readCatalogue(ctx context.Context) error {
 			return err
 		}
 	} else if r.basis.Out != r.cfg.Spec.Contents() {
-		return corastream.Usagef("generator.taste", fmt.Sprintf("set %d", r.basis.Out), "the given basis has %d components", r.basis.Out)
+		return corastream.Usagef("generator.taste", fmt.Sprintf("set cf: {content: %d}", r.basis.Out), "the given basis has %d components", r.basis.Out)
 	}
 	for i := range r.items {
 		var err error

@@ -81,7 +81,11 @@ func Items(c ingest.Config, path string) ([]corastream.Item, error) {
 }
 
 func badLine(path, place string, l corastream.DeadLetter) error {
-	return corastream.Usagef(place, "`corastream validate "+path+"` lists all of them", "%s: %s", l.Reason, l.Detail)
+	_, fix := Remedy(l)
+	if fix != "" {
+		fix += "; "
+	}
+	return corastream.Usagef(place, fix+"`corastream validate "+path+"` lists all such records", "%s: %s", l.Reason, l.Detail)
 }
 
 // EachJSONLine decodes a file's records as those of a topic.
