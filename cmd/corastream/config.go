@@ -222,6 +222,9 @@ func decodeYAML(b []byte, into any) (at string, err error) {
 			return fmt.Sprintf(":%d:%d", line, i-bytes.LastIndexByte(b[:i], '\n')), fmt.Errorf("over %d brackets are open", deepest)
 		}
 	}
+	if nothing.Match(b) { // the library would set everything to zero
+		return "", nil
+	}
 	err = yaml.UnmarshalWithOptions(b, into, yaml.Strict())
 	if err == nil || errors.Is(err, io.EOF) {
 		return "", nil
@@ -240,6 +243,9 @@ func decodeYAML(b []byte, into any) (at string, err error) {
 	}
 	return at, errors.New(what)
 }
+
+// nothing is a file of blank lines and comments.
+var nothing = regexp.MustCompile(`^(\s*(#.*|---|\.\.\.)?[ \t\r]*(\n|$))*$`)
 
 // quoted is what a message of the parser repeats of the file.
 var quoted = regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)

@@ -17,9 +17,9 @@ func Remedy(l corastream.DeadLetter) (reason, fix string) {
 	case decode.ReasonKind:
 		return kindFix(l)
 	case decode.ReasonNoUser:
-		return l.Reason, mapFix(l.Value, "events", "user_id", "user", "customer", "visitor", "member", "account", "client", "buyer", "uid")
+		return l.Reason, mapFix(l.Value, "events", "user_id")
 	case decode.ReasonNoItem:
-		return l.Reason, mapFix(l.Value, "events", "item_id", "item", "product", "sku", "article", "movie", "track", "content", "offer", "asin")
+		return l.Reason, mapFix(l.Value, "events", "item_id")
 	case decode.ReasonTitle:
 		switch {
 		case strings.Contains(l.Detail, "names a user"):
@@ -27,7 +27,7 @@ func Remedy(l corastream.DeadLetter) (reason, fix string) {
 		case strings.Contains(l.Detail, "max_text_bytes"):
 			return l.Reason, "raise kafka.max_text_bytes, or shorten the title"
 		}
-		return l.Reason, mapFix(l.Value, "items", "title", "title", "name", "headline", "label", "caption")
+		return l.Reason, mapFix(l.Value, "items", "title")
 	case decode.ReasonTime:
 		return l.Reason, "write RFC 3339, 2022-06-24 21:20:11, a date, or unix s, ms, us or ns, or map the right member with kafka.fields.events.timestamp"
 	case decode.ReasonFuture:
@@ -94,31 +94,28 @@ func kindFix(l corastream.DeadLetter) (reason, fix string) {
 	return l.Reason, "write type, label or rating; kafka.fields.events maps what says it under another name"
 }
 
-// mapFix names the members that a record has, and proposes the likeliest.
-func mapFix(value []byte, part, field string, likely ...string) string {
+// mapFix proposes the members of a record that are likely what it lacks, and names them all where none is.
+func mapFix(value []byte, part, field string) string {
 	var members map[string]json.RawMessage
 	if json.Unmarshal(value, &members) != nil || len(members) == 0 {
 		return "give each record a " + field
 	}
 	names := slices.Sorted(maps.Keys(members))
-	guess := ""
-	for _, name := range names {
-		for _, word := range likely {
-			if guess == "" && strings.Contains(strings.ToLower(name), word) {
-				guess = name
+	for i, name := range names { // a member that holds the id
+		var nested map[string]json.RawMessage
+		if json.Unmarshal(members[name], &nested) == nil && len(nested) > 0 {
+			inner := slices.Sorted(maps.Keys(nested))[0]
+			if _, ok := nested["id"]; ok {
+				inner = "id"
 			}
+			names[i] = name + "." + inner
 		}
 	}
-	if guess == "" {
-		return fmt.Sprintf("map it with kafka: {fields: {%s: {%s: NAME}}}; the record has %s", part, field, strings.Join(names[:min(12, len(names))], ", "))
+	if set := finder.Mapping(part, names); strings.Contains(set, field+": ") {
+		return set
 	}
-	var nested map[string]json.RawMessage
-	if json.Unmarshal(members[guess], &nested) == nil && len(nested) > 0 {
-		inner := slices.Sorted(maps.Keys(nested))
-		guess += "." + inner[0]
-		if _, ok := nested["id"]; ok {
-			guess = strings.TrimSuffix(guess, inner[0]) + "id"
-		}
-	}
-	return fmt.Sprintf("kafka: {fields: {%s: {%s: %s}}}", part, field, guess)
+	return fmt.Sprintf("map it with kafka: {fields: {%s: {%s: NAME}}}; the record has %s", part, field, strings.Join(names[:min(12, len(names))], ", "))
 }
+
+// finder knows names alone.
+var finder = decode.New(decode.Default())
