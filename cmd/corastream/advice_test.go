@@ -129,6 +129,8 @@ func TestAdviceThatIsFollowedLeadsOn(t *testing.T) {
 		{"no record says what happened", csv(clicks), `set kafka.default_kind to what they are, or to "" so that they are refused`, csv(clicks, config(`kafka: {default_kind: ""}`)...), 1},
 		{"some do not say", lines(with(`"x":1`)), "name type, label or rating in each, or set kafka.default_kind", lines(with(`"type":"like"`)), 0},
 		{"no times", lines(strings.ReplaceAll(strings.ReplaceAll(like, `,"timestamp":1700000000`, ""), `,"timestamp":1700000001`, "")), "write timestamp, or map kafka.fields.events.timestamp", lines(like), 0},
+		{"times under another name", lines(strings.ReplaceAll(like, "timestamp", "date")), "write timestamp, or map kafka.fields.events.timestamp, as in kafka: {fields: {events: {timestamp: date}}}",
+			lines(strings.ReplaceAll(like, "timestamp", "date"), config("kafka: {fields: {events: {timestamp: date}}}")...), 0},
 		{"the threshold is too low", csv(rated + "u,a,5,1700000000\nv,b,10,1700000001\n"), "set kafka.rating_threshold to the lowest rating that means liked, such as 9", csv(rated+"u,a,5,1700000000\nv,b,10,1700000001\n", config("kafka: {rating_threshold: 9}")...), 0},
 		{"no rating is liked", csv(rated + "u,a,1,1700000000\nv,b,2,1700000001\n"), "such as 2", csv(rated+"u,a,1,1700000000\nv,b,2,1700000001\n", config("kafka: {rating_threshold: 2}")...), 0},
 		{"-1 for nothing", csv(rated + "u,a,-1,1700000000\n" + two), "leave such rows out, or give them a type of their own", csv(rated + two), 0},
