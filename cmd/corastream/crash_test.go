@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cmd/internal/node"
 	"github.com/corastream/corastream/ingest/devbroker"
 )
 
@@ -236,6 +237,7 @@ func (h *home) truth(t *testing.T, w *workload, log map[int32][]*kgo.Record) *tr
 	tr := &truth{history: map[string][]string{}, cause: map[string]position{}, bad: map[position]string{}}
 	sent := map[string]bool{}
 	seen := map[[2]string]bool{}
+	history := map[string][]learnt{}
 	for _, part := range slices.Sorted(maps.Keys(log)) {
 		if len(log[part]) > 0 {
 			tr.partitions++
@@ -259,9 +261,22 @@ func (h *home) truth(t *testing.T, w *workload, log map[int32][]*kgo.Record) *tr
 					}
 					seen[key] = true
 				}
-				tr.history[ev.user] = append(tr.history[ev.user], ev.item)
+				kept := history[ev.user]
+				kept = slices.DeleteFunc(kept, func(x learnt) bool {
+					return x.item == ev.item && x.at <= ev.at && (ev.back == "all" || ev.back == "likes" && x.like)
+				})
+				if ev.back != "all" {
+					kept = append(kept, ev)
+				}
+				history[ev.user] = kept
 				tr.cause[ev.user] = pos
 			}
+		}
+	}
+	for user, kept := range history {
+		tr.history[user] = nil
+		for _, ev := range kept {
+			tr.history[user] = append(tr.history[user], ev.item)
 		}
 	}
 	for line := range w.means {
@@ -276,12 +291,12 @@ func (h *home) truth(t *testing.T, w *workload, log map[int32][]*kgo.Record) *tr
 // stateMatches: every good event is in its user's history once, in the order of the log, and nothing else is.
 func (h *home) stateMatches(t *testing.T, tr *truth) {
 	t.Helper()
-	cfg, err := loadConfig(h.config)
+	cfg, err := node.Load(h.config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	cfg.Data = h.data
-	s, _, err := openStore(cfg, newLogger(LogConfig{Level: "error"}))
+	s, _, err := node.OpenStore(cfg, newLogger(node.LogConfig{Level: "error"}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/corastream/corastream/cmd/internal/node"
 	"github.com/corastream/corastream/ingest/devbroker"
 )
 
@@ -63,6 +64,7 @@ func TestFlippedBitsAreRefusedByNameOrChangeNothing(t *testing.T) {
 		try                 func(*testing.T, *flipped) (result, string)
 	}{
 		{"table", store, "*.sst", "data/store", digest},
+		{"list table", filepath.Join(store, "derived"), "*.snap", "data/store/derived", digest},
 		{"manifest", store, "MANIFEST", "data/store", digest},
 		{"key registry", store, "KEYREGISTRY", "data/store", digest},
 		{"value log", store, "*.vlog", "data/store", digest},
@@ -206,7 +208,7 @@ func copyHome(t *testing.T, h *home) *flipped {
 // setting is the file that the configuration names for the llm or the checkpoint.
 func (h *home) setting(t *testing.T, key string) string {
 	t.Helper()
-	cfg, err := loadConfig(h.config)
+	cfg, err := node.Load(h.config)
 	if err != nil {
 		t.Fatal(err)
 	}
