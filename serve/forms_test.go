@@ -13,13 +13,14 @@ func TestTheFormsAreRead(t *testing.T) {
 		good []string
 		bad  string
 	}{
-		"ident":       {func() any { return new(ident) }, []string{`"anna"`}, `{}`},
-		"idents":      {func() any { return new(idents) }, []string{`["a","b"]`, `[]`}, `"a"`},
-		"whole":       {func() any { return new(whole) }, []string{`5`, `-1`, `5.0`}, `5.5`},
-		"document":    {func() any { return new(document) }, []string{`"a"`, `{"id":"a"}`, `{"item_id":"a","text":null}`, `{"text":"t"}`, `{"title":"t"}`}, `{"name":"t"}`},
-		"rerankUser":  {func() any { return new(rerankUser) }, []string{`"a"`, `{"user_id":"a"}`, `{"user":"a","user_id":null}`}, `{"id":"a"}`},
-		"stopTexts":   {func() any { return new(stopTexts) }, []string{`"a"`, `["a","b"]`, `null`}, `{}`},
-		"chatContent": {func() any { return new(chatContent) }, []string{`"a"`, `[{"type":"text","text":"a"}]`}, `[{"type":"image","text":"a"}]`},
+		"ident":          {func() any { return new(ident) }, []string{`"anna"`}, `{}`},
+		"idents":         {func() any { return new(idents) }, []string{`["a","b"]`, `[]`}, `"a"`},
+		"whole":          {func() any { return new(whole) }, []string{`5`, `-1`, `5.0`}, `5.5`},
+		"document":       {func() any { return new(document) }, []string{`"a"`, `{"id":"a"}`, `{"item_id":"a","text":null}`, `{"text":"t"}`, `{"title":"t"}`}, `{"name":"t"}`},
+		"rerankDocument": {func() any { return new(rerankDocument) }, []string{`"a"`, `7`, `{"id":"a"}`, `{"text":"t","year":1995}`, `{"name":"t","tags":["a","b"],"more":{"x":1}}`}, `{"name":null}`},
+		"rerankUser":     {func() any { return new(rerankUser) }, []string{`"a"`, `{"user_id":"a"}`, `{"user":"a","user_id":null}`}, `{"id":"a"}`},
+		"stopTexts":      {func() any { return new(stopTexts) }, []string{`"a"`, `["a","b"]`, `null`}, `{}`},
+		"chatContent":    {func() any { return new(chatContent) }, []string{`"a"`, `[{"type":"text","text":"a"}]`}, `[{"type":"image","text":"a"}]`},
 	} {
 		if forms[name] == "" {
 			t.Errorf("%s has no form", name)
