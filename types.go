@@ -359,6 +359,7 @@ type Versions struct {
 	User      uint64 `json:"user"`
 	Generator string `json:"generator,omitempty"`
 	LLM       string `json:"llm,omitempty"`
+	List      string `json:"list,omitempty"` // of what the Ranker trains, as NUMBER-DIGEST; absent where it trains nothing
 }
 
 // Recommendation is what goes out. ID is deterministic (user, cause, versions), so a consumer can drop repeats.
