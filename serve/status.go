@@ -36,23 +36,6 @@ type StatusResponse struct {
 	RecentLetters   []Letter           `json:"recent_dead_letters"`
 }
 
-// LLMStatus says what the LLM's part does to lists, and which of its trainings is in use (0: the start, before any).
-type LLMStatus struct {
-	Worth          LLMWorth `json:"worth"`
-	Version        int64    `json:"version"`
-	TrainedAtEvent int64    `json:"trained_at_event"`
-	Coded          int      `json:"coded_items"` // items that the LLM has read for lists
-}
-
-// LLMWorth is the NDCG@10 of the last likes, each ranked with and without the LLM's part before it was learnt, and the interval of
-// the difference (95 %).
-type LLMWorth struct {
-	NDCG10With    float64    `json:"ndcg10_with"`
-	NDCG10Without float64    `json:"ndcg10_without"`
-	CI            [2]float64 `json:"ci"`
-	Rows          int64      `json:"rows"`
-}
-
 // FreshnessStatus is the histogram since the start.
 type FreshnessStatus struct {
 	Count   int64             `json:"count"`

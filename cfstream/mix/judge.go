@@ -226,8 +226,12 @@ func (s *steer) candidate(f fit, at int64) {
 	}
 	_ = corastream.Failpoint("llm.shadow")
 	ratio := s.strength(&s.court.active.fit) / max(s.strength(&f), 1e-6)
+	w := &s.m.weights
 	for r := range v.w {
-		v.w[r], v.g[r] = s.m.weights.w[r][s.m.weights.llm]*ratio, weightStart
+		v.w[r], v.g[r] = w.w[r][w.llm]*ratio, weightStart
+	}
+	if v.w[0] <= 0 { // the active version did harm, so its weight says nothing of this one's
+		v.w = [weightRows]float32{startWeight["llm"] * ratio}
 	}
 	s.court.rival, s.court.trial, s.court.warm = v, duel{}, 0
 }
@@ -260,10 +264,6 @@ func (f *fit) fault() (ground, float64) {
 func (s *steer) decide(v *version, d Decision, other int64, why ground, evidence duel, largest float64) {
 	c := &s.court
 	c.passed++
-	defer func() {
-		v := c.verdicts[len(c.verdicts)-1]
-		println("VERDICT", v.Version, v.Decision.String(), v.At, v.TrainedAt, v.Reason())
-	}()
 	c.verdicts = append(c.verdicts, Verdict{
 		Version: v.id, Decision: d, At: s.m.events, TrainedAt: v.at, Other: other, Duel: evidence.figures(), ground: why, largest: largest,
 	})
