@@ -19,20 +19,21 @@ import (
 //
 // Everything is counted in likes, so equal events give equal decisions: after a restart, in a re-run and on a replica.
 const (
-	judgeLook    = 100  // likes between two looks at a rival
-	judgeLeast   = 200  // likes before the first look
-	judgeGain    = 1e-3 // of the log-probability: what a promotion has to bring at least, clearly
-	judgeLikely  = 1.0  // standard errors that do after Spec.Judge likes: a version that lost nothing in all of them is new, the other old
-	judgeSigma   = 2.6  // standard errors that make a difference clear: 99 % at each look
-	watchLook    = 50   // likes between two looks at the former version
-	watchLeast   = 100  // likes before the first look at a block
-	watchBlock   = 500  // likes; two blocks are kept, so that an old merit does not hide a new fault
-	watchSigma   = 4    // there are looks without end, so a difference by chance must be rarer
-	judgeWarm    = 100  // likes that teach a rival's weight before any counts
-	strengthRows = 256  // newest likes over which a rival's first weight is matched to the active one's
-	soundMost    = 100  // no number of a sound version is larger: one training moves none by more than about 6
-	verdictsKept = 32   // newest
-	judgeRestart = 0.25 // of Spec.TrainAfter: likes between a version that was taken back and the next training
+	judgeLook     = 100  // likes between two looks at a rival
+	judgeLeast    = 200  // likes before the first look
+	judgeGain     = 1e-3 // of the log-probability: what a promotion has to bring at least, clearly
+	judgeLikely   = 1.0  // standard errors that do after Spec.Judge likes: a version that lost nothing in all of them is new, the other old
+	judgeSigma    = 2.6  // standard errors that make a difference clear: 99 % at each look
+	watchLook     = 50   // likes between two looks at the former version
+	watchLeast    = 100  // likes before the first look at a block
+	watchBlock    = 500  // likes; two blocks are kept, so that an old merit does not hide a new fault
+	watchSigma    = 4    // there are looks without end, so a difference by chance must be rarer
+	trainedWeight = 0.5  // a training is made for weight 1, and some of it is fitted to its rows alone
+	judgeWarm     = 100  // likes that teach a rival's weight before any counts
+	strengthRows  = 256  // newest likes over which a rival's first weight is matched to the active one's
+	soundMost     = 100  // no number of a sound version is larger: one training moves none by more than about 6
+	verdictsKept  = 32   // newest
+	judgeRestart  = 0.25 // of Spec.TrainAfter: likes between a version that was taken back and the next training
 )
 
 // version is one set of weights of the LLM's part.
@@ -231,7 +232,7 @@ func (s *steer) candidate(f fit, at int64) {
 		v.w[r], v.g[r] = w.w[r][w.llm]*ratio, weightStart
 	}
 	if v.w[0] <= 0 { // the active version did harm, so its weight says nothing of this one's
-		v.w = [weightRows]float32{startWeight["llm"] * ratio}
+		v.w = [weightRows]float32{trainedWeight}
 	}
 	s.court.rival, s.court.trial, s.court.warm = v, duel{}, 0
 }

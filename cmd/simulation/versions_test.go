@@ -212,51 +212,71 @@ func TestKillWhileAVersionIsTrainedPromotedOrTakenBackLosesNothing(t *testing.T)
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	dir, log := t.TempDir(), versionLog()
-	for _, c := range []struct{ at, stop string }{
-		{"llm.train@1=kill", ""}, {"llm.trained@1=kill", ""}, {"table.write@1=kill", "+40"}, {"llm.shadow@1=kill", ""},
-		{"llm.promote@1=kill", ""}, {"table.written@1=kill", "+400"}, {"llm.takeback@1=kill", ""}, {"", ""},
+	log := versionLog()
+	for _, chain := range [][]struct{ at, stop string }{
+		{{"llm.train@1=kill", ""}, {"table.write@1=kill", "+40"}},
+		{{"llm.trained@1=kill", ""}},
+		{{"llm.shadow@1=kill", ""}},
+		{{"llm.promote@1=kill", ""}, {"table.written@1=kill", "+200"}, {"llm.takeback@1=kill", ""}, {"", ""}},
 	} {
-		cmd := exec.Command(binary, "-test.run=^$")
-		cmd.Env = append(os.Environ(), versionDir+"="+dir, "CORASTREAM_FAILPOINT="+c.at)
-		if more, ok := strings.CutPrefix(c.stop, "+"); ok {
-			n, _ := strconv.Atoi(more)
-			cmd.Env = append(cmd.Env, fmt.Sprint(versionStop, "=", versionNext(t, dir)+int64(n)))
+		dir := t.TempDir()
+		for _, c := range chain {
+			killVersions(t, binary, dir, c.at, c.stop)
+			checkVersions(t, dir, c.at, log)
 		}
-		out, err := cmd.CombinedOutput()
-		name, _, _ := strings.Cut(c.at, "@")
-		if c.at == "" && err != nil || c.at != "" && (err == nil || !strings.Contains(string(out), "failpoint "+name)) {
-			t.Fatalf("%s: %v\n%s", c.at, err, out)
-		}
-		s, m, err := versionStore(dir)
-		if err != nil {
-			t.Fatalf("%s: %v", c.at, err)
-		}
-		digest, err := s.Digest()
-		if err != nil {
-			t.Fatal(err)
-		}
-		trial := m.Trial()
-		next, _, _ := s.Next(corastream.Partition{Topic: "events"})
-		t.Logf("killed at %q: %d events, version %d, training %v, rival %q, %d verdicts", name, next, trial.Version, trial.Training, trial.Rival, trial.Passed)
-		if sum, again := rerunVersions(t, s, log); sum != sumOf(t, m) || again != digest {
-			t.Errorf("%s: another state than a re-run's", c.at)
-		}
-		if c.at == "" {
-			back := 0
-			for _, v := range trial.Verdicts {
-				t.Logf("version %d %s at event %d: %s", v.Version, v.Decision, v.At, v.Reason())
-				if v.Decision == lists.TakenBack {
-					back++
-				}
+	}
+}
+
+// killVersions runs a child on the folder until the failpoint kills it, or to the end where there is none.
+func killVersions(t *testing.T, binary, dir, at, stop string) {
+	t.Helper()
+	cmd := exec.Command(binary, "-test.run=^$")
+	cmd.Env = append(os.Environ(), versionDir+"="+dir, "CORASTREAM_FAILPOINT="+at)
+	if more, ok := strings.CutPrefix(stop, "+"); ok {
+		n, _ := strconv.Atoi(more)
+		cmd.Env = append(cmd.Env, fmt.Sprint(versionStop, "=", versionNext(t, dir)+int64(n)))
+	}
+	out, err := cmd.CombinedOutput()
+	name, _, _ := strings.Cut(at, "@")
+	if at == "" && err != nil || at != "" && (err == nil || !strings.Contains(string(out), "failpoint "+name)) {
+		t.Fatalf("%s: %v\n%s", at, err, out)
+	}
+}
+
+// checkVersions holds the folder against a re-run of its journal.
+func checkVersions(t *testing.T, dir, at string, log []corastream.Event) {
+	t.Helper()
+	s, m, err := versionStore(dir)
+	if err != nil {
+		t.Fatalf("%s: %v", at, err)
+	}
+	digest, err := s.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	trial := m.Trial()
+	next, _, err := s.Next(corastream.Partition{Topic: "events"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%q: %d events, version %d, training %v, rival %q, %d verdicts", at, next, trial.Version, trial.Training, trial.Rival, trial.Passed)
+	if sum, again := rerunVersions(t, s, log); sum != sumOf(t, m) || again != digest {
+		t.Errorf("%s: another state than a re-run's", at)
+	}
+	if at == "" {
+		back := 0
+		for _, v := range trial.Verdicts {
+			t.Logf("version %d %s at event %d: %s", v.Version, v.Decision, v.At, v.Reason())
+			if v.Decision == lists.TakenBack {
+				back++
 			}
-			if back == 0 || next != versionEvents {
-				t.Errorf("after %d events no version was taken back", next)
-			}
 		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
+		if back == 0 || next != versionEvents {
+			t.Errorf("after %d events no version was taken back", next)
 		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
 	}
 }
 
