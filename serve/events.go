@@ -9,6 +9,27 @@ import (
 	"strings"
 )
 
+// accepted is the answer to events: the broker has them.
+type accepted struct {
+	Accepted int `json:"accepted"` // how many events the broker has
+}
+
+// eventList is a body of events: one or an array. Its form is in describe_test.go, since the decoder
+// of the stream reads it.
+type eventList []json.RawMessage
+
+// event is an event in any dialect of the interactions topic: flat JSON (snake, camel or Pascal
+// case) or CloudEvents.
+type event struct{}
+
+// eventForms are the other media types that events are described with.
+func eventForms() []mediaBody {
+	return []mediaBody{
+		{"application/cloudevents+json", eventList{}}, {"application/x-ndjson", event{}},
+		{"application/cloudevents-batch+json", eventList{}},
+	}
+}
+
 // events is POST /v1/events: one event or an array, in any dialect of the interactions topic. The answer comes when the
 // broker has all of them; a bad one refuses all.
 func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
@@ -43,7 +64,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 	if err := s.deps.Events.Produce(r.Context(), list, headers); err != nil {
 		return fmt.Errorf("produce events: %w", err)
 	}
-	writeJSON(w, http.StatusAccepted, map[string]int{"accepted": len(list)})
+	writeJSON(w, http.StatusAccepted, accepted{len(list)})
 	return nil
 }
 

@@ -34,6 +34,6 @@ func (s *Server) takeBack(w http.ResponseWriter, r *http.Request) error {
 	if err := s.deps.Events.Produce(r.Context(), [][]byte{body}, nil); err != nil {
 		return fmt.Errorf("produce a retraction: %w", err)
 	}
-	writeJSON(w, http.StatusAccepted, map[string]int{"accepted": 1})
+	writeJSON(w, http.StatusAccepted, accepted{1})
 	return nil
 }
