@@ -9,8 +9,9 @@ import (
 	"slices"
 )
 
-// RerankRequest is the body of POST /v1/rerank, as Jina's and Cohere's clients send it. The query names the user: its
-// id, or {"user_id": ...}. A document is an item id, or a text, which is read as a title.
+// RerankRequest is the body of POST /v1/rerank, as Jina's and Cohere's clients send it. The query
+// names the user: an id, or {"user_id": ...}. A document is an item id, or a text, which is read
+// as a title.
 type RerankRequest struct {
 	Model           string     `json:"model"`                // one of /v1/models; default: the one in use
 	Query           rerankUser `json:"query" api:"required"` // the user
@@ -26,7 +27,7 @@ type RerankRequest struct {
 	Priority        any `json:"priority"`           // accepted, changes nothing
 }
 
-// RerankResponse is its answer, best first.
+// RerankResponse is the answer of POST /v1/rerank, best first.
 type RerankResponse struct {
 	ID      string         `json:"id"`
 	Model   string         `json:"model"`
@@ -42,7 +43,7 @@ type RerankResponse struct {
 	Usage      usage  `json:"usage"`                // zero: nothing is billed by tokens
 }
 
-// RerankResult is one document.
+// RerankResult is the score of one document.
 type RerankResult struct {
 	Index          int             `json:"index"` // in the request
 	RelevanceScore float32         `json:"relevance_score"`
