@@ -78,7 +78,7 @@ type Spec struct {
 	// Seed draws the start of whatever starts at random; the records of a store belong to the seed they were made with.
 	// Default 0.
 	Seed uint64 `yaml:"seed"`
-	// FactorDamp is Damp for the factors; they start near zero, and so do their gradients. Default 0.0001, range 1e-8..1e6.
+	// FactorDamp is `cf.damp` for the factors, which start near zero, as do their gradients. Default 0.0001, range 1e-8..1e6.
 	FactorDamp float64 `yaml:"factor_damp"`
 	// BlockRate is the Adagrad step of sasrec's block in Fit. Default 0.01, range 0..1.
 	BlockRate float64 `yaml:"block_rate"`

@@ -28,9 +28,9 @@ type Spec struct {
 	Inputs string `yaml:"inputs" json:"inputs"`
 	// Hidden is the LLM's state width; 0 takes the LLM's. Range 2..16384.
 	Hidden int `yaml:"hidden" json:"hidden"`
-	// Rank r of the delta. Default 16, range 1..256; with the linear path at least Layers.
+	// Rank is the rank r of the delta. Default 16, range 1..256; with the linear path at least `layers`.
 	Rank int `yaml:"rank" json:"rank"`
-	// Alpha scales the delta by Alpha/Rank. Default 32, above 0.
+	// Alpha scales the delta: it is multiplied by alpha over rank. Default 32, above 0.
 	Alpha float32 `yaml:"alpha" json:"alpha"`
 	// Layers is how many of the LLM's top layers are adapted. Default 4, range 1..256.
 	Layers int `yaml:"layers" json:"layers"`
@@ -56,13 +56,13 @@ type Spec struct {
 
 // QFormerSpec sizes the Q-Former.
 type QFormerSpec struct {
-	// Queries n_q. Default 4, range 1..64.
+	// Queries is the number of query vectors, n_q. Default 4, range 1..64.
 	Queries int `yaml:"queries" json:"queries"`
-	// Layers. Default 8, range 1..32.
+	// Layers is the number of layers of the Q-Former. Default 8, range 1..32.
 	Layers int `yaml:"layers" json:"layers"`
-	// Heads. Default 8, range 1..64.
+	// Heads is the number of attention heads of the Q-Former. Default 8, range 1..64.
 	Heads int `yaml:"heads" json:"heads"`
-	// Width of the queries; 0 takes the memory's width rounded up to a multiple of Heads (the paper: 2d). Range 0..4096.
+	// Width is the width of the queries; 0 takes the memory's width rounded up to a multiple of `heads` (the paper: 2d). Range 0..4096.
 	Width int `yaml:"width" json:"width"`
 }
 

@@ -87,19 +87,19 @@ func isModel(name string) bool {
 type Config struct {
 	// Mode is static or prequential. Default static.
 	Mode string `yaml:"mode"`
-	// Models to evaluate. Default popularity, cf, mix.
+	// Models are the models to evaluate. Default popularity, cf, mix.
 	Models []string `yaml:"models"`
-	// Content is what a hybrid knows of an item before any click: one of Contents. Default llm.
+	// Content is what a hybrid knows of an item before any click: llm, year, tfidf, year+tfidf, year+llm, permuted or none. Default llm.
 	Content string `yaml:"content"`
 	// LabelDelay is how long after its row a label is learnt, in prequential mode. Default 0, range 0..8760h.
 	LabelDelay time.Duration `yaml:"label_delay"`
 	// Freshness lists label delays: every model is also replayed prequentially with each of them, and once with nothing
 	// learnt after train, and the differences are reported. Default none, at most 8 delays of 0..8760h.
 	Freshness []time.Duration `yaml:"freshness"`
-	// Epochs over train before the evaluation starts. Default 6, range 1..1000.
+	// Epochs is the number of passes over train before the evaluation starts. Default 6, range 1..1000.
 	Epochs int `yaml:"epochs"`
-	// Dev, when not 0, holds valid back: the models learn the first 1-dev of train and are scored on the rest, reported
-	// as valid. Choices belong here; valid and test are then not read. Default 0, range 0..0.9.
+	// Dev is the last share of train, by time, that the models are scored on in place of valid and test; they learn the rest. Make
+	// choices with it, so that valid and test stay unseen. Default 0: valid and test are scored. Range 0..0.9.
 	Dev float64 `yaml:"dev"`
 	// Bootstraps is how many times users are drawn for the intervals: at 2000 the ends of a 95 % interval rest on 50 draws
 	// each, and move by less than a tenth of its width between seeds. Default 2000, range 0..100000; 0 gives none.

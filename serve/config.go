@@ -34,15 +34,17 @@ func (s Secret) Reveal() string { return string(s) }
 
 // Config is the server's. Durations are whole milliseconds.
 type Config struct {
-	// Listen is host:port. Beyond loopback it needs Token or ClientCA. Port 0 takes a free one.
+	// Listen is host:port. An address beyond loopback needs `http.token` or ClientCA. Port 0 takes a free one.
 	// Default 127.0.0.1:8642.
 	Listen string `yaml:"listen"`
 	// Token must come as "Authorization: Bearer TOKEN" or "X-API-Key: TOKEN". At least 16 bytes.
 	// Default none.
 	Token Secret `yaml:"token"`
-	// TLSCert and TLSKey are PEM files; TLS 1.2 or newer. Default none: plain HTTP.
+	// TLSCert is a PEM file with the server's certificate. With it and TLSKey the server speaks TLS
+	// 1.2 or newer. Default none: plain HTTP.
 	TLSCert string `yaml:"tls_cert"`
-	TLSKey  string `yaml:"tls_key"`
+	// TLSKey is a PEM file with the private key of TLSCert. Default none.
+	TLSKey string `yaml:"tls_key"`
 	// ClientCA is a PEM file: clients must show a certificate signed by it (mTLS). Default none.
 	ClientCA string `yaml:"client_ca"`
 	// AdminListen is a second address, loopback only: /metrics and /debug/pprof without a token,
@@ -66,17 +68,21 @@ type Config struct {
 	// MaxConnections are held open at once; more wait to be accepted. Default 4096, range
 	// 1..100000.
 	MaxConnections int `yaml:"max_connections"`
-	// MaxInFlight requests that score run at once (0: as many as the process has cores), and as
-	// many that produce, but at least 8; MaxQueue more of each wait up to QueueTimeoutMS, then
-	// 503. One less than there are cores keeps answers quick under overload, and MaxQueue 0 keeps
-	// them from waiting. Defaults 0, 128 and 2000; ranges 0..1024, 0..100000 and 1..60000.
-	MaxInFlight    int `yaml:"max_in_flight"`
-	MaxQueue       int `yaml:"max_queue"`
+	// MaxInFlight is how many requests that score run at the same time; 0 takes the number of cores.
+	// As many requests that produce run too, but at least 8. One less than there are cores keeps
+	// answers quick under overload. Default 0, range 0..1024.
+	MaxInFlight int `yaml:"max_in_flight"`
+	// MaxQueue is how many more requests of each kind wait for a slot; further ones get 503. With 0
+	// no request waits. Default 128, range 0..100000.
+	MaxQueue int `yaml:"max_queue"`
+	// QueueTimeoutMS is how long a request waits for a slot before it gets 503. Default 2000, range
+	// 1..60000.
 	QueueTimeoutMS int `yaml:"queue_timeout_ms"`
-	// MaxGenerations conversations are answered at once; MaxGenerationQueue more wait up to
-	// QueueTimeoutMS, then 503. Each holds its own keys and values: 46 kB a token of SmolLM2-135M,
-	// 1 MB a token of a 7B model. Defaults 2 and 16; ranges 1..256 and 0..10000.
-	MaxGenerations     int `yaml:"max_generations"`
+	// MaxGenerations is how many conversations are answered at the same time. Each holds its own keys
+	// and values: 46 kB a token of SmolLM2-135M, 1 MB a token of a 7B model. Default 2, range 1..256.
+	MaxGenerations int `yaml:"max_generations"`
+	// MaxGenerationQueue is how many more conversations wait up to QueueTimeoutMS; further ones get
+	// 503. Default 16, range 0..10000.
 	MaxGenerationQueue int `yaml:"max_generation_queue"`
 	// MaxGeneratedTokens bounds one answer; a request for more gets that many. Default 512, range
 	// 1..1048576.
@@ -84,10 +90,12 @@ type Config struct {
 	// GenerationTimeoutMS bounds the answer to one conversation. Default 120000, range
 	// 100..3600000.
 	GenerationTimeoutMS int `yaml:"generation_timeout_ms"`
-	// RatePerSecond bounds one client (certificate, else address; IPv6: its /64), with bursts of
-	// RateBurst; 0: no limit. Defaults 1000 and 2000; ranges 0..1e6 and 1..1e6.
+	// RatePerSecond is how many requests a second one client may send; 0 is no limit. A client is a
+	// certificate, else an address (of IPv6 its /64). Default 1000, range 0..1e6.
 	RatePerSecond float64 `yaml:"rate_per_second"`
-	RateBurst     int     `yaml:"rate_burst"`
+	// RateBurst is how many requests a client may send at once above that rate. Default 2000, range
+	// 1..1e6.
+	RateBurst int `yaml:"rate_burst"`
 	// RequestTimeoutMS bounds one request from its headers on. Default 10000, range 100..600000.
 	RequestTimeoutMS int `yaml:"request_timeout_ms"`
 	// ShutdownTimeoutMS is how long requests in flight may take to finish at the end. Default

@@ -15,7 +15,7 @@ type Config struct {
 	Spec generator.Spec `yaml:"generator" json:"generator"`
 	// Seed of every draw. Default 1.
 	Seed uint64 `yaml:"seed" json:"seed"`
-	// Warm is the share of the training log that CF learns in Passes passes before rows for the generator are taken from
+	// Warm is the share of the training log that CF learns, in `train.passes` passes, before rows for the generator are taken from
 	// the rest. Default 0.6, range 0..0.9.
 	Warm float64 `yaml:"warm" json:"warm"`
 	// Holdout is the newest share of the training log, which decides the epoch. Default 0.15, range 0.01..0.5.
@@ -28,8 +28,9 @@ type Config struct {
 	Judges int `yaml:"judges" json:"judges"`
 	// Report bounds the validation rows in the report (the newest are kept). Default 20000, range 64..10^7.
 	Report int `yaml:"report" json:"report"`
-	// Align is the number of distillation epochs, Labels that of label epochs after them. Defaults 4 and 1, range 0..100.
-	Align  int `yaml:"align" json:"align"`
+	// Align is the number of distillation epochs, in which the generator learns to agree with CF. Default 4, range 0..100.
+	Align int `yaml:"align" json:"align"`
+	// Labels is the number of epochs on labels, after those of `align`. Default 1, range 0..100.
 	Labels int `yaml:"labels" json:"labels"`
 	// Swapped is the share of swapped rows in label epochs. Default 0.5, range 0..1.
 	Swapped float64 `yaml:"swapped" json:"swapped"`
@@ -37,8 +38,9 @@ type Config struct {
 	Patience int `yaml:"patience" json:"patience"`
 	// Batch is the rows of one step. Default 32, range 2..1024.
 	Batch int `yaml:"batch" json:"batch"`
-	// Rate of the generator and P; LinearRate of the linear path. Defaults 0.0015 and 0.0001, above 0 and at most 1.
-	Rate       float64 `yaml:"rate" json:"rate"`
+	// Rate is the step size of the generator and P. Default 0.0015, above 0 and at most 1.
+	Rate float64 `yaml:"rate" json:"rate"`
+	// LinearRate is the step size of the linear path. Default 0.0001, above 0 and at most 1.
 	LinearRate float64 `yaml:"linear_rate" json:"linear_rate"`
 	// Decay is AdamW's weight decay. Default 0.001, range 0..1.
 	Decay float64 `yaml:"decay" json:"decay"`

@@ -25,8 +25,8 @@ type Options struct {
 	ChatTemplate string `yaml:"chat_template"`
 	// TitleTokens caps a title, field or history line. Default 48, range 1..1024.
 	TitleTokens int `yaml:"title_tokens"`
-	// Score is the logit that Backward trains and Score reports: "yes-no" (logit of " Yes" less that of " No") or "yes"
-	// (the paper's: Logits.No is then 0, so that P ranks by " Yes" alone). Default yes-no.
+	// Score is the logit that is trained and scored by: "yes-no" is the logit of " Yes" less that of " No", "yes" is the logit of
+	// " Yes" alone, as in the paper. Default yes-no.
 	Score string `yaml:"score"`
 	// ReadLayer is where Encode reads the title: the residual stream after that many layers. Default 0: two thirds of
 	// the layers (20 of 30), range 0..layers.
