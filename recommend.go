@@ -14,9 +14,9 @@ import (
 
 // PipelineConfig bounds the pipeline's queues and answers.
 type PipelineConfig struct {
-	// Candidates scored by the LLM for each recommendation. Default 20, range 1..500.
+	// Candidates is how many candidates the LLM scores for each recommendation. Default 20, range 1..500.
 	Candidates int `yaml:"candidates"`
-	// Items in a recommendation. Default 10, range 1..Candidates.
+	// Items is how many items a recommendation has. Default 10, range 1 to `pipeline.candidates`.
 	Items int `yaml:"items"`
 	// RecommendBatch is how many users one scoring batch serves. Default 16, range 1..1024.
 	RecommendBatch int `yaml:"recommend_batch"`
