@@ -147,7 +147,7 @@ type Config struct {
 // Default returns the defaults above.
 func Default() Config {
 	return Config{
-		Mode: Static, Models: []string{Popularity, CF, Mix}, Content: ContentLLM, Epochs: 6, Bootstraps: 2000, Seed: 1, Seeds: 1, Task: TaskAuto, RankRows: 1e6, Demand: 2,
+		Mode: Static, Models: []string{Popularity, CF, Mix}, Content: ContentLLM, Epochs: 6, Bootstraps: 2000, Seed: 1, Seeds: 1, Task: TaskAuto, RankRows: 1e6, Demand: corastream.DemandWeight,
 		BatchRows: 256, ReaderShare: 0.3, Window: 30 * time.Minute, HalfLife: 720 * time.Hour, KNNShrink: 10, EASEPenalty: 250, Sharding: DefaultSharding(),
 	}
 }
