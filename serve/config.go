@@ -34,9 +34,11 @@ func (s Secret) Reveal() string { return string(s) }
 
 // Config is the server's. Durations are whole milliseconds.
 type Config struct {
-	// Listen is host:port. Beyond loopback it needs Token or ClientCA. Port 0 takes a free one. Default 127.0.0.1:8642.
+	// Listen is host:port. Beyond loopback it needs Token or ClientCA. Port 0 takes a free one.
+	// Default 127.0.0.1:8642.
 	Listen string `yaml:"listen"`
-	// Token must come as "Authorization: Bearer TOKEN" or "X-API-Key: TOKEN". At least 16 bytes. Default none.
+	// Token must come as "Authorization: Bearer TOKEN" or "X-API-Key: TOKEN". At least 16 bytes.
+	// Default none.
 	Token Secret `yaml:"token"`
 	// TLSCert is a PEM file with the server's certificate; TLS 1.2 or newer. Default none: plain HTTP.
 	TLSCert string `yaml:"tls_cert"`
@@ -44,14 +46,16 @@ type Config struct {
 	TLSKey string `yaml:"tls_key"`
 	// ClientCA is a PEM file: clients must show a certificate signed by it (mTLS). Default none.
 	ClientCA string `yaml:"client_ca"`
-	// AdminListen is a second address, loopback only: /metrics and /debug/pprof without a token, and POST /v1/rollout, which asks for
-	// the token where there is one. Default none.
+	// AdminListen is a second address, loopback only: /metrics and /debug/pprof without a token,
+	// and POST /v1/rollout, which asks for the token where there is one. Default none.
 	AdminListen string `yaml:"admin_listen"`
-	// AllowedHosts are further Host headers answered while there is no token: a page elsewhere that points its own
-	// name at this machine must not read it. Loopback names always pass. Default none.
+	// AllowedHosts are further Host headers answered while there is no token: a page elsewhere
+	// that points its own name at this machine must not read it. Loopback names always pass.
+	// Default none.
 	AllowedHosts []string `yaml:"allowed_hosts"`
-	// AllowedOrigins are the sites whose pages may ask from a browser (CORS), as https://shop.example; they may post text/plain to
-	// /v1/events too, as sendBeacon does. Such a page's visitors can do what a client without a token can. Default none.
+	// AllowedOrigins are the sites whose pages may ask from a browser (CORS), as
+	// https://shop.example; they may post text/plain to /v1/events too, as sendBeacon does. Such a
+	// page's visitors can do what a client without a token can. Default none.
 	AllowedOrigins []string `yaml:"allowed_origins"`
 	// MaxBodyBytes bounds a request body, unpacked. Default 65536, range 1024..16777216.
 	MaxBodyBytes int `yaml:"max_body_bytes"`
@@ -77,7 +81,8 @@ type Config struct {
 	MaxGenerationQueue int `yaml:"-"`
 	// MaxGeneratedTokens bounds one answer; a request for more gets that many. Default 512, range 1..1048576.
 	MaxGeneratedTokens int `yaml:"max_generated_tokens"`
-	// GenerationTimeoutMS bounds the answer to one conversation. Default 120000, range 100..3600000.
+	// GenerationTimeoutMS bounds the answer to one conversation. Default 120000, range
+	// 100..3600000.
 	GenerationTimeoutMS int `yaml:"generation_timeout_ms"`
 	// RatePerSecond bounds the requests of one client, which is its certificate or else its address (of IPv6 the /64).
 	// Default 1000, range 0..1e6; 0 is no limit.
@@ -86,7 +91,8 @@ type Config struct {
 	RateBurst int `yaml:"rate_burst"`
 	// RequestTimeoutMS bounds one request from its headers on. Default 10000, range 100..600000.
 	RequestTimeoutMS int `yaml:"request_timeout_ms"`
-	// ShutdownTimeoutMS is how long requests in flight may take to finish at the end. Default 15000, range 0..600000.
+	// ShutdownTimeoutMS is how long requests in flight may take to finish at the end. Default
+	// 15000, range 0..600000.
 	ShutdownTimeoutMS int `yaml:"shutdown_timeout_ms"`
 	// Recent is how many recommendations and dead letters the dashboard remembers. Default 200, range 1..10000.
 	Recent int `yaml:"-"`
