@@ -1,10 +1,11 @@
 package cfstream
 
 import (
-	"github.com/corastream/corastream/cfstream/internal/num"
 	"math"
 	"strings"
 	"testing"
+
+	"github.com/corastream/corastream/cfstream/internal/num"
 )
 
 func TestDefaultsAreValidAndBadSpecsNameEveryKey(t *testing.T) {

@@ -30,7 +30,7 @@ type RetrieverConfig struct {
 
 // DefaultRetrieverConfig returns the defaults above.
 func DefaultRetrieverConfig() RetrieverConfig {
-	return RetrieverConfig{MaxItems: 2_000_000, MaxCandidates: 1000, Demand: 2, Workers: 2}
+	return RetrieverConfig{MaxItems: 2_000_000, MaxCandidates: 1000, Demand: corastream.DemandWeight, Workers: 2}
 }
 
 // Validate reports all problems at once.

@@ -115,9 +115,9 @@ func (s *Server) userWeights(ctx context.Context, user string, n int, out *Score
 	for i := range pairs {
 		pairs[i] = one
 	}
-	w, p, err := arm.Generator.Weights(ctx, pairs)
+	w, p, err := corastream.MakeWeights(ctx, arm.Generator, pairs)
 	if err != nil {
-		return nil, nil, fmt.Errorf("generate weights: %w", err)
+		return nil, nil, err
 	}
 	out.Arm, out.Checkpoint = arm.Name, arm.Versions.Generator
 	return w, p, nil

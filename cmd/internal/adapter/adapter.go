@@ -71,7 +71,7 @@ func (a Deps) Adapter(ctx context.Context, ask serve.AdapterRequest) (map[string
 	if err != nil {
 		return nil, err
 	}
-	weights, projection, err := active.Weights(ctx, []corastream.Pair{pair})
+	weights, projection, err := corastream.MakeWeights(ctx, active, []corastream.Pair{pair})
 	if err != nil {
 		return nil, err
 	}
@@ -121,16 +121,8 @@ func (a Deps) pairOf(ctx context.Context, ask serve.AdapterRequest) (pair corast
 			return err
 		}
 		prompt = corastream.Prompt{ItemID: ask.Item, Title: it.Title, Fields: it.Fields}
-		for _, id := range u.Liked(a.History) {
-			liked, err := s.Item(id)
-			if err != nil {
-				return err
-			}
-			if liked.Title != "" {
-				prompt.History = append(prompt.History, liked.Title)
-			}
-		}
-		return nil
+		prompt.History, err = corastream.LikedTitles(s, u, a.History)
+		return err
 	})
 	return pair, prompt, err
 }
