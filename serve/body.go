@@ -68,8 +68,10 @@ func (s *Server) unpacked(w http.ResponseWriter, r *http.Request) ([]byte, error
 		}
 		return body, err
 	default:
-		return nil, &Failure{Status: http.StatusUnsupportedMediaType, Code: "unsupported_media_type", Field: "Content-Encoding",
-			Message: fmt.Sprintf("%.40q is not unpacked here", encoding), Fix: "send the body as it is, or packed by gzip"}
+		return nil, &Failure{
+			Status: http.StatusUnsupportedMediaType, Code: "unsupported_media_type", Field: "Content-Encoding",
+			Message: fmt.Sprintf("%.40q is not unpacked here", encoding), Fix: "send the body as it is, or packed by gzip",
+		}
 	}
 }
 

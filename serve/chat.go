@@ -155,8 +155,10 @@ func (s *Server) speaksAs(q *ChatRequest) (user, model string, err error) {
 		case m.ID == q.Model && m.Parent == "":
 			return "", m.ID, nil
 		case m.ID == q.Model && q.User == "":
-			return "", "", &Failure{Status: http.StatusBadRequest, Code: "missing_field", Field: "user", Message: "this model answers with a user's weights, and no user is named",
-				Fix: fmt.Sprintf("send user, or model %q with the user's id; model %q is the LLM without weights", all[0].ID+":USER", all[0].ID)}
+			return "", "", &Failure{
+				Status: http.StatusBadRequest, Code: "missing_field", Field: "user", Message: "this model answers with a user's weights, and no user is named",
+				Fix: fmt.Sprintf("send user, or model %q with the user's id; model %q is the LLM without weights", all[0].ID+":USER", all[0].ID),
+			}
 		case m.ID == q.Model:
 			return q.User, m.ID, nil
 		}

@@ -167,7 +167,8 @@ func (d *describer) operation(rt route, admin bool) openapi.Object {
 	}
 	if admin {
 		out = out.With("servers", []openapi.Object{{
-			{Name: "url", Value: "http://{admin}"}, {Name: "description", Value: "http.admin_listen"},
+			{Name: "url", Value: "http://{admin}"},
+			{Name: "description", Value: "http.admin_listen"},
 			{Name: "variables", Value: openapi.Object{{Name: "admin", Value: openapi.Object{{Name: "default", Value: "127.0.0.1:8643"}}}}},
 		}})
 	}

@@ -25,7 +25,8 @@ type event struct{}
 // eventForms are the other media types that events are described with.
 func eventForms() []mediaBody {
 	return []mediaBody{
-		{"application/cloudevents+json", eventList{}}, {"application/x-ndjson", event{}},
+		{"application/cloudevents+json", eventList{}},
+		{"application/x-ndjson", event{}},
 		{"application/cloudevents-batch+json", eventList{}},
 	}
 }

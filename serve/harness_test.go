@@ -66,8 +66,10 @@ func newFixture(t *testing.T, change ...func(*Config, *Deps)) *fixture {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	for n := range 5 {
 		for _, e := range []corastream.Event{
-			{User: "anna", Item: "i1", Label: 1}, {User: "anna", Item: "i2", Label: 0},
-			{User: "bob", Item: "i1", Label: 0}, {User: "bob", Item: "i2", Label: 1},
+			{User: "anna", Item: "i1", Label: 1},
+			{User: "anna", Item: "i2", Label: 0},
+			{User: "bob", Item: "i1", Label: 0},
+			{User: "bob", Item: "i2", Label: 1},
 		} {
 			e.Weight, e.Time = 1, at.Add(time.Duration(n)*time.Minute)
 			if err := m.Apply(model, e); err != nil {

@@ -122,8 +122,10 @@ func TestFilesAreReadAsTheyAre(t *testing.T) {
 		"no header":    {"a.csv", "17,42,5,1700000000\n18,43,1,1700000001\n", []string{"header line"}},
 		"RetailRocket": {"a.csv", "timestamp,visitorid,event,itemid,transactionid\n1433221332117,257597,view,355908,\n", []string{"{events: {user_id: visitorid}}"}},
 		"H&M":          {"a.csv", "t_dat,customer_id,article_id,price,sales_channel_id\n2018-09-20,c1,663713001,0.05,2\n", []string{"item_id: article_id", "timestamp: t_dat", "user_id: customer_id"}},
-		"Book-Crossing": {"a.csv", "\"User-ID\";\"ISBN\";\"Book-Rating\"\n\"276725\";\"034545104X\";\"0\"\n",
-			[]string{"item_id: ISBN", "missing column item_id, timestamp"}},
+		"Book-Crossing": {
+			"a.csv", "\"User-ID\";\"ISBN\";\"Book-Rating\"\n\"276725\";\"034545104X\";\"0\"\n",
+			[]string{"item_id: ISBN", "missing column item_id, timestamp"},
+		},
 		"half an array": {"a.json", "[" + one + ",\n", []string{"a.json[1]", "array"}},
 	} {
 		r := call(t, "validate", write(t, c.file, c.content))

@@ -28,7 +28,7 @@ type answer struct {
 	Next *answer  `json:"next,omitempty"`
 	// Long is told above.
 	Long  string `json:"long_name"`
-	inner int
+	inner int    //lint:ignore U1000 the description leaves it out
 }
 
 type Base struct {
