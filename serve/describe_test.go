@@ -122,7 +122,7 @@ func newDescriber() (*describer, error) {
 		},
 		Names: map[reflect.Type]string{
 			reflect.TypeFor[failureBody](): "Error", reflect.TypeFor[openAIFailure](): "OpenAIError", reflect.TypeFor[OpenAIError](): "OpenAIFailure",
-			reflect.TypeFor[corastream.Why](): "Reason", reflect.TypeFor[document](): "Document", reflect.TypeFor[event](): "Event",
+			reflect.TypeFor[corastream.Why](): "Reason", reflect.TypeFor[document](): "Document", reflect.TypeFor[rerankDocument](): "RerankDocument", reflect.TypeFor[event](): "Event",
 		},
 		Forms: map[string]openapi.Object{},
 	}}
@@ -138,23 +138,6 @@ func newDescriber() (*describer, error) {
 		d.types.Forms[name] = object
 	}
 	return d, nil
-}
-
-// forms are the schemas of what reads itself: by the name of its Go type, or by the name that an api
-// tag gives. TestTheFormsAreRead sends some of each.
-var forms = map[string]string{
-	"ident":       `ID`,
-	"idents":      `{"type":"array","items":ID}`,
-	"whole":       `{"type":"integer"}`,
-	"object":      `{"type":"object"}`,
-	"null":        `{"type":"null"}`,
-	"document":    `{"description":"an item id, or a text that is read as a title","oneOf":[{"type":"string","minLength":1},{"type":"object","properties":{"id":{"type":["string","null"]},"item_id":{"type":["string","null"]},"text":{"type":["string","null"]},"title":{"type":["string","null"]}},"additionalProperties":false}]}`,
-	"rerankUser":  `{"description":"the user","oneOf":[ID,{"type":"object","properties":{"user_id":USER,"user":USER},"additionalProperties":false}]}`,
-	"stopTexts":   `{"oneOf":[STOP,{"type":"array","items":STOP,"maxItems":MANY}]}`,
-	"chatContent": `{"oneOf":[{"type":"string"},{"type":"array","items":{"type":"object","properties":{"type":{"type":"string","enum":["text"]},"text":{"type":"string"}},"required":["type","text"],"additionalProperties":false}}]}`,
-	"event":       `{"type":"object","properties":{"user_id":{"type":"string"},"item_id":{"type":"string"}}}`,
-	"eventList":   `{"oneOf":[{"$ref":"#/components/schemas/Event"},{"type":"array","items":{"$ref":"#/components/schemas/Event"},"minItems":1,"maxItems":MAX}]}`,
-	"past":        `{"anyOf":[ID,{"type":"object","properties":{"item_id":ID,"timestamp":{"description":"RFC 3339, or unix seconds or milliseconds; default: now","type":["string","number"]},"type":{"type":"string","description":"a kind of event, such as click or dislike"},"label":{"type":["number","boolean"],"description":"1 liked, 0 not"},"rating":{"type":"number"}},"required":["item_id"]}]}`,
 }
 
 func (d *describer) operation(rt route, admin bool) openapi.Object {
@@ -237,8 +220,14 @@ func (d *describer) responses(rt route, admin bool) openapi.Object {
 	if rt.heavy || rt.writes || rt.long {
 		codes[http.StatusServiceUnavailable], codes[http.StatusGatewayTimeout] = true, true
 	}
-	status := max(rt.status, http.StatusOK)
-	out := openapi.Object{{Name: strconv.Itoa(status), Value: openapi.Object{{Name: "description", Value: "done"}, {Name: "content", Value: d.answer(rt)}}}}
+	done := rt.done
+	if done == nil {
+		done = statuses{http.StatusOK: "done"}
+	}
+	out := openapi.Object{}
+	for _, status := range slices.Sorted(maps.Keys(done)) {
+		out = out.With(strconv.Itoa(status), openapi.Object{{Name: "description", Value: done[status]}, {Name: "content", Value: d.answer(rt)}})
+	}
 	for _, c := range slices.Sorted(maps.Keys(codes)) {
 		if codes[c] {
 			out = out.With(strconv.Itoa(c), d.failure(rt, c))

@@ -26,7 +26,7 @@ type operation struct {
 	body    any         // a value of the type that the handler reads; nil: no body
 	also    []mediaBody // other forms of the body than application/json
 	example string      // a body that is answered, as JSON
-	status  int         // of the answer; 0: 200
+	done    statuses    // of the answer; nil: 200
 	answer  any         // a value of the type that the handler writes; a string: a media type, or several after commas
 	streams bool        // the answer may come in parts, as server-sent events
 	fails   []int       // statuses of the handler itself, beside those of the guards
@@ -38,6 +38,11 @@ type parameter struct {
 	kind        any    // a value of its type
 	bounds      string // as in an api tag; see package openapi
 }
+
+// statuses are those of an answer, and what each says.
+type statuses map[int]string
+
+var inTheBroker = statuses{http.StatusAccepted: "the broker has them"}
 
 // mediaBody is a body of another media type.
 type mediaBody struct {
@@ -78,7 +83,7 @@ func (s *Server) routes() []route {
 		{method: "POST", path: "/v1/events", writes: true, handle: s.events, operation: operation{
 			id: "events", summary: "Send events; answered when the broker has all of them",
 			body: eventList{}, also: eventForms(), example: `{"user_id":"196","item_id":"242","kind":"click"}`,
-			status: http.StatusAccepted, answer: accepted{}, fails: []int{400, 501},
+			done: inTheBroker, answer: accepted{}, fails: []int{400, 501},
 		}},
 		{method: "GET", path: "/v1/popular", heavy: true, handle: s.popular, operation: operation{
 			id: "popular", summary: "Items that are liked most",
@@ -110,13 +115,13 @@ func (s *Server) routes() []route {
 		}},
 		{method: "DELETE", path: "/v1/users/{id}/events", writes: true, handle: s.takeBack, operation: operation{
 			id: "takeBack", summary: "Take back what a user did with an item: an event of type retract",
-			query:  []parameter{{"item_id", "the item", ident(""), "required"}},
-			status: http.StatusAccepted, answer: accepted{}, fails: []int{400, 501},
+			query: []parameter{{"item_id", "the item", ident(""), "required"}},
+			done:  inTheBroker, answer: accepted{}, fails: []int{400, 501},
 		}},
 		{method: "POST", path: "/v1/users/{id}/merge", writes: true, handle: s.mergeSession, operation: operation{
 			id: "merge", summary: "Make what somebody did before logging in the user's own",
 			note: "The events of the session are produced again under the user. A second merge of the same session is dropped as a duplicate.",
-			body: MergeRequest{}, example: `{"from":"session-81c2"}`, status: http.StatusAccepted, answer: accepted{}, fails: []int{400, 501},
+			body: MergeRequest{}, example: `{"from":"session-81c2"}`, done: inTheBroker, answer: accepted{}, fails: []int{400, 501},
 		}},
 		{method: "GET", path: "/v1/items/{id}", handle: s.item, operation: operation{
 			id: "item", summary: "An item's state, and the items like it",
@@ -172,8 +177,9 @@ func (s *Server) routes() []route {
 	}
 }
 
-// adminRoutes are what the admin address answers besides profiles. What changes something asks for
-// the token, where there is one. Those that the main address has too are described there.
+// adminRoutes are the routes of the admin address, besides profiles. A route that changes
+// something asks for the token, where there is one. The main address describes the routes that
+// both have.
 func (s *Server) adminRoutes() []route {
 	return []route{
 		{method: "GET", path: "/metrics", public: true, handle: s.metricsPage},
