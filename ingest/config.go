@@ -224,9 +224,13 @@ func (c Config) validateKinds(bad func(key, fix, format string, args ...any)) {
 func (t Topics) validate(bad func(key, fix, format string, args ...any)) {
 	seen := map[string]string{}
 	for _, n := range []struct{ key, name string }{
-		{"topics.interactions", t.Interactions}, {"topics.items", t.Items}, {"topics.requests", t.Requests},
-		{"topics.recommendations", t.Recommendations}, {"topics.dead_letters", t.DeadLetters},
-		{"topics.embeddings", t.Embeddings}, {"topics.gradients", t.Gradients},
+		{"topics.interactions", t.Interactions},
+		{"topics.items", t.Items},
+		{"topics.requests", t.Requests},
+		{"topics.recommendations", t.Recommendations},
+		{"topics.dead_letters", t.DeadLetters},
+		{"topics.embeddings", t.Embeddings},
+		{"topics.gradients", t.Gradients},
 	} {
 		if !legalTopic(n.name) {
 			bad(n.key, "use 1 to 249 of letters, digits, '.', '_' and '-'", "%q is not a topic name", n.name)
