@@ -30,6 +30,7 @@ var allowed = map[string][]string{
 	"replay":           {module, "gonum.org/v1/gonum"},
 	"configs":          {},
 	"cmd/bounded":      {},
+	"cmd/scalesim":     {module + "/cmd/internal/cluster", module + "/cmd/internal/console", module + "/cmd/internal/scalesim", "github.com/spf13/cobra"},
 	"cmd/simulation":   {module, module + "/cfstream", module + "/generator", module + "/kernels", module + "/replay", "gonum.org/v1/gonum"},
 
 	// The commands: flags and printing. Long work is a package of cmd/internal.
@@ -48,6 +49,8 @@ var allowed = map[string][]string{
 	"cmd/internal/console":   {"github.com/schollz/progressbar/v3", "golang.org/x/term"},
 	"cmd/internal/listworth": {module + "/cfstream/mix", module + "/serve"},
 	"cmd/internal/itemcodes": {module, module + "/generator", module + "/serve/llm"},
+	"cmd/apptest":            {},
+	"cmd/internal/testkit":   {},
 	"cmd/internal/tracing":   {module, module + "/serve", "go.opentelemetry.io/otel"},
 	"cmd/internal/scalesim":  {module},
 	"cmd/internal/cluster":   {module, module + "/cfstream", module + "/cmd/internal/tracing", module + "/generator", module + "/ingest", module + "/replay", module + "/serve", module + "/store"},
@@ -144,4 +147,21 @@ func TestTheCommandsAreFlagsAndPrinting(t *testing.T) {
 		t.Errorf("cmd/corastream has %d lines without tests, over %d", total, commandLines)
 	}
 	t.Logf("%d lines", total)
+}
+
+// TestRealBinariesAreTestedApart: each test file of cmd/apptest has the tag `app`, so that `go test ./...` starts no binary.
+func TestRealBinariesAreTestedApart(t *testing.T) {
+	files, err := filepath.Glob("cmd/apptest/*_test.go")
+	if err != nil || len(files) < 30 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first, _, _ := strings.Cut(string(b), "\n"); first != "//go:build app" && !strings.HasPrefix(first, "//go:build app && ") {
+			t.Errorf("%s begins with %q, not with //go:build app", file, first)
+		}
+	}
 }

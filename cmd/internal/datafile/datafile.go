@@ -10,7 +10,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,7 +40,8 @@ func Events(c ingest.Config, path, name string) ([]corastream.Event, error) {
 		return Reading(ingest.NewDecoder(c)).Events(path, name)
 	}
 	var events []corastream.Event
-	err := EachJSONLine(ingest.NewDecoder(c), path, c.Topics.Interactions, func(place string, b corastream.Batch) error {
+	d := ingest.NewDecoder(c)
+	err := EachJSONLine(d, path, c.Topics.Interactions, func(place string, b corastream.Batch) error {
 		if len(b.Bad) > 0 {
 			return badLine(path, place, b.Bad[0])
 		}
@@ -48,13 +51,20 @@ func Events(c ingest.Config, path, name string) ([]corastream.Event, error) {
 		}
 		return nil
 	})
+	if n := d.Counts.NoTime(); err == nil && n > 0 { // a column of times would be asked for too
+		return nil, corastream.Usagef(path, "write timestamp, or map kafka.fields.events.timestamp; `corastream validate "+path+"` says more", "%d events have no time of their own", n)
+	}
 	return events, err
 }
 
-// Items reads a catalogue from CSV, MovieLens' formats or JSON lines.
+// Items reads a catalogue from CSV, MovieLens' formats or JSON lines, as whole records.
 func Items(c ingest.Config, path string) ([]corastream.Item, error) {
 	if !IsJSONLines(path) {
-		return Reading(ingest.NewDecoder(c)).Items(path)
+		items, err := Reading(ingest.NewDecoder(c)).Items(path)
+		for i, it := range items {
+			items[i] = it.Onto(corastream.Item{})
+		}
+		return items, err
 	}
 	var items []corastream.Item
 	at := map[string]int{}
@@ -62,14 +72,14 @@ func Items(c ingest.Config, path string) ([]corastream.Item, error) {
 		if len(b.Bad) > 0 {
 			return badLine(path, place, b.Bad[0])
 		}
-		for _, it := range b.Items { // the last record of an item counts, as on the topic
+		for _, it := range b.Items { // a later record of an item changes what it names, as on the topic
 			it.Pos = corastream.Position{}
 			if n, ok := at[it.ID]; ok {
-				items[n] = it
+				items[n] = it.Onto(items[n])
 				continue
 			}
 			at[it.ID] = len(items)
-			items = append(items, it)
+			items = append(items, it.Onto(corastream.Item{}))
 		}
 		return nil
 	})
@@ -77,7 +87,11 @@ func Items(c ingest.Config, path string) ([]corastream.Item, error) {
 }
 
 func badLine(path, place string, l corastream.DeadLetter) error {
-	return corastream.Usagef(place, "`corastream validate "+path+"` lists all of them", "%s: %s", l.Reason, l.Detail)
+	_, fix := Remedy(l)
+	if fix != "" {
+		fix += "; "
+	}
+	return corastream.Usagef(place, fix+"`corastream validate "+path+"` lists all such records", "%s: %s", l.Reason, l.Detail)
 }
 
 // EachJSONLine decodes a file's records as those of a topic.
@@ -207,6 +221,12 @@ func JSONTopic(c ingest.Config, path string) (string, error) {
 			if len(b.Bad) == 0 {
 				topic = t
 				return errEnough
+			}
+		}
+		var members map[string]json.RawMessage
+		if json.Unmarshal(value, &members) == nil {
+			if _, catalogue := d.Columns(slices.Collect(maps.Keys(members))); catalogue { // a bad one of these
+				topic = c.Topics.Items
 			}
 		}
 		return nil
