@@ -391,24 +391,27 @@ const MaxPast = 200
 // Scored is one recommended item. A list is ranked by ListScore where there is a Ranker, and by Score elsewhere: Score is the
 // probability of a like once the item is taken, ListScore says what is taken next.
 type Scored struct {
-	Item  string  `json:"item_id"`
-	Title string  `json:"title,omitempty"`
-	Score float32 `json:"score"` // P(Yes), or the CF probability where the LLM did not score
-	CF    float32 `json:"cf"`    // the CF probability
-	Rank  int     `json:"rank"`  // from 1
-	// ListScore is the Ranker's. It compares within one list alone; absent where no Ranker listed the item.
+	Item  string `json:"item_id"`
+	Title string `json:"title,omitempty"`
+	// Score is the probability of a like: P(Yes), or the CF probability where the LLM did not
+	// score.
+	Score float32 `json:"score"`
+	CF    float32 `json:"cf"`   // the CF probability
+	Rank  int     `json:"rank"` // from 1
+	// ListScore is what the list is ranked by, the Ranker's: how likely the item is to be taken
+	// next. It compares within one list alone. It is absent where no Ranker listed the item.
 	ListScore float32 `json:"list_score,omitzero"`
-	// Propensity is the probability that the policy puts this item in this place, given those above it; 1 where it is
-	// deterministic (Recommendation.Policy is empty).
+	// Propensity is the probability that the policy puts this item in this place, given those above
+	// it. It is 1 where the list is best first, without a policy.
 	Propensity float32 `json:"propensity"`
 	Why        Why     `json:"why,omitzero"` // why it is listed; absent where nothing is known but a score
 }
 
 // Versions says from what a recommendation was made.
 type Versions struct {
-	User      uint64 `json:"user"`
-	Generator string `json:"generator,omitempty"`
-	LLM       string `json:"llm,omitempty"`
+	User      uint64 `json:"user"`                // how often the user's embedding has changed
+	Generator string `json:"generator,omitempty"` // digest of the checkpoint
+	LLM       string `json:"llm,omitempty"`       // digest of the LLM
 }
 
 // Recommendation is what goes out. ID is deterministic (user, cause, versions), so a consumer can drop repeats.
@@ -436,7 +439,7 @@ type Recommendation struct {
 
 // Behind says how far a replica's state lies behind the shards'.
 type Behind struct {
-	Records int64 `json:"records"` // of their changelogs, not read yet
+	Records int64 `json:"records"` // of the shards' changelogs, not read yet
 	MS      int64 `json:"ms"`      // since it had read all there was
 }
 

@@ -11,7 +11,8 @@ import (
 	"github.com/corastream/corastream"
 )
 
-// recent remembers the last recommendations and dead letters for the dashboard; both rings are bounded.
+// recent remembers the last recommendations and dead letters for the dashboard; both rings are
+// bounded.
 type recent struct {
 	mu      sync.Mutex
 	made    ring[Made]
@@ -19,20 +20,22 @@ type recent struct {
 	reasons map[string]int64
 }
 
-// Made is a recommendation that went out.
+// Made is a recommendation that was published.
 type Made struct {
 	ID          string              `json:"id"`
 	UserID      string              `json:"user_id"`
-	Items       []corastream.Scored `json:"items"`
+	Items       []corastream.Scored `json:"items" api:"nullable"`
 	Made        time.Time           `json:"made"`
 	FreshnessMS *float64            `json:"freshness_ms"`
-	Degraded    string              `json:"degraded"`
-	Cold        bool                `json:"cold"`
-	Arm         string              `json:"arm,omitempty"`
-	Fallback    string              `json:"fallback,omitempty"`
+	// "" or "cf": scored without the LLM, because no usable checkpoint is loaded or it failed
+	Degraded string `json:"degraded" api:"enum=|cf"`
+	Cold     bool   `json:"cold"`
+	Arm      string `json:"arm,omitempty"`                         // the share of a rollout that the user fell in
+	Fallback string `json:"fallback,omitempty" api:"enum=popular"` // popular: nothing was known to rank by
 }
 
-// Letter is a record that could not be used. Its bytes are shown in part, to those with the token.
+// Letter is a record that could not be used, with the beginning of its bytes. It is shown only to
+// callers with the token.
 type Letter struct {
 	Topic     string    `json:"topic"`
 	Partition int32     `json:"partition"`
@@ -77,7 +80,8 @@ func (r *ring[T]) newest(f func(T) bool) {
 	}
 }
 
-// Publish implements corastream.Sink: it remembers what went out. It never fails and never blocks for long.
+// Publish implements corastream.Sink: it remembers the recommendations. It never fails, and it
+// waits for its lock alone.
 func (s *Server) Publish(_ context.Context, recs []corastream.Recommendation) error {
 	s.recent.mu.Lock()
 	defer s.recent.mu.Unlock()
@@ -110,7 +114,8 @@ func (s *Server) Bury(_ context.Context, letters []corastream.DeadLetter) error 
 	return nil
 }
 
-// Forget drops what is remembered of a user, for erasure. Dead letters whose bytes hold the id go too.
+// Forget removes a user's recommendations, for erasure. Dead letters whose bytes contain the id
+// are removed too.
 func (s *Server) Forget(user string) {
 	s.pages.forget(recommendOwner(user))
 	if s.deps.Crowd != nil {
@@ -134,7 +139,7 @@ func (r *ring[T]) remove(drop func(T) bool) {
 	r.all, r.next = kept, 0
 }
 
-// of lists what went out to one user.
+// of returns the recommendations of one user, newest first.
 func (r *recent) of(user string) []Made {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -148,7 +153,7 @@ func (r *recent) of(user string) []Made {
 	return out
 }
 
-// shown lists the newest n of both rings.
+// shown returns the newest n recommendations and dead letters.
 func (r *recent) shown(n int) (made []Made, letters []Letter) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -158,7 +163,8 @@ func (r *recent) shown(n int) (made []Made, letters []Letter) {
 	return made, letters
 }
 
-// deadLetters counts by reason. Those that never came by here are "unseen", so that the sum is the pipeline's own.
+// deadLetters counts by reason. Dead letters that did not pass Bury are counted as "unseen", so
+// that the sum equals the pipeline's own.
 func (s *Server) deadLetters() map[string]int64 {
 	s.recent.mu.Lock()
 	out := maps.Clone(s.recent.reasons)
@@ -173,7 +179,7 @@ func (s *Server) deadLetters() map[string]int64 {
 	return out
 }
 
-// preview is the start of a record as text; what is not text shows as dots.
+// preview returns the beginning of a record as text, with a dot for every byte that is not text.
 func preview(b []byte) string {
 	out := make([]rune, 0, previewBytes)
 	for len(b) > 0 && len(out) < previewBytes {

@@ -19,53 +19,8 @@ import (
 	"github.com/rs/zerolog"
 )
 
-type handle func(w http.ResponseWriter, r *http.Request) error
-
-// route is one line of the API.
-type route struct {
-	method, path string
-	public       bool // answered without the token: it tells nothing of users or items
-	heavy        bool // goes through the gate
-	writes       bool // goes through the gate of events
-	long         bool // takes as long as an answer of the LLM may; it has a gate of its own
-	handle       handle
-}
-
-func (s *Server) routes() []route {
-	return []route{
-		{method: "POST", path: "/v1/recommend", heavy: true, handle: s.recommend},
-		{method: "POST", path: "/v1/score", heavy: true, handle: s.score},
-		{method: "POST", path: "/v1/rerank", heavy: true, handle: s.rerank},
-		{method: "POST", path: "/v2/rerank", heavy: true, handle: s.rerank}, // where Cohere's newer client asks
-		{method: "POST", path: "/v1/events", writes: true, handle: s.events},
-		{method: "GET", path: "/v1/popular", heavy: true, handle: s.popular},
-		{method: "GET", path: "/v1/trending", heavy: true, handle: s.trending},
-		{method: "GET", path: "/v1/latest", heavy: true, handle: s.latest},
-		{method: "GET", path: "/v1/users/{id}", handle: s.user},
-		{method: "GET", path: "/v1/users/{id}/similar", heavy: true, handle: s.similarUsers},
-		{method: "GET", path: "/v1/users/{id}/events", handle: s.userEvents},
-		{method: "DELETE", path: "/v1/users/{id}/events", writes: true, handle: s.takeBack},
-		{method: "POST", path: "/v1/users/{id}/merge", writes: true, handle: s.mergeSession},
-		{method: "GET", path: "/v1/items/{id}", handle: s.item},
-		{method: "GET", path: "/v1/items/{id}/similar", heavy: true, handle: s.similarItems},
-		{method: "GET", path: "/v1/adapters/{user}", heavy: true, handle: s.adapter},
-		{method: "POST", path: "/v1/chat/completions", long: true, handle: s.chat},
-		{method: "GET", path: "/v1/models", handle: s.models},
-		{method: "GET", path: "/v1/models/{model}", handle: s.model},
-		{method: "GET", path: "/v1/rollout", handle: s.rollout},
-		{method: "GET", path: "/v1/status", handle: s.status},
-		{method: "GET", path: "/metrics", handle: s.metricsPage},
-		{method: "GET", path: "/healthz", public: true, handle: s.healthz},
-		{method: "GET", path: "/readyz", public: true, handle: s.readyz},
-		{method: "GET", path: "/openapi.json", public: true, handle: s.openAPI},
-		{method: "GET", path: "/{$}", public: true, handle: s.page},
-		{method: "GET", path: "/users/{id}", public: true, handle: s.page},
-		{method: "GET", path: "/items/{id}", public: true, handle: s.page},
-		{method: "GET", path: "/assets/{file}", public: true, handle: s.asset},
-	}
-}
-
-// mux builds the handler: every route, and for every path an answer to the methods it does not have.
+// mux builds the handler: every route, and for every path an answer to the methods that it does
+// not have.
 func (s *Server) mux() http.Handler {
 	mux := http.NewServeMux()
 	allowed := map[string][]string{}
@@ -94,18 +49,7 @@ func (s *Server) mux() http.Handler {
 	return mux
 }
 
-// adminRoutes are what the admin address answers besides profiles. What changes something asks for the token, where there is one.
-func (s *Server) adminRoutes() []route {
-	return []route{
-		{method: "GET", path: "/metrics", public: true, handle: s.metricsPage},
-		{method: "GET", path: "/healthz", public: true, handle: s.healthz},
-		{method: "GET", path: "/readyz", public: true, handle: s.readyz},
-		{method: "GET", path: "/v1/rollout", public: true, handle: s.rollout},
-		{method: "POST", path: "/v1/rollout", handle: s.rollout},
-	}
-}
-
-// adminMux serves what an operator needs, on the loopback address: only this machine reaches it.
+// adminMux serves operators. It listens on a loopback address, which only this machine reaches.
 func (s *Server) adminMux() http.Handler {
 	mux := http.NewServeMux()
 	for _, rt := range s.adminRoutes() {
@@ -169,7 +113,8 @@ func (s *Server) wrap(rt route) http.Handler {
 	})
 }
 
-// gateOf is nil for what costs next to nothing, and for conversations, which enter theirs when their body has been read.
+// gateOf returns the gate of a route. It is nil for cheap routes, and for conversations, which
+// enter their gate after their body has been read.
 func (s *Server) gateOf(rt route) *gate {
 	switch {
 	case rt.heavy:
@@ -200,8 +145,8 @@ func (s *Server) authorize(r *http.Request) error {
 	return f
 }
 
-// checkHost refuses foreign names while nobody has to say who they are: a page elsewhere could point its own name at
-// this machine and read the answers (DNS rebinding).
+// checkHost refuses foreign host names while neither a token nor a certificate is required. A page
+// elsewhere could point its own name at this machine and read the answers (DNS rebinding).
 func (s *Server) checkHost(r *http.Request) error {
 	if s.cfg.Token != "" || s.cfg.ClientCA != "" {
 		return nil
@@ -209,8 +154,8 @@ func (s *Server) checkHost(r *http.Request) error {
 	return s.ownName(r)
 }
 
-// local guards the admin address whatever the main one asks: a page in the operator's browser must neither read profiles, which
-// hold what is in memory, nor change anything.
+// local guards the admin address, whatever the main one requires. A page in the operator's browser
+// must neither read profiles, which show memory, nor change anything.
 func (s *Server) local(rt route) handle {
 	origin := http.NewCrossOriginProtection()
 	return func(w http.ResponseWriter, r *http.Request) error {
@@ -287,8 +232,9 @@ func (s *Server) observed(path string, h handle) http.Handler {
 	})
 }
 
-// traced gives a route of the API a span, behind the guards: who is refused, and could ask for as many as he likes, gets none. Pages, probes
-// and metrics, which are asked all the time, have none either.
+// traced opens a span for a route of the API. It comes after the guards, so a client that is
+// refused can not fill the tracer. Pages, probes and metrics, which are requested all the time,
+// have no span.
 func (s *Server) traced(rt route, h handle) handle {
 	if s.deps.Span == nil || rt.public || !strings.HasPrefix(rt.path, "/v") {
 		return h
@@ -314,7 +260,7 @@ func (s *Server) redact(text string) string {
 	return strings.ReplaceAll(text, s.cfg.Token.Reveal(), "***")
 }
 
-// recorder remembers the status that went out.
+// recorder remembers the status that was sent.
 type recorder struct {
 	http.ResponseWriter
 	status int

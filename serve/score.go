@@ -16,45 +16,53 @@ import (
 
 // ScoreRequest is the body of POST /v1/score, in one of two forms.
 //
-// With user_id and items: each item is an id of the catalogue, or a text ({"text": ...}, or a string that is no known
-// id), which is read as a title. The answer is the LLM's P(Yes)/(P(Yes)+P(No)) with this user's weights.
+// With user_id and items: each item is an id of the catalogue, or a text ({"text": ...}, or a
+// string that is no known id), which is read as a title. The answer is the LLM's
+// P(Yes)/(P(Yes)+P(No)) with this user's weights.
 //
-// With query and items, as vLLM's and SGLang's generative scoring: each item is a text, the prompt is query+item (or
-// item+query), and the score is the softmax over the labels. A user_id merges that user's weights in.
+// With query and items, as vLLM's and SGLang's generative scoring: each item is a text, the prompt
+// is query+item (or item+query), and the score is the softmax over the labels. A user_id merges
+// that user's weights in.
 type ScoreRequest struct {
-	Model            string     `json:"model"`
-	UserID           ident      `json:"user_id"`
-	Items            []document `json:"items"`
-	Query            *string    `json:"query"`
-	Labels           []string   `json:"labels"`             // text form: each one token; default [" Yes", " No"], the answer tokens of this program's prompts
-	LabelTokenIDs    []whole    `json:"label_token_ids"`    // text form: instead of labels
-	ApplySoftmax     *bool      `json:"apply_softmax"`      // text form: over the labels; false gives raw logits. Default true
-	ItemFirst        bool       `json:"item_first"`         // text form: item+query
-	AddSpecialTokens *bool      `json:"add_special_tokens"` // accepted for vLLM's clients; the tokenizer decides
+	Model  string     `json:"model"`               // one of /v1/models; default: the one in use
+	UserID ident      `json:"user_id" api:"min=0"` // whose weights; required without query
+	Items  []document `json:"items" api:"required;min=1;max=candidates"`
+	Query  *string    `json:"query"` // text form: the prompt is query+item
+	// Labels are for the text form, each exactly one token. Default " Yes" and " No", with the
+	// space, as the prompts of this program end: "Yes" and "No" are other tokens.
+	Labels        []string `json:"labels" api:"max=labels"`
+	LabelTokenIDs []whole  `json:"label_token_ids" api:"max=labels;each.min=0"` // text form: instead of labels
+	// text form: over the labels; false gives raw logits. Default true
+	ApplySoftmax     *bool `json:"apply_softmax"`
+	ItemFirst        bool  `json:"item_first"`         // text form: the prompt is item+query
+	AddSpecialTokens *bool `json:"add_special_tokens"` // accepted for vLLM's clients; the tokenizer decides
 }
 
-// ScoreResponse is its answer: vLLM's shape (data) with SGLang's beside it (scores).
+// ScoreResponse is the answer of POST /v1/score, in vLLM's form (data) and in SGLang's (scores).
 type ScoreResponse struct {
-	ID         string               `json:"id"`
-	Object     string               `json:"object"` // "list"
-	Created    int64                `json:"created"`
-	Model      string               `json:"model"`
-	UserID     string               `json:"user_id,omitempty"`
-	Data       []ScoredText         `json:"data"`
-	Scores     [][]float64          `json:"scores"` // [items][labels]; with user_id alone: [P(Yes), P(No)]
-	Degraded   string               `json:"degraded"`
-	Cold       bool                 `json:"cold"`
-	Note       string               `json:"note,omitempty"`
-	Versions   *corastream.Versions `json:"versions,omitempty"`
-	Arm        string               `json:"arm,omitempty"`        // the share of a rollout that the user fell in
-	Checkpoint string               `json:"checkpoint,omitempty"` // its digest; absent when degraded
-	Usage      *usage               `json:"usage,omitempty"`
+	ID      string       `json:"id"`
+	Object  string       `json:"object" api:"enum=list"` // "list"
+	Created int64        `json:"created"`                // unix seconds
+	Model   string       `json:"model"`
+	UserID  string       `json:"user_id,omitempty"`
+	Data    []ScoredText `json:"data"`   // in the order of the request
+	Scores  [][]float64  `json:"scores"` // [items][labels]; with user_id alone: [P(Yes), P(No)]
+	// "", or "cf": scored without the LLM, because no usable checkpoint is loaded or it failed
+	Degraded string `json:"degraded" api:"enum=|cf"`
+	// nothing is known of the user: scored by what holds for everybody
+	Cold     bool                 `json:"cold"`
+	Note     string               `json:"note,omitempty"`
+	Versions *corastream.Versions `json:"versions,omitempty"`
+	// the share of a rollout that the user fell in: active or canary
+	Arm        string `json:"arm,omitempty"`
+	Checkpoint string `json:"checkpoint,omitempty"` // its digest; absent when degraded
+	Usage      *usage `json:"usage,omitempty"`
 }
 
-// ScoredText is one item of it, in the order of the request.
+// ScoredText is the score of one item, in the order of the request.
 type ScoredText struct {
-	Index  int      `json:"index"`
-	Object string   `json:"object"` // "score"
+	Index  int      `json:"index"`                   // in the request
+	Object string   `json:"object" api:"enum=score"` // "score"
 	Score  float64  `json:"score"`
 	ItemID string   `json:"item_id,omitempty"`
 	Title  string   `json:"title,omitempty"`
@@ -67,7 +75,8 @@ type usage struct {
 	TotalTokens  int `json:"total_tokens"`
 }
 
-// document is an item of a body: "id or text", {"id": ...} (also "item_id"), or {"text": ...} (also "title").
+// document is an item of a body: "id or text", {"id": ...} (also "item_id"), or {"text": ...}
+// (also "title").
 type document struct {
 	ID, Text string
 	raw      json.RawMessage // as it came, to hand back
@@ -161,7 +170,7 @@ func (s *Server) checkDocuments(field string, docs []document) error {
 	return nil
 }
 
-// scored is a user's slate of given items.
+// scored holds a user's scores of given items.
 type scored struct {
 	pairs    []corastream.Pair
 	prompts  []corastream.Prompt
@@ -174,8 +183,8 @@ type scored struct {
 	versions corastream.Versions
 }
 
-// scoreSlate scores items for a user: state -> pairs and prompts -> W_A -> frozen LLM; by CF alone where that fails, as
-// the pipeline does.
+// scoreSlate scores items for a user: state, then pairs and prompts, then W_A, then the frozen
+// LLM. Where the LLM fails the CF score stands, as in the pipeline.
 func (s *Server) scoreSlate(ctx context.Context, user string, docs []document) (*scored, error) {
 	if s.deps.View == nil || s.deps.Predictor == nil {
 		return nil, missing("a state to score from", "run the serve stage beside the store")
@@ -238,7 +247,8 @@ func (s *Server) slate(st corastream.State, user string, docs []document, out *s
 				prompt.Title = d.ID
 			}
 		}
-		// An item of nobody's catalogue has the empty id: its vector is zero, and all of it comes through the LLM.
+		// An item that no catalogue has gets the empty id. Its vector is zero, so its score comes
+		// from the LLM alone.
 		pair, err := corastream.PairOf(st, s.deps.Predictor, user, prompt.ItemID)
 		if err != nil {
 			return err
@@ -267,27 +277,4 @@ func (s *Server) logits(ctx context.Context, g corastream.Generator, pairs []cor
 		return nil, fmt.Errorf("score of item %q is not a number", prompts[i].ItemID)
 	}
 	return logits, nil
-}
-
-// checkModel refuses names that /v1/models does not list.
-func (s *Server) checkModel(name string) error {
-	if name == "" || s.deps.Models == nil {
-		return nil
-	}
-	for _, m := range s.deps.Models() {
-		if m.ID == name {
-			return nil
-		}
-	}
-	return &Failure{Status: http.StatusNotFound, Code: "model_not_found", Field: "model", Message: fmt.Sprintf("there is no model %.80q", name), Fix: "leave model out, or choose one of GET /v1/models"}
-}
-
-// modelName is the model in use: the last of the list, a checkpoint before its base.
-func (s *Server) modelName() string {
-	if s.deps.Models != nil {
-		if all := s.deps.Models(); len(all) > 0 {
-			return all[len(all)-1].ID
-		}
-	}
-	return "cf"
 }

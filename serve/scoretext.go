@@ -87,7 +87,8 @@ func (s *Server) labels(q *ScoreRequest) ([]int, error) {
 	return ids, nil
 }
 
-// userWeights makes the user's W_A for items of which nothing but their text is known; nil without a user.
+// userWeights makes the user's W_A for items that are texts, without an id. It returns nil without
+// a user.
 func (s *Server) userWeights(ctx context.Context, user string, n int, out *ScoreResponse) ([]corastream.Weights, *corastream.Projection, error) {
 	if user == "" {
 		return nil, nil, nil
@@ -122,7 +123,7 @@ func (s *Server) userWeights(ctx context.Context, user string, n int, out *Score
 	return w, p, nil
 }
 
-// labelScores turns the logits of one prompt into what is sent.
+// labelScores turns the logits of one prompt into the scores of the answer.
 func labelScores(logits []float32, labels int, softmax bool) ([]float64, error) {
 	if len(logits) != labels {
 		return nil, fmt.Errorf("%d labels, %d logits", labels, len(logits))

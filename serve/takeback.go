@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// takeBack is DELETE /v1/users/{id}/events?item_id=...: an event of type retract, which goes through the topic as any other does.
+// takeBack is DELETE /v1/users/{id}/events?item_id=...: it produces an event of type retract,
+// which goes through the topic as every other event does.
 func (s *Server) takeBack(w http.ResponseWriter, r *http.Request) error {
 	if s.deps.Events == nil {
 		return missing("a broker to send events to", "run the ingest stage too, or produce to the topic")
@@ -34,6 +35,6 @@ func (s *Server) takeBack(w http.ResponseWriter, r *http.Request) error {
 	if err := s.deps.Events.Produce(r.Context(), [][]byte{body}, nil); err != nil {
 		return fmt.Errorf("produce a retraction: %w", err)
 	}
-	writeJSON(w, http.StatusAccepted, map[string]int{"accepted": 1})
+	writeJSON(w, http.StatusAccepted, accepted{1})
 	return nil
 }
