@@ -30,6 +30,7 @@ var allowed = map[string][]string{
 	"replay":           {module, "gonum.org/v1/gonum"},
 	"configs":          {},
 	"cmd/bounded":      {},
+	"cmd/scalesim":     {module + "/cmd/internal/cluster", module + "/cmd/internal/console", module + "/cmd/internal/scalesim", "github.com/spf13/cobra"},
 	"cmd/simulation":   {module, module + "/cfstream", module + "/generator", module + "/kernels", module + "/replay", "gonum.org/v1/gonum"},
 
 	// The commands: flags and printing. Long work is a package of cmd/internal.

@@ -21,7 +21,7 @@ type ExploreConfig struct {
 	// Temperature of softmax, in logits. Default 0.5, range 0.01..100.
 	Temperature float64 `yaml:"temperature"`
 	// Seed goes into every draw beside the recommendation's id, so that an answer made twice is the same. Default 1.
-	Seed uint64 `yaml:"seed"`
+	Seed uint64 `yaml:"-"`
 }
 
 // DefaultExplore is off.

@@ -39,9 +39,9 @@ type Config struct {
 	// MaxRecordBytes is the largest record decoded; a larger one is a dead letter. Default 1 MiB, range 1 KiB..64 MiB.
 	MaxRecordBytes int `yaml:"max_record_bytes"`
 	// FetchBytes is asked of each partition at a time. Default 1 MiB, range 4 KiB..64 MiB.
-	FetchBytes int `yaml:"fetch_bytes"`
+	FetchBytes int `yaml:"-"`
 	// MaxFetchBytes bounds a broker's answer and what one record batch decompresses to. Default 64 MiB, range FetchBytes..1 GiB.
-	MaxFetchBytes int `yaml:"max_fetch_bytes"`
+	MaxFetchBytes int `yaml:"-"`
 	// MaxArray bounds events in a JSON array and items in an impression or request. Default 500, range 1..4000.
 	MaxArray int `yaml:"max_array"`
 	// MaxIDBytes bounds user, item, event and request ids. Default 256, range 8..4096.
@@ -67,9 +67,9 @@ type Config struct {
 	ExitWhenIdle time.Duration `yaml:"exit_when_idle"`
 	// GapPatience: how long an offset beyond the log's end is taken for a broker that is still recovering its log
 	// before it counts as a gap. Default 10s, range 0..10m.
-	GapPatience time.Duration `yaml:"gap_patience"`
+	GapPatience time.Duration `yaml:"-"`
 	// CommitEvery is the rhythm in which offsets are reported to the group. Default 1s, range 50ms..10m.
-	CommitEvery time.Duration `yaml:"commit_every"`
+	CommitEvery time.Duration `yaml:"-"`
 }
 
 // Topics are the topics' names.

@@ -84,13 +84,16 @@ func isModel(name string) bool {
 }
 
 // Config says what is evaluated, and how.
+//
+// A field without a YAML key is a flag of the command, or a constant that the figures of
+// docs/measured/quality.md were measured with.
 type Config struct {
 	// Mode is static or prequential. Default static.
 	Mode string `yaml:"mode"`
 	// Models to evaluate. Default popularity, cf, mix.
 	Models []string `yaml:"models"`
 	// Content is what a hybrid knows of an item before any click: one of Contents. Default llm.
-	Content string `yaml:"content"`
+	Content string `yaml:"-"`
 	// LabelDelay is how long after its row a label is learnt, in prequential mode. Default 0, range 0..8760h.
 	LabelDelay time.Duration `yaml:"label_delay"`
 	// Freshness lists label delays: every model is also replayed prequentially with each of them, and once with nothing
@@ -108,37 +111,37 @@ type Config struct {
 	Seed uint64 `yaml:"seed"`
 	// Seeds is how many starts of each CF model are replayed, for the spread of its figures. What draws nothing has none;
 	// the models of a checkpoint have the checkpoint's. Default 1, range 1..20.
-	Seeds int `yaml:"seeds"`
+	Seeds int `yaml:"-"`
 	// Task is what the next-item figures ask: `unseen` ranks the positives whose item is new to the user among the items the user has
 	// not met, `all` ranks every positive among all items, `auto` chooses all where at least a tenth of the log's positives repeat
 	// an item of their user. Default auto.
 	Task string `yaml:"task"`
 	// RankRows is the most rows of each split that the next-item figures rank among all items, evenly spaced; 0 ranks none.
 	// Default 1000000, range 0..1000000.
-	RankRows int `yaml:"rank_rows"`
+	RankRows int `yaml:"-"`
 	// RankLLM is how many of CF's best candidates `llm` and `cora` rank for each of these rows, each of them one run of
 	// the LLM; an item outside counts as missed. 0 ranks none. Default 0, range 0..200.
 	RankLLM int `yaml:"rank_llm"`
 	// BatchRows is how many rows one call of generator and LLM scores. Default 256, range 1..65536.
-	BatchRows int `yaml:"batch_rows"`
+	BatchRows int `yaml:"-"`
 	// History is how many liked titles go into a `history` prompt; 0 makes `item` prompts. Default 0, range 0..50.
-	History int `yaml:"history"`
+	History int `yaml:"-"`
 	// ReaderShare is the last part of train on which the reader and the stack are fitted. Default 0.3, range 0.01..0.9.
-	ReaderShare float64 `yaml:"reader_share"`
+	ReaderShare float64 `yaml:"-"`
 	// Window is how long after a logged list a like of a listed item counts as its doing (off-policy values). Default 30m,
 	// range 1s..8760h.
-	Window time.Duration `yaml:"window"`
+	Window time.Duration `yaml:"-"`
 	// Demand is the weight of an item's demand in the ranking of all items (NDCG@10, HR@10) by a CF model; `corastream replay` takes
 	// retriever.demand. Default 2.
 	Demand float64 `yaml:"-"`
 	// HalfLife is after how long a click counts half in `recent`. Default 720h, range 1m..87600h.
-	HalfLife time.Duration `yaml:"half_life"`
+	HalfLife time.Duration `yaml:"-"`
 	// KNNShrink is added to the norm of an item's neighbours in `itemknn`. Default 10, range 0..1e6.
-	KNNShrink float64 `yaml:"knn_shrink"`
+	KNNShrink float64 `yaml:"-"`
 	// EASEPenalty is the ridge of `ease`. Default 250, range 1e-3..1e9.
-	EASEPenalty float64 `yaml:"ease_penalty"`
+	EASEPenalty float64 `yaml:"-"`
 	// Sharding is how a cluster would learn the log.
-	Sharding Sharding `yaml:"sharding"`
+	Sharding Sharding `yaml:"-"`
 }
 
 // Default returns the defaults above.

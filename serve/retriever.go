@@ -17,17 +17,15 @@ type RetrieverConfig struct {
 	// recommended. One item costs 4*dim+64 bytes. Default 2000000, range 1..100000000.
 	MaxItems int `yaml:"max_items"`
 	// MaxCandidates bounds n of one search. Default 1000, range 1..10000.
-	MaxCandidates int `yaml:"max_candidates"`
-	// Untitled lets items be recommended of which neither a title nor content is known (clicked,
-	// but not in the catalogue). A list model lists them anyway where no item at all has a title.
-	// Default false.
+	MaxCandidates int `yaml:"-"`
+	// Untitled lets items be recommended of which neither a title nor content is known (clicked, but not in the
+	// catalogue). A list model lists them anyway where no item at all has a title. Default false.
 	Untitled bool `yaml:"untitled"`
-	// Demand is the weight of an item's demand (likes of late, in ln) beside the CF score: users
-	// take what is in demand more often than the score alone tells. Default 2, range 0..10; 0
-	// leaves it out.
-	Demand float64 `yaml:"demand"`
+	// Demand is the weight of an item's demand (likes of late, in ln) beside the CF score: users take what is in demand more often
+	// than the score alone tells. Default 2, range 0..10; 0 leaves it out.
+	Demand float64 `yaml:"-"`
 	// Workers is how many goroutines share one scan of a large index. Default 2, range 1..64.
-	Workers int `yaml:"workers"`
+	Workers int `yaml:"-"`
 }
 
 // DefaultRetrieverConfig returns the defaults above.

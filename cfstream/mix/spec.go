@@ -24,17 +24,17 @@ const (
 // Spec is what a Model is made of. Two states can only be compared when their specs are equal.
 type Spec struct {
 	// Neighbours is how many others are kept of each item. Default 256, range 8..4096.
-	Neighbours int `yaml:"neighbours"`
+	Neighbours int `yaml:"-"`
 	// History is how many of a user's last events are read for a list, and paired with a new one. Default 50, range 5..500.
-	History int `yaml:"history"`
+	History int `yaml:"-"`
 	// Repeats says whether items that the user has had may be listed again: yes, no, or auto, which looks whether a tenth of the
 	// likes are repeats. Default auto.
 	Repeats string `yaml:"repeats"`
 	// Factors is the width of the sequence factors; 0 leaves them out. Default 32, range 0..256, in steps of 16.
-	Factors int `yaml:"factors"`
+	Factors int `yaml:"-"`
 	// EASEItems is how many items, in order of their first like, the linear autoencoder knows. It takes 8 bytes for each pair of
 	// them, and its fit grows with the cube; a larger catalogue has none. 0 leaves it out. Default 3000, range 0..10000.
-	EASEItems int `yaml:"ease_items"`
+	EASEItems int `yaml:"-"`
 	// Text is what the words of an item are taken from: its title, or its title and plain fields such as genre and tags. Default fields.
 	Text string `yaml:"text"`
 	// Codes is the width of the item codes that the LLM's part reads; 0 leaves it out. Without an LLM no codes come, and the part is 0.

@@ -121,9 +121,6 @@ func TestExamplesRun(t *testing.T) {
 	s.run("corastream config print -c configs/demo.yaml")
 	s.run("corastream validate clicks.csv items.csv")
 	s.run("corastream validate clicks.jsonl -c configs/default.yaml --strict")
-	s.run("corastream simulate scale")
-	s.run("corastream simulate scale --events 20000 --shards 16 --partitions 256 --replicas 40 --seconds 2")
-	s.run("corastream simulate scale --events 20000 --shards 16 --item-topic --broadcast-every 1s --seconds 2")
 	for _, line := range []string{
 		"corastream replay --log clicks.csv --items items.csv --dry-run", "corastream replay --log clicks.csv --items items.csv --out report",
 		"corastream replay --log clicks.csv --task all --models popularity,recent --out report",

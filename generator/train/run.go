@@ -173,12 +173,12 @@ func (r *runner) readCatalogue(ctx context.Context) error {
 func (r *runner) enough(s *snapshots) error {
 	r.report.Rows, r.report.Skipped, r.report.Sampled = len(s.train), s.skipped, s.sampled
 	if len(s.train) < r.cfg.Batch {
-		return corastream.Usagef("train", "give a longer log, or set train.warm or train.batch lower",
+		return corastream.Usagef("train", "give a longer log",
 			"%d rows are left for the generator, a step takes %d (%d events, %d of them on items without a title)",
 			len(s.train), r.cfg.Batch, len(r.data.Train), s.skipped)
 	}
 	if figuresOf(cfScores(s.holdout), s.holdout).AUC == 0 {
-		return corastream.Usagef("train", "give a longer log, or raise train.holdout",
+		return corastream.Usagef("train", "give a longer log, or one with likes and dislikes to its end",
 			"the %d held-out rows do not have both labels", len(s.holdout))
 	}
 	return nil

@@ -103,6 +103,13 @@ func (c Config) pipeline() corastream.PipelineConfig {
 	return p
 }
 
+// spread copies the keys that hold for several sections.
+func (c *Config) spread() {
+	c.Generator.Device = generator.DeviceChoice(c.LLM.Device)
+	c.HTTP.MaxIDBytes = c.Kafka.MaxIDBytes
+	c.Replay.History, c.Train.History = c.Pipeline.History, c.Pipeline.History
+}
+
 // Validate reports the problems of all sections at once. The broker addresses may still be empty: the embedded broker
 // fills them in.
 func (c Config) Validate() error {
@@ -115,7 +122,7 @@ func (c Config) Validate() error {
 		Section("llm", c.LLM.Options.Validate()), Section("generator", c.Generator.Validate()),
 		Section("pipeline", c.Pipeline.Validate()), Section("filters", c.Filters.Validate()), Section("recommend", c.Recommend.Validate()),
 		Section("explore", c.Explore.Validate()), Section("rollout", c.Rollout.Validate()), Section("retriever", c.Retriever.Validate()),
-		Section("http", c.HTTP.Validate()), Section("replay", c.Replay.Validate()), Section("train", c.training()),
+		Section("http", c.HTTP.Validate()), Section("replay", c.Replay.Validate()), Section("train", c.Train.Validate()),
 		Section("telemetry", c.Telemetry.Validate()),
 	}
 	if _, err := zerolog.ParseLevel(c.Log.Level); err != nil || c.Log.Level == "" {
@@ -159,29 +166,6 @@ func InSection(name, part string, err error) error {
 	return err
 }
 
-// training is the section of training, with the widths that the CF model gives. They may be named there too, but no others.
-func (c Config) training() error {
-	t, own := c.Train, generator.DefaultSpec()
-	factors, taste := c.CF.Widths()
-	var errs []error
-	for _, w := range []struct {
-		key            string
-		set, own, have int
-		fix            string
-	}{
-		{"generator.taste", t.Spec.Taste, own.Taste, taste, "content"}, {"generator.factors", t.Spec.Factors, own.Factors, factors, "factors"},
-	} {
-		if w.set != w.own && w.set != w.have {
-			errs = append(errs, corastream.Usagef(w.key, fmt.Sprintf("leave it out, and set cf: {%s: %d} if that is what you mean", w.fix, w.set),
-				"train takes this width from the CF model, which has %d", w.have))
-		}
-	}
-	if t.Spec.Taste != own.Taste || t.Spec.Factors != own.Factors {
-		t.Spec.Factors, t.Spec.Taste = factors, taste
-	}
-	return errors.Join(append(errs, t.Validate())...)
-}
-
 // Load reads a file over the defaults; "" is the defaults alone. Unknown keys are refused with file and line.
 func Load(path string) (Config, error) {
 	c := Default()
@@ -194,8 +178,12 @@ func Load(path string) (Config, error) {
 		return c, corastream.Usagef(path, "check --config", "%v", err)
 	}
 	if at, err := decodeYAML(b, &c); err != nil {
+		if err := checkRemoved(path, b); err != nil {
+			return c, err
+		}
 		return c, corastream.Usagef(path+at, "`corastream config print` shows every key", "%v", err)
 	}
+	c.spread()
 	secretsFromEnvironment(&c)
 	if err := c.Validate(); err != nil {
 		return c, corastream.Usagef(path, "", "%v", err)
@@ -206,9 +194,8 @@ func Load(path string) (Config, error) {
 // deepest is how many brackets may be open: the YAML library's memory grows with depth times length, and no key lies deeper than a few.
 const deepest = 64
 
-// decodeYAML reads b strictly. at is the place of a mistake, ":line:column"; the line itself is not shown, since it may
-// hold a secret.
-func decodeYAML(b []byte, into any) (at string, err error) {
+// tooDeep says whether, and where, more than deepest brackets are open.
+func tooDeep(b []byte) (at string, deep bool) {
 	depth := 0
 	for i, c := range b {
 		switch c {
@@ -219,8 +206,17 @@ func decodeYAML(b []byte, into any) (at string, err error) {
 		}
 		if depth > deepest {
 			line := 1 + bytes.Count(b[:i], []byte("\n"))
-			return fmt.Sprintf(":%d:%d", line, i-bytes.LastIndexByte(b[:i], '\n')), fmt.Errorf("over %d brackets are open", deepest)
+			return fmt.Sprintf(":%d:%d", line, i-bytes.LastIndexByte(b[:i], '\n')), true
 		}
+	}
+	return "", false
+}
+
+// decodeYAML reads b strictly. at is the place of a mistake, ":line:column"; the line itself is not shown, since it may
+// hold a secret.
+func decodeYAML(b []byte, into any) (at string, err error) {
+	if at, deep := tooDeep(b); deep {
+		return at, fmt.Errorf("over %d brackets are open", deepest)
 	}
 	if nothing.Match(b) { // the library would set everything to zero
 		return "", nil

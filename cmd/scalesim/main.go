@@ -1,31 +1,38 @@
+// Command scalesim simulates a cluster that no machine here is large enough for. It is a tool for developers: what it prints is in
+// docs/measured/scale.md.
+//
+//	go run ./cmd/scalesim --events 20000 --shards 16 --seconds 2
 package main
 
 import (
+	"context"
 	"fmt"
+	"os"
+	"os/signal"
 
+	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
 	"github.com/corastream/corastream/cmd/internal/cluster"
 	"github.com/corastream/corastream/cmd/internal/console"
-	"github.com/corastream/corastream/cmd/internal/node"
 	"github.com/corastream/corastream/cmd/internal/scalesim"
 )
 
-func simulateCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use: "simulate", Short: "Simulate what no machine here is large enough for",
-		Example: "  corastream simulate scale",
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := scaleCommand().ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "scalesim: "+err.Error())
+		os.Exit(1)
 	}
-	c.AddCommand(scaleCommand())
-	return c
 }
 
 func scaleCommand() *cobra.Command {
 	s := scalesim.Default(cluster.NewsLimit)
 	var times string
 	c := &cobra.Command{
-		Use: "scale", Short: "Simulate a cluster under load: what saturates first, and what then",
-		Long: `Scale simulates learners, replicas and brokers millisecond by millisecond: every event's user and item are drawn by Zipf's law, every
+		Use: "scalesim", SilenceUsage: true, SilenceErrors: true, Short: "Simulate a cluster under load: what saturates first, and what then",
+		Long: `Scalesim simulates learners, replicas and brokers millisecond by millisecond: every event's user and item are drawn by Zipf's law, every
 micro-batch takes what has come and is busy for as long as that costs, and what it publishes is read by everybody else at the rate of their
 networks. What a step costs was measured with this program on two cores (docs/measured/scale.md); --times FILE puts in other measurements. It prints
 lag, freshness, bytes, memory, hot spots, recovery, and how much of each resource is used; the JSON is the last line. Equal seeds give
@@ -34,9 +41,9 @@ equal reports. A million events a second take about a second of one core for eac
 As built, every learner follows the whole changelog of every other one, and writes its copies of their items to its own.
 What is not built can be tried: --item-topic has items on a topic of their own, --copies-in-memory keeps others' items out of transactions,
 --broadcast-every holds an item's vector back to send several changes as one, --replica-groups has each replica hold a part of the users.`,
-		Example: `  corastream simulate scale
-  corastream simulate scale --events 20000 --shards 16 --partitions 256 --replicas 40 --seconds 2
-  corastream simulate scale --events 20000 --shards 16 --item-topic --broadcast-every 1s --seconds 2`,
+		Example: `  go run ./cmd/scalesim
+  go run ./cmd/scalesim --events 20000 --shards 16 --partitions 256 --replicas 40 --seconds 2
+  go run ./cmd/scalesim --events 20000 --shards 16 --item-topic --broadcast-every 1s --seconds 2`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if times != "" {
@@ -48,7 +55,7 @@ What is not built can be tried: --item-topic has items on a topic of their own, 
 				return err
 			}
 			sim := scalesim.New(s)
-			bar := console.NewProgress(newLogger(node.Default().Log), "simulate")
+			bar := console.NewProgress(zerolog.New(os.Stderr).With().Timestamp().Logger(), "simulate")
 			if err := sim.Run(cmd.Context(), bar.Set); err != nil {
 				return err
 			}
