@@ -76,9 +76,9 @@ type Config struct {
 type Topics struct {
 	Interactions    string `yaml:"interactions"`    // events in, keyed by user
 	Items           string `yaml:"items"`           // the catalogue, keyed by item; compacted
-	Requests        string `yaml:"requests"`        // asks for a recommendation
+	Requests        string `yaml:"requests"`        // requests for a recommendation
 	Recommendations string `yaml:"recommendations"` // answers, keyed by user
-	DeadLetters     string `yaml:"dead_letters"`    // what could not be used: its bytes, with reason and position in the headers
+	DeadLetters     string `yaml:"dead_letters"`    // records that could not be used: their bytes, with reason and position in the headers
 	Embeddings      string `yaml:"embeddings"`      // a cluster's changelogs, one partition per shard; compacted
 	Gradients       string `yaml:"gradients"`       // a cluster's parcels, one partition per shard that they go to
 }

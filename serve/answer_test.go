@@ -1,8 +1,10 @@
 package serve
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net/http"
 	"slices"
@@ -172,6 +174,35 @@ func TestRerank(t *testing.T) {
 	f.ok("POST", "/v1/rerank", `{"query":{"user_id":"anna"},"documents":["i1","i2","i4"],"top_n":99}`, &named)
 	if len(named.Results) != 3 || named.Results[0].Document != nil || named.Cold {
 		t.Errorf("%+v", named)
+	}
+}
+
+func TestDocumentsMayHaveAnyFields(t *testing.T) {
+	f := newFixture(t, withLLM)
+	for body, want := range map[string][]string{
+		`[{"name":"Heat","year":1995,"genres":["Crime","Drama"],"more":{"x":1},"none":null},"i4"]`: {"name: Heat, year: 1995, genres: Crime, Drama", "Duck Soup"},
+		`[{"title":"Heat","year":1995},{"text":"Ran","id":"nobody's"}]`:                            {"Heat", "Ran"},
+		`[{"id":"i4","year":1995}]`: {"Duck Soup"},
+		`[{"title":"Heat","plot":"a robbery"},{"plot":"rain"},{"id":"i4"}],"rank_fields":["plot"]`: {"a robbery", "rain", "Duck Soup"},
+	} {
+		var got RerankResponse
+		f.ok("POST", "/v1/rerank", `{"query":"anna","documents":`+body+`}`, &got)
+		titles := make([]string, len(got.Results))
+		for _, r := range got.Results {
+			titles[r.Index] = r.Title
+		}
+		if !slices.Equal(titles, want) {
+			t.Errorf("%s is read as %q, want %q", body, titles, want)
+		}
+	}
+	var d rerankDocument
+	if err := json.Unmarshal([]byte(`{"title":"Heat","year":1995,"seen":true,"id":7}`), &d); err != nil {
+		t.Fatal(err)
+	}
+	q := RerankRequest{Documents: []rerankDocument{d}}
+	docs, err := q.documents()
+	if err != nil || docs[0].ID != "7" || !maps.Equal(docs[0].Fields, map[string]string{"year": "1995", "seen": "true"}) {
+		t.Errorf("%+v, %v", docs, err)
 	}
 }
 

@@ -59,7 +59,9 @@ type streamOptions struct {
 }
 
 type responseFormat struct {
-	Type string `json:"type" api:"notnull;enum=text"`
+	Type       string `json:"type" api:"notnull;enum=text"`
+	JSONSchema any    `json:"json_schema"` // refused with its type: answers are plain text
+	Schema     any    `json:"schema"`      // the same
 }
 
 // chatMessage is one message. An answer that a client sends back has further fields, which are
@@ -100,9 +102,9 @@ func (c *chatContent) UnmarshalJSON(raw []byte) error {
 	if err := json.Unmarshal(raw, &parts); err != nil {
 		return wrongType[chatContent](raw)
 	}
-	for _, p := range parts {
+	for i, p := range parts {
 		if p.Type != "text" || p.Text == nil {
-			return badField("messages", `send a string, or [{"type": "text", "text": "..."}]`, "content of type %.40q can not be read", p.Type)
+			return badField(fmt.Sprintf("[%d]", i), `send a string, or [{"type": "text", "text": "..."}]`, "content of type %.40q can not be read", p.Type)
 		}
 		c.text += *p.Text
 	}

@@ -79,7 +79,8 @@ type usage struct {
 // (also "title").
 type document struct {
 	ID, Text string
-	raw      json.RawMessage // as it came, to hand back
+	Fields   map[string]string // of an item that no catalogue knows
+	raw      json.RawMessage   // as it came, to hand back
 }
 
 // UnmarshalJSON accepts the forms above.
@@ -234,7 +235,7 @@ func (s *Server) slate(st corastream.State, user string, docs []document, out *s
 		}
 	}
 	for _, d := range docs {
-		prompt := corastream.Prompt{Title: d.Text, History: history}
+		prompt := corastream.Prompt{Title: d.Text, Fields: d.Fields, History: history}
 		isKnown := false
 		if d.ID != "" {
 			it, err := st.Item(d.ID)

@@ -214,6 +214,9 @@ func (q *ask) best() func(func(int) bool) {
 // because makes a Candidate, with the source that lifts it most above the mean candidate.
 func (q *ask) because(i int, id string, reasons bool) corastream.Candidate {
 	out := corastream.Candidate{Item: id, Score: q.score[i]}
+	if s := q.m.steer; s != nil && s.some > 0 {
+		out.Model = s.court.active.name
+	}
 	if !reasons {
 		return out
 	}

@@ -178,7 +178,7 @@ func (r *runner) enough(s *snapshots) error {
 			len(s.train), r.cfg.Batch, len(r.data.Train), s.skipped)
 	}
 	if figuresOf(cfScores(s.holdout), s.holdout).AUC == 0 {
-		return corastream.Usagef("train", "give a longer log, or one with likes and dislikes to its end",
+		return corastream.Usagef("train", "give a longer log",
 			"the %d held-out rows do not have both labels", len(s.holdout))
 	}
 	return nil

@@ -275,6 +275,7 @@ func TestConversationsAreWrittenAsTheFamilyDoes(t *testing.T) {
 	for _, c := range []struct{ family, template, name, want string }{
 		{"chatml", "{{'<|im_start|>' + message['role']}}", "", "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello<|im_end|>\n<|im_start|>user\nWho?<|im_end|>\n<|im_start|>assistant\n"},
 		{"llama3", "<|start_header_id|> <|eot_id|>", "", "<|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nHello<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nWho?<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"},
+		{"gemma", "{{ bos_token }}{{ '<start_of_turn>' + role }}", "", "<start_of_turn>user\nBe brief.\n\nHi<end_of_turn>\n<start_of_turn>model\nHello<end_of_turn>\n<start_of_turn>user\nWho?<end_of_turn>\n<start_of_turn>model\n"},
 		{"llama2", "[INST] <<SYS>>", "", "[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nHi [/INST] Hello [INST] Who? [/INST]"},
 		{"mistral", "[INST]", "", "[INST] Be brief.\n\nHi [/INST] Hello [INST] Who? [/INST]"},
 		{"vicuna", "", "vicuna-7b-v1.5", "Be brief. USER: Hi ASSISTANT: HelloUSER: Who? ASSISTANT:"},

@@ -20,8 +20,8 @@ type Options struct {
 	Numerics string `yaml:"numerics"`
 	// Template makes prompts. Default: DefaultTemplate.
 	Template Template `yaml:"template"`
-	// ChatTemplate is how conversations are written: "chatml", "llama3", "llama2", "mistral", "vicuna", "zephyr", or "auto": by the
-	// markers of the file's own template. Default auto.
+	// ChatTemplate is how conversations are written: "chatml", "llama3", "gemma", "llama2", "mistral", "vicuna", "zephyr", or "auto":
+	// by the markers of the file's own template. Default auto.
 	ChatTemplate string `yaml:"chat_template"`
 	// TitleTokens caps a title, field or history line. Default 48, range 1..1024.
 	TitleTokens int `yaml:"title_tokens"`

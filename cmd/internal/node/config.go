@@ -34,7 +34,7 @@ type Config struct {
 	Data string `yaml:"data"`
 	// LLM is the frozen language model.
 	LLM LLMConfig `yaml:"llm"`
-	// Checkpoint is the generator's safetensors file; "" ranks by CF alone (degraded: cf). Default "".
+	// Checkpoint is the generator's safetensors file. Without one the probability of a like is that of CF. Default "".
 	Checkpoint string `yaml:"checkpoint"`
 
 	Kafka     ingest.Config              `yaml:"kafka"`
@@ -157,7 +157,7 @@ func Section(name string, err error) error {
 	return fmt.Errorf("%s: %w", name, err)
 }
 
-// InSection is Section for an error whose key begins with the given part, and leaves any other as it is.
+// InSection is Section for an error whose key begins with the given part. It leaves any other as it is.
 func InSection(name, part string, err error) error {
 	var u *corastream.UsageError
 	if errors.As(err, &u) && strings.HasPrefix(u.Where, part) {
