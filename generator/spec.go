@@ -112,11 +112,11 @@ func (s Spec) Validate() error {
 		}
 	}
 	if s.Taste == 0 && (s.Inputs != InputsPaper || s.Factors == 0) {
-		errs = append(errs, corastream.Usagef("generator.taste", "set generator.inputs: paper and generator.linear: false, or cf.kind: hybrid",
+		errs = append(errs, corastream.Usagef("generator.taste", "set train: {generator: {inputs: paper, linear: false}}, or cf: {kind: hybrid}",
 			"a CF model without contents has factors alone to give, which inputs: %s does not read", s.Inputs))
 	}
 	if s.Linear && s.Inputs == InputsPaper {
-		errs = append(errs, corastream.Usagef("generator.linear", "set linear: false, or inputs: user",
+		errs = append(errs, corastream.Usagef("generator.linear", "set train: {generator: {linear: false}}, or train: {generator: {inputs: user}}",
 			"the linear path reads [w+t_u, mu+b_u+b_i, 1], which inputs: paper does not give it"))
 	}
 	if s.Linear && s.Rank < s.Layers {

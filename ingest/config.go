@@ -51,9 +51,9 @@ type Config struct {
 
 	// Fields map our fields to where foreign records keep them.
 	Fields Fields `yaml:"fields"`
-	// Kinds say what an event that carries neither label nor rating means, by its type. Default: DefaultKinds,
-	// which a list in a config file replaces as a whole.
-	Kinds map[string]Kind `yaml:"kinds"`
+	// Kinds say what an event that carries neither label nor rating means, by its type. Default: DefaultKinds, which those of a config
+	// file join; null takes one out.
+	Kinds Kinds `yaml:"kinds"`
 	// DefaultKind is the kind of an event without a type. Default "click"; empty: such an event is a dead letter.
 	DefaultKind string `yaml:"default_kind"`
 	// RatingThreshold: a rating at or above it is liked. Default 4.

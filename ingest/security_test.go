@@ -238,7 +238,7 @@ sasl: {mechanism: SCRAM-SHA-512, user: ann, password: canary}
 max_batch_wait: 20ms
 max_age: 43800h
 exit_when_idle: 3s
-kinds: {play: {label: 1, weight: 0.5, implicit: true}}
+kinds: {play: {label: 1, weight: 0.5, implicit: true}, purchase: {weight: 3}, return: {label: 0}, contact: {label: 1}, star: null}
 default_kind: play
 create: {partitions: 8}
 `), &c, yaml.Strict()))
@@ -246,8 +246,19 @@ create: {partitions: 8}
 		t.Fatal(err)
 	}
 	if c.MaxBatchWait != 20*time.Millisecond || c.SASL.Password.Reveal() != "canary" || c.Topics.Interactions != "clicks" || c.Kinds["play"].Weight != .5 ||
-		len(c.Kinds) != 1 || c.Topics.Items != "corastream.items" || c.Create.Partitions != 8 || c.Create.Retention != 168*time.Hour {
+		len(c.Kinds) != len(DefaultKinds())+1 || c.Topics.Items != "corastream.items" || c.Create.Partitions != 8 || c.Create.Retention != 168*time.Hour {
 		t.Errorf("%+v", c)
+	}
+	for name, want := range map[string]Kind{
+		"purchase": {Label: 1, Weight: 3, Implicit: true}, // it names no label: the built-in meaning, with another weight
+		"return":   {Weight: 1}, "contact": {Label: 1, Weight: 1}, "click": DefaultKinds()["click"],
+	} {
+		if got := c.Kinds[name]; got != want {
+			t.Errorf("%s: %+v, want %+v", name, got, want)
+		}
+	}
+	if _, ok := c.Kinds["star"]; ok {
+		t.Error("star: null leaves star in")
 	}
 	out, err := yaml.Marshal(c)
 	must(t, err)
@@ -256,6 +267,9 @@ create: {partitions: 8}
 	}
 	if err := yaml.UnmarshalWithOptions([]byte("max_batch_weight: 3"), &c, yaml.Strict()); err == nil {
 		t.Error("an unknown key is accepted")
+	}
+	if err := yaml.UnmarshalWithOptions([]byte("kinds: {x: {lable: 1}}"), &c, yaml.Strict()); err == nil || !strings.Contains(err.Error(), "lable") {
+		t.Errorf("an unknown key of a kind: %v", err)
 	}
 }
 

@@ -116,6 +116,7 @@ func (r Reading) Survey(path string) (*Survey, error) {
 	}
 	t.close()
 	s := NewSurvey(path, t.layout)
+	r.Untimed = true
 	r.Forgive = func(bad BadRow) {
 		s.Reject(bad.Reason, bad.Err.Where, bad.Err.What, bad.Err.Fix)
 	}

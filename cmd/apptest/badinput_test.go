@@ -96,6 +96,13 @@ func TestBadInputIsRefusedWithPlaceAndFix(t *testing.T) {
 	}
 }
 
+// TestAConfigurationOfNothingIsTheDefaults: an empty file, or one of comments, sets nothing to zero.
+func TestAConfigurationOfNothingIsTheDefaults(t *testing.T) {
+	for _, yaml := range []string{"", "\n", "# all as it is\n\n  # really\n", "---\n"} {
+		ok(t, "config", "check", write(t, "c.yaml", yaml))
+	}
+}
+
 func refused(t *testing.T, args, names []string) {
 	t.Helper()
 	r := call(t, args...)

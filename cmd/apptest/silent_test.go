@@ -4,8 +4,10 @@ package apptest
 
 import (
 	"compress/gzip"
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -120,10 +122,10 @@ func TestFilesAreReadAsTheyAre(t *testing.T) {
 		"UTF-16":       {"a.csv", "\xff\xfeu\x00s\x00", []string{"UTF-16", "iconv"}},
 		"UTF-16 lines": {"a.jsonl", "\xff\xfe{\x00", []string{"UTF-16", "iconv"}},
 		"no header":    {"a.csv", "17,42,5,1700000000\n18,43,1,1700000001\n", []string{"header line"}},
-		"RetailRocket": {"a.csv", "timestamp,visitorid,event,itemid,transactionid\n1433221332117,257597,view,355908,\n", []string{"{events: {user_id: visitorid}}"}},
+		"RetailRocket": {"a.csv", "timestamp,visitorid,event,itemid,transactionid\n1433221332117,257597,view,355908,\n", []string{"user_id: visitorid"}},
 		"H&M":          {"a.csv", "t_dat,customer_id,article_id,price,sales_channel_id\n2018-09-20,c1,663713001,0.05,2\n", []string{"item_id: article_id", "timestamp: t_dat", "user_id: customer_id"}},
 		"Book-Crossing": {"a.csv", "\"User-ID\";\"ISBN\";\"Book-Rating\"\n\"276725\";\"034545104X\";\"0\"\n",
-			[]string{"item_id: ISBN", "missing column item_id, timestamp"}},
+			[]string{"item_id: ISBN, rating: Book-Rating", "missing column item_id"}},
 		"half an array": {"a.json", "[" + one + ",\n", []string{"a.json[1]", "array"}},
 	} {
 		r := call(t, "validate", write(t, c.file, c.content))
@@ -131,11 +133,87 @@ func TestFilesAreReadAsTheyAre(t *testing.T) {
 			t.Errorf("%s: exit %d, %q not said: %s", name, r.code, missing, r.stderr)
 		}
 	}
-	// What is proposed, done, leads on.
-	hm := write(t, "hm.csv", "t_dat,customer_id,article_id,price,sales_channel_id\n2018-09-20,c1,663713001,0.05,2\n2018-09-21,c2,663713002,0.05,2\n")
-	config := write(t, "hm.yaml", "kafka: {fields: {events: {item_id: article_id, timestamp: t_dat, user_id: customer_id}}}\n")
-	if r := ok(t, "validate", hm, "-c", config); !strings.Contains(r.stderr, "2 events of 2 users") {
-		t.Errorf("H&M, mapped: %s", r.stderr)
+}
+
+// TestDataSetsAsPeopleHaveThem: the files of public data sets, as they are. Each is read, or a message says what to set, and with that it is
+// read. The columns are theirs, the rows are made up.
+func TestDataSetsAsPeopleHaveThem(t *testing.T) {
+	for name, c := range map[string]struct {
+		file, content string
+		says          []string // on the way; none: it is read as it is
+		config        string   // with what was said
+		events        float64
+		positive      float64
+	}{
+		"RecBole's inter without rating": {"ml.inter", "user_id:token\titem_id:token\ttimestamp:float\nu\ta\t1700000000\nv\tb\t1700000001\n", nil, "", 2, 2},
+		"RecBole's inter":                {"ml.inter", "user_id:token\titem_id:token\trating:float\ttimestamp:float\nu\ta\t5\t1700000000\nv\tb\t1\t1700000001\n", nil, "", 2, 1},
+		"MovieLens' ratings.csv":         {"ratings.csv", "userId,movieId,rating,timestamp\n1,31,2.5,1260759144\n1,1029,4.0,1260759179\n", nil, "", 2, 1},
+		"Yelp's review.json": {"review.json", `{"review_id":"r1","user_id":"u","business_id":"b1","stars":4.0,"useful":0,"funny":0,"cool":0,"text":"x","date":"2018-07-07 22:09:11"}` + "\n" +
+			`{"review_id":"r2","user_id":"v","business_id":"b2","stars":1.0,"useful":0,"funny":0,"cool":0,"text":"y","date":"2018-07-08 22:09:11"}` + "\n",
+			[]string{"item_id: business_id, rating: stars, timestamp: date"}, "kafka: {fields: {events: {item_id: business_id, rating: stars, timestamp: date}}}", 2, 1},
+		"Book-Crossing's ratings": {"BX-Book-Ratings.csv", "\"User-ID\";\"ISBN\";\"Book-Rating\"\n\"276725\";\"034545104X\";\"0\"\n\"276726\";\"0155061224\";\"9\"\n",
+			[]string{"item_id: ISBN, rating: Book-Rating"}, "kafka: {fields: {events: {item_id: ISBN, rating: Book-Rating}}, rating_threshold: 7}", 2, 1},
+		"RetailRocket's events": {"events.csv", "timestamp,visitorid,event,itemid,transactionid\n1433221332117,257597,view,355908,\n1433224214164,992329,transaction,248676,4000\n",
+			[]string{"user_id: visitorid"}, "kafka: {fields: {events: {user_id: visitorid}}, kinds: {view: {label: 1, implicit: true}, transaction: {label: 1, implicit: true}}}", 2, 2},
+		"H&M's transactions": {"transactions_train.csv", "t_dat,customer_id,article_id,price,sales_channel_id\n2018-09-20,c1,0663713001,0.05,2\n2018-09-21,c2,0663713002,0.05,2\n",
+			[]string{"user_id: customer_id, item_id: article_id, timestamp: t_dat"}, "kafka: {fields: {events: {user_id: customer_id, item_id: article_id, timestamp: t_dat}}}", 2, 2},
+		"Outbrain's page views": {"page_views.csv", "uuid,document_id,timestamp,platform,geo_location,traffic_source\nu1,120,61,1,US>CA>803,2\nu2,120,36833,1,US>CA>803,2\n",
+			[]string{"user_id: uuid, item_id: document_id"}, "kafka: {fields: {events: {user_id: uuid, item_id: document_id}}}", 2, 2},
+		"Amazon's reviews": {"reviews.jsonl", `{"reviewerID":"A2","asin":"0000013714","overall":5.0,"unixReviewTime":1252800000}` + "\n" + `{"reviewerID":"A3","asin":"0000013715","overall":1.0,"unixReviewTime":1252800001}` + "\n",
+			[]string{"user_id is missing"}, "kafka: {fields: {events: {user_id: reviewerID, item_id: asin, rating: overall, timestamp: unixReviewTime}}}", 2, 1},
+		"user, item and time alone": {"a.csv", "user_id,item_id,timestamp\nu,a,2022-06-24 21:20:11\nv,b,2022-06-24T23:20:11+0200\n", []string{"log of implicit positives"}, "kafka: {default_kind: played}", 2, 2},
+		"semicolons":                {"a.csv", "user_id;item_id;rating;timestamp\nu;a;5;1700000000\nv;b;1;1700000001\n", nil, "", 2, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			file, config := filepath.Join(dir, c.file), filepath.Join(dir, "c.yaml")
+			if err := errors.Join(os.WriteFile(file, []byte(c.content), 0o600), os.WriteFile(config, []byte(c.config+"\n"), 0o600)); err != nil {
+				t.Fatal(err)
+			}
+			first := call(t, "validate", file)
+			if missing := lacks(first.stderr, c.says...); missing != nil || strings.Contains(first.stderr, "goroutine ") || c.says == nil && first.code != 0 {
+				t.Errorf("exit %d, %q is not said:\n%s", first.code, missing, first.stderr)
+			}
+			for _, word := range []string{"NaN", "\ufffd"} {
+				if strings.Contains(first.stderr, word) {
+					t.Errorf("%q in %s", word, first.stderr)
+				}
+			}
+			r := ok(t, "validate", file, "-c", config)
+			s := r.last(t)["sources"].([]any)[0].(map[string]any)
+			if s["events"] != c.events || s["bad"] != 0. || s["positive"] != c.positive {
+				t.Errorf("with what was said: %v events, %v positive, %v bad\n%s", s["events"], s["positive"], s["bad"], r.stderr)
+			}
+			if sum := ok(t, "produce", file, "-c", config, "--data", filepath.Join(dir, "data")).last(t); sum["produced"] != c.events {
+				t.Errorf("produce: %v", sum)
+			}
+		})
+	}
+}
+
+// TestATitleInLatin1IsNeverServedBroken: in a CSV, in JSON lines and in a JSON array it is refused with the encoding's name, or read right.
+func TestATitleInLatin1IsNeverServedBroken(t *testing.T) {
+	for name, content := range map[string]string{
+		"a.csv":   "item_id,title\n1,caf\xe9\n",
+		"a.jsonl": "{\"item_id\":\"1\",\"title\":\"caf\xe9\"}\n",
+		"a.json":  "[{\"item_id\":\"1\",\"title\":\"caf\xe9\"}]\n",
+	} {
+		data := t.TempDir()
+		r := call(t, "produce", write(t, name, content), "--data", data)
+		if r.code == 0 || lacks(r.stderr, "UTF-8", "fix: ") != nil || strings.Contains(r.stdout+r.stderr, "\ufffd") {
+			t.Errorf("%s: exit %d\n%s", name, r.code, r.stderr)
+		}
+		for i, word := range map[string]string{"a.csv": "café", "a.jsonl": "café", "a.json": "café"} {
+			if i == name {
+				ok(t, "produce", write(t, name, strings.ReplaceAll(content, "caf\xe9", word)), "--data", data)
+			}
+		}
+	}
+	// MovieLens' own files are in Latin-1, and are read as such.
+	r := ok(t, "validate", write(t, "movies.dat", "1::Caf\xe9 (1994)::Drama\n2::Winter (1995)::Drama\n"))
+	if strings.Contains(r.stderr, "\ufffd") {
+		t.Errorf("%s", r.stderr)
 	}
 }
 

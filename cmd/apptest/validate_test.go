@@ -16,7 +16,7 @@ func TestValidateSaysWhatWasSeenAndWhatToSet(t *testing.T) {
 	}
 	foreign := write(t, "foreign.jsonl", `{"customer":{"id":"u"},"sku":"a","action":"view"}`+"\n"+`{"customer":{"id":"v"},"sku":"b","action":"purchase"}`+"\n")
 	r := call(t, "validate", foreign)
-	if r.code != 1 || lacks(r.stderr, "no_user", "{user_id: customer.id}", "2 times", "foreign.jsonl:1") != nil {
+	if r.code != 1 || lacks(r.stderr, "no_user", "user_id: customer.id, item_id: sku, type: action", "2 times", "foreign.jsonl:1") != nil {
 		t.Errorf("exit %d: %s", r.code, r.stderr)
 	}
 	// What it says to set is set, one thing after another, until nothing is wrong.

@@ -39,8 +39,10 @@ type Config struct {
 	Patience int `yaml:"-" json:"patience"`
 	// Batch is the rows of one step. Default 32, range 2..1024.
 	Batch int `yaml:"-" json:"batch"`
-	// Rate is the step of the generator and P, LinearRate that of the linear path: 0.0015 and 0.0001.
-	Rate       float64 `yaml:"-" json:"rate"`
+	// Rate is the step of the generator and P. Lower it where training with another LLM diverges. Default 0.0015, above 0 and
+	// at most 1.
+	Rate float64 `yaml:"rate" json:"rate"`
+	// LinearRate is the step of the linear path: 0.0001.
 	LinearRate float64 `yaml:"-" json:"linear_rate"`
 	// Decay is AdamW's weight decay. Default 0.001, range 0..1.
 	Decay float64 `yaml:"-" json:"decay"`

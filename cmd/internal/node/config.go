@@ -157,6 +157,15 @@ func Section(name string, err error) error {
 	return fmt.Errorf("%s: %w", name, err)
 }
 
+// InSection is Section for an error whose key begins with the given part. It leaves any other as it is.
+func InSection(name, part string, err error) error {
+	var u *corastream.UsageError
+	if errors.As(err, &u) && strings.HasPrefix(u.Where, part) {
+		return Section(name, err)
+	}
+	return err
+}
+
 // Load reads a file over the defaults; "" is the defaults alone. Unknown keys are refused with file and line.
 func Load(path string) (Config, error) {
 	c := Default()
@@ -209,6 +218,9 @@ func decodeYAML(b []byte, into any) (at string, err error) {
 	if at, deep := tooDeep(b); deep {
 		return at, fmt.Errorf("over %d brackets are open", deepest)
 	}
+	if nothing.Match(b) { // the library would set everything to zero
+		return "", nil
+	}
 	err = yaml.UnmarshalWithOptions(b, into, yaml.Strict())
 	if err == nil || errors.Is(err, io.EOF) {
 		return "", nil
@@ -227,6 +239,9 @@ func decodeYAML(b []byte, into any) (at string, err error) {
 	}
 	return at, errors.New(what)
 }
+
+// nothing is a file of blank lines and comments.
+var nothing = regexp.MustCompile(`^(\s*(#.*|---|\.\.\.)?[ \t\r]*(\n|$))*$`)
 
 // quoted is what a message of the parser repeats of the file.
 var quoted = regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)

@@ -60,7 +60,6 @@ var removedKeys = map[string]string{
 	"train.swapped":           constant("0.5"),
 	"train.patience":          constant("3"),
 	"train.batch":             constant("32"),
-	"train.rate":              constant("0.0015"),
 	"train.linear_rate":       constant("0.0001"),
 	"train.decay":             constant("0.001"),
 	"train.warm_up":           constant("50"),
