@@ -18,7 +18,7 @@
 //     `adapt: all` and `suffix` act on every token, of `last` on each token that the next one is read behind.
 //   - Titles are text: no title can end its line, hide characters, spell a control token or a second answer mark.
 //
-// It refuses, by name: files of other architectures or with shapes that do not fit, weights and projections made for another
+// It refuses, by name: files of other architectures, with shapes that do not fit or with a tensor that nothing reads, weights and projections made for another
 // model, a target whose input is not as wide as W_A has rows (down always; o where heads*headDim differs from hidden), and
 // templates without a title or an answer mark.
 //
