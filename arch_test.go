@@ -44,10 +44,11 @@ var allowed = map[string][]string{
 	// know neither node nor its Config; none imports a command.
 	"cmd/internal/node": {
 		module, module + "/cfstream", module + "/cmd/internal/adapter", module + "/cmd/internal/cluster", module + "/cmd/internal/console", module + "/cmd/internal/datafile",
-		module + "/cmd/internal/itemcodes", module + "/cmd/internal/rollout", module + "/cmd/internal/tracing", module + "/generator", module + "/ingest", module + "/kernels/cuda", module + "/replay",
+		module + "/cmd/internal/itemcodes", module + "/cmd/internal/listworth", module + "/cmd/internal/rollout", module + "/cmd/internal/tracing", module + "/generator", module + "/ingest", module + "/kernels/cuda", module + "/replay",
 		module + "/serve", module + "/store", "github.com/goccy/go-yaml",
 	},
 	"cmd/internal/console":   {"github.com/schollz/progressbar/v3", "golang.org/x/term"},
+	"cmd/internal/listworth": {module + "/cfstream/mix", module + "/serve"},
 	"cmd/internal/itemcodes": {module, module + "/generator", module + "/serve/llm"},
 	"cmd/apptest":            {},
 	"cmd/internal/testkit":   {},

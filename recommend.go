@@ -14,9 +14,9 @@ import (
 
 // PipelineConfig bounds the pipeline's queues and answers.
 type PipelineConfig struct {
-	// Candidates scored by the LLM for each recommendation. Default 20, range 1..500.
+	// Candidates is how many candidates the LLM scores for each recommendation. Default 20, range 1..500.
 	Candidates int `yaml:"candidates"`
-	// Items in a recommendation. Default 10, range 1..Candidates.
+	// Items is how many items a recommendation has. Default 10, range 1 to `pipeline.candidates`.
 	Items int `yaml:"items"`
 	// RecommendBatch is how many users one scoring batch serves. Default 16, range 1..1024.
 	RecommendBatch int `yaml:"recommend_batch"`
@@ -232,6 +232,9 @@ func (p *Pipeline) fill(s State, q Query, list ListConfig, history []Interaction
 	n := q.N
 	q.N = list.pool(n)
 	listed, err := p.gather(q, list, r.History)
+	if _, whole := listedBy(listed); err == nil && !whole { // its sources were asked on both sides of a promotion
+		listed, err = p.gather(q, list, r.History)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -241,6 +244,20 @@ func (p *Pipeline) fill(s State, q Query, list ListConfig, history []Interaction
 		return e.Vec, err
 	})
 	return listed[:min(n, len(listed))], err
+}
+
+// listedBy is the version of what the Ranker trains that made a list, and whether it made it whole.
+func listedBy(listed []Candidate) (model string, whole bool) {
+	for _, c := range listed {
+		switch {
+		case c.Model == "" || c.Model == model:
+		case model != "":
+			return model, false
+		default:
+			model = c.Model
+		}
+	}
+	return model, true
 }
 
 // items is how many items a request wants.
@@ -336,6 +353,7 @@ func (p *Pipeline) answer(o Owed, s slate) Recommendation {
 		Versions: s.arm.Versions, Arm: s.arm.Name, Cold: s.cold, Policy: p.Config.Explore.Name(),
 	}
 	r.Versions.User = s.version
+	r.Versions.List, _ = listedBy(s.listed)
 	if p.Behind != nil {
 		r.Behind = p.Behind()
 	}

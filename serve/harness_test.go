@@ -96,6 +96,14 @@ func newFixture(t *testing.T, change ...func(*Config, *Deps)) *fixture {
 		Gauges: func() []Gauge {
 			return []Gauge{{Name: "lag_events", Help: "Events behind.", Labels: map[string]string{"partition": "0"}, Value: 3}}
 		},
+		LLM: func() *LLMStatus {
+			return &LLMStatus{
+				Worth:   LLMWorth{NDCG10With: .1429, NDCG10Without: .1366, CI: [2]float64{.0041, .0085}, Rows: 5000, Finding: "gain", Says: "it makes the lists better"},
+				Version: 3, List: "3-0a1b2c3d", TrainedAtEvent: 2000, Training: true, Former: "1-99887766", Coded: 40,
+				Shadow:   &LLMShadow{Version: 4, List: "4-01020304", TrainedAtEvent: 3000, Rows: 250, OfRows: 2000, Chance: -.012, CI: [2]float64{-.02, .004}},
+				Verdicts: []LLMVerdict{{Version: 2, Decision: "taken back", AtEvent: 1800, TrainedAtEvent: 900, Rows: 150, Reason: "clearly worse: <b>"}},
+			}
+		},
 		AUC:     func() map[string]float64 { return map[string]float64{"cf": 0.75} },
 		Facts:   func() []Fact { return []Fact{{"generator", "16 weights in 3 ms"}} },
 		Version: "1.2.3", Log: zerolog.New(&lockedWriter{w: f.log}),

@@ -38,24 +38,6 @@ type StatusResponse struct {
 	RecentLetters []Letter           `json:"recent_dead_letters"`
 }
 
-// LLMStatus says how much the LLM's part improves lists, and which of its trainings is in use (0:
-// none yet).
-type LLMStatus struct {
-	Worth          LLMWorth `json:"worth"`
-	Version        int64    `json:"version"` // trainings taken in; 0: none yet
-	TrainedAtEvent int64    `json:"trained_at_event"`
-	Coded          int      `json:"coded_items"` // items that the LLM has read for lists
-}
-
-// LLMWorth is the NDCG@10 of the last likes, each ranked with and without the LLM's part before it
-// was learnt. It has the 95 % interval of the difference.
-type LLMWorth struct {
-	NDCG10With    float64    `json:"ndcg10_with"`
-	NDCG10Without float64    `json:"ndcg10_without"`
-	CI            [2]float64 `json:"ci"` // 95 % interval of the difference
-	Rows          int64      `json:"rows"`
-}
-
 // FreshnessStatus is the histogram of freshness since the start.
 type FreshnessStatus struct {
 	Count   int64             `json:"count"`

@@ -34,7 +34,7 @@ type Config struct {
 	Data string `yaml:"data"`
 	// LLM is the frozen language model.
 	LLM LLMConfig `yaml:"llm"`
-	// Checkpoint is the generator's safetensors file; "" ranks by CF alone (degraded: cf). Default "".
+	// Checkpoint is the generator's safetensors file. Without one the probability of a like is that of CF. Default "".
 	Checkpoint string `yaml:"checkpoint"`
 
 	Kafka     ingest.Config              `yaml:"kafka"`
