@@ -34,7 +34,7 @@ type posting struct {
 type poster struct {
 	access *access
 	codec  protocol.Attributes // none: vectors hardly shrink (BenchmarkChangelog)
-	now    *cluster            // nil: to be asked for
+	now    *brokersView        // nil: to be asked for
 	conns  map[string]*conn
 }
 

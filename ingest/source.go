@@ -250,7 +250,7 @@ func (s *Source) start(ctx context.Context, a assigned) (*feed, error) {
 	}
 	s.mu.Unlock()
 	t := s.cfg.tail(s.access, p, next, s.compact[p.Topic])
-	t.vet = func(c cluster) error { return s.vet(c, p.Topic) }
+	t.vet = func(c brokersView) error { return s.vet(c, p.Topic) }
 	ctx, cancel := context.WithCancel(ctx)
 	f := &feed{
 		s: s, part: p, end: -1, read: max(next, 0), tail: t, cancel: cancel,

@@ -142,7 +142,7 @@ func (a *access) fitsShards(ctx context.Context, c Config) error {
 	return cause(ctx, nil)
 }
 
-func allLed(cl cluster, t topicInfo) bool {
+func allLed(cl brokersView, t topicInfo) bool {
 	for _, node := range t.leaders {
 		if _, ok := cl.brokers[node]; !ok {
 			return false

@@ -178,7 +178,7 @@ func (m *Model) backWhole(ctx context.Context, b *backprop, ts []tokens, pairs [
 }
 
 // plainLayer takes rows through one layer that no delta reaches.
-func (p *pass) plainLayer(ctx context.Context, l int, s *stage, act *activations) error {
+func (p *pass) plainLayer(ctx context.Context, l int, s *rowSet, act *activations) error {
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
 	}
@@ -211,7 +211,7 @@ func (c *carve) take(n int) []float32 {
 }
 
 // newTape lays out buffers for s through layers first.., and for tail in the last one.
-func (p *pass) newTape(first int, s, tail *stage, rank int) *tape {
+func (p *pass) newTape(first int, s, tail *rowSet, rank int) *tape {
 	a, t := p.m.arch, &p.tape
 	n, k := a.layers-first, s.rows
 	raw, added := a.rawWidth(), a.addedWidth()
@@ -242,7 +242,7 @@ func (p *pass) newTape(first int, s, tail *stage, rank int) *tape {
 
 // taped runs the adapted layers forward with a tape, then back. x is the residual stream at the lowest adapted layer. answers
 // are the rows that tail gathers, nil when tail is s itself.
-func (p *pass) taped(ctx context.Context, b *backprop, s, tail *stage, answers []int32, order []int, x []float32) error {
+func (p *pass) taped(ctx context.Context, b *backprop, s, tail *rowSet, answers []int32, order []int, x []float32) error {
 	a, d := p.m.arch, b.d
 	h := a.hidden
 	if d.lowest >= a.layers { // nothing is adapted: no layer to go through

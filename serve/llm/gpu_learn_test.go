@@ -12,7 +12,7 @@ import (
 	"github.com/corastream/corastream/kernels/cuda/cudatest"
 )
 
-// What a Learner leaves on the device for P that lies there are the values that Backward brings to the host, bit by bit; and it follows
+// What a DeviceBackprop leaves on the device for P that lies there are the values that Backward brings to the host, bit by bit; and it follows
 // P when an optimiser moves it.
 func TestGPULearnerLeavesBackwardsGradients(t *testing.T) {
 	d := cudatest.Open(t)

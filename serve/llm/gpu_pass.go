@@ -268,7 +268,7 @@ func (d *device) scoreCached(ctx context.Context, ts []tokens, pairs []int, with
 }
 
 // cachedStage is one answer token for each pair, behind its item's pages, with its state: Model.startCached without the CPU's buffers.
-func (d *device) cachedStage(ctx context.Context, ts []tokens, pairs []int, with *delta) (s *stage, entries []*entry, states []float32, order []int, err error) {
+func (d *device) cachedStage(ctx context.Context, ts []tokens, pairs []int, with *delta) (s *rowSet, entries []*entry, states []float32, order []int, err error) {
 	order = with.order(pairs)
 	mine := make([]tokens, len(order))
 	for i, j := range order {
@@ -278,7 +278,7 @@ func (d *device) cachedStage(ctx context.Context, ts []tokens, pairs []int, with
 		return nil, nil, nil, nil, err
 	}
 	h := d.m.arch.hidden
-	s, states = &stage{rows: len(order)}, make([]float32, len(order)*h)
+	s, states = &rowSet{rows: len(order)}, make([]float32, len(order)*h)
 	for i, e := range entries {
 		r := int32(i)
 		s.pos = append(s.pos, int32(e.n))
