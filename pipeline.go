@@ -40,6 +40,7 @@ type Pipeline struct {
 	once    sync.Once
 	debts   chan struct{} // somebody is owed a recommendation
 	unread  chan struct{} // an item waits to be read
+	applied progress      // what Learnt waits for
 	backlog atomic.Bool   // more items wait than one reading takes: the LLM is busy for a while
 }
 
@@ -119,6 +120,7 @@ func (p *Pipeline) LearnBatch(ctx context.Context, b Batch) (err error) {
 	if err := p.moved(ctx, done.Items); err != nil {
 		return err
 	}
+	p.applied.reach(b.Spans)
 	wake(p.debts)
 	wake(p.unread)
 	return nil

@@ -27,9 +27,9 @@ type Viewer interface {
 
 // EventSink takes events in any dialect of the interactions topic, one JSON object each, and returns when the broker has
 // all of them. headers are the request's ce-* headers (CloudEvents, binary mode). It produces none when one of them is
-// bad; the error is then a *corastream.UsageError whose Where names it ("[3].user_id").
+// bad; the error is then a *corastream.UsageError whose Where names it ("[3].user_id"). The positions are where the events lie.
 type EventSink interface {
-	Produce(ctx context.Context, events [][]byte, headers map[string]string) error
+	Produce(ctx context.Context, events [][]byte, headers map[string]string) ([]corastream.Position, error)
 }
 
 // TextScorer reads raw prompts. LabelLogits returns the next-token logits of each label [prompts][labels] and how many
@@ -90,6 +90,8 @@ type Deps struct {
 	Crowd       *Crowd // who took what; nil: 501
 	Adapters    Adapters
 	Events      EventSink
+	// Learnt waits until the events at these positions are part of what lists are made from, or until ctx ends; nil: 501.
+	Learnt func(ctx context.Context, at []corastream.Position) error
 	// Past reads the interactions that a request brings, in the forms of the interactions topic without a user; nil: 501. An
 	// error about an entry is a *corastream.UsageError whose Where is its index ("[3]").
 	Past func(entries [][]byte, now time.Time) ([]corastream.Interaction, error)

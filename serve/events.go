@@ -15,6 +15,10 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 	if s.deps.Events == nil {
 		return missing("a broker to send events to", "run the ingest stage too, or produce to the topic")
 	}
+	wait, err := s.wantsLearnt(r)
+	if err != nil {
+		return err
+	}
 	types := []string{"application/cloudevents+json", "application/cloudevents-batch+json", "application/x-ndjson", "application/ndjson", "application/jsonl"}
 	if s.fromAllowed(r) {
 		types = append(types, "text/plain") // sendBeacon can send nothing else without asking first
@@ -40,11 +44,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 		}
 		headers["content-type"] = "application/json"
 	}
-	if err := s.deps.Events.Produce(r.Context(), list, headers); err != nil {
-		return fmt.Errorf("produce events: %w", err)
-	}
-	writeJSON(w, http.StatusAccepted, map[string]int{"accepted": len(list)})
-	return nil
+	return s.accept(w, r, wait, list, headers)
 }
 
 // splitEvents returns each event's bytes; lines says that a body may hold several objects, one a line.

@@ -213,17 +213,18 @@ type eventLog struct {
 	err     error
 }
 
-func (l *eventLog) Produce(_ context.Context, events [][]byte, headers map[string]string) error {
+func (l *eventLog) Produce(_ context.Context, events [][]byte, headers map[string]string) (at []corastream.Position, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.err != nil {
-		return l.err
+		return nil, l.err
 	}
 	l.headers = headers
 	for _, e := range events {
+		at = append(at, corastream.Position{Topic: "events", Offset: int64(len(l.events))})
 		l.events = append(l.events, string(e))
 	}
-	return nil
+	return at, nil
 }
 
 // call sends a request through the handler and decodes the answer into out (when not nil).

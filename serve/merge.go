@@ -108,6 +108,10 @@ func (s *Server) mergeSession(w http.ResponseWriter, r *http.Request) error {
 	if s.deps.Events == nil {
 		return missing("a broker to send events to", "run the ingest stage too, or produce to the topic")
 	}
+	wait, err := s.wantsLearnt(r)
+	if err != nil {
+		return err
+	}
 	past, err := s.past(q.History)
 	if err != nil {
 		return err
@@ -134,13 +138,7 @@ func (s *Server) mergeSession(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	if len(events) > 0 {
-		if err := s.deps.Events.Produce(r.Context(), events, map[string]string{}); err != nil {
-			return fmt.Errorf("produce merged events: %w", err)
-		}
-	}
-	writeJSON(w, http.StatusAccepted, map[string]int{"accepted": len(events)})
-	return nil
+	return s.accept(w, r, wait, events, map[string]string{})
 }
 
 // session is what the store keeps of the last events under an id, oldest first.

@@ -96,7 +96,7 @@ func TestTheDescriptionHasExactlyTheFields(t *testing.T) {
 		"FreshnessStatus": FreshnessStatus{}, "FreshnessBucket": FreshnessBucket{}, "CurvePoint": CurvePoint{}, "GaugeStatus": GaugeStatus{}, "Fact": Fact{}, "Letter": Letter{},
 		"ChatResponse": ChatResponse{}, "ChatChoice": ChatChoice{}, "ChatText": ChatText{}, "ChatLogprobs": ChatLogprobs{}, "ChatToken": ChatToken{}, "ChatUsage": ChatUsage{},
 		"ListResponse": ListResponse{}, "ListedItem": ListedItem{}, "SimilarUsersResponse": SimilarUsersResponse{}, "SimilarUser": SimilarUser{}, "SharedItem": SharedItem{},
-		"UserEventsResponse": UserEventsResponse{}, "UserEvent": UserEvent{},
+		"AcceptedResponse": AcceptedResponse{}, "UserEventsResponse": UserEventsResponse{}, "UserEvent": UserEvent{},
 		"ChatWeights": ChatWeights{}, "ModelLine": modelLine{}, "LLMStatus": LLMStatus{}, "LLMWorth": LLMWorth{},
 		"RolloutStatus": RolloutStatus{}, "TrialStatus": TrialStatus{}, "ShadowFigures": ShadowFigures{},
 	}

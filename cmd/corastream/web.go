@@ -28,6 +28,9 @@ func (e *engine) httpDeps() serve.Deps {
 		Stats:    &p.Stats, Status: e.checks, AUC: e.auc, Hits: e.hits, LLM: e.llmStatus, Gauges: e.gauges, Facts: e.facts, Models: e.models,
 		Version: version, Log: e.log,
 	}
+	if e.replica == nil {
+		d.Learnt = p.Learnt
+	}
 	if e.gate != nil {
 		d.Generator, d.Arms, d.Rollout, d.Adapters = e.rollout, e.rollout, e.rollout, e.adapters()
 	}
@@ -57,12 +60,12 @@ type eventSink struct {
 }
 
 // Produce implements serve.EventSink.
-func (s eventSink) Produce(ctx context.Context, events [][]byte, headers map[string]string) error {
+func (s eventSink) Produce(ctx context.Context, events [][]byte, headers map[string]string) ([]corastream.Position, error) {
 	records, err := s.records(events, headers, tracing.Traceparent(ctx), time.Now())
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return s.producer.Raw(ctx, s.topic, records)
+	return s.producer.Place(ctx, s.topic, records)
 }
 
 // records are what goes onto the topic: the bodies as they are, after the checks that the stream would make.
