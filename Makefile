@@ -27,6 +27,10 @@ fetch: ## the language model and MovieLens-100K into .cache, SHA-256 checked
 fetch-gemma: ## Gemma 3 270M into .cache (243 MB, under Google's Gemma terms of use), for configs/gemma3.yaml
 	@python3 .ci/fetch.py $(CACHE) gemma
 
+.PHONY: fetch-qwen
+fetch-qwen: ## Qwen2.5-Coder 1.5B into .cache (1.1 GB, Apache-2.0), for configs/qwen.yaml
+	@python3 .ci/fetch.py $(CACHE) qwen
+
 .PHONY: run
 run: fetch build ## stream real ratings through everything (EVENTS=n bounds the live part)
 	@bin/corastream demo --cache $(CACHE) $(if $(EVENTS),--events $(EVENTS))

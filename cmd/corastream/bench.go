@@ -15,7 +15,10 @@ import (
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cfstream/mix"
 	"github.com/corastream/corastream/cmd/internal/bench"
+	"github.com/corastream/corastream/cmd/internal/console"
+	"github.com/corastream/corastream/cmd/internal/console"
 	"github.com/corastream/corastream/cmd/internal/datafile"
+	"github.com/corastream/corastream/cmd/internal/node"
 	"github.com/corastream/corastream/generator"
 	"github.com/corastream/corastream/ingest"
 	"github.com/corastream/corastream/serve/llm"
@@ -81,32 +84,33 @@ weights per second. freshness: from a click's append to its recommendation, thro
 }
 
 // newBenchDeps hands the configured stages to the benchmarks.
-func newBenchDeps(cfg Config, log zerolog.Logger) bench.Deps {
+func newBenchDeps(cfg node.Config, log zerolog.Logger) bench.Deps {
 	return bench.Deps{
 		CF: cfg.CF, Store: cfg.Store, Kafka: cfg.Kafka, LLM: cfg.LLM.Options, File: cfg.LLM.File,
+		Progress: func(phase string) func(done, total int) { return console.NewProgress(log.Level(zerolog.InfoLevel), phase).Set },
 		OpenStore: func(dir string) (*store.Store, *mix.Model, error) {
 			c := cfg
 			c.Data = dir
-			return openStore(c, log)
+			return node.OpenStore(c, log)
 		},
 		OpenLLM: func(o llm.Options) (*llm.Model, error) {
 			c := cfg.LLM
 			c.Options = o
-			m, err := openLLM(c, log)
+			m, err := node.OpenLLM(c, log)
 			if err == nil && m == nil {
 				err = corastream.Usagef("llm", "name a GGUF with --llm FILE", "this benchmark needs the LLM")
 			}
 			return m, err
 		},
 		OpenStage: func(m *llm.Model) (*generator.Stage, error) {
-			ck, err := openCheckpoint(cfg, m)
+			ck, err := node.OpenCheckpoint(cfg, m)
 			if err != nil {
 				return nil, err
 			}
 			if ck == nil {
 				return nil, corastream.Usagef("checkpoint", "name one with --checkpoint FILE, or -c configs/demo.yaml", "this benchmark needs a checkpoint")
 			}
-			return newStage(ck, cfg.Generator, m, log)
+			return node.NewStage(ck, cfg.Generator, m, log)
 		},
 	}
 }
@@ -124,7 +128,7 @@ func benchLog(c ingest.Config, file string) ([]corastream.Event, error) {
 }
 
 // freshness opens an engine in a folder of its own, and on topics of its own, and measures clicks on a catalogue of some items.
-func freshness(ctx context.Context, cfg Config, log zerolog.Logger, w io.Writer, length time.Duration, items int) error {
+func freshness(ctx context.Context, cfg node.Config, log zerolog.Logger, w io.Writer, length time.Duration, items int) error {
 	dir, err := os.MkdirTemp("", "corastream-bench")
 	if err != nil {
 		return err
@@ -139,30 +143,30 @@ func freshness(ctx context.Context, cfg Config, log zerolog.Logger, w io.Writer,
 		}
 		cfg.Kafka.Group = tag + "group"
 	}
-	e, err := openEngine(ctx, cfg, log)
+	e, err := node.Open(ctx, cfg, version, log)
 	if err != nil {
 		return err
 	}
 	var times []time.Duration
-	err = e.run(ctx, func(ctx context.Context) error {
+	err = e.Run(ctx, func(ctx context.Context) error {
 		var err error
 		ready := func(n int) bool {
-			live, _, _ := e.catalogue.Sizes()
-			return live >= n && (e.gate == nil || e.pipeline.Stats.ItemsRead.Load() >= int64(n))
+			live, _, _ := e.Catalogue.Sizes()
+			return live >= n && (e.Familiarity == nil || e.Pipeline.Stats.ItemsRead.Load() >= int64(n))
 		}
-		times, err = bench.Loop{Kafka: e.cfg.Kafka, Producer: e.producer, Ready: ready, Log: e.log}.Clicks(ctx, length, items)
+		times, err = bench.Loop{Kafka: e.Config.Kafka, Producer: e.Producer, Ready: ready, Log: e.Log}.Clicks(ctx, length, items)
 		return err
 	})
 	closed, _ := false, ""
-	if e.gate != nil {
-		closed, _ = e.gate.Closed()
+	if e.Familiarity != nil {
+		closed, _ = e.Familiarity.Closed()
 	}
 	ranked := "cora"
-	if e.gate == nil || closed {
+	if e.Familiarity == nil || closed {
 		ranked = "cf"
 	}
-	if err = errors.Join(err, e.close()); err != nil {
+	if err = errors.Join(err, e.Close()); err != nil {
 		return err
 	}
-	return jsonLine(w, bench.Freshness(times, ranked, cfg.Pipeline.Candidates))
+	return console.JSONLine(w, bench.Freshness(times, ranked, cfg.Pipeline.Candidates))
 }

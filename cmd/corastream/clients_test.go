@@ -13,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cmd/internal/node"
 )
 
 // TestRealClients runs the real LLM and the demo's checkpoint, and lets clients that people have ask it: OpenAI's, Cohere's, curl,
@@ -23,11 +24,11 @@ func TestRealClients(t *testing.T) {
 	if python == "" {
 		t.Skip("CORASTREAM_CLIENTS names no Python with the clients (make one: .ci/clients/venv.sh .cache/clients)")
 	}
-	cfg := DefaultConfig()
+	cfg := node.Default()
 	cfg.Data, cfg.LLM.CacheDir, cfg.HTTP.Listen = t.TempDir(), "", "127.0.0.1:0"
 	cfg.LLM.File, cfg.Checkpoint = realLLM(t), demoCheckpoint(t)
 	cfg.HTTP.RatePerSecond, cfg.HTTP.MaxGeneratedTokens, cfg.HTTP.AdminListen = 0, 16, "127.0.0.1:0"
-	e, err := openEngine(t.Context(), cfg, zerolog.Nop())
+	e, err := node.Open(t.Context(), cfg, version, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,8 +36,8 @@ func TestRealClients(t *testing.T) {
 	if os.Getenv("CORASTREAM_FUZZ_EXAMPLES") != "" {
 		ctx = t.Context()
 	}
-	err = e.run(ctx, func(ctx context.Context) error { return clients(ctx, t, e, python) })
-	if err := e.close(); err != nil {
+	err = e.Run(ctx, func(ctx context.Context) error { return clients(ctx, t, e, python) })
+	if err := e.Close(); err != nil {
 		t.Errorf("close: %v", err)
 	}
 	if err != nil {
@@ -44,7 +45,7 @@ func TestRealClients(t *testing.T) {
 	}
 }
 
-func clients(ctx context.Context, t *testing.T, e *engine, python string) error {
+func clients(ctx context.Context, t *testing.T, e *node.Node, python string) error {
 	const films = 24 // fewer than the gate judges by: the titles are invented
 	var items []corastream.Item
 	var clicks []corastream.Event
@@ -56,16 +57,16 @@ func clients(ctx context.Context, t *testing.T, e *engine, python string) error 
 			clicks = append(clicks, corastream.Event{User: "old", Item: id, Kind: "rating", Label: float32(1 - i%2), Weight: 1, Time: time.Now()})
 		}
 	}
-	if err := e.producer.Items(ctx, items); err != nil {
+	if err := e.Producer.Items(ctx, items); err != nil {
 		return err
 	}
-	if err := e.producer.Events(ctx, clicks); err != nil {
+	if err := e.Producer.Events(ctx, clicks); err != nil {
 		return err
 	}
 	eventually(t, "catalogue and clicks", func() bool {
-		return e.pipeline.Stats.ItemsRead.Load() == films && e.pipeline.Stats.Events.Load() == int64(len(clicks))
+		return e.Pipeline.Stats.ItemsRead.Load() == films && e.Pipeline.Stats.Events.Load() == int64(len(clicks))
 	})
-	url := strings.TrimSuffix(e.http.URL(), "/")
+	url := strings.TrimSuffix(e.HTTP.URL(), "/")
 	dir, err := filepath.Abs("../../.ci/clients")
 	if err != nil {
 		return err
@@ -86,7 +87,7 @@ func clients(ctx context.Context, t *testing.T, e *engine, python string) error 
 		"curl":   {"bash", filepath.Join(dir, "curl.sh"), url},
 
 		"schemathesis":       fuzz("--exclude-operation-id", "changeRollout"),
-		"schemathesis admin": fuzz("--include-operation-id", "changeRollout", "--url", "http://"+e.http.AdminAddr()),
+		"schemathesis admin": fuzz("--include-operation-id", "changeRollout", "--url", "http://"+e.HTTP.AdminAddr()),
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := exec.LookPath(command[0]); err != nil {

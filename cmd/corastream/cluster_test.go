@@ -15,6 +15,7 @@ import (
 
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cmd/internal/cluster"
+	"github.com/corastream/corastream/cmd/internal/node"
 )
 
 const (
@@ -245,7 +246,7 @@ func (g *gang) inherits(heir *member, w *workload, requests []string, ranked str
 	t := g.t
 	t.Helper()
 	tr := g.truth(t, w, topicOf(t, g.brokers, g.topics.interactions))
-	cfg, err := loadConfig(g.config)
+	cfg, err := node.Load(g.config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -262,7 +263,7 @@ func (g *gang) inherits(heir *member, w *workload, requests []string, ranked str
 		} else {
 			t.Logf("shard %d: %v", k, rerun)
 		}
-		s, err := cluster.OpenShard(cfg.host(), k, cluster.ShardDir(cfg.host(), k), newLogger(LogConfig{Level: "error"}))
+		s, err := cluster.OpenShard(cfg.Shards(), k, cluster.ShardDir(cfg.Shards(), k), newLogger(node.LogConfig{Level: "error"}))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cmd/internal/cluster"
+	"github.com/corastream/corastream/cmd/internal/node"
 	"github.com/corastream/corastream/ingest/devbroker"
 )
 
@@ -71,14 +72,14 @@ func TestErasingInACluster(t *testing.T) {
 		t.Errorf("after one more event the replica knows %d interactions of %s", got, user)
 	}
 	g.end(g.all()...)
-	cfg, err := loadConfig(g.config)
+	cfg, err := node.Load(g.config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	cfg.Data = l.data
 	found := 0
 	for k := range testShards {
-		s, err := cluster.OpenShard(cfg.host(), k, cluster.ShardDir(cfg.host(), k), newLogger(LogConfig{Level: "error"}))
+		s, err := cluster.OpenShard(cfg.Shards(), k, cluster.ShardDir(cfg.Shards(), k), newLogger(node.LogConfig{Level: "error"}))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
+
+	"github.com/corastream/corastream/cmd/internal/node"
 )
 
 const referenceFile = "../../docs/reference/configuration.md"
@@ -61,7 +63,7 @@ This page is made from the code (` + "`go generate ./cmd/corastream`" + `); a te
 func (r *keyReference) document(t *testing.T) string {
 	var b strings.Builder
 	b.WriteString(referenceHead)
-	c := reflect.ValueOf(DefaultConfig())
+	c := reflect.ValueOf(node.Default())
 	b.WriteString("\n## Top level\n\n" + rowsHead)
 	for i := range c.NumField() {
 		if f := c.Type().Field(i); c.Field(i).Kind() != reflect.Struct {

@@ -9,6 +9,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cmd/internal/console"
+	"github.com/corastream/corastream/cmd/internal/node"
 	"github.com/corastream/corastream/ingest"
 	"github.com/corastream/corastream/store"
 )
@@ -30,7 +32,7 @@ func consumeCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if _, err := dial(&cfg, false, log); err != nil {
+			if _, err := node.Dial(&cfg, false, log); err != nil {
 				return err
 			}
 			bound, err := ingest.ParseBound("--from", from)
@@ -107,7 +109,7 @@ func printVector(w io.Writer, r ingest.Record) (told bool, err error) {
 	}
 	if t.Gone {
 		line["gone"] = true
-		return true, jsonLine(w, line)
+		return true, console.JSONLine(w, line)
 	}
 	line["version"], line["count"], line["bias"], line["vec"], line["acc"] = t.Version, t.Count, t.Bias, t.Vec, t.Acc
 	if t.Kind == "item" {
@@ -116,7 +118,7 @@ func printVector(w io.Writer, r ingest.Record) (told bool, err error) {
 	if t.Kind == "user" {
 		line["interactions"] = t.Interactions
 	}
-	return true, jsonLine(w, line)
+	return true, console.JSONLine(w, line)
 }
 
 func printRecord(w io.Writer, r ingest.Record, letters bool) error {
@@ -125,7 +127,7 @@ func printRecord(w io.Writer, r ingest.Record, letters bool) error {
 		return err
 	}
 	l := ingest.DecodeLetter(r)
-	return jsonLine(w, map[string]any{
+	return console.JSONLine(w, map[string]any{
 		"reason": l.Reason, "detail": l.Detail, "topic": l.Pos.Topic, "partition": l.Pos.Partition, "offset": l.Pos.Offset,
 		"key": string(l.Key), "value": string(l.Value),
 	})

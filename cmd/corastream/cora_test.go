@@ -10,6 +10,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cmd/internal/node"
 	"github.com/corastream/corastream/ingest"
 )
 
@@ -18,16 +19,16 @@ import (
 // recommendation that covers it is out; its freshness says how long that took.
 func TestOneClickMovesTheWeightsOfItsUser(t *testing.T) {
 	t.Parallel()
-	cfg := DefaultConfig()
+	cfg := node.Default()
 	cfg.Data, cfg.LLM.CacheDir, cfg.HTTP.Listen = t.TempDir(), "", "127.0.0.1:0"
 	cfg.LLM.File, cfg.Checkpoint = realLLM(t), demoCheckpoint(t)
 	cfg.Pipeline.Candidates = 10
-	e, err := openEngine(t.Context(), cfg, zerolog.Nop())
+	e, err := node.Open(t.Context(), cfg, version, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = e.run(withTimeout(t), func(ctx context.Context) error { return clicks(ctx, t, e) })
-	if err := e.close(); err != nil {
+	err = e.Run(withTimeout(t), func(ctx context.Context) error { return clicks(ctx, t, e) })
+	if err := e.Close(); err != nil {
 		t.Errorf("close: %v", err)
 	}
 	if err != nil {
@@ -35,16 +36,16 @@ func TestOneClickMovesTheWeightsOfItsUser(t *testing.T) {
 	}
 }
 
-func clicks(ctx context.Context, t *testing.T, e *engine) error {
+func clicks(ctx context.Context, t *testing.T, e *node.Node) error {
 	const films = 24 // fewer than the gate judges by: the titles are invented
 	var items []corastream.Item
 	for i := range films {
 		items = append(items, corastream.Item{ID: fmt.Sprint("i", i), Title: fmt.Sprintf("The %s of Number %d (%d)", []string{"Return", "Fall"}[i%2], i, 1940+60*(i%2))})
 	}
-	if err := e.producer.Items(ctx, items); err != nil {
+	if err := e.Producer.Items(ctx, items); err != nil {
 		return err
 	}
-	eventually(t, "the catalogue", func() bool { return e.pipeline.Stats.ItemsRead.Load() == films })
+	eventually(t, "the catalogue", func() bool { return e.Pipeline.Stats.ItemsRead.Load() == films })
 	var events []corastream.Event
 	for i := range 12 { // "old" likes the even items, "new" the odd ones
 		for _, user := range []string{"old", "new"} {
@@ -55,10 +56,10 @@ func clicks(ctx context.Context, t *testing.T, e *engine) error {
 			events = append(events, corastream.Event{User: user, Item: fmt.Sprint("i", i), Kind: "rating", Label: like, Weight: 1, Time: time.Now()})
 		}
 	}
-	if err := e.producer.Events(ctx, events); err != nil {
+	if err := e.Producer.Events(ctx, events); err != nil {
 		return err
 	}
-	eventually(t, "the first clicks", func() bool { return e.pipeline.Stats.Events.Load() == int64(len(events)) && noDebts(e) })
+	eventually(t, "the first clicks", func() bool { return e.Pipeline.Stats.Events.Load() == int64(len(events)) && noDebts(e) })
 	before, err := weightsOf(ctx, e, "old")
 	if err != nil {
 		return err
@@ -74,7 +75,7 @@ func clicks(ctx context.Context, t *testing.T, e *engine) error {
 	for _, it := range items[12:] {
 		rest = append(rest, it.ID)
 	}
-	recs, err := e.pipeline.Recommend(ctx, []corastream.Owed{
+	recs, err := e.Pipeline.Recommend(ctx, []corastream.Owed{
 		{User: "old", Request: &corastream.Request{User: "old", N: len(rest), Candidates: rest}},
 		{User: "new", Request: &corastream.Request{User: "new", N: len(rest), Candidates: rest}},
 	})
@@ -85,13 +86,13 @@ func clicks(ctx context.Context, t *testing.T, e *engine) error {
 		t.Errorf("degraded %q; the rankings of both: %v", recs[0].Degraded, recs[0].Items)
 	}
 
-	published, err := ingest.NewConsumer(ctx, e.cfg.Kafka, e.cfg.Kafka.Topics.Recommendations, ingest.AtOffset(0), true, zerolog.Nop())
+	published, err := ingest.NewConsumer(ctx, e.Config.Kafka, e.Config.Kafka.Topics.Recommendations, ingest.AtOffset(0), true, zerolog.Nop())
 	if err != nil {
 		return err
 	}
 	defer published.Close()
 	clicked := time.Now()
-	if err := e.producer.Events(ctx, []corastream.Event{{User: "old", Item: "i13", Kind: "rating", Label: 1, Weight: 1, Time: clicked}}); err != nil {
+	if err := e.Producer.Events(ctx, []corastream.Event{{User: "old", Item: "i13", Kind: "rating", Label: 1, Weight: 1, Time: clicked}}); err != nil {
 		return err
 	}
 	for {
@@ -113,7 +114,7 @@ func clicks(ctx context.Context, t *testing.T, e *engine) error {
 		if slices.Equal(before, after) {
 			t.Error("the click left W_A as it was")
 		}
-		fresh := time.Duration(e.pipeline.Stats.Freshness.Quantile(1))
+		fresh := time.Duration(e.Pipeline.Stats.Freshness.Quantile(1))
 		if fresh <= 0 {
 			t.Error("a covered click has no freshness")
 		}
@@ -122,19 +123,19 @@ func clicks(ctx context.Context, t *testing.T, e *engine) error {
 	}
 }
 
-func noDebts(e *engine) bool {
-	owed, err := e.store.Owed(1)
+func noDebts(e *node.Node) bool {
+	owed, err := e.Store.Owed(1)
 	return err == nil && len(owed) == 0
 }
 
 // weightsOf is A_u as the generator makes it now.
-func weightsOf(ctx context.Context, e *engine, user string) (w []float32, err error) {
-	err = e.store.View(ctx, func(s corastream.State) error {
-		pair, err := corastream.PairOf(s, e.cf, user, "i0")
+func weightsOf(ctx context.Context, e *node.Node, user string) (w []float32, err error) {
+	err = e.Store.View(ctx, func(s corastream.State) error {
+		pair, err := corastream.PairOf(s, e.CF, user, "i0")
 		if err != nil {
 			return err
 		}
-		made, _, err := e.gate.Weights(ctx, []corastream.Pair{pair})
+		made, _, err := e.Familiarity.Weights(ctx, []corastream.Pair{pair})
 		if err == nil {
 			w = slices.Clone(made[0].User)
 		}

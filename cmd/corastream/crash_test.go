@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cmd/internal/node"
 	"github.com/corastream/corastream/ingest/devbroker"
 )
 
@@ -226,14 +227,14 @@ type position struct {
 type truth struct {
 	records, partitions, repeats int
 	titled                       int                 // catalogue items of the state
-	history                      map[string][]string // user -> items, in the order of the log
+	history                      map[string][]learnt // user -> what its history holds, in the order of the log
 	cause                        map[string]position // user -> position of the last event that was not a repeat
 	bad                          map[position]string // position -> reason
 }
 
 func (h *home) truth(t *testing.T, w *workload, log map[int32][]*kgo.Record) *truth {
 	t.Helper()
-	tr := &truth{history: map[string][]string{}, cause: map[string]position{}, bad: map[position]string{}}
+	tr := &truth{history: map[string][]learnt{}, cause: map[string]position{}, bad: map[position]string{}}
 	sent := map[string]bool{}
 	seen := map[[2]string]bool{}
 	for _, part := range slices.Sorted(maps.Keys(log)) {
@@ -259,7 +260,7 @@ func (h *home) truth(t *testing.T, w *workload, log map[int32][]*kgo.Record) *tr
 					}
 					seen[key] = true
 				}
-				tr.history[ev.user] = append(tr.history[ev.user], ev.item)
+				tr.history[ev.user] = ev.remembers(tr.history[ev.user])
 				tr.cause[ev.user] = pos
 			}
 		}
@@ -276,12 +277,12 @@ func (h *home) truth(t *testing.T, w *workload, log map[int32][]*kgo.Record) *tr
 // stateMatches: every good event is in its user's history once, in the order of the log, and nothing else is.
 func (h *home) stateMatches(t *testing.T, tr *truth) {
 	t.Helper()
-	cfg, err := loadConfig(h.config)
+	cfg, err := node.Load(h.config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	cfg.Data = h.data
-	s, _, err := openStore(cfg, newLogger(LogConfig{Level: "error"}))
+	s, _, err := node.OpenStore(cfg, newLogger(node.LogConfig{Level: "error"}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -336,7 +337,11 @@ func (c *comparison) add(u *corastream.UserState) int {
 	for _, x := range u.History {
 		items = append(items, x.Item)
 	}
-	if want := c.tr.history[u.ID]; !slices.Equal(items, want) {
+	var want []string
+	for _, ev := range c.tr.history[u.ID] {
+		want = append(want, ev.item)
+	}
+	if !slices.Equal(items, want) {
 		if c.differ++; c.differ <= 5 {
 			c.t.Errorf("user %s: the history holds %d events, the log %d; they part at %d", u.ID, len(items), len(want), partAt(items, want))
 		}

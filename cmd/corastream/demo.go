@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"net"
 	"os"
 	"path/filepath"
@@ -15,9 +14,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cmd/internal/console"
 	"github.com/corastream/corastream/cmd/internal/datafile"
+	"github.com/corastream/corastream/cmd/internal/node"
 	"github.com/corastream/corastream/configs"
-	"github.com/corastream/corastream/replay"
 )
 
 func demoCommand() *cobra.Command {
@@ -45,7 +45,7 @@ is the live stream, on which alone the running prequential AUC is counted. Recom
 			if err != nil {
 				return err
 			}
-			return summary(cmd.OutOrStdout(), result)
+			return console.Summary(cmd.OutOrStdout(), result)
 		},
 	}
 	f.add(c, "data", "llm", "checkpoint")
@@ -57,11 +57,11 @@ is the live stream, on which alone the running prequential AUC is counted. Recom
 }
 
 // loadDemo lays the flags over the demo's embedded configuration; its checkpoint is embedded too.
-func (f *common) loadDemo(cache string) (Config, zerolog.Logger, error) {
+func (f *common) loadDemo(cache string) (node.Config, zerolog.Logger, error) {
 	if f.config == "" {
 		dir := filepath.Join(cache, "demo")
 		if err := configs.Extract(dir); err != nil {
-			return Config{}, zerolog.Nop(), fmt.Errorf("unpack the demo's configuration: %w", err)
+			return node.Config{}, zerolog.Nop(), fmt.Errorf("unpack the demo's configuration: %w", err)
 		}
 		f.config = filepath.Join(dir, configs.Demo)
 		if f.checkpoint == "" {
@@ -69,7 +69,7 @@ func (f *common) loadDemo(cache string) (Config, zerolog.Logger, error) {
 		}
 	}
 	if f.llm == "" {
-		f.llm = filepath.Join(cache, filepath.Base(defaultLLM))
+		f.llm = filepath.Join(cache, filepath.Base(node.DefaultLLM))
 	}
 	if f.data == "" {
 		f.data = filepath.Join(cache, "demo", "data")
@@ -81,7 +81,7 @@ func (f *common) loadDemo(cache string) (Config, zerolog.Logger, error) {
 
 // demo is one run: fresh state each time, but what the LLM read of the catalogue is kept.
 type demo struct {
-	cfg   Config
+	cfg   node.Config
 	log   zerolog.Logger
 	out   io.Writer
 	rate  float64
@@ -114,10 +114,10 @@ func (d *demo) read(dir string) (err error) {
 	return nil
 }
 
-func (d *demo) run(ctx context.Context) (runSummary, error) {
+func (d *demo) run(ctx context.Context) (node.Summary, error) {
 	for _, part := range []string{"store", "broker"} {
 		if err := os.RemoveAll(filepath.Join(d.cfg.Data, part)); err != nil {
-			return runSummary{}, err
+			return node.Summary{}, err
 		}
 	}
 	began := time.Now()
@@ -127,42 +127,42 @@ func (d *demo) run(ctx context.Context) (runSummary, error) {
 		d.log.Warn().Str("listen", d.cfg.HTTP.Listen).Msg("taken: the dashboard gets another port")
 		d.cfg.HTTP.Listen = "127.0.0.1:0"
 	}
-	e, err := openEngine(ctx, d.cfg, d.log)
+	e, err := node.Open(ctx, d.cfg, version, d.log)
 	if err != nil {
-		return runSummary{}, err
+		return node.Summary{}, err
 	}
-	e.pipeline.Sink = shown{e.pipeline.Sink, d, e.store, began}
-	var result runSummary
-	err = e.run(ctx, func(ctx context.Context) error {
+	e.Pipeline.Sink = shown{e.Pipeline.Sink, d, e.Store, began}
+	var result node.Summary
+	err = e.Run(ctx, func(ctx context.Context) error {
 		if err := d.stream(ctx, e); err != nil {
 			return err
 		}
-		result = e.summary(time.Since(began))
+		result = e.Summary(time.Since(began))
 		return nil
 	})
 	if ctx.Err() != nil { // Ctrl-C: what was done so far is the result
-		result = e.summary(time.Since(began))
+		result = e.Summary(time.Since(began))
 	}
 	if result.FreshnessMS == nil && err == nil {
 		err = errors.New("the demo ended before its stream")
 	}
-	return result, errors.Join(err, e.close())
+	return result, errors.Join(err, e.Close())
 }
 
 // stream is the demo's own part: it only produces to Kafka and watches.
-func (d *demo) stream(ctx context.Context, e *engine) error {
-	st := &e.pipeline.Stats
-	if err := e.producer.Items(ctx, d.items); err != nil {
+func (d *demo) stream(ctx context.Context, e *node.Node) error {
+	st := &e.Pipeline.Stats
+	if err := e.Producer.Items(ctx, d.items); err != nil {
 		return err
 	}
 	read := func() int { return int(st.ItemsRead.Load()) }
-	if e.gate != nil && e.ranker == nil { // without a list model, the LLM ranks
+	if e.Familiarity != nil && e.Ranker == nil { // without a list model, the LLM ranks
 		if err := d.await(ctx, "read catalogue", len(d.items), read); err != nil {
 			return err
 		}
 	}
 	began := time.Now()
-	if err := e.producer.Events(ctx, d.backfill); err != nil {
+	if err := e.Producer.Events(ctx, d.backfill); err != nil {
 		return err
 	}
 	if err := d.await(ctx, "backfill", len(d.backfill), func() int { return int(st.Events.Load()) }); err != nil {
@@ -172,28 +172,28 @@ func (d *demo) stream(ctx context.Context, e *engine) error {
 	if err := d.settled(ctx, e); err != nil {
 		return err
 	}
-	if seconds := float64(len(d.live)) / d.rate; e.gate != nil && (d.rate <= 0 || seconds < readingTime.Seconds()) {
+	if seconds := float64(len(d.live)) / d.rate; e.Familiarity != nil && (d.rate <= 0 || seconds < readingTime.Seconds()) {
 		if err := d.await(ctx, "read catalogue", len(d.items), read); err != nil {
 			return err
 		}
 	}
 	// From here on it is live: freshness and HR@10 count from now, AUC from when the LLM has read the catalogue.
 	st.Freshness.Reset()
-	e.monitor.StartLists()
+	e.Monitor.StartLists()
 	judging := false
 	judge := func() {
-		if ready := e.gate == nil || read() >= len(d.items); ready && !judging {
+		if ready := e.Familiarity == nil || read() >= len(d.items); ready && !judging {
 			judging = true
-			e.monitor.Start()
+			e.Monitor.Start()
 		}
 	}
 	judge()
-	d.log.Info().Int("events", len(d.live)).Float64("per_s", d.rate).Str("dashboard", e.http.URL()).Msg("live stream")
+	d.log.Info().Int("events", len(d.live)).Float64("per_s", d.rate).Str("dashboard", e.HTTP.URL()).Msg("live stream")
 	status := time.NewTicker(2 * time.Second)
 	defer status.Stop()
 	done := make(chan error, 1)
 	go func() {
-		_, err := paced(ctx, d.live, d.rate, e.producer.Events, func(int) {})
+		_, err := paced(ctx, d.live, d.rate, e.Producer.Events, func(int) {})
 		done <- err
 	}()
 	for sent := false; !sent; {
@@ -216,7 +216,7 @@ func (d *demo) stream(ctx context.Context, e *engine) error {
 		return err
 	}
 	return d.await(ctx, "judge", 1, func() int {
-		if e.monitor.Figures().Waiting == 0 {
+		if e.Monitor.Figures().Waiting == 0 {
 			return 1
 		}
 		return 0
@@ -229,7 +229,7 @@ const readingTime = time.Minute
 
 // await shows progress until at reaches total.
 func (d *demo) await(ctx context.Context, what string, total int, at func() int) error {
-	bar := newProgress(d.log, what)
+	bar := console.NewProgress(d.log, what)
 	for tick := time.NewTicker(50 * time.Millisecond); ; {
 		n := at()
 		bar.Set(min(n, total), total)
@@ -246,9 +246,9 @@ func (d *demo) await(ctx context.Context, what string, total int, at func() int)
 }
 
 // settled waits until nobody is owed a recommendation.
-func (d *demo) settled(ctx context.Context, e *engine) error {
+func (d *demo) settled(ctx context.Context, e *node.Node) error {
 	return d.await(ctx, "recommend to everyone", 1, func() int {
-		owed, err := e.store.Owed(1)
+		owed, err := e.Store.Owed(1)
 		if err != nil || len(owed) > 0 {
 			return 0
 		}
@@ -256,14 +256,12 @@ func (d *demo) settled(ctx context.Context, e *engine) error {
 	})
 }
 
-func (d *demo) status(e *engine) {
-	st, f := &e.pipeline.Stats, e.monitor.Figures()
+func (d *demo) status(e *node.Node) {
+	st, f := &e.Pipeline.Stats, e.Monitor.Figures()
 	h := f.Hits
 	d.log.Info().Int64("events", st.Events.Load()).Int64("recommendations", st.Recommendations.Load()).
-		Float64("hits10_mix", round4(h.Mix)).Float64("hits10_popularity", round4(h.Popularity)).Float64("hits10_late", round4(h.Late)).
-		Float64("fresh_p50_ms", ms(st.Freshness.Quantile(.5))).Float64("fresh_p99_ms", ms(st.Freshness.Quantile(.99))).
-		Float64("auc_bias", round4(f.Bias)).Float64("auc_cf", round4(f.CF)).Float64("auc_cora", round4(f.Cora)).
+		Float64("hits10_mix", console.Round4(float64(h.Mix))).Float64("hits10_popularity", console.Round4(float64(h.Popularity))).Float64("hits10_late", console.Round4(float64(h.Late))).
+		Float64("fresh_p50_ms", console.Millis(st.Freshness.Quantile(.5))).Float64("fresh_p99_ms", console.Millis(st.Freshness.Quantile(.99))).
+		Float64("auc_bias", console.Round4(float64(f.Bias))).Float64("auc_cf", console.Round4(float64(f.CF))).Float64("auc_cora", console.Round4(float64(f.Cora))).
 		Int64("rows", f.Rows).Msg("live")
 }
-
-func round4(n replay.Number) float64 { return math.Round(float64(n)*1e4) / 1e4 }

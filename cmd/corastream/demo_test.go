@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/corastream/corastream"
 )
 
 // TestDemoEndsByItselfWithItsSummary runs the demo's own example, shorter: real ratings through the frozen LLM and the demo's checkpoint, on the
@@ -35,5 +37,12 @@ func TestDemoEndsByItselfWithItsSummary(t *testing.T) {
 	fresh, _ := got["freshness_ms"].(map[string]any)
 	if p50, _ := fresh["p50"].(float64); p50 <= 0 {
 		t.Errorf("freshness: %v", got["freshness_ms"])
+	}
+}
+
+func TestALineOfTheDemoNamesTheReasonAndTheScore(t *testing.T) {
+	r := corastream.Recommendation{Items: []corastream.Scored{{Item: "i12", Title: "Film 12", Why: corastream.Why{Text: "goes with Film 10, which you just looked at"}, Score: .25}}}
+	if got := line(r); !strings.HasPrefix(got, "Film 12 (goes with Film 10, which you just looked at, p 0.25)  [p by cf, ") {
+		t.Error(got)
 	}
 }

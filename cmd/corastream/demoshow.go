@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cmd/internal/console"
 )
 
 // shown prints a recommendation now and then on its way to the broker.
@@ -39,7 +40,7 @@ func (s shown) Publish(ctx context.Context, recs []corastream.Recommendation) er
 		return err
 	}
 	w := io.Writer(os.Stderr)
-	if terminal(d.out) {
+	if console.IsTerminal(d.out) {
 		w = d.out
 	}
 	fmt.Fprintf(w, "user %-5s %s: %s\n", r.User, click, line(r))

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/goccy/go-yaml"
+
+	"github.com/corastream/corastream/cmd/internal/node"
 )
 
 const deploy = "../../docs/deploy/"
@@ -107,9 +109,9 @@ func TestDeployFilesAreWellFormed(t *testing.T) {
 			t.Errorf("%s: open to the network without a token: %s", file, out)
 		}
 		cmd = exec.Command(program, "config", "check", deploy+file)
-		cmd.Env = append(os.Environ(), envToken+"=0123456789abcdef0123")
+		cmd.Env = append(os.Environ(), node.EnvToken+"=0123456789abcdef0123")
 		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Errorf("%s with %s: %v: %s", file, envToken, err, out)
+			t.Errorf("%s with %s: %v: %s", file, node.EnvToken, err, out)
 		}
 	}
 	found := 0

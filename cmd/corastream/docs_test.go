@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/corastream/corastream/cmd/internal/node"
 )
 
 // TestTroubleshootingQuotesMessagesThereAre: each heading of docs/guide/troubleshooting.md that is a message is in the code, letter by letter.
@@ -89,7 +91,7 @@ func TestYAMLOfTheDocumentsLoads(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv(envPassword, "0123456789abcdef")
+	t.Setenv(node.EnvPassword, "0123456789abcdef")
 	found := 0
 	for _, file := range append(files, "../../README.md") {
 		page, err := os.ReadFile(file)
@@ -104,7 +106,7 @@ func TestYAMLOfTheDocumentsLoads(t *testing.T) {
 			}
 			text += block
 			found++
-			if _, err := loadConfig(write(t, filepath.Base(file)+".yaml", text)); err != nil {
+			if _, err := node.Load(write(t, filepath.Base(file)+".yaml", text)); err != nil {
 				t.Errorf("%s: %v\n%s", file, err, text)
 			}
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cmd/internal/node"
 	"github.com/corastream/corastream/cmd/internal/tracing"
 	"github.com/corastream/corastream/ingest"
 	"github.com/corastream/corastream/store"
@@ -38,7 +39,7 @@ func doctorCommand() *cobra.Command {
 }
 
 // examine runs the checks in order and reports each; one that fails does not hide the next.
-func examine(ctx context.Context, cfg Config, log zerolog.Logger, w io.Writer) error {
+func examine(ctx context.Context, cfg node.Config, log zerolog.Logger, w io.Writer) error {
 	bad := 0
 	say := func(name string, err error, good string) {
 		if err != nil {
@@ -55,12 +56,12 @@ func examine(ctx context.Context, cfg Config, log zerolog.Logger, w io.Writer) e
 		defer s.Close()
 		say("cf", boundTo(s, "cf", cfg.CF.String(), "set cf in the configuration back, or start with another --data folder"), cfg.CF.String())
 	}
-	model, err := openLLM(cfg.LLM, log)
+	model, err := node.OpenLLM(cfg.LLM, log)
 	if model == nil && err == nil {
 		say("llm", nil, "off: ranking by CF alone")
 	} else if say("llm", err, cfg.LLM.File); err == nil {
 		defer model.Close()
-		ck, err := openCheckpoint(cfg, model)
+		ck, err := node.OpenCheckpoint(cfg, model)
 		good := "none: degraded, ranking by CF alone (fix: `corastream train`, then --checkpoint FILE)"
 		if ck != nil {
 			good = cfg.Checkpoint
@@ -85,14 +86,14 @@ func examine(ctx context.Context, cfg Config, log zerolog.Logger, w io.Writer) e
 
 // examineState looks at the data folder: whether it can be written, how much room there is, and, when no other process
 // holds it, the store itself, which the caller closes.
-func examineState(cfg Config) (s *store.Store, good string, err error) {
+func examineState(cfg node.Config) (s *store.Store, good string, err error) {
 	if err := os.MkdirAll(cfg.Data, 0o755); err != nil {
 		return nil, "", fmt.Errorf("%w (fix: give a folder that this user may write, with --data)", err)
 	}
 	if _, err := os.Stat(filepath.Join(cfg.Data, "store")); err != nil {
 		return nil, cfg.Data + ", empty", writable(cfg.Data)
 	}
-	s, _, err = openStore(cfg, zerolog.Nop())
+	s, _, err = node.OpenStore(cfg, zerolog.Nop())
 	var usage *corastream.UsageError
 	if errors.As(err, &usage) {
 		return nil, cfg.Data + ", held by a running process: ask its /readyz for the rest", nil

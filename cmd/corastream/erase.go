@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 
 	"github.com/rs/zerolog"
@@ -9,7 +8,8 @@ import (
 
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cmd/internal/cluster"
-	"github.com/corastream/corastream/store"
+	"github.com/corastream/corastream/cmd/internal/console"
+	"github.com/corastream/corastream/cmd/internal/node"
 )
 
 func eraseCommand() *cobra.Command {
@@ -32,57 +32,33 @@ as they read the changelog.`,
 				return corastream.Usagef("", "see "+cmd.CommandPath()+" --help", "erase wants a user's id or --from DIR, one of them")
 			}
 			if from != "" {
-				n, err := inherit(cmd.Context(), cfg, from, log)
+				n, err := node.InheritErasures(cmd.Context(), cfg, from, log)
 				if err != nil {
 					return err
 				}
-				return jsonLine(cmd.OutOrStdout(), map[string]any{"erasures": n})
+				return console.JSONLine(cmd.OutOrStdout(), map[string]any{"erasures": n})
 			}
 			if cfg.Kafka.Shards > 0 {
 				if err := checkCluster(cfg); err != nil {
 					return err
 				}
-				shards, err := cluster.Erase(cmd.Context(), cfg.host(), log.Level(zerolog.WarnLevel), args[0])
+				shards, err := cluster.Erase(cmd.Context(), cfg.Shards(), log.Level(zerolog.WarnLevel), args[0])
 				if err != nil {
 					return err
 				}
-				return jsonLine(cmd.OutOrStdout(), map[string]any{"erased": true, "shards": shards})
+				return console.JSONLine(cmd.OutOrStdout(), map[string]any{"erased": true, "shards": shards})
 			}
-			s, err := openExisting(cfg, log)
+			s, err := node.OpenExisting(cfg, log)
 			if err != nil {
 				return err
 			}
 			if err := errors.Join(s.Erase(cmd.Context(), args[0]), s.Close()); err != nil {
 				return err
 			}
-			return jsonLine(cmd.OutOrStdout(), map[string]any{"erased": true})
+			return console.JSONLine(cmd.OutOrStdout(), map[string]any{"erased": true})
 		},
 	}
 	f.add(c, "data", "bootstrap")
 	c.Flags().StringVar(&from, "from", "", "take over all erasures of the store in this data folder")
 	return c
-}
-
-// inherit gives the store in cfg.Data, made where there is none, the erasures of the one in from.
-func inherit(ctx context.Context, cfg Config, from string, log zerolog.Logger) (int, error) {
-	old := cfg
-	old.Data = from
-	s, err := openExisting(old, log)
-	if err != nil {
-		return 0, err
-	}
-	var list []store.Erasure
-	for e, err := range s.Erasures() {
-		if err != nil {
-			return 0, errors.Join(err, s.Close())
-		}
-		list = append(list, e)
-	}
-	if err := s.Close(); err != nil {
-		return 0, err
-	}
-	if s, _, err = openStore(cfg, log.Level(zerolog.WarnLevel)); err != nil {
-		return 0, err
-	}
-	return len(list), errors.Join(s.EraseAll(ctx, list...), s.Close())
 }

@@ -8,12 +8,13 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cmd/internal/adapter"
+	"github.com/corastream/corastream/cmd/internal/console"
+	"github.com/corastream/corastream/cmd/internal/node"
 	"github.com/corastream/corastream/serve"
 )
 
@@ -48,12 +49,12 @@ runs the same base model in the same precision; without it the user's part, whos
 					return printExport(cmd.OutOrStdout(), out, files)
 				}
 			}
-			e, err := openOffline(cfg, log)
+			e, err := node.OpenOffline(cfg, version, log)
 			if err != nil {
 				return err
 			}
-			defer e.close()
-			files, err := e.adapters().Adapter(cmd.Context(), ask)
+			defer e.Close()
+			files, err := e.Adapters().Adapter(cmd.Context(), ask)
 			if errors.Is(err, corastream.ErrUnknown) || errors.Is(err, corastream.ErrDegraded) {
 				err = corastream.Usagef("", "check --user, --item, --data and --checkpoint", "%v", err)
 			}
@@ -73,7 +74,7 @@ runs the same base model in the same precision; without it the user's part, whos
 }
 
 // fetchAdapter asks the running `up`; ok is false when none answers.
-func fetchAdapter(ctx context.Context, cfg Config, ask serve.AdapterRequest) (files map[string][]byte, ok bool, err error) {
+func fetchAdapter(ctx context.Context, cfg node.Config, ask serve.AdapterRequest) (files map[string][]byte, ok bool, err error) {
 	q := url.Values{}
 	for k, v := range map[string]string{"item": ask.Item, "base": ask.Base} {
 		if v != "" {
@@ -116,14 +117,5 @@ func printExport(w io.Writer, dir string, files map[string][]byte) error {
 	if err != nil {
 		return err
 	}
-	return jsonLine(w, note)
-}
-
-// adapters hands out the weights of an engine.
-func (e *engine) adapters() adapter.Deps {
-	a := adapter.Deps{Store: e.store, Predictor: e.cf, LLM: e.llm, History: e.cfg.Pipeline.History, Base: filepath.Base(e.cfg.LLM.File)}
-	if e.gate != nil {
-		a.Active = func() adapter.Checkpoint { return e.active() }
-	}
-	return a
+	return console.JSONLine(w, note)
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cmd/internal/adapter"
+	"github.com/corastream/corastream/cmd/internal/node"
 	"github.com/corastream/corastream/generator"
 	"github.com/corastream/corastream/serve/llm"
 )
@@ -22,7 +23,7 @@ import (
 // everywhere makes a checkpoint adapt all six targets of every layer, on every token (`adapt: all`), with random P.
 func everywhere(t *testing.T, config, kind string) func(*generator.Checkpoint) {
 	return func(ck *generator.Checkpoint) {
-		cfg, err := loadConfig(config)
+		cfg, err := node.Load(config)
 		if err != nil {
 			t.Fatal(err)
 		}

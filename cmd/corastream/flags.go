@@ -11,6 +11,9 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
+
+	"github.com/corastream/corastream/cmd/internal/console"
+	"github.com/corastream/corastream/cmd/internal/node"
 )
 
 // common are the flags that most commands share.
@@ -37,8 +40,8 @@ func (f *common) add(c *cobra.Command, names ...string) {
 }
 
 // load reads the configuration and lays the flags over it.
-func (f *common) load() (Config, zerolog.Logger, error) {
-	c, err := loadConfig(f.config)
+func (f *common) load() (node.Config, zerolog.Logger, error) {
+	c, err := node.Load(f.config)
 	if err != nil {
 		return c, zerolog.Nop(), err
 	}
@@ -63,10 +66,10 @@ func (f *common) load() (Config, zerolog.Logger, error) {
 	return c, newLogger(c.Log), nil
 }
 
-func newLogger(c LogConfig) zerolog.Logger {
+func newLogger(c node.LogConfig) zerolog.Logger {
 	level, _ := zerolog.ParseLevel(c.Level)
 	var w io.Writer = os.Stderr
-	if c.Format == "console" || c.Format == "" && terminal(os.Stderr) {
+	if c.Format == "console" || c.Format == "" && console.IsTerminal(os.Stderr) {
 		w = zerolog.ConsoleWriter{Out: os.Stderr, TimeFormat: "15:04:05"}
 	}
 	return zerolog.New(w).Level(level).With().Timestamp().Logger()
@@ -80,7 +83,7 @@ func configCommand() *cobra.Command {
 		RunE: func(c *cobra.Command, args []string) error {
 			var errs []error
 			for _, path := range args {
-				if _, err := loadConfig(path); err != nil {
+				if _, err := node.Load(path); err != nil {
 					errs = append(errs, err)
 					continue
 				}
@@ -94,7 +97,7 @@ func configCommand() *cobra.Command {
 		Use: "print", Short: "Print the configuration with every default filled in; secrets as ***",
 		Example: "  corastream config print -c configs/demo.yaml", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := loadConfig(path)
+			cfg, err := node.Load(path)
 			if err != nil {
 				return err
 			}

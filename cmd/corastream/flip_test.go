@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/corastream/corastream/cmd/internal/node"
 	"github.com/corastream/corastream/ingest/devbroker"
 )
 
@@ -206,7 +207,7 @@ func copyHome(t *testing.T, h *home) *flipped {
 // setting is the file that the configuration names for the llm or the checkpoint.
 func (h *home) setting(t *testing.T, key string) string {
 	t.Helper()
-	cfg, err := loadConfig(h.config)
+	cfg, err := node.Load(h.config)
 	if err != nil {
 		t.Fatal(err)
 	}

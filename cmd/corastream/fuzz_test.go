@@ -9,6 +9,7 @@ import (
 
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cmd/bounded"
+	"github.com/corastream/corastream/cmd/internal/node"
 	"github.com/corastream/corastream/configs"
 )
 
@@ -37,9 +38,9 @@ func FuzzConfig(f *testing.F) {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		var c Config
+		var c node.Config
 		var err error
-		bounded.Parse(t, len(text), func() { c, err = loadConfig(path) })
+		bounded.Parse(t, len(text), func() { c, err = node.Load(path) })
 		if err == nil {
 			if err := c.Validate(); err != nil {
 				t.Errorf("loaded, but not valid: %v", err)

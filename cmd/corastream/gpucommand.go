@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/corastream/corastream/cmd/internal/gpucheck"
-	"github.com/corastream/corastream/kernels/cuda"
+	"github.com/corastream/corastream/cmd/internal/node"
 )
 
 // gpuCommands are those of bin/corastream-gpu alone.
@@ -52,20 +52,12 @@ and no network. Exit code 1 when a parity line is not ok or a part failed.`,
 // newGPUDeps hands the whole program to gpu-check.
 func newGPUDeps() gpucheck.Deps {
 	return gpucheck.Deps{Version: version, Freshness: func(ctx context.Context, r gpucheck.FreshnessRun, w io.Writer) (int64, error) {
-		cfg := DefaultConfig()
+		cfg := node.Default()
 		cfg.LLM.File, cfg.LLM.Options, cfg.Checkpoint, cfg.CF = r.File, r.LLM, r.Checkpoint, r.CF
 		cfg.LLM.Device, cfg.Generator.Device = "gpu", "gpu"
 		cfg.Pipeline.Candidates = r.Candidates
-		defer useGPU(r.Device)()
+		defer node.UseGPU(r.Device)()
 		err := freshness(ctx, cfg, zerolog.Nop(), w, r.Length, r.Items)
-		return gpu.generator.Count() + gpu.llm.Count(), err
+		return node.GPUFallbacks(), err
 	}}
-}
-
-// useGPU makes stages that open a device take this one, until the returned function is called.
-func useGPU(d *cuda.Device) (back func()) {
-	gpu.once.Do(func() {})
-	before, err := gpu.device, gpu.err
-	gpu.device, gpu.err = d, nil
-	return func() { gpu.device, gpu.err = before, err }
 }

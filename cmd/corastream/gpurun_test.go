@@ -5,11 +5,13 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"github.com/corastream/corastream/cmd/internal/gpucheck"
 	"os"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/corastream/corastream/cmd/internal/gpucheck"
+	"github.com/corastream/corastream/cmd/internal/node"
 )
 
 // The command that a device machine runs goes through on the emulated driver, and every parity line is ok.
@@ -53,7 +55,7 @@ func TestGPUCheckGoesThrough(t *testing.T) {
 
 // Without a device the configuration's gpu serves on the CPU, told once; auto says nothing.
 func TestGPUChoiceWithoutOne(t *testing.T) {
-	c := DefaultConfig()
+	c := node.Default()
 	if c.LLM.Device != "auto" || c.Generator.Device != "auto" {
 		t.Errorf("defaults are %q and %q", c.LLM.Device, c.Generator.Device)
 	}

@@ -9,6 +9,8 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/corastream/corastream/cmd/internal/node"
 )
 
 func walk(c *cobra.Command, visit func(*cobra.Command)) {
@@ -152,7 +154,7 @@ func TestEveryConfigFileLoads(t *testing.T) {
 // TestConfigPrintShowsNoSecret: secrets are read, and never shown again.
 func TestConfigPrintShowsNoSecret(t *testing.T) {
 	const secret = "correct-horse-battery-staple"
-	b, err := yaml.Marshal(DefaultConfig())
+	b, err := yaml.Marshal(node.Default())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/corastream/corastream/cmd/internal/node"
 )
 
 // image is the last stage of the Dockerfile, made without Docker: its root file system in a folder, and how it is run.
@@ -177,7 +179,7 @@ func TestTheImageRunsFromItsOwnFiles(t *testing.T) {
 	}
 
 	im.put(tinyLLM(t, 7), "/models/smollm2-135m-instruct-q4_1.gguf")
-	secret := []string{envToken + "=0123456789abcdef0123"}
+	secret := []string{node.EnvToken + "=0123456789abcdef0123"}
 	config := im.cmd[2]
 	if out, err := call(nil, append(im.entrypoint, im.cmd...)...); err == nil || !strings.Contains(out, "set token or client_ca") {
 		t.Errorf("without a token: %v\n%s", err, out)

@@ -10,13 +10,19 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
+	"runtime/debug"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/kernels"
 )
+
+//go:generate env CORASTREAM_WRITE=1 go test -count=1 -run TestConfigurationReferenceIsUpToDate .
+//go:generate env CORASTREAM_WRITE=1 go test -count=1 -run TestThePageOfEventsIsTheTable .
 
 // version is set by the linker.
 var version = "unversioned"
@@ -107,4 +113,17 @@ func versionCommand() *cobra.Command {
 			return nil
 		},
 	}
+}
+
+func buildInfo() string {
+	revision := ""
+	if bi, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range bi.Settings {
+			if s.Key == "vcs.revision" {
+				revision = " " + s.Value
+			}
+		}
+	}
+	return fmt.Sprintf("corastream %s%s (%s, %s/%s, kernels %s)", version, revision, runtime.Version(), runtime.GOOS,
+		runtime.GOARCH, kernels.Level())
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cmd/internal/datafile"
+	"github.com/corastream/corastream/cmd/internal/node"
 	"github.com/corastream/corastream/ingest"
 )
 
@@ -269,8 +270,7 @@ func inRecord(_ *testing.T, cfg ingest.Config, body string) ([]corastream.Event,
 
 // inHTTP is what the stream makes of the record that a body becomes.
 func inHTTP(_ *testing.T, cfg ingest.Config, body string) ([]corastream.Event, string) {
-	sink := eventSink{decoder: ingest.NewDecoder(cfg).Strict(), topic: cfg.Topics.Interactions}
-	records, err := sink.records([][]byte{[]byte(body)}, nil, "", time.Now())
+	records, err := node.NewEventSink(nil, cfg).Records([][]byte{[]byte(body)}, nil, "", time.Now())
 	if err != nil {
 		return nil, err.Error()
 	}

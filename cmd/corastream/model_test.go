@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cmd/internal/node"
 	"github.com/corastream/corastream/generator"
 	"github.com/corastream/corastream/serve/llm"
 	"github.com/corastream/corastream/serve/llm/gguf"
@@ -113,7 +114,7 @@ func byteVocabulary() []string {
 // items of the test catalogue. change may spoil what it says it was made for.
 func untrained(t *testing.T, config string, items int, change func(*generator.Checkpoint)) string {
 	t.Helper()
-	cfg, err := loadConfig(config)
+	cfg, err := node.Load(config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +131,7 @@ func untrained(t *testing.T, config string, items int, change func(*generator.Ch
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := want(m, cfg.CF)
+	w := node.Requirements(m, cfg.CF)
 	ck := &generator.Checkpoint{Made: generator.Made{LLM: w.LLM, Template: w.Template, CF: w.CF, Layers: w.Layers}}
 	if ck.Basis, err = generator.FitBasis(states, cfg.CF.Content); err != nil {
 		t.Fatal(err)
@@ -179,7 +180,7 @@ func realLLM(t *testing.T) string {
 	t.Helper()
 	path := os.Getenv("CORASTREAM_LLM")
 	if path == "" {
-		path = filepath.Join("..", "..", defaultLLM)
+		path = filepath.Join("..", "..", node.DefaultLLM)
 	}
 	path, err := filepath.Abs(path)
 	if err != nil {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -14,18 +13,18 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cmd/internal/console"
 	"github.com/corastream/corastream/cmd/internal/datafile"
+	"github.com/corastream/corastream/cmd/internal/node"
 	"github.com/corastream/corastream/cmd/internal/training"
-	"github.com/corastream/corastream/generator"
 	"github.com/corastream/corastream/generator/train"
 	"github.com/corastream/corastream/replay"
-	"github.com/corastream/corastream/serve/llm"
 )
 
 // logFiles are the CSV files that replay and train read.
 type logFiles struct{ train, valid, test, items string }
 
-func (f *logFiles) read(c Config) (replay.Data, error) {
+func (f *logFiles) read(c node.Config) (replay.Data, error) {
 	var d replay.Data
 	var err error
 	read := func(path, name string) []corastream.Event {
@@ -88,7 +87,7 @@ checkpoint for it, with a catalogue that has grown, keep the basis of the checkp
 			if err != nil {
 				return err
 			}
-			model, err := openLLM(cfg.LLM, log)
+			model, err := node.OpenLLM(cfg.LLM, log)
 			if err != nil {
 				return err
 			}
@@ -102,27 +101,27 @@ checkpoint for it, with a catalogue that has grown, keep the basis of the checkp
 			deps := training.Deps(cfg.CF, model)
 			if basis != "" {
 				cfg.Checkpoint = basis
-				ck, err := openCheckpoint(cfg, model)
+				ck, err := node.OpenCheckpoint(cfg, model)
 				if err != nil {
 					return fmt.Errorf("--basis: %w", err)
 				}
 				deps.Basis = ck.Basis
 			}
-			bars := map[string]*progress{}
+			bars := map[string]*console.Progress{}
 			began := time.Now()
 			_, report, err := train.Run(cmd.Context(), tc, train.Data{Train: data.Train, Valid: data.Valid, Items: data.Items}, deps,
 				func(p train.Progress) {
 					if bars[p.Phase] == nil {
-						bars[p.Phase] = newProgress(log, p.Phase)
+						bars[p.Phase] = console.NewProgress(log, p.Phase)
 					}
-					bars[p.Phase].note = trainNote(p)
+					bars[p.Phase].Note = trainNote(p)
 					bars[p.Phase].Set(p.Done, p.Total)
 				})
 			if err != nil {
 				return err
 			}
 			log.Info().Str("checkpoint", out).Stringer("took", time.Since(began).Round(time.Second)).Msg("trained")
-			return summary(cmd.OutOrStdout(), report)
+			return console.Summary(cmd.OutOrStdout(), report)
 		},
 	}
 	f.add(c, "data", "llm")
@@ -148,26 +147,6 @@ func trainNote(p train.Progress) string {
 		known = append(known, "all in "+p.ETA.Round(time.Second).String())
 	}
 	return strings.Join(known, " ")
-}
-
-// blankTitle is what cora-blank reads in place of every item's title.
-const blankTitle = "An item"
-
-// blankRefit trains the checkpoint's generator anew on the same log and basis, every prompt being the same: cora-blank.
-func blankRefit(cfg Config, ck *generator.Checkpoint, model *llm.Model, log []corastream.Event, items []corastream.Item,
-	tell func(step string, done, total int)) func(context.Context) (corastream.Generator, corastream.Prompt, error) {
-	return func(ctx context.Context) (corastream.Generator, corastream.Prompt, error) {
-		tc := cfg.Train
-		tc.Spec, tc.Out, tc.Blank = ck.Model.Spec, "", blankTitle
-		deps := training.Deps(cfg.CF, model)
-		deps.Basis = ck.Basis
-		blank, _, err := train.Run(ctx, tc, train.Data{Train: log, Items: items}, deps, func(p train.Progress) { tell("cora-blank: "+p.Phase, p.Done, p.Total) })
-		if err != nil {
-			return nil, corastream.Prompt{}, err
-		}
-		stage, err := generator.NewStage(blank, cfg.Generator)
-		return stage, corastream.Prompt{Title: blankTitle}, err
-	}
 }
 
 func fileDigest(path string) (string, error) {

@@ -9,40 +9,15 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cmd/internal/console"
+	"github.com/corastream/corastream/cmd/internal/node"
 )
 
-func jsonLine(w io.Writer, v any) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(w, "%s\n", b)
-	return err
-}
-
-// openOffline wires the stages over a data folder that nobody holds, without any broker.
-func openOffline(cfg Config, log zerolog.Logger) (*engine, error) {
-	e := &engine{cfg: cfg, log: log, began: time.Now()}
-	err := e.openState(context.Background())
-	if err == nil {
-		err = e.openModels()
-	}
-	if err == nil {
-		err = e.wire(context.Background())
-	}
-	if err != nil {
-		_ = e.close()
-		return nil, err
-	}
-	return e, nil
-}
-
 // ask sends a request to the running `up`; ok is false when none answers.
-func ask(ctx context.Context, cfg Config, path string, body any) (answer json.RawMessage, ok bool, err error) {
+func ask(ctx context.Context, cfg node.Config, path string, body any) (answer json.RawMessage, ok bool, err error) {
 	b, err := json.Marshal(body)
 	if err != nil {
 		return nil, false, err
@@ -107,17 +82,17 @@ func recommendCommand() *cobra.Command {
 					return printAnswer(cmd.OutOrStdout(), answer, err)
 				}
 			}
-			e, err := openOffline(cfg, log)
+			e, err := node.OpenOffline(cfg, version, log)
 			if err != nil {
 				return err
 			}
-			defer e.close()
-			recs, err := e.pipeline.Recommend(cmd.Context(), []corastream.Owed{{User: user, Request: &q}})
+			defer e.Close()
+			recs, err := e.Pipeline.Recommend(cmd.Context(), []corastream.Owed{{User: user, Request: &q}})
 			if err != nil {
 				return err
 			}
 			r := recs[0]
-			return jsonLine(cmd.OutOrStdout(), map[string]any{
+			return console.JSONLine(cmd.OutOrStdout(), map[string]any{
 				"user_id": r.User, "items": r.Items, "candidates": r.Candidates, "degraded": r.Degraded, "cold": r.Cold, "versions": r.Versions,
 			})
 		},
@@ -177,12 +152,12 @@ func scoreCommand() *cobra.Command {
 					return printAnswer(cmd.OutOrStdout(), answer, err)
 				}
 			}
-			e, err := openOffline(cfg, log)
+			e, err := node.OpenOffline(cfg, version, log)
 			if err != nil {
 				return err
 			}
-			defer e.close()
-			recs, err := e.pipeline.Recommend(cmd.Context(), []corastream.Owed{{User: user, Request: &corastream.Request{User: user, N: len(items), Candidates: items}}})
+			defer e.Close()
+			recs, err := e.Pipeline.Recommend(cmd.Context(), []corastream.Owed{{User: user, Request: &corastream.Request{User: user, N: len(items), Candidates: items}}})
 			if err != nil {
 				return err
 			}
@@ -191,7 +166,7 @@ func scoreCommand() *cobra.Command {
 				degraded = "cf"
 			}
 			for _, it := range recs[0].Items {
-				if err := jsonLine(cmd.OutOrStdout(), map[string]any{
+				if err := console.JSONLine(cmd.OutOrStdout(), map[string]any{
 					"user_id": user, "item_id": it.Item, "title": it.Title, "score": it.Score, "cf": it.CF, "degraded": degraded,
 				}); err != nil {
 					return err

@@ -14,7 +14,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/corastream/corastream"
-	"github.com/corastream/corastream/cmd/internal/cluster"
+	"github.com/corastream/corastream/cmd/internal/console"
+	"github.com/corastream/corastream/cmd/internal/node"
 	"github.com/corastream/corastream/store"
 )
 
@@ -27,7 +28,7 @@ func storeCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return jsonLine(w, map[string]any{"digest": d})
+				return console.JSONLine(w, map[string]any{"digest": d})
 			}),
 		storeVerb("check", "Read every record and verify its checksum", func(ctx context.Context, s *store.Store, w io.Writer) error {
 			r, err := s.Check(ctx)
@@ -37,7 +38,7 @@ func storeCommand() *cobra.Command {
 			for _, p := range r.Problems {
 				fmt.Fprintln(os.Stderr, p)
 			}
-			if err := jsonLine(w, map[string]any{"records": r.Records, "bytes": r.Bytes, "problems": r.Found}); err != nil {
+			if err := console.JSONLine(w, map[string]any{"records": r.Records, "bytes": r.Bytes, "problems": r.Found}); err != nil {
 				return err
 			}
 			if r.Found > 0 {
@@ -60,7 +61,7 @@ func storeVerb(name, short string, do func(context.Context, *store.Store, io.Wri
 			if err != nil {
 				return err
 			}
-			s, err := openPart(cfg, shard, log)
+			s, err := node.OpenPart(cfg, shard, log)
 			if err != nil {
 				return err
 			}
@@ -72,36 +73,8 @@ func storeVerb(name, short string, do func(context.Context, *store.Store, io.Wri
 	return c
 }
 
-// noShard is the store of `up`.
-const noShard = -1
-
 func shardFlag(c *cobra.Command, shard *int) {
-	c.Flags().IntVar(shard, "shard", noShard, "of a cluster's data folder, this shard (with kafka.shards in the configuration)")
-}
-
-// openPart opens the store of `up`, or one shard's.
-func openPart(cfg Config, shard int, log zerolog.Logger) (*store.Store, error) {
-	if shard == noShard {
-		return openExisting(cfg, log)
-	}
-	if shard < 0 || shard >= cfg.Kafka.Shards {
-		return nil, corastream.Usagef("--shard", fmt.Sprintf("choose from 0 to %d, or set kafka.shards", cfg.Kafka.Shards-1), "there is no shard %d", shard)
-	}
-	d := cfg.host()
-	dir := cluster.ShardDir(d, shard)
-	if _, err := os.Stat(dir); err != nil {
-		return nil, corastream.Usagef(cfg.Data, "name a folder that `corastream run` used, with --data", "shard %d was never here: %v", shard, err)
-	}
-	return cluster.OpenShard(d, shard, dir, log.Level(zerolog.WarnLevel))
-}
-
-// openExisting refuses to make a store where there is none.
-func openExisting(cfg Config, log zerolog.Logger) (*store.Store, error) {
-	if _, err := os.Stat(filepath.Join(cfg.Data, "store")); err != nil {
-		return nil, corastream.Usagef(cfg.Data, "name a folder that `corastream up` used, with --data", "no store: %v", err)
-	}
-	s, _, err := openStore(cfg, log.Level(zerolog.WarnLevel))
-	return s, err
+	c.Flags().IntVar(shard, "shard", node.NoShard, "of a cluster's data folder, this shard (with kafka.shards in the configuration)")
 }
 
 func snapshotCommand() *cobra.Command {
@@ -124,9 +97,9 @@ func snapshotCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return summary(cmd.OutOrStdout(), map[string]any{"records": info.Records, "bytes": info.Bytes, "sha256": hex.EncodeToString(info.SHA256[:])})
+				return console.Summary(cmd.OutOrStdout(), map[string]any{"records": info.Records, "bytes": info.Bytes, "sha256": hex.EncodeToString(info.SHA256[:])})
 			}
-			s, err := openExisting(cfg, log)
+			s, err := node.OpenExisting(cfg, log)
 			if err != nil {
 				return err
 			}
@@ -134,10 +107,50 @@ func snapshotCommand() *cobra.Command {
 			if err = errors.Join(err, s.Close()); err != nil {
 				return err
 			}
-			return summary(cmd.OutOrStdout(), map[string]any{"records": info.Records, "bytes": info.Bytes, "sha256": hex.EncodeToString(info.SHA256[:])})
+			return console.Summary(cmd.OutOrStdout(), map[string]any{"records": info.Records, "bytes": info.Bytes, "sha256": hex.EncodeToString(info.SHA256[:])})
 		},
 	}
 	f.add(c, "data")
 	c.Flags().BoolVar(&restore, "restore", false, "read FILE into the data folder, which must hold no store")
 	return c
+}
+
+// rerunCommand is the proof of exactly-once effect: the log, applied in the journal's order to an empty store, must give
+// the same bytes.
+func rerunCommand() *cobra.Command {
+	var f common
+	var shard int
+	c := &cobra.Command{
+		Use: "rerun", Short: "Apply the log again in journal order to an empty store and compare digests",
+		Example: "  corastream store rerun --data data --bootstrap-server 127.0.0.1:9092", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, log, err := f.load()
+			if err != nil {
+				return err
+			}
+			return compareRerun(cmd.Context(), cfg, shard, log, cmd.OutOrStdout())
+		},
+	}
+	f.add(c, "data", "bootstrap")
+	shardFlag(c, &shard)
+	return c
+}
+
+// compareRerun re-runs the journal of cfg.Data, or of one shard of it, prints both digests, and fails when they differ.
+func compareRerun(ctx context.Context, cfg node.Config, shard int, log zerolog.Logger, w io.Writer) error {
+	done, err := node.Dial(&cfg, true, log)
+	if err != nil {
+		return err
+	}
+	have, again, lines, err := node.Rerun(ctx, cfg, shard, log)
+	if err = errors.Join(err, done()); err != nil {
+		return err
+	}
+	if err := console.JSONLine(w, map[string]any{"digest": have, "rerun": again, "equal": have == again, "journal_lines": lines}); err != nil {
+		return err
+	}
+	if have != again {
+		return fmt.Errorf("%w: the state differs from its log", corastream.ErrCorrupt)
+	}
+	return nil
 }

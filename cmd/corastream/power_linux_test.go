@@ -11,6 +11,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/corastream/corastream/cmd/internal/node"
 	"github.com/corastream/corastream/ingest/devbroker"
 )
 
@@ -89,12 +90,12 @@ func TestPowerLossKeepsWhatWasCommitted(t *testing.T) {
 // eventsKept opens the store and counts what its users' histories hold.
 func (h *home) eventsKept(t *testing.T) (n int) {
 	t.Helper()
-	cfg, err := loadConfig(h.config)
+	cfg, err := node.Load(h.config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	cfg.Data = h.data
-	s, _, err := openStore(cfg, newLogger(LogConfig{Level: "error"}))
+	s, _, err := node.OpenStore(cfg, newLogger(node.LogConfig{Level: "error"}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,43 +7,18 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cmd/internal/console"
 	"github.com/corastream/corastream/cmd/internal/datafile"
+	"github.com/corastream/corastream/cmd/internal/node"
 	"github.com/corastream/corastream/ingest"
-	"github.com/corastream/corastream/ingest/devbroker"
 	"github.com/corastream/corastream/replay"
 )
-
-// dial finds the brokers: the configured ones, the embedded broker of a running `up` on the data folder, or, where a
-// one-shot producer may own the folder, an embedded broker of its own. done closes what was opened.
-func dial(cfg *Config, own bool, log zerolog.Logger) (done func() error, err error) {
-	none := func() error { return nil }
-	if len(cfg.Kafka.Brokers) > 0 {
-		return none, nil
-	}
-	addr, err := devbroker.Find(filepath.Join(cfg.Data, "broker"))
-	if err == nil {
-		cfg.Kafka.Brokers = []string{addr}
-		return none, nil
-	}
-	if !errors.Is(err, devbroker.ErrNone) {
-		return nil, err
-	}
-	if !own {
-		return nil, corastream.Usagef("", "start `corastream up` on the same --data folder, or name brokers with --bootstrap-server", "no broker: %v", err)
-	}
-	b, err := embed(cfg, log)
-	if err != nil {
-		return nil, err
-	}
-	return b.Close, nil
-}
 
 func produceCommand() *cobra.Command {
 	var f common
@@ -66,7 +41,7 @@ what would go wrong.`,
 			if err != nil {
 				return err
 			}
-			done, err := dial(&cfg, true, log)
+			done, err := node.Dial(&cfg, true, log)
 			if err != nil {
 				return err
 			}
@@ -75,7 +50,7 @@ what would go wrong.`,
 			if err = errors.Join(err, done()); err != nil {
 				return err
 			}
-			err = summary(cmd.OutOrStdout(), map[string]any{"produced": n, "file": args[0], "bad": bad.n})
+			err = console.Summary(cmd.OutOrStdout(), map[string]any{"produced": n, "file": args[0], "bad": bad.n})
 			return errors.Join(err, bad.err(args[0]))
 		},
 	}
@@ -106,7 +81,7 @@ func (b *badRecords) err(path string) error {
 	return fmt.Errorf("%d records can only become dead letters, the first at %s (fix: `corastream validate %s` lists them; --skip-bad leaves them out)", b.n, b.first, path)
 }
 
-func produceFile(ctx context.Context, cfg Config, log zerolog.Logger, path, topic string, rate float64, stdin io.Reader, bad *badRecords) (int, error) {
+func produceFile(ctx context.Context, cfg node.Config, log zerolog.Logger, path, topic string, rate float64, stdin io.Reader, bad *badRecords) (int, error) {
 	if err := ingest.EnsureTopics(ctx, cfg.Kafka); err != nil {
 		return 0, fmt.Errorf("topics: %w", err)
 	}
@@ -137,7 +112,7 @@ func produceFile(ctx context.Context, cfg Config, log zerolog.Logger, path, topi
 	if err != nil {
 		return 0, err
 	}
-	bar := newProgress(log, "produce")
+	bar := console.NewProgress(log, "produce")
 	return paced(ctx, events, rate, p.Events, func(n int) { bar.Set(n, len(events)) })
 }
 
@@ -166,7 +141,7 @@ func paced[T any](ctx context.Context, all []T, rate float64, send func(context.
 	return len(all), nil
 }
 
-func produceLines(ctx context.Context, cfg Config, p *ingest.Producer, path, topic string, rate float64, stdin io.Reader, skipped *badRecords) (int, error) {
+func produceLines(ctx context.Context, cfg node.Config, p *ingest.Producer, path, topic string, rate float64, stdin io.Reader, skipped *badRecords) (int, error) {
 	name := cfg.Kafka.Topics.Interactions
 	switch topic {
 	case "":

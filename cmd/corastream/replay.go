@@ -1,21 +1,17 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
-	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
 	"github.com/corastream/corastream"
-	"github.com/corastream/corastream/cfstream"
-	"github.com/corastream/corastream/generator"
+	"github.com/corastream/corastream/cmd/internal/console"
+	"github.com/corastream/corastream/cmd/internal/node"
 	"github.com/corastream/corastream/replay"
-	"github.com/corastream/corastream/serve/llm"
 )
 
 // replaying is one call of `replay`: its flags, and what was read.
@@ -97,7 +93,7 @@ func (r *replaying) run(cmd *cobra.Command) error {
 	}
 	if r.order != "" {
 		cfg.Data = r.order
-		return compareRerun(cmd.Context(), cfg, noShard, log, cmd.OutOrStdout())
+		return compareRerun(cmd.Context(), cfg, node.NoShard, log, cmd.OutOrStdout())
 	}
 	if err := r.check(cfg); err != nil {
 		return err
@@ -122,19 +118,19 @@ func (r *replaying) run(cmd *cobra.Command) error {
 		return fmt.Errorf("remove what a resumed run would need: %w", err)
 	}
 	w := cmd.OutOrStdout()
-	say(w, report.Table())
-	if terminal(w) {
+	console.Say(w, report.Table())
+	if console.IsTerminal(w) {
 		fmt.Fprintln(w, "report:", filepath.Join(r.out, "report.html"))
 		return nil
 	}
-	return summary(w, report)
+	return console.Summary(w, report)
 }
 
 // stream says whether the rows come from one log that is cut in time.
 func (r *replaying) stream() bool { return r.log != "" || r.topic != "" }
 
 // check refuses calls that name too little, or two logs at once.
-func (r *replaying) check(cfg Config) error {
+func (r *replaying) check(cfg node.Config) error {
 	need := map[string]string{"out": r.out}
 	if r.dryRun {
 		need = map[string]string{}
@@ -165,7 +161,7 @@ func (r *replaying) check(cfg Config) error {
 }
 
 // settings lays the flags over the configuration's section.
-func (r *replaying) settings(cmd *cobra.Command, cfg Config) (replay.Config, error) {
+func (r *replaying) settings(cmd *cobra.Command, cfg node.Config) (replay.Config, error) {
 	rc := cfg.Replay
 	rc.Demand = cfg.Retriever.Demand
 	if r.mode != "" {
@@ -182,192 +178,4 @@ func (r *replaying) settings(cmd *cobra.Command, cfg Config) (replay.Config, err
 		return rc, err
 	}
 	return rc, rc.Validate()
-}
-
-// plan is the answer of --dry-run.
-func (r *replaying) plan(cmd *cobra.Command, rc replay.Config, d replay.Data, o origin) error {
-	o.survey.Conclude()
-	catalogue := replay.NewSurvey("catalogue", "")
-	for _, it := range d.Items {
-		catalogue.Item(it)
-	}
-	catalogue.Conclude()
-	o.survey.Against(catalogue)
-	out := map[string]any{
-		"mode": rc.Mode, "models": rc.Models, "label_delay": rc.LabelDelay.String(), "learnt": len(d.Train), "scored": len(d.Valid) + len(d.Test),
-		"items": len(d.Items), "lists": len(d.Lists), "log": o.survey, "catalogue": catalogue,
-	}
-	if o.extents != nil {
-		out["range"] = o.extents
-	}
-	w := cmd.OutOrStdout()
-	say(w, o.survey.String()+catalogue.String()+fmt.Sprintf("%s: %d rows would be learnt, then %d scored by %s\n", rc.Mode, len(d.Train), len(d.Valid)+len(d.Test), strings.Join(rc.Models, ", ")))
-	if terminal(w) {
-		return nil
-	}
-	return summary(w, out)
-}
-
-// stages opens what the models need: the LLM, the checkpoint, the items' contents. done closes them.
-func (r *replaying) stages(ctx context.Context, cfg Config, rc replay.Config, data replay.Data, from origin, log zerolog.Logger) (deps replay.Deps, done func(), err error) {
-	done = func() {}
-	deps = replay.Deps{
-		NewModel: func(kind string, seed uint64) (replay.Model, error) {
-			m, err := newSeededCF(cfg, kind, seed)
-			if err == nil && rc.Sharding.Shards > 1 {
-				err = cfstream.Shardable(m.Spec())
-			}
-			return m, err
-		},
-		NewRanker: func(model string, all bool) (corastream.Ranker, error) { return newRanker(cfg, model, all) },
-		Manifest:  map[string]string{"build": version, "cf": fmt.Sprintf("%+v", cfg.CF), "demand": fmt.Sprint(rc.Demand), "mix": cfg.Mix.String()},
-	}
-	for k, v := range from.manifest {
-		deps.Manifest[k] = v
-	}
-	bars := map[string]*progress{}
-	deps.Progress = func(step string, done, total int) {
-		if bars[step] == nil {
-			bars[step] = newProgress(log, step)
-		}
-		bars[step].Set(done, total)
-	}
-	model, err := openLLM(cfg.LLM, log)
-	if err != nil {
-		return deps, done, err
-	}
-	if model != nil {
-		done = func() { model.Close() }
-		if err := r.readCatalogue(ctx, cfg, rc.Models, model, &deps, data, log); err != nil {
-			done()
-			return deps, func() {}, err
-		}
-	}
-	deps.Content = contentMaker(cfg.CF.Content, rc.Seed, data.Items)
-	return deps, done, nil
-}
-
-// rowsOfTraining counts the scored rows that are not newer than what the checkpoint was trained on, of all; 0 where it does not say.
-func rowsOfTraining(ck *generator.Checkpoint, data replay.Data) (known, of int) {
-	until, ok := ck.Figures[generator.TrainedUntil]
-	for _, scored := range [][]corastream.Event{data.Valid, data.Test} {
-		of += len(scored)
-		for _, ev := range scored {
-			if ok && !ev.Time.IsZero() && ev.Time.Unix() <= int64(until) {
-				known++
-			}
-		}
-	}
-	return known, of
-}
-
-// readCatalogue has the LLM read the catalogue, by the checkpoint's basis where there is one.
-func (r *replaying) readCatalogue(ctx context.Context, cfg Config, models []string, model *llm.Model, deps *replay.Deps, data replay.Data, log zerolog.Logger) error {
-	items := data.Items
-	deps.Scorer = model
-	deps.Manifest["llm"] = model.Digest()
-	if cfg.Mix.Codes > 0 && replay.ReadsCodes(models) {
-		deps.Codes = codesOnce(cfg, items, log)
-	}
-	ck, err := openCheckpoint(cfg, model)
-	if err != nil {
-		return err
-	}
-	var basis *generator.Basis
-	if ck != nil {
-		basis = ck.Basis
-		stage, err := generator.NewStage(ck, cfg.Generator)
-		if err != nil {
-			return err
-		}
-		deps.Generator = stage
-		deps.Manifest["checkpoint"] = stage.Version()
-		deps.Blank = blankRefit(cfg, ck, model, data.Train, items, deps.Progress)
-		if known, of := rowsOfTraining(ck, data); known > 0 {
-			log.Warn().Str("checkpoint", cfg.Checkpoint).Int("rows", known).Int("of", of).
-				Msg("the checkpoint may know scored rows: they are not newer than the log it was trained on; what cora reaches on them is not what it reaches on unseen ones")
-		}
-	}
-	if cfg.CF.Kind != cfstream.Hybrid || !replay.ReadsContent(models, ck != nil) {
-		return nil
-	}
-	titled := 0
-	for _, it := range items {
-		if it.Title != "" && !it.Removed {
-			titled++
-		}
-	}
-	if basis == nil && titled <= cfg.CF.Content {
-		log.Warn().Int("items", titled).Int("cf.content", cfg.CF.Content).Msg("too few items to learn what their titles have in common: cf goes without content")
-		return nil
-	}
-	return readContents(ctx, model, basis, cfg.CF.Content, items, newProgress(log, "read catalogue").Set)
-}
-
-// side reads the rows and makes what one configuration replays them with; done ends it. A dry run tells the plan and makes nothing.
-func (r *replaying) side(cmd *cobra.Command, cfg Config, log zerolog.Logger) (side replay.Side, done func(), err error) {
-	var from origin
-	if side.Config, err = r.settings(cmd, cfg); err != nil {
-		return side, nil, err
-	}
-	if side.Data, from, err = r.read(cmd.Context(), cfg, log); err != nil {
-		return side, nil, err
-	}
-	if r.dryRun {
-		return side, nil, r.plan(cmd, side.Config, side.Data, from)
-	}
-	side.Data.Items = slices.Clone(side.Data.Items) // each side's contents are its own
-	side.Deps, done, err = r.stages(cmd.Context(), cfg, side.Config, side.Data, from, log)
-	side.Deps.Resume = filepath.Join(r.out, ".resume")
-	return side, done, err
-}
-
-// comparison replays two configurations over the same rows.
-func (r *replaying) comparison(cmd *cobra.Command, log zerolog.Logger) error {
-	var sides [2]replay.Side
-	for i, path := range r.compare {
-		f := r.common
-		f.config = path
-		cfg, _, err := f.load()
-		if err != nil {
-			return err
-		}
-		side, done, err := r.side(cmd, cfg, log)
-		if err != nil {
-			return err
-		}
-		if r.dryRun {
-			continue
-		}
-		defer done()
-		side.Deps.Manifest["config"] = path
-		side.Name = strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
-		sides[i] = side
-	}
-	if r.dryRun {
-		return nil
-	}
-	if sides[0].Name == sides[1].Name {
-		sides[0].Name, sides[1].Name = r.compare[0], r.compare[1]
-	}
-	c, err := replay.Compare(cmd.Context(), sides)
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(r.out, 0o755); err != nil {
-		return err
-	}
-	if err := c.Write(r.out); err != nil {
-		return err
-	}
-	if err := os.RemoveAll(filepath.Join(r.out, ".resume")); err != nil {
-		return err
-	}
-	w := cmd.OutOrStdout()
-	say(w, c.Table())
-	if terminal(w) {
-		fmt.Fprintln(w, "report:", filepath.Join(r.out, "compare.html"))
-		return nil
-	}
-	return summary(w, c)
 }

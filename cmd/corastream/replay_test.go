@@ -9,10 +9,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/corastream/corastream"
-	"github.com/corastream/corastream/generator"
-	"github.com/corastream/corastream/replay"
 )
 
 // oneLog writes the rows of splits as one CSV log, and the catalogue.
@@ -263,27 +259,5 @@ func TestReplayOfASmallCatalogue(t *testing.T) {
 		"--data", t.TempDir(), "--out", t.TempDir())
 	if !strings.Contains(r.stderr, "too few items") {
 		t.Errorf("nothing is said of it: %s", r.stderr)
-	}
-}
-
-// TestRowsThatACheckpointMayKnowAreCounted: those not newer than its training log; none where either does not say when.
-func TestRowsThatACheckpointMayKnowAreCounted(t *testing.T) {
-	at := func(seconds ...int64) (out []corastream.Event) {
-		for _, s := range seconds {
-			ev := corastream.Event{User: "u", Item: "i"}
-			if s > 0 {
-				ev.Time = time.Unix(s, 0)
-			}
-			out = append(out, ev)
-		}
-		return out
-	}
-	data := replay.Data{Train: at(1, 2), Valid: at(99, 100, 0), Test: at(100, 101)}
-	ck := &generator.Checkpoint{Figures: map[string]float64{generator.TrainedUntil: 100}}
-	if known, of := rowsOfTraining(ck, data); known != 3 || of != 5 {
-		t.Errorf("%d of %d, want 3 of 5", known, of)
-	}
-	if known, _ := rowsOfTraining(&generator.Checkpoint{}, data); known != 0 {
-		t.Errorf("an older checkpoint, which does not say: %d", known)
 	}
 }

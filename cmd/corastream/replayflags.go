@@ -7,7 +7,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/corastream/corastream"
-	"github.com/corastream/corastream/cfstream"
 	"github.com/corastream/corastream/replay"
 )
 
@@ -107,20 +106,4 @@ func contentMaker(width int, seed uint64, items []corastream.Item) func(context.
 			return out, nil
 		})
 	}
-}
-
-// newCF makes the CF model in use, or another kind with the same rates.
-func newCF(c Config, kind string) (cfstream.Model, error) { return newSeededCF(c, kind, 0) }
-
-// newSeededCF moves the configured seed on by some.
-func newSeededCF(c Config, kind string, seed uint64) (cfstream.Model, error) {
-	spec := c.CF
-	if kind != replay.CF {
-		spec.Kind = kind
-		if spec.Factors == 0 {
-			spec.Factors = cfstream.DefaultFor(kind).Factors
-		}
-	}
-	spec.Seed += seed
-	return cfstream.New(spec)
 }

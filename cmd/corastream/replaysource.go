@@ -13,7 +13,9 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cmd/internal/console"
 	"github.com/corastream/corastream/cmd/internal/datafile"
+	"github.com/corastream/corastream/cmd/internal/node"
 	"github.com/corastream/corastream/ingest"
 	"github.com/corastream/corastream/replay"
 )
@@ -27,7 +29,7 @@ type origin struct {
 }
 
 // read gathers rows and catalogue.
-func (r *replaying) read(ctx context.Context, cfg Config, log zerolog.Logger) (replay.Data, origin, error) {
+func (r *replaying) read(ctx context.Context, cfg node.Config, log zerolog.Logger) (replay.Data, origin, error) {
 	o := origin{manifest: map[string]string{}}
 	var d replay.Data
 	var err error
@@ -60,7 +62,7 @@ func (r *replaying) read(ctx context.Context, cfg Config, log zerolog.Logger) (r
 	return d, o, nil
 }
 
-func (r *replaying) readLog(ctx context.Context, cfg Config, o *origin) (d replay.Data, err error) {
+func (r *replaying) readLog(ctx context.Context, cfg node.Config, o *origin) (d replay.Data, err error) {
 	if r.files.items != "" {
 		if d.Items, err = datafile.Items(cfg.Kafka, r.files.items); err != nil {
 			return d, err
@@ -84,7 +86,7 @@ func (r *replaying) readLog(ctx context.Context, cfg Config, o *origin) (d repla
 	return d, r.cut(&d, events)
 }
 
-func (r *replaying) readTopic(ctx context.Context, cfg Config, log zerolog.Logger, o *origin) (d replay.Data, err error) {
+func (r *replaying) readTopic(ctx context.Context, cfg node.Config, log zerolog.Logger, o *origin) (d replay.Data, err error) {
 	from, to, err := datafile.Bounds(r.from, r.to)
 	if err != nil {
 		return d, err
@@ -93,7 +95,7 @@ func (r *replaying) readTopic(ctx context.Context, cfg Config, log zerolog.Logge
 	if err != nil {
 		return d, err
 	}
-	done, err := dial(&cfg, true, log)
+	done, err := node.Dial(&cfg, true, log)
 	if err != nil {
 		return d, err
 	}
@@ -114,13 +116,13 @@ func (r *replaying) readTopic(ctx context.Context, cfg Config, log zerolog.Logge
 		if d.Items, err = datafile.Items(cfg.Kafka, r.files.items); err != nil {
 			return d, err
 		}
-	} else if _, err = datafile.Range(ctx, cfg.Kafka, []string{cfg.Kafka.Topics.Items}, ingest.Bound{}, ingest.Bound{}, newProgress(log, "read catalogue topic").Set,
+	} else if _, err = datafile.Range(ctx, cfg.Kafka, []string{cfg.Kafka.Topics.Items}, ingest.Bound{}, ingest.Bound{}, console.NewProgress(log, "read catalogue topic").Set,
 		func(b corastream.Batch) error { take(b); return nil }); err != nil {
 		return d, err
 	}
 	var events []corastream.Event
-	if o.extents, err = datafile.Range(ctx, cfg.Kafka, []string{r.topic}, from, to, newProgress(log, "read "+r.topic).Set, func(b corastream.Batch) error {
-		surveyBatch(o.survey, b, time.Now(), func(p corastream.Position) string {
+	if o.extents, err = datafile.Range(ctx, cfg.Kafka, []string{r.topic}, from, to, console.NewProgress(log, "read "+r.topic).Set, func(b corastream.Batch) error {
+		datafile.SurveyBatch(o.survey, b, time.Now(), func(p corastream.Position) string {
 			return fmt.Sprintf("%s/%d offset %d", p.Topic, p.Partition, p.Offset)
 		})
 		o.bad += len(b.Bad)

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cmd/internal/node"
 	"github.com/corastream/corastream/ingest"
 )
 
@@ -36,7 +37,7 @@ func requestsCommand() *cobra.Command {
 			if err := corastream.CheckSeen("--seen", q.Seen); err != nil {
 				return err
 			}
-			if _, err := dial(&cfg, false, log); err != nil {
+			if _, err := node.Dial(&cfg, false, log); err != nil {
 				return err
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), wait)
@@ -68,7 +69,7 @@ func requestsCommand() *cobra.Command {
 }
 
 // answerTo sends a request and waits for its answer.
-func answerTo(ctx context.Context, cfg Config, log zerolog.Logger, q corastream.Request) (ingest.Record, error) {
+func answerTo(ctx context.Context, cfg node.Config, log zerolog.Logger, q corastream.Request) (ingest.Record, error) {
 	r, err := ingest.NewConsumer(ctx, cfg.Kafka, cfg.Kafka.Topics.Recommendations, ingest.AtTime(time.Now().Add(-time.Second)), true, log)
 	if err != nil {
 		return ingest.Record{}, err

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/corastream/corastream/cmd/internal/node"
 	"github.com/corastream/corastream/cmd/internal/rollout"
 	"github.com/corastream/corastream/generator"
 )
@@ -39,31 +40,31 @@ func TestARolloutFromShadowToPromotionAndBack(t *testing.T) {
 	})
 	place("foreign.safetensors", func(c *generator.Checkpoint) { c.Made.LLM = "another" })
 	h.amend(t, `checkpoint: ""`, `checkpoint: "`+active+`"`)
-	cfg, err := loadConfig(h.config)
+	cfg, err := node.Load(h.config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	cfg.HTTP.RatePerSecond, cfg.HTTP.AdminListen = 0, "127.0.0.1:0"
 	var admin string
-	session := func(do func(e *engine, url string)) {
+	session := func(do func(e *node.Node, url string)) {
 		t.Helper()
-		e, err := openEngine(t.Context(), cfg, zerolog.Nop())
+		e, err := node.Open(t.Context(), cfg, version, zerolog.Nop())
 		if err != nil {
 			t.Fatal(err)
 		}
 		done, ended := make(chan struct{}), make(chan error, 1)
 		go func() {
-			ended <- e.run(withTimeout(t), func(context.Context) error { <-done; return nil })
+			ended <- e.Run(withTimeout(t), func(context.Context) error { <-done; return nil })
 		}()
 		defer func() {
 			close(done)
-			if err := errors.Join(<-ended, e.close()); err != nil {
+			if err := errors.Join(<-ended, e.Close()); err != nil {
 				t.Error(err)
 			}
 		}()
-		eventually(t, "the server", func() bool { return e.http.AdminAddr() != "" })
-		admin = "http://" + e.http.AdminAddr() + "/"
-		do(e, e.http.URL())
+		eventually(t, "the server", func() bool { return e.HTTP.AdminAddr() != "" })
+		admin = "http://" + e.HTTP.AdminAddr() + "/"
+		do(e, e.HTTP.URL())
 	}
 	change := func(body string, want int) map[string]any {
 		t.Helper()
@@ -107,16 +108,16 @@ func TestARolloutFromShadowToPromotionAndBack(t *testing.T) {
 	var old, fresh string
 	var half map[string]string
 
-	session(func(e *engine, url string) {
+	session(func(e *node.Node, url string) {
 		events, items := csvLog(t, 300, 60, 40)
 		ok(t, "produce", items, "-c", h.config)
 		ok(t, "produce", events, "-c", h.config)
 		eventually(t, "the stream", func() bool {
-			return e.pipeline.Stats.Events.Load() == 300 && e.pipeline.Stats.ItemsRead.Load() == 40 && noDebts(e)
+			return e.Pipeline.Stats.Events.Load() == 300 && e.Pipeline.Stats.ItemsRead.Load() == 40 && noDebts(e)
 		})
 		_, v := fetchJSON(t, "GET", url+"v1/rollout", "")
 		old, _ = v["active"].(map[string]any)["checkpoint"].(string)
-		if v["mode"] != "off" || v["candidate"] != nil || v["previous"] != nil || old != e.stage.Version() {
+		if v["mode"] != "off" || v["candidate"] != nil || v["previous"] != nil || old != e.Stage.Version() {
 			t.Fatalf("%v", v)
 		}
 		for body, field := range map[string]string{
@@ -144,8 +145,8 @@ func TestARolloutFromShadowToPromotionAndBack(t *testing.T) {
 		if n := count(arms(url, digests), "active"); n != len(users) {
 			t.Errorf("a shadow answers %d users", len(users)-n)
 		}
-		eventually(t, "shadows", func() bool { return e.rollout.Standing().Shadow.Slates > 0 })
-		if f := e.rollout.Standing().Shadow; f.Compared < f.Slates || f.MeanAbsDiff == 0 || f.Failed > 0 {
+		eventually(t, "shadows", func() bool { return e.Rollout.Standing().Shadow.Slates > 0 })
+		if f := e.Rollout.Standing().Shadow; f.Compared < f.Slates || f.MeanAbsDiff == 0 || f.Failed > 0 {
 			t.Errorf("%+v", f)
 		}
 		change(`{"action":"canary","share":0.5}`, 200)
@@ -161,16 +162,16 @@ func TestARolloutFromShadowToPromotionAndBack(t *testing.T) {
 			return lines
 		}()...)
 		eventually(t, "new answers", func() bool {
-			s := e.rollout.Standing()
+			s := e.Rollout.Standing()
 			return noDebts(e) && s.Active.Recommendations > 0 && s.Candidate.Recommendations > 0
 		})
 		if code, v := fetchJSON(t, "GET", url+"v1/status", ""); code != 200 || lacks(fmt.Sprint(v), "arm_recommendations", "canary") != nil {
 			t.Errorf("%d %v", code, v)
 		}
 	})
-	session(func(e *engine, url string) {
+	session(func(e *node.Node, url string) {
 		digests := map[string]string{"active": old, "canary": fresh}
-		if s := e.rollout.Standing(); s.Mode != "canary" || s.Share != .5 || s.Candidate.Checkpoint != fresh {
+		if s := e.Rollout.Standing(); s.Mode != "canary" || s.Share != .5 || s.Candidate.Checkpoint != fresh {
 			t.Fatalf("after a start: %+v", s)
 		}
 		if again := arms(url, digests); fmt.Sprint(again) != fmt.Sprint(half) {
@@ -186,7 +187,7 @@ func TestARolloutFromShadowToPromotionAndBack(t *testing.T) {
 		// The last steps as an operator types them.
 		rollout := func(args ...string) map[string]any {
 			t.Helper()
-			out := ok(t, append([]string{"rollout", "--admin", e.http.AdminAddr()}, args...)...).stdout
+			out := ok(t, append([]string{"rollout", "--admin", e.HTTP.AdminAddr()}, args...)...).stdout
 			var v map[string]any
 			if err := json.Unmarshal([]byte(out), &v); err != nil {
 				t.Fatalf("%v: %s", err, out)
@@ -196,7 +197,7 @@ func TestARolloutFromShadowToPromotionAndBack(t *testing.T) {
 		if v := rollout("status"); v["mode"] != "canary" || v["share"] != .8 {
 			t.Errorf("%v", v)
 		}
-		if r := call(t, "rollout", "canary", "../x", "--share", "0.5", "--admin", e.http.AdminAddr()); r.code != 2 || !strings.Contains(r.stderr, "without a folder") {
+		if r := call(t, "rollout", "canary", "../x", "--share", "0.5", "--admin", e.HTTP.AdminAddr()); r.code != 2 || !strings.Contains(r.stderr, "without a folder") {
 			t.Errorf("exit %d: %s", r.code, r.stderr)
 		}
 		v := rollout("promote")
@@ -207,8 +208,8 @@ func TestARolloutFromShadowToPromotionAndBack(t *testing.T) {
 			t.Errorf("%d users after the promotion", n)
 		}
 	})
-	session(func(e *engine, url string) {
-		if s := e.rollout.Standing(); s.Active.Checkpoint != fresh || s.Previous.Checkpoint != old {
+	session(func(e *node.Node, url string) {
+		if s := e.Rollout.Standing(); s.Active.Checkpoint != fresh || s.Previous.Checkpoint != old {
 			t.Fatalf("after a start: %+v", s)
 		}
 		if v := change(`{"action":"rollback"}`, 200); v["previous"] != nil {
@@ -219,8 +220,8 @@ func TestARolloutFromShadowToPromotionAndBack(t *testing.T) {
 	})
 	// Another configuration holds over what was kept.
 	cfg.Rollout = rollout.Config{Mode: "canary", Checkpoint: filepath.Join(dir, "new.safetensors"), Share: .1}
-	session(func(e *engine, _ string) {
-		if s := e.rollout.Standing(); s.Mode != "canary" || s.Share != .1 || s.Active.Checkpoint != old || s.Candidate.Checkpoint != fresh || s.Previous != nil {
+	session(func(e *node.Node, _ string) {
+		if s := e.Rollout.Standing(); s.Mode != "canary" || s.Share != .1 || s.Active.Checkpoint != old || s.Candidate.Checkpoint != fresh || s.Previous != nil {
 			t.Fatalf("%+v", s)
 		}
 	})

@@ -14,8 +14,6 @@ import (
 
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cmd/internal/rollout"
-	"github.com/corastream/corastream/generator"
-	"github.com/corastream/corastream/replay"
 	"github.com/corastream/corastream/serve"
 )
 
@@ -106,38 +104,4 @@ func askRollout(ctx context.Context, url, token string, q serve.RolloutRequest, 
 		return corastream.Usagef(refused.Error.Field, refused.Error.Fix, "%s", refused.Error.Message)
 	}
 	return fmt.Errorf("%s: %s %.200s", url, resp.Status, answer)
-}
-
-// active is the checkpoint in use, also in a program that runs no rollout.
-func (e *engine) active() *rollout.Trial {
-	if e.rollout != nil {
-		return e.rollout.Active()
-	}
-	return rollout.NewTrial(e.cfg.Checkpoint, e.stage, e.gate)
-}
-
-// newRollout hands the engine's stages to a rollout, which starts with the configured checkpoint.
-func (e *engine) newRollout() *rollout.Rollout {
-	return rollout.New(rollout.Deps{
-		Config: e.cfg.Rollout, Checkpoint: e.cfg.Checkpoint, Data: e.cfg.Data, Scorer: e.llm, LLM: e.llm.Digest(), Store: e.store, Log: e.log,
-		Open: func(path, basis string) (*generator.Stage, error) {
-			w := want(e.llm, e.cfg.CF)
-			w.Basis = basis
-			ck, err := generator.Open(path, w)
-			if err != nil {
-				return nil, corastream.Usagef("checkpoint", "train one for this LLM, these prompts and this CF, with `--basis` of the active checkpoint", "%v", err)
-			}
-			return newStage(ck, e.cfg.Generator, e.llm, e.log)
-		},
-		Watch: func(candidate corastream.Generator) (*replay.Monitor, error) {
-			bias, err := newCF(e.cfg, replay.Bias)
-			if err != nil {
-				return nil, err
-			}
-			return replay.NewMonitor(replay.DefaultMonitor(), replay.MonitorDeps{
-				Bias: bias, Generator: candidate, Scorer: e.llm, Prompt: e.catalogue.prompt, Warn: e.pipeline.Warn,
-			})
-		},
-		Monitor: func() *replay.Monitor { return e.monitor },
-	}, e.stage, e.gate)
 }

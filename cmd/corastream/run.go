@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -16,10 +15,9 @@ import (
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cfstream"
 	"github.com/corastream/corastream/cmd/internal/cluster"
-	"github.com/corastream/corastream/cmd/internal/tracing"
+	"github.com/corastream/corastream/cmd/internal/console"
+	"github.com/corastream/corastream/cmd/internal/node"
 	"github.com/corastream/corastream/ingest"
-	"github.com/corastream/corastream/replay"
-	"github.com/corastream/corastream/serve"
 )
 
 // roles are the parts of a cluster that one process plays.
@@ -85,7 +83,7 @@ Start as many of each as you like, on as many machines; they need Kafka and noth
 				host, _ := os.Hostname()
 				member = fmt.Sprintf("%s-%d", host, os.Getpid())
 			}
-			return runCluster(cmd.Context(), cfg, log, r, member, func(v any) error { return summary(cmd.OutOrStdout(), v) })
+			return runCluster(cmd.Context(), cfg, log, r, member, func(v any) error { return console.Summary(cmd.OutOrStdout(), v) })
 		},
 	}
 	f.add(c, "data", "llm", "checkpoint", "bootstrap")
@@ -98,7 +96,7 @@ Start as many of each as you like, on as many machines; they need Kafka and noth
 }
 
 // checkCluster refuses what a cluster can not do, before anything is opened.
-func checkCluster(cfg Config) error {
+func checkCluster(cfg node.Config) error {
 	switch {
 	case cfg.Kafka.Shards < 1:
 		return corastream.Usagef("kafka.shards", "set it, or pass --shards N: two to four times as many as processes that will learn (docs/measured/scale.md)", "a cluster needs shards")
@@ -108,7 +106,7 @@ func checkCluster(cfg Config) error {
 		return corastream.Usagef("kafka.exit_when_idle", "leave it out: others may still be learning", "a process of a cluster can not tell that all is done")
 	}
 	if err := cfg.Kafka.Validate(); err != nil {
-		return section("kafka", err)
+		return node.Section("kafka", err)
 	}
 	return cfstream.Shardable(cfg.CF)
 }
@@ -116,11 +114,11 @@ func checkCluster(cfg Config) error {
 // clusterSummary is the last line of `run`.
 type clusterSummary struct {
 	Learner *cluster.Summary `json:"learner,omitempty"`
-	Replica *runSummary      `json:"replica,omitempty"`
+	Replica *node.Summary    `json:"replica,omitempty"`
 }
 
 // runCluster plays the roles until ctx ends or one of them fails.
-func runCluster(ctx context.Context, cfg Config, log zerolog.Logger, r roles, member string, tell func(any) error) error {
+func runCluster(ctx context.Context, cfg node.Config, log zerolog.Logger, r roles, member string, tell func(any) error) error {
 	if err := ingest.EnsureTopics(ctx, cfg.Kafka); err != nil {
 		return fmt.Errorf("topics: %w", err)
 	}
@@ -146,7 +144,7 @@ func runCluster(ctx context.Context, cfg Config, log zerolog.Logger, r roles, me
 	if r.learn {
 		var err error
 		var end func() error
-		if l, end, err = openLearner(cfg, log, member, !r.answer); err != nil {
+		if l, end, err = node.OpenShardHost(cfg, version, log, member, !r.answer); err != nil {
 			return err
 		}
 		defer end()
@@ -159,15 +157,15 @@ func runCluster(ctx context.Context, cfg Config, log zerolog.Logger, r roles, me
 	}
 	if r.answer {
 		play("answer", func(ctx context.Context) error {
-			e, err := openReplica(ctx, cfg, log, l)
+			e, err := node.OpenReplica(ctx, cfg, version, log, l)
 			if err != nil {
 				return err
 			}
 			began := time.Now()
-			err = e.runReplica(ctx)
-			s := e.summary(time.Since(began))
+			err = e.RunReplica(ctx)
+			s := e.Summary(time.Since(began))
 			out.Replica = &s
-			if closeErr := e.close(); err == nil {
+			if closeErr := e.Close(); err == nil {
 				err = closeErr
 			}
 			return err
@@ -178,74 +176,4 @@ func runCluster(ctx context.Context, cfg Config, log zerolog.Logger, r roles, me
 		return failed
 	}
 	return tell(out)
-}
-
-// host is the part of the configuration that a process needs to run shards.
-func (c Config) host() cluster.Deps {
-	return cluster.Deps{Data: c.Data, Cluster: c.Cluster, Kafka: c.Kafka, Store: c.Store, CF: c.CF, Mix: c.Mix, Pipeline: c.pipeline()}
-}
-
-// openLearner opens the learning role of a process: the LLM that reads titles, traces, and the HTTP server where no replica answers.
-// The function that it returns closes all of it.
-func openLearner(cfg Config, log zerolog.Logger, member string, listen bool) (l *cluster.ShardHost, end func() error, err error) {
-	var closers []func() error
-	end = func() error {
-		var errs []error
-		for _, f := range slices.Backward(closers) {
-			errs = append(errs, f())
-		}
-		return errors.Join(errs...)
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, end())
-		}
-	}()
-	d := cfg.host()
-	d.Member, d.Log = member, log
-	traces, err := tracing.Open(context.Background(), cfg.Telemetry, version, log)
-	if err != nil {
-		return nil, nil, err
-	}
-	if traces != nil {
-		d.Trace = traces.Tracer()
-		closers = append(closers, traces.Close)
-	}
-	if d.LLM, err = openLLM(cfg.LLM, log); err != nil {
-		return nil, nil, err
-	}
-	if d.LLM != nil {
-		closers = append(closers, d.LLM.Close)
-		ck, err := openCheckpoint(cfg, d.LLM)
-		if err != nil {
-			return nil, nil, err
-		}
-		if ck != nil {
-			d.Basis = ck.Basis
-		}
-	}
-	if d.Bias, err = newCF(cfg, replay.Bias); err != nil {
-		return nil, nil, err
-	}
-	if listen {
-		producer, err := ingest.NewProducer(cfg.Kafka, log)
-		if err != nil {
-			return nil, nil, err
-		}
-		closers = append(closers, producer.Close)
-		d.Listen = func(deps serve.Deps) (*serve.Server, error) {
-			deps.Events = eventSink{producer, ingest.NewDecoder(cfg.Kafka).Strict(), cfg.Kafka.Topics.Interactions}
-			deps.Version, deps.Log = version, log
-			deps.AUC = func() map[string]float64 { return aucOf(l.Monitor()) }
-			if d.Trace != nil {
-				d.Trace.WrapHTTP(&deps)
-			}
-			return serve.New(cfg.HTTP, deps)
-		}
-	}
-	if l, err = cluster.OpenShardHost(d); err != nil {
-		return nil, nil, err
-	}
-	closers = append(closers, l.Close)
-	return l, end, nil
 }

@@ -3,9 +3,12 @@ package main
 import (
 	"fmt"
 
-	"github.com/corastream/corastream/cmd/internal/cluster"
-	"github.com/corastream/corastream/cmd/internal/scalesim"
 	"github.com/spf13/cobra"
+
+	"github.com/corastream/corastream/cmd/internal/cluster"
+	"github.com/corastream/corastream/cmd/internal/console"
+	"github.com/corastream/corastream/cmd/internal/node"
+	"github.com/corastream/corastream/cmd/internal/scalesim"
 )
 
 func simulateCommand() *cobra.Command {
@@ -45,17 +48,17 @@ What is not built can be tried: --item-topic has items on a topic of their own, 
 				return err
 			}
 			sim := scalesim.New(s)
-			bar := newProgress(newLogger(DefaultConfig().Log), "simulate")
+			bar := console.NewProgress(newLogger(node.Default().Log), "simulate")
 			if err := sim.Run(cmd.Context(), bar.Set); err != nil {
 				return err
 			}
 			r := sim.Report()
 			w := cmd.OutOrStdout()
 			fmt.Fprint(w, r.Table())
-			if terminal(w) {
+			if console.IsTerminal(w) {
 				return nil
 			}
-			return summary(w, r)
+			return console.Summary(w, r)
 		},
 	}
 	fl := c.Flags()

@@ -6,6 +6,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cmd/internal/console"
+	"github.com/corastream/corastream/cmd/internal/node"
 )
 
 func upCommand() *cobra.Command {
@@ -41,36 +43,36 @@ func upCommand() *cobra.Command {
 				cfg.HTTP.Listen = listen
 			}
 			ctx := cmd.Context()
-			e, err := openEngine(ctx, cfg, log)
+			e, err := node.Open(ctx, cfg, version, log)
 			if err != nil && ctx.Err() != nil { // asked to stop before it had begun: nothing is done, nothing is lost
-				return summary(cmd.OutOrStdout(), runSummary{FreshnessMS: map[string]float64{"p50": 0, "p99": 0}, Hits10: noHits(), AUC: map[string]any{"bias": nil, "cf": nil, "cora": nil}})
+				return console.Summary(cmd.OutOrStdout(), node.Summary{FreshnessMS: map[string]float64{"p50": 0, "p99": 0}, Hits10: node.NoHits(), AUC: map[string]any{"bias": nil, "cf": nil, "cora": nil}})
 			}
 			if err != nil {
 				return err
 			}
-			if e.llm != nil && e.gate == nil {
+			if e.LLM != nil && e.Familiarity == nil {
 				what := "ranks nothing, answers are degraded: cf"
-				if e.ranker != nil && e.cfg.Mix.Codes > 0 {
+				if e.Ranker != nil && e.Config.Mix.Codes > 0 {
 					what = "reads the catalogue for lists, and scores nothing, the probability of a like is that of cf"
-				} else if e.ranker != nil {
+				} else if e.Ranker != nil {
 					what = "scores nothing, the probability of a like is that of cf"
 				}
 				log.Warn().Msg("no checkpoint: the language model " + what + " (fix: `corastream train`, then --checkpoint FILE)")
 			}
 			began := time.Now()
-			e.monitor.Start()
-			err = e.run(ctx, nil)
-			if judgeErr := e.judged(); judgeErr != nil {
+			e.Monitor.Start()
+			err = e.Run(ctx, nil)
+			if judgeErr := e.Judged(); judgeErr != nil {
 				log.Warn().Err(judgeErr).Msg("the last rows were not judged")
 			}
-			result := e.summary(time.Since(began))
-			if closeErr := e.close(); err == nil {
+			result := e.Summary(time.Since(began))
+			if closeErr := e.Close(); err == nil {
 				err = closeErr
 			}
 			if err != nil {
 				return err
 			}
-			return summary(cmd.OutOrStdout(), result)
+			return console.Summary(cmd.OutOrStdout(), result)
 		},
 	}
 	f.add(c, "data", "llm", "checkpoint", "bootstrap")

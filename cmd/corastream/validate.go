@@ -4,17 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"math"
-	"slices"
 	"time"
 
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cmd/internal/console"
 	"github.com/corastream/corastream/cmd/internal/datafile"
-	"github.com/corastream/corastream/ingest"
+	"github.com/corastream/corastream/cmd/internal/node"
 	"github.com/corastream/corastream/replay"
 )
 
@@ -47,7 +45,7 @@ without a title; events on items that the catalogue lacks. Exit code 0: no error
 			}
 			var surveys []*replay.Survey
 			for _, path := range args {
-				s, err := surveyFile(cfg, path)
+				s, err := datafile.SurveyFile(cfg.Kafka, path)
 				if err != nil {
 					return err
 				}
@@ -62,10 +60,10 @@ without a title; events on items that the catalogue lacks. Exit code 0: no error
 			}
 			result := concludeAll(surveys)
 			for _, s := range surveys {
-				say(cmd.OutOrStdout(), s.String())
+				console.Say(cmd.OutOrStdout(), s.String())
 			}
-			if !terminal(cmd.OutOrStdout()) {
-				if err := jsonLine(cmd.OutOrStdout(), result); err != nil {
+			if !console.IsTerminal(cmd.OutOrStdout()) {
+				if err := console.JSONLine(cmd.OutOrStdout(), result); err != nil {
 					return err
 				}
 			}
@@ -117,108 +115,25 @@ func concludeAll(surveys []*replay.Survey) validation {
 	return out
 }
 
-func surveyFile(cfg Config, path string) (*replay.Survey, error) {
-	d := ingest.NewDecoder(cfg.Kafka)
-	if !datafile.IsJSONLines(path) {
-		s, err := datafile.Reading(d).Survey(path)
-		if err == nil {
-			surveyCounts(s, cfg, d.Counts)
-		}
-		return s, err
-	}
-	topic, err := datafile.JSONTopic(cfg.Kafka, path)
-	if err != nil {
-		return nil, err
-	}
-	s := replay.NewSurvey(path, "json lines")
-	now := time.Now()
-	err = datafile.EachJSONLine(d, path, topic, func(place string, b corastream.Batch) error {
-		surveyBatch(s, b, now, func(corastream.Position) string { return place })
-		return nil
-	})
-	surveyCounts(s, cfg, d.Counts)
-	return s, err
-}
-
-// surveyCounts adds what only the decoder knows: what no event says, and what nothing reads.
-func surveyCounts(s *replay.Survey, cfg Config, c *ingest.Counts) {
-	switch implied := c.Implied(); {
-	case implied == 0:
-	case implied == int64(s.Events):
-		s.Add(replay.LevelWarning, "set kafka.default_kind to what they are, or to \"\" so that they are refused",
-			"no record says what happened: this is read as a log of implicit positives, each a %s", cfg.Kafka.DefaultKind)
-	default:
-		s.Add(replay.LevelWarning, "name type, label or rating in each, or set kafka.default_kind",
-			"%d of %d events do not say what happened, and are taken for a %s", implied, s.Events, cfg.Kafka.DefaultKind)
-	}
-	if n := c.NoTime(); n > 0 {
-		s.Add(replay.LevelWarning, "write timestamp, or map kafka.fields.events.timestamp", "%d events have no time of their own: they are taken to happen when they are read", n)
-	}
-	surveyRatings(s, cfg.Kafka.RatingThreshold, c)
-	unread := c.Unread()
-	if s.Events == 0 {
-		return // of a catalogue, every name is a field
-	}
-	for _, name := range slices.Sorted(maps.Keys(unread)) {
-		s.Add(replay.LevelNote, "", "nothing reads %.60q (%d times)", name, unread[name])
-	}
-}
-
-// surveyRatings looks at the scale: the threshold is of scales from 1 to 5, where none is set.
-func surveyRatings(s *replay.Survey, threshold float64, c *ingest.Counts) {
-	lo, hi, n, zeros := c.Ratings()
-	if n == 0 {
-		return
-	}
-	fix := fmt.Sprintf("set kafka.rating_threshold to the lowest rating that means liked, such as %g", math.Round(lo+0.7*(hi-lo)))
-	switch {
-	case lo >= threshold:
-		s.Add(replay.LevelWarning, fix, "all %d ratings, from %g to %g, are liked at kafka.rating_threshold %g", n, lo, hi, threshold)
-	case hi < threshold:
-		s.Add(replay.LevelWarning, fix, "no rating, from %g to %g, is liked at kafka.rating_threshold %g", lo, hi, threshold)
-	case hi > 5 && threshold <= 5:
-		s.Add(replay.LevelWarning, fix, "ratings go from %g to %g, and are liked from %g on", lo, hi, threshold)
-	}
-	switch {
-	case lo < 0:
-		s.Add(replay.LevelWarning, "leave such rows out, or give them a type of their own", "ratings go down to %g: if that means \"not rated\", it is learnt as a dislike", lo)
-	case zeros > 0 && lo == 0 && hi >= 5:
-		s.Add(replay.LevelWarning, "leave such rows out, or give them a type of their own", "%d ratings are 0: if that means \"not rated\", it is learnt as a dislike", zeros)
-	}
-}
-
-func surveyTopic(ctx context.Context, cfg Config, log zerolog.Logger, topic, from, to string) (*replay.Survey, error) {
+func surveyTopic(ctx context.Context, cfg node.Config, log zerolog.Logger, topic, from, to string) (*replay.Survey, error) {
 	begin, end, err := datafile.Bounds(from, to)
 	if err != nil {
 		return nil, err
 	}
-	done, err := dial(&cfg, true, log)
+	done, err := node.Dial(&cfg, true, log)
 	if err != nil {
 		return nil, err
 	}
 	s := replay.NewSurvey(topic, "kafka")
-	bar := newProgress(log, "read "+topic)
+	bar := console.NewProgress(log, "read "+topic)
 	_, counts, err := datafile.RangeCounted(ctx, cfg.Kafka, []string{topic}, begin, end, bar.Set, func(b corastream.Batch) error {
-		surveyBatch(s, b, time.Now(), func(p corastream.Position) string {
+		datafile.SurveyBatch(s, b, time.Now(), func(p corastream.Position) string {
 			return fmt.Sprintf("%s/%d offset %d", p.Topic, p.Partition, p.Offset)
 		})
 		return nil
 	})
 	if err == nil {
-		surveyCounts(s, cfg, counts)
+		datafile.SurveyCounts(s, cfg.Kafka, counts)
 	}
 	return s, errors.Join(err, done())
-}
-
-func surveyBatch(s *replay.Survey, b corastream.Batch, now time.Time, place func(corastream.Position) string) {
-	for _, ev := range b.Events {
-		s.Event(ev, now)
-	}
-	for _, it := range b.Items {
-		s.Item(it)
-	}
-	for _, l := range b.Bad {
-		reason, fix := datafile.Remedy(l)
-		s.Reject(reason, place(l.Pos), l.Detail, fix)
-	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -13,7 +14,19 @@ import (
 )
 
 // learnt is one event that a record holds; id is "" when the record gives none.
-type learnt struct{ id, user, item string }
+type learnt struct {
+	id, user, item string
+	says           int // 1 for the item, -1 against it: an earlier like goes, 0 neither
+	at             int // the event's own time, by the workload's clock
+}
+
+// remembers is what a user's history holds after the event: an event against an item takes the likes of it out.
+func (ev learnt) remembers(past []learnt) []learnt {
+	if ev.says < 0 {
+		past = slices.DeleteFunc(slices.Clone(past), func(p learnt) bool { return p.item == ev.item && p.says > 0 && p.at <= ev.at })
+	}
+	return append(past, ev)
+}
 
 // meaning is what one line must lead to. It is written down when the line is made, so that no decoder takes part.
 type meaning struct {
@@ -51,8 +64,12 @@ func (w *workload) line() string {
 	user := fmt.Sprint("u", int(float64(w.users)*r.Float64()*r.Float64()))
 	item := func() string { return fmt.Sprint("i", int(float64(w.items)*r.Float64()*r.Float64())) }
 	a := item()
-	rating := func(item, id string) string {
-		return fmt.Sprintf(`{"user_id":"%s","item_id":"%s","type":"rating","rating":%d,"timestamp":%d%s}`, user, item, 1+r.IntN(5), firstTime+n, id)
+	rating := func(item, id string) (line string, says int) {
+		stars := 1 + r.IntN(5)
+		if says = 1; stars < 4 {
+			says = -1
+		}
+		return fmt.Sprintf(`{"user_id":"%s","item_id":"%s","type":"rating","rating":%d,"timestamp":%d%s}`, user, item, stars, firstTime+n, id), says
 	}
 	id := fmt.Sprint("e", n)
 	idField := fmt.Sprintf(`,"id":"%s"`, id)
@@ -60,25 +77,30 @@ func (w *workload) line() string {
 	var m meaning
 	switch x := r.Float64(); {
 	case x < .70:
-		line, m.events = rating(a, idField), []learnt{{id, user, a}}
+		var says int
+		line, says = rating(a, idField)
+		m.events = []learnt{{id, user, a, says, n}}
 	case x < .80: // implicit: the learner draws negatives
 		line = fmt.Sprintf(`{"userId":"%s","itemId":"%s","type":"click","ts":%d,"id":"%s"}`, user, a, firstTime+n, id)
-		m.events = []learnt{{id, user, a}}
+		m.events = []learnt{{id, user, a, 1, n}}
 	case x < .87: // told from a repeat by its position alone
-		line, m.events = rating(a, fmt.Sprintf(`,"note":%d`, n)), []learnt{{"", user, a}}
+		var says int
+		line, says = rating(a, fmt.Sprintf(`,"note":%d`, n))
+		m.events = []learnt{{"", user, a, says, n}}
 	case x < .91 && len(w.past) > 0: // a producer's repeat
 		return w.past[r.IntN(len(w.past))]
 	case x < .93:
 		b := a + "x"
 		line = fmt.Sprintf(`{"user_id":"%s","items":["%s","%s"],"clicked":["%s"],"id":"%s","timestamp":%d}`, user, a, b, b, id, firstTime+n)
-		m.events = []learnt{{id + "#" + a, user, a}, {id + "#" + b, user, b}}
+		m.events = []learnt{{id + "#" + a, user, a, 0, n}, {id + "#" + b, user, b, 1, n}}
 	case x < .95:
 		b := item()
-		line = "[" + rating(a, idField) + "," + rating(b, fmt.Sprintf(`,"id":"%s-2"`, id)) + "]"
-		m.events = []learnt{{id, user, a}, {id + "-2", user, b}}
+		first, says := rating(a, idField)
+		second, then := rating(b, fmt.Sprintf(`,"id":"%s-2"`, id))
+		line, m.events = "["+first+","+second+"]", []learnt{{id, user, a, says, n}, {id + "-2", user, b, then, n}}
 	case x < .96: // half of the record is good
-		line = "[" + rating(a, idField) + fmt.Sprintf(`,{"user_id":"%s","id":"%s-2"}]`, user, id)
-		m = meaning{[]learnt{{id, user, a}}, "no_item"}
+		first, says := rating(a, idField)
+		line, m = "["+first+fmt.Sprintf(`,{"user_id":"%s","id":"%s-2"}]`, user, id), meaning{[]learnt{{id, user, a, says, n}}, "no_item"}
 	default:
 		line, m.bad = w.bad(r.IntN(7), user, a, n)
 	}

@@ -171,8 +171,12 @@ func (w *world) judgeUsers(s *store.Store) {
 		for _, h := range u.History {
 			got = append(got, h.Item)
 		}
-		if !slices.Equal(got, w.history[u.ID]) {
-			w.fail("user %s has %v, the log has %v", u.ID, got, w.history[u.ID])
+		var want []string
+		for _, k := range w.history[u.ID] {
+			want = append(want, k.item)
+		}
+		if !slices.Equal(got, want) {
+			w.fail("user %s has %v, the log has %v", u.ID, got, want)
 		}
 		if w.last[u.ID] != w.cause[u.ID] {
 			w.fail("user %s: the last answer covers %v, the last event is %v", u.ID, w.last[u.ID], w.cause[u.ID])

@@ -37,7 +37,7 @@ type world struct {
 	badAt    map[corastream.Partition][]int64     // their offsets, in order
 	checked  map[corastream.Partition]int         // of badAt, how many are known to be buried
 	letters  map[corastream.Position]string       // dead letters: position -> reason
-	history  map[string][]string                  // user -> items, in the order of the log
+	history  map[string][]kept                    // user -> what its history holds, in the order of the log
 	cause    map[string]corastream.Position       // user -> the last event that counts
 	seen     map[[2]string]bool                   // user, event id
 	requests map[string]corastream.Position       // request id -> where it lies
@@ -54,6 +54,13 @@ type world struct {
 	steps    int
 	tail     []string // the last steps, for a failure's report
 	counts   map[string]int
+}
+
+// kept is one event of a user's history; says is 1 for the item, -1 against it, 0 neither.
+type kept struct {
+	item string
+	says int
+	at   int64 // unix ms
 }
 
 // logged is a record as the broker keeps it.
@@ -85,7 +92,7 @@ func newWorld(t *testing.T, seed uint64, events int, dir string, script io.Write
 		now: now, broker: now, trace: sha256.New(), counts: map[string]int{},
 		log: map[corastream.Partition][]logged{}, bad: map[corastream.Position]string{}, letters: map[corastream.Position]string{},
 		badAt: map[corastream.Partition][]int64{}, checked: map[corastream.Partition]int{},
-		history: map[string][]string{}, cause: map[string]corastream.Position{}, seen: map[[2]string]bool{},
+		history: map[string][]kept{}, cause: map[string]corastream.Position{}, seen: map[[2]string]bool{},
 		requests: map[string]corastream.Position{}, titles: map[string]bool{}, recs: map[string]corastream.Recommendation{},
 		last: map[string]corastream.Position{}, answered: map[string]bool{}, marks: map[corastream.Partition]int64{},
 	}
@@ -189,22 +196,33 @@ func (w *world) produceEvents() {
 	n := int(float64(w.mix.users) * w.rng.Float64() * w.rng.Float64())
 	user, item, id := fmt.Sprint("u", n), fmt.Sprint("i", w.rng.IntN(w.mix.items)), fmt.Sprint("e", w.n)
 	var line string
-	type event struct{ id, item string }
+	type event struct {
+		id   string
+		kept kept
+	}
+	at := w.when()
+	stars := func() (n, says int) {
+		if n = 1 + w.rng.IntN(5); n < 4 {
+			return n, -1
+		}
+		return n, 1
+	}
 	var means []event
 	switch x := w.rng.Float64(); {
 	case x < .5:
-		line = fmt.Sprintf(`{"user_id":"%s","item_id":"%s","rating":%d,"timestamp":%d,"id":"%s"}`, user, item, 1+w.rng.IntN(5), w.when(), id)
-		means = []event{{id, item}}
+		rating, says := stars()
+		line = fmt.Sprintf(`{"user_id":"%s","item_id":"%s","rating":%d,"timestamp":%d,"id":"%s"}`, user, item, rating, at, id)
+		means = []event{{id, kept{item, says, at}}}
 	case x < .7:
-		line = fmt.Sprintf(`{"userId":"%s","itemId":"%s","type":"click","ts":%d}`, user, item, w.when())
-		means = []event{{"", item}}
+		line = fmt.Sprintf(`{"userId":"%s","itemId":"%s","type":"click","ts":%d}`, user, item, at)
+		means = []event{{"", kept{item, 1, at}}}
 	case x < .9:
-		line = fmt.Sprintf(`{"user_id":"%s","items":["%s","%sx"],"clicked":["%sx"],"id":"%s","timestamp":%d}`, user, item, item, item, id, w.when())
-		means = []event{{id + "#" + item, item}, {id + "#" + item + "x", item + "x"}}
+		line = fmt.Sprintf(`{"user_id":"%s","items":["%s","%sx"],"clicked":["%sx"],"id":"%s","timestamp":%d}`, user, item, item, item, id, at)
+		means = []event{{id + "#" + item, kept{item, 0, at}}, {id + "#" + item + "x", kept{item + "x", 1, at}}}
 	default:
 		line = fmt.Sprintf(`[{"user_id":"%s","item_id":"%s","rating":5,"id":"%s"},{"user_id":"%s","item_id":"%s","rating":1,"id":"%s-2"}]`,
 			user, item, id, user, item, id)
-		means = []event{{id, item}, {id + "-2", item}}
+		means = []event{{id, kept{item, 1, 0}}, {id + "-2", kept{item, -1, 0}}} // their time is the record's
 	}
 	part := w.partOf(n)
 	pos := w.append(part, line)
@@ -215,7 +233,13 @@ func (w *world) produceEvents() {
 			}
 			w.seen[key] = true
 		}
-		w.history[user] = append(w.history[user], m.item)
+		if m.kept.at == 0 {
+			m.kept.at = w.log[part][pos.Offset].at.UnixMilli()
+		}
+		if m.kept.says < 0 { // the likes of the item go
+			w.history[user] = slices.DeleteFunc(w.history[user], func(k kept) bool { return k.item == m.kept.item && k.says > 0 && k.at <= m.kept.at })
+		}
+		w.history[user] = append(w.history[user], m.kept)
 		w.cause[user] = pos
 	}
 	if means[0].id != "" {

@@ -14,6 +14,7 @@ type Report struct {
 	Items      int     `json:"items"`       // read by the LLM
 	Rows       int     `json:"rows"`        // that trained the generator
 	Skipped    int     `json:"skipped"`     // events of items without a title
+	Sampled    int     `json:"sampled"`     // rows of items drawn beside those taken; 0 where the log says what was not taken
 	DecoderFit float64 `json:"decoder_fit"` // share of the contents' variance that the linear path's start reads from the LLM's states
 	Epochs     []Epoch `json:"epochs"`
 	Best       int     `json:"best"` // the epoch that the checkpoint holds, from 1

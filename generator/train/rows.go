@@ -3,6 +3,7 @@ package train
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 
 	"github.com/corastream/corastream"
 )
@@ -25,6 +26,7 @@ func split(n int, cfg *Config) (warm, rows int) {
 type snapshots struct {
 	train, holdout, valid []row
 	skipped               int // events of items without a title: there is nothing to prompt with
+	sampled               int // rows of items that were drawn, because the log says nothing of what was not taken
 }
 
 func (r *runner) snapshots(ctx context.Context) (*snapshots, error) {
@@ -63,6 +65,10 @@ func (r *runner) snapshots(ctx context.Context) (*snapshots, error) {
 		}
 	}
 	s := &snapshots{}
+	var others *sampler
+	if onlyTaken(log) {
+		others = &sampler{rnd: rand.New(rand.NewPCG(r.cfg.Seed, 0x6f74)), seen: log[:warm:warm]}
+	}
 	walk := func(events []corastream.Event, to *[]row, limit int) error {
 		for i, ev := range events {
 			it, err := mem.Item(ev.Item)
@@ -76,12 +82,23 @@ func (r *runner) snapshots(ctx context.Context) (*snapshots, error) {
 				if err != nil {
 					return fmt.Errorf("cf: event %d of user %q: %w", i, ev.User, err)
 				}
-				if *to = append(*to, x); len(*to) >= 2*limit { // a long log shall not be held in memory
+				if *to = append(*to, x); others != nil {
+					if x, ok, err := r.untaken(mem, cf, ev, others); err != nil {
+						return err
+					} else if ok {
+						*to = append(*to, x)
+						s.sampled++
+					}
+				}
+				if len(*to) >= 2*limit { // a long log shall not be held in memory
 					*to = newest(*to, limit)
 				}
 			}
 			if err := mem.Apply(cf, ev); err != nil {
 				return fmt.Errorf("cf: event %d of user %q: %w", i, ev.User, err)
+			}
+			if others != nil {
+				others.seen = append(others.seen, ev)
 			}
 			if err := tick(); err != nil {
 				return err

@@ -171,7 +171,7 @@ func (r *runner) readCatalogue(ctx context.Context) error {
 
 // enough refuses a log that can not train anything.
 func (r *runner) enough(s *snapshots) error {
-	r.report.Rows, r.report.Skipped = len(s.train), s.skipped
+	r.report.Rows, r.report.Skipped, r.report.Sampled = len(s.train), s.skipped, s.sampled
 	if len(s.train) < r.cfg.Batch {
 		return corastream.Usagef("train", "give a longer log, or set train.warm or train.batch lower",
 			"%d rows are left for the generator, a step takes %d (%d events, %d of them on items without a title)",

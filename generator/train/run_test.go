@@ -161,6 +161,33 @@ func TestBadGradientsStopTheRun(t *testing.T) {
 	}
 }
 
+// TestALogOfClicksAloneTrains: each click is set against an item drawn by popularity, which no count of clicks could tell from it.
+func TestALogOfClicksAloneTrains(t *testing.T) {
+	data, llm := world(1, 60, 80, 9000)
+	clicks := func(log []corastream.Event) (out []corastream.Event) {
+		for _, ev := range log {
+			if ev.Positive() {
+				ev.Implicit = true
+				out = append(out, ev)
+			}
+		}
+		return out
+	}
+	data.Train, data.Valid = clicks(data.Train), clicks(data.Valid)
+	_, report, err := Run(t.Context(), testConfig(), data, depsFor(llm), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cora, shuffled := report.Valid["cora"].AUC, report.Valid["cora-shuffled"].AUC
+	t.Logf("%d rows, %d drawn, cf %.4f cora %.4f shuffled %.4f", report.Rows, report.Sampled, report.Valid["cf"].AUC, cora, shuffled)
+	if report.Sampled*5 < report.Rows*2 {
+		t.Errorf("%d of %d rows and more were drawn", report.Sampled, report.Rows)
+	}
+	if cf := report.Valid["cf"].AUC; cf < 0.58 || cora < cf-0.05 || shuffled > cora-0.05 {
+		t.Errorf("cf %v, cora %v, shuffled %v: nothing was learnt from clicks", cf, cora, shuffled)
+	}
+}
+
 func TestWhatDoesNotFitIsRefusedByName(t *testing.T) {
 	data, llm := world(5, 30, 40, 1500)
 	cases := map[string]func(*Config, *Data, *Deps){
@@ -175,7 +202,7 @@ func TestWhatDoesNotFitIsRefusedByName(t *testing.T) {
 		"both labels": func(_ *Config, d *Data, _ *Deps) {
 			d.Train = append([]corastream.Event(nil), d.Train...)
 			for i := range d.Train {
-				d.Train[i].Label = 1
+				d.Train[i].Label = 0
 			}
 		},
 	}

@@ -36,6 +36,8 @@ type Deps struct {
 	OpenLLM func(llm.Options) (*llm.Model, error)
 	// OpenStage opens the checkpoint for a model, and refuses where there is none.
 	OpenStage func(*llm.Model) (*generator.Stage, error)
+	// Progress shows how far a phase of a long benchmark is.
+	Progress func(phase string) func(done, total int)
 }
 
 // syntheticLog draws users and items by Zipf's law, so that some are hot, as in real logs.

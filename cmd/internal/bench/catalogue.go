@@ -110,6 +110,7 @@ func Catalogue(ctx context.Context, d Deps, w io.Writer, size Market) error {
 	world := newMarket(size)
 	part := corastream.Partition{Topic: "bench"}
 	const batch = 4000
+	bar := d.Progress("catalogue")
 	for from := 0; from < size.Items; from += batch {
 		var b corastream.Batch
 		for i := from; i < min(from+batch, size.Items); i++ {
@@ -118,7 +119,9 @@ func Catalogue(ctx context.Context, d Deps, w io.Writer, size Market) error {
 		if _, err := s.Commit(ctx, b, cf.Learn); err != nil {
 			return err
 		}
+		bar(min(from+batch, size.Items), size.Items)
 	}
+	bar = d.Progress("learn")
 	began := time.Now()
 	for from := 0; from < size.Events; from += batch {
 		to := min(from+batch, size.Events)
@@ -131,12 +134,14 @@ func Catalogue(ctx context.Context, d Deps, w io.Writer, size Market) error {
 		if _, err := s.Commit(ctx, b, cf.Learn); err != nil {
 			return err
 		}
+		bar(to, size.Events)
 	}
 	learning := time.Since(began)
-	found, exact, err := world.ask(model)
+	found, exact, err := world.ask(ctx, model, d.Progress("ask"))
 	if err != nil {
 		return err
 	}
+	world = nil // the memory is to be the product's
 	runtime.GC()
 	var memory runtime.MemStats
 	runtime.ReadMemStats(&memory)
@@ -155,7 +160,7 @@ func Catalogue(ctx context.Context, d Deps, w io.Writer, size Market) error {
 	return line(w, map[string]any{
 		"bench": "catalogue", "items": size.Items, "users": size.Users, "events": size.Events, "learn_events_per_s": float64(size.Events) / learning.Seconds(),
 		"list_ms": found.quantiles(), "exact_ms": exact.quantiles(), "ndcg10": found.gain / float64(len(found.took)), "ndcg10_exact": exact.gain / float64(len(exact.took)),
-		"recall": found.shared / float64(10*len(exact.took)), "memory_bytes": memory.HeapAlloc, "disk_bytes": disk, "restart_s": restart.Seconds(),
+		"recall": found.shared / float64(10*len(exact.took)), "memory_bytes": memory.HeapAlloc, "disk_bytes": disk, "restart_s": restart.Seconds(), "asked": len(exact.took),
 	})
 }
 
@@ -170,10 +175,20 @@ func (l lists) quantiles() map[string]float64 {
 	return map[string]float64{"p50": ms(l.took[len(l.took)/2]), "p99": ms(l.took[len(l.took)*99/100])}
 }
 
+// askFor bounds the time for the exact lists: at a million items each takes a second and more.
+const askFor = 2 * time.Minute
+
 // ask makes lists before what comes next, which is not learnt.
-func (m *market) ask(model *mix.Model) (found, exact lists, err error) {
-	const asked = 1000
-	for range asked {
+func (m *market) ask(ctx context.Context, model *mix.Model, bar func(done, total int)) (found, exact lists, err error) {
+	const asked, atLeast = 1000, 100
+	began := time.Now()
+	for n := range asked {
+		if err := ctx.Err(); err != nil {
+			return found, exact, err
+		}
+		if bar(n, asked); n >= atLeast && time.Since(began) > askFor {
+			break
+		}
 		user, ev := m.next()
 		q := corastream.Query{Recent: m.recent[user], Now: ev.Time, N: 10}
 		var tops [2][]corastream.Candidate

@@ -1,4 +1,10 @@
-package main
+// Package itemcodes has the frozen LLM read a catalogue's texts and makes of each item the code that the list model learns with:
+// the first components of the LLM's state after the item's title and fields, in a basis fitted to the catalogue.
+//
+// A Reader reads, and keeps each state in a file, so that no text is read twice. Fit makes the codes of a catalogue at once, for a
+// replay; a Keeper follows the catalogue of a running process. Equal texts, LLM and prompt give equal states, whatever device there is;
+// codes of different bases must not meet in one list model, so the basis is kept in the data folder.
+package itemcodes
 
 import (
 	"context"
@@ -13,8 +19,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/rs/zerolog"
-
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/generator"
 	"github.com/corastream/corastream/serve/llm"
@@ -28,41 +32,41 @@ const (
 	codeBatch     = 64 // items that one call reads
 )
 
-// itemReader has the frozen LLM read items for lists, and keeps what it read on disk.
-type itemReader struct {
+// Reader has the frozen LLM read items for lists, and keeps what it read on disk.
+type Reader struct {
 	model *llm.Model
 	file  string
 	known map[[16]byte][]float32
 }
 
-// openItemReader opens the LLM a second time with the prompt for lists. The weights are mapped from the same cache.
-func openItemReader(c LLMConfig, log zerolog.Logger) (*itemReader, error) {
-	c.Options.Template.Item, c.Options.TitleTokens, c.Options.TopLayers = aboutTemplate, aboutTokens, 1
-	c.Options.Device = "cpu"                              // equal texts have equal codes, whether a device is there or not
-	c.Options.KVBytes, c.Options.DiskBytes = 1<<20, 1<<20 // states are kept here, keys and values nowhere
-	dir := c.Options.CacheDir
-	m, err := openLLM(c, log)
-	if err != nil || m == nil {
-		return nil, err
+// Options are those of an LLM that reads items for lists: the prompt of this package, one layer's states, the CPU.
+func Options(o llm.Options) llm.Options {
+	o.Template.Item, o.TitleTokens, o.TopLayers = aboutTemplate, aboutTokens, 1
+	o.Device = "cpu"                      // equal texts have equal codes, whether a device is there or not
+	o.KVBytes, o.DiskBytes = 1<<20, 1<<20 // states are kept here, keys and values nowhere
+	return o
+}
+
+// NewReader reads with an LLM that was opened with Options, and closes it. States are kept under dir; "" keeps none.
+func NewReader(m *llm.Model, dir string) (*Reader, error) {
+	r := &Reader{model: m, known: map[[16]byte][]float32{}}
+	if dir == "" {
+		return r, nil
 	}
-	r := &itemReader{model: m, known: map[[16]byte][]float32{}}
-	if dir != "" {
-		name := sha256.Sum256(fmt.Appendf(nil, "answers 1 %s %s", m.Digest(), m.TemplateDigest()))
-		r.file = filepath.Join(dir, fmt.Sprintf("answers-%x.f32", name[:8]))
-		err = r.load()
-	}
-	if err != nil {
-		m.Close()
-		return nil, err
+	name := sha256.Sum256(fmt.Appendf(nil, "answers 1 %s %s", m.Digest(), m.TemplateDigest()))
+	r.file = filepath.Join(dir, fmt.Sprintf("answers-%x.f32", name[:8]))
+	if err := r.load(); err != nil {
+		return nil, errors.Join(err, m.Close())
 	}
 	return r, nil
 }
 
-func (r *itemReader) close() { r.model.Close() }
+// Close closes the LLM.
+func (r *Reader) Close() error { return r.model.Close() }
 
 // load reads what an earlier run read: records of a key [16], the state [hidden] as float32 and CRC-32 of both. A record that was
 // cut short ends the file.
-func (r *itemReader) load() error {
+func (r *Reader) load() error {
 	b, err := os.ReadFile(r.file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -97,7 +101,7 @@ func aboutKey(title, text string) [16]byte {
 }
 
 // answers reads the items that have a title or fields; the others' state is nil.
-func (r *itemReader) answers(ctx context.Context, about corastream.About, items []corastream.Item, tell func(done, total int)) (out [][]float32, err error) {
+func (r *Reader) answers(ctx context.Context, about corastream.About, items []corastream.Item, tell func(done, total int)) (out [][]float32, err error) {
 	var file io.WriteCloser
 	if r.file != "" {
 		if err := os.MkdirAll(filepath.Dir(r.file), 0o755); err != nil {
@@ -160,17 +164,9 @@ func (r *itemReader) answers(ctx context.Context, about corastream.About, items 
 	return out, flush(len(items))
 }
 
-// itemCodes reads a catalogue and fits its item codes; an item that tells nothing has none.
-func itemCodes(ctx context.Context, c LLMConfig, width int, items []corastream.Item, log zerolog.Logger) ([][]float32, error) {
-	r, err := openItemReader(c, log)
-	if err != nil {
-		return nil, err
-	}
-	if r == nil {
-		return nil, corastream.Usagef("llm", "name a GGUF with --llm FILE", "item codes need the LLM")
-	}
-	defer r.close()
-	answers, err := r.answers(ctx, corastream.NewAbout(items), items, newProgress(log, "read catalogue for lists").Set)
+// Fit reads a catalogue and fits its codes [items][width]; an item that tells nothing has none.
+func Fit(ctx context.Context, r *Reader, width int, items []corastream.Item, progress func(done, total int)) ([][]float32, error) {
+	answers, err := r.answers(ctx, corastream.NewAbout(items), items, progress)
 	if err != nil {
 		return nil, err
 	}
@@ -194,17 +190,4 @@ func itemCodes(ctx context.Context, c LLMConfig, width int, items []corastream.I
 		}
 	}
 	return codes, nil
-}
-
-// codesOnce reads a catalogue at the first call and gives the same codes to all others.
-func codesOnce(cfg Config, items []corastream.Item, log zerolog.Logger) func(context.Context) ([][]float32, error) {
-	var codes [][]float32
-	return func(ctx context.Context) ([][]float32, error) {
-		if codes != nil {
-			return codes, nil
-		}
-		var err error
-		codes, err = itemCodes(ctx, cfg.LLM, cfg.Mix.Codes, items, log)
-		return codes, err
-	}
 }

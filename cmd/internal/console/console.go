@@ -1,12 +1,11 @@
-package main
+package console
 
 import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"os"
-	"runtime"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -14,40 +13,25 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
-
-	"github.com/corastream/corastream/kernels"
 )
 
-func buildInfo() string {
-	revision := ""
-	if bi, ok := debug.ReadBuildInfo(); ok {
-		for _, s := range bi.Settings {
-			if s.Key == "vcs.revision" {
-				revision = " " + s.Value
-			}
-		}
-	}
-	return fmt.Sprintf("corastream %s%s (%s, %s/%s, kernels %s)", version, revision, runtime.Version(), runtime.GOOS,
-		runtime.GOARCH, kernels.Level())
-}
-
-// terminal says whether w is one that a person looks at.
-func terminal(w io.Writer) bool {
+// IsTerminal says whether w is one that a person looks at.
+func IsTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// summary writes v as the last line: one JSON object where a program reads, indented where a person does.
-func summary(w io.Writer, v any) error {
+// Summary writes v as the last line: one JSON object where a program reads, indented where a person does.
+func Summary(w io.Writer, v any) error {
 	enc := json.NewEncoder(w)
-	if terminal(w) {
+	if IsTerminal(w) {
 		enc.SetIndent("", "  ")
 	}
 	return enc.Encode(v)
 }
 
-// progress shows how far a long piece of work is, with ETA: a bar on a terminal, a log line every ten seconds elsewhere.
-type progress struct {
+// Progress shows how far a long piece of work is, with ETA: a bar on a terminal, a log line every ten seconds elsewhere.
+type Progress struct {
 	log  zerolog.Logger
 	what string
 	mu   sync.Mutex
@@ -55,26 +39,26 @@ type progress struct {
 	from time.Time
 	last time.Time
 	base int
-	note string // shown beside the count
+	Note string // shown beside the count
 }
 
-func newProgress(log zerolog.Logger, what string) *progress { return &progress{log: log, what: what} }
+func NewProgress(log zerolog.Logger, what string) *Progress { return &Progress{log: log, what: what} }
 
 // Set says that done of total are done.
-func (p *progress) Set(done, total int) {
+func (p *Progress) Set(done, total int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
 	if p.from.IsZero() {
 		p.from, p.last, p.base = now, now, done
 	}
-	if terminal(os.Stderr) {
+	if IsTerminal(os.Stderr) {
 		if p.bar == nil || p.bar.GetMax() != total {
 			p.bar = progressbar.NewOptions(total, progressbar.OptionSetWriter(os.Stderr), progressbar.OptionSetDescription(p.what),
 				progressbar.OptionShowCount(), progressbar.OptionSetPredictTime(true), progressbar.OptionThrottle(100*time.Millisecond),
 				progressbar.OptionClearOnFinish(), progressbar.OptionSetWidth(30))
 		}
-		p.bar.Describe(strings.TrimSpace(p.what + " " + p.note))
+		p.bar.Describe(strings.TrimSpace(p.what + " " + p.Note))
 		_ = p.bar.Set(done)
 		return
 	}
@@ -86,16 +70,29 @@ func (p *progress) Set(done, total int) {
 	if done > p.base && done < total {
 		e = e.Stringer("eta", time.Duration(float64(now.Sub(p.from))*float64(total-done)/float64(done-p.base)).Round(time.Second))
 	}
-	if p.note != "" {
-		e = e.Str("state", p.note)
+	if p.Note != "" {
+		e = e.Str("state", p.Note)
 	}
 	e.Msg(p.what)
 }
 
-// say prints what a person reads: to standard output on a terminal, else to standard error, where it is out of a program's way.
-func say(out io.Writer, text string) {
-	if !terminal(out) {
+// Say prints what a person reads: to standard output on a terminal, else to standard error, where it is out of a program's way.
+func Say(out io.Writer, text string) {
+	if !IsTerminal(out) {
 		out = os.Stderr
 	}
 	fmt.Fprint(out, text)
+}
+
+func Millis(d time.Duration) float64 { return math.Round(float64(d)/1e4) / 100 }
+
+func Round4(n float64) float64 { return math.Round(n*1e4) / 1e4 }
+
+func JSONLine(w io.Writer, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(w, "%s\n", b)
+	return err
 }

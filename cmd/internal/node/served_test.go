@@ -1,4 +1,4 @@
-package main
+package node
 
 import (
 	"context"
@@ -17,14 +17,14 @@ import (
 // TestWhatIsServedIsWhatIsJudged asks POST /v1/recommend before each of 500 live events, and the places of what was taken next are
 // those that replay reports for the same log.
 func TestWhatIsServedIsWhatIsJudged(t *testing.T) {
-	cfg := DefaultConfig()
+	cfg := Default()
 	cfg.Data, cfg.LLM.File, cfg.HTTP.Listen = t.TempDir(), "off", "127.0.0.1:0"
-	e := &engine{cfg: cfg, log: zerolog.Nop(), began: time.Now()}
+	e := &Node{Config: cfg, Log: zerolog.Nop(), began: time.Now()}
 	if err := e.openState(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	defer func() {
-		if err := e.close(); err != nil {
+		if err := e.Close(); err != nil {
 			t.Error(err)
 		}
 	}()
@@ -32,20 +32,20 @@ func TestWhatIsServedIsWhatIsJudged(t *testing.T) {
 		t.Fatal(err)
 	}
 	now := time.Now()
-	e.pipeline.Now = func() time.Time { return now }
+	e.Pipeline.Now = func() time.Time { return now }
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error, 1)
-	go func() { served <- e.http.Run(ctx) }()
+	go func() { served <- e.HTTP.Run(ctx) }()
 	defer func() { cancel(); <-served }()
-	eventually(t, "an address", func() bool { return e.http.Addr() != "" })
-	url := "http://" + e.http.Addr()
+	eventually(t, "an address", func() bool { return e.HTTP.Addr() != "" })
+	url := "http://" + e.HTTP.Addr()
 
 	// Users of five tastes rate 150 films; nobody rates one twice.
 	var b corastream.Batch
 	for i := range 150 {
 		b.Items = append(b.Items, corastream.Item{ID: fmt.Sprint("i", i), Title: title(i)})
 	}
-	if err := e.pipeline.LearnBatch(ctx, b); err != nil {
+	if err := e.Pipeline.LearnBatch(ctx, b); err != nil {
 		t.Fatal(err)
 	}
 	r := rand.New(rand.NewPCG(4, 2))
@@ -74,7 +74,7 @@ func TestWhatIsServedIsWhatIsJudged(t *testing.T) {
 		t.Helper()
 		part := corastream.Partition{Topic: "t"}
 		batch := corastream.Batch{Events: log[from:to], Spans: []corastream.Span{{Partition: part, From: int64(from), To: int64(to)}}}
-		if err := e.pipeline.LearnBatch(ctx, batch); err != nil {
+		if err := e.Pipeline.LearnBatch(ctx, batch); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -84,7 +84,7 @@ func TestWhatIsServedIsWhatIsJudged(t *testing.T) {
 		if ev := log[k]; ev.Positive() {
 			// The clock of the log goes on from its newest event.
 			now = ev.Time
-			_, answer := fetchJSON(t, "POST", url+"/v1/recommend", fmt.Sprintf(`{"user_id":%q,"n":20}`, ev.User))
+			answer := post(t, url+"/v1/recommend", fmt.Sprintf(`{"user_id":%q,"n":20}`, ev.User))
 			items, _ := answer["items"].([]any)
 			if len(items) == 0 {
 				t.Fatalf("no list: %v", answer)
@@ -103,7 +103,7 @@ func TestWhatIsServedIsWhatIsJudged(t *testing.T) {
 	c := replay.Default()
 	c.Mode, c.Models, c.Task, c.Bootstraps = replay.Prequential, []string{replay.Words}, replay.TaskUnseen, 0
 	report, err := replay.Run(ctx, c, replay.Data{Items: b.Items, Train: log[:learnt], Test: log[learnt:]}, replay.Deps{
-		NewRanker: func(model string, all bool) (corastream.Ranker, error) { return newRanker(cfg, model, all) },
+		NewRanker: func(model string, all bool) (corastream.Ranker, error) { return NewRanker(cfg, model, all) },
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -1,4 +1,4 @@
-package main
+package node
 
 import (
 	"context"
@@ -42,14 +42,14 @@ func (r *nextUp) Rank(q corastream.Query) (out []corastream.Candidate) {
 	return out
 }
 
-// rankedEngine is an engine over a data folder without a broker, with a list model and a shadow of it.
-func rankedEngine(t *testing.T, data string) (e *engine, live, shadow *nextUp) {
+// rankedNode is a node over a data folder without a broker, with a list model and a shadow of it.
+func rankedNode(t *testing.T, data string) (e *Node, live, shadow *nextUp) {
 	t.Helper()
-	cfg := DefaultConfig()
+	cfg := Default()
 	cfg.Data, cfg.LLM.File, cfg.HTTP.Listen = data, "off", "127.0.0.1:0"
 	live, shadow = &nextUp{20, map[string]int{}, time.Time{}}, &nextUp{20, map[string]int{}, time.Time{}}
-	e = &engine{
-		cfg: cfg, log: zerolog.Nop(), began: time.Now(), ranker: live,
+	e = &Node{
+		Config: cfg, Log: zerolog.Nop(), began: time.Now(), Ranker: live,
 		newRanker: func() (corastream.Ranker, error) { return shadow, nil },
 	}
 	if err := e.openState(t.Context()); err != nil {
@@ -61,12 +61,12 @@ func rankedEngine(t *testing.T, data string) (e *engine, live, shadow *nextUp) {
 	return e, live, shadow
 }
 
-// An engine with a list model serves its lists without an LLM, judges them, describes each record to the shadow once, and keeps
+// A node with a list model serves its lists without an LLM, judges them, describes each record to the shadow once, and keeps
 // the log's time for the next process.
-func TestAnEngineWithAListModelServesJudgesAndKeepsTheTime(t *testing.T) {
+func TestANodeWithAListModelServesJudgesAndKeepsTheTime(t *testing.T) {
 	dir := t.TempDir()
-	e, live, shadow := rankedEngine(t, dir)
-	e.monitor.Start()
+	e, live, shadow := rankedNode(t, dir)
+	e.Monitor.Start()
 	var b corastream.Batch
 	for i := range 20 {
 		b.Items = append(b.Items, corastream.Item{ID: fmt.Sprint("i", i), Title: fmt.Sprint("Film ", i)})
@@ -82,21 +82,21 @@ func TestAnEngineWithAListModelServesJudgesAndKeepsTheTime(t *testing.T) {
 	b.Spans = []corastream.Span{{Partition: corastream.Partition{Topic: "t"}, From: 0, To: 10}}
 	untitled := b
 	untitled.Items, b.Items = nil, append(b.Items[:11:11], b.Items[12:]...) // of i11 nothing is known
-	if err := e.pipeline.LearnBatch(t.Context(), untitled); err != nil {
+	if err := e.Pipeline.LearnBatch(t.Context(), untitled); err != nil {
 		t.Fatal(err)
 	}
-	if recs, err := e.pipeline.Recommend(t.Context(), []corastream.Owed{{User: "u"}}); err != nil || recs[0].Items[0].Item != "i11" {
+	if recs, err := e.Pipeline.Recommend(t.Context(), []corastream.Owed{{User: "u"}}); err != nil || recs[0].Items[0].Item != "i11" {
 		t.Errorf("before any catalogue: %+v: %v", recs, err)
 	}
-	if err := e.pipeline.LearnBatch(t.Context(), corastream.Batch{Items: b.Items}); err != nil {
+	if err := e.Pipeline.LearnBatch(t.Context(), corastream.Batch{Items: b.Items}); err != nil {
 		t.Fatal(err)
 	}
-	recs, err := e.pipeline.Recommend(t.Context(), []corastream.Owed{{User: "u"}})
+	recs, err := e.Pipeline.Recommend(t.Context(), []corastream.Owed{{User: "u"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r := recs[0]; r.Degraded != "" || r.Items[0].Item != "i12" || !strings.Contains(line(r), "Film 12 (goes with Film 10, which you just looked at, p 0.") {
-		t.Errorf("%s: %+v", line(recs[0]), recs[0])
+	if r := recs[0]; r.Degraded != "" || r.Items[0].Item != "i12" || r.Items[0].Title != "Film 12" || r.Items[0].Why.Text != "goes with Film 10, which you just looked at" {
+		t.Errorf("%+v", recs[0])
 	}
 	if d := live.at.Sub(old); d < time.Minute || d > 5*time.Minute {
 		t.Errorf("asked at %v", live.at)
@@ -106,10 +106,10 @@ func TestAnEngineWithAListModelServesJudgesAndKeepsTheTime(t *testing.T) {
 			t.Errorf("%s was described %d times", id, n)
 		}
 	}
-	if err := e.judged(); err != nil || len(shadow.described) != 19 {
+	if err := e.Judged(); err != nil || len(shadow.described) != 19 {
 		t.Errorf("%d described: %v", len(shadow.described), err)
 	}
-	s := e.summary(time.Second)
+	s := e.Summary(time.Second)
 	text, err := json.Marshal(s)
 	if err != nil || s.Hits10["mix"] != 1. || s.HitsRows < 1 || s.Degraded != "" || !strings.Contains(string(text), `"hits10":{"late":1,"mix":1,"popularity":0}`) {
 		t.Errorf("%s: %v", text, err)
@@ -117,13 +117,13 @@ func TestAnEngineWithAListModelServesJudgesAndKeepsTheTime(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	e.keepClock(ended)
-	if err := e.close(); err != nil {
+	if err := e.Close(); err != nil {
 		t.Fatal(err)
 	}
 
-	e, live, shadow = rankedEngine(t, dir)
-	defer e.close()
-	if _, err := e.pipeline.Recommend(t.Context(), []corastream.Owed{{User: "u"}}); err != nil {
+	e, live, shadow = rankedNode(t, dir)
+	defer e.Close()
+	if _, err := e.Pipeline.Recommend(t.Context(), []corastream.Owed{{User: "u"}}); err != nil {
 		t.Fatal(err)
 	}
 	if d := live.at.Sub(old); d < time.Minute || d > 5*time.Minute || len(shadow.described) != 19 {
@@ -132,7 +132,7 @@ func TestAnEngineWithAListModelServesJudgesAndKeepsTheTime(t *testing.T) {
 }
 
 func TestASummaryWithoutListsSaysNull(t *testing.T) {
-	if b, err := json.Marshal(runSummary{Hits10: noHits()}); err != nil || !strings.Contains(string(b), `"hits10":{"late":null,"mix":null,"popularity":null}`) {
+	if b, err := json.Marshal(Summary{Hits10: NoHits()}); err != nil || !strings.Contains(string(b), `"hits10":{"late":null,"mix":null,"popularity":null}`) {
 		t.Errorf("%s: %v", b, err)
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package node
 
 import (
 	"bytes"
@@ -81,13 +81,13 @@ type LogConfig struct {
 	Format string `yaml:"format"`
 }
 
-// defaultLLM is where `make fetch` puts the model, relative to the working folder.
-const defaultLLM = ".cache/smollm2-135m-instruct-q4_1.gguf"
+// DefaultLLM is where `make fetch` puts the model, relative to the working folder.
+const DefaultLLM = ".cache/smollm2-135m-instruct-q4_1.gguf"
 
-// DefaultConfig gathers every package's defaults.
-func DefaultConfig() Config {
+// Default gathers every package's defaults.
+func Default() Config {
 	return Config{
-		Data: "data", LLM: LLMConfig{File: defaultLLM, Options: llm.Default()},
+		Data: "data", LLM: LLMConfig{File: DefaultLLM, Options: llm.Default()},
 		Kafka: ingest.Default(), Broker: BrokerConfig{Listen: "127.0.0.1:0"}, Cluster: cluster.Default(), Store: store.Default(), CF: cfstream.Default(), Mix: mix.Default(),
 		Generator: generator.DefaultStageConfig(), Pipeline: corastream.DefaultPipelineConfig(),
 		Filters: corastream.DefaultFilter(), Recommend: corastream.DefaultRecommend(), Explore: corastream.DefaultExplore(), Rollout: rollout.Default(),
@@ -111,12 +111,12 @@ func (c Config) Validate() error {
 		kafka.Brokers = []string{"127.0.0.1:9092"}
 	}
 	errs := []error{
-		section("kafka", kafka.Validate()), section("cluster", c.Cluster.Validate()), section("store", c.Store.Validate()), section("cf", c.CF.Validate()), section("mix", c.Mix.Validate()),
-		section("llm", c.LLM.Options.Validate()), section("generator", c.Generator.Validate()),
-		section("pipeline", c.Pipeline.Validate()), section("filters", c.Filters.Validate()), section("recommend", c.Recommend.Validate()),
-		section("explore", c.Explore.Validate()), section("rollout", c.Rollout.Validate()), section("retriever", c.Retriever.Validate()),
-		section("http", c.HTTP.Validate()), section("replay", c.Replay.Validate()), section("train", c.Train.Validate()),
-		section("telemetry", c.Telemetry.Validate()),
+		Section("kafka", kafka.Validate()), Section("cluster", c.Cluster.Validate()), Section("store", c.Store.Validate()), Section("cf", c.CF.Validate()), Section("mix", c.Mix.Validate()),
+		Section("llm", c.LLM.Options.Validate()), Section("generator", c.Generator.Validate()),
+		Section("pipeline", c.Pipeline.Validate()), Section("filters", c.Filters.Validate()), Section("recommend", c.Recommend.Validate()),
+		Section("explore", c.Explore.Validate()), Section("rollout", c.Rollout.Validate()), Section("retriever", c.Retriever.Validate()),
+		Section("http", c.HTTP.Validate()), Section("replay", c.Replay.Validate()), Section("train", c.Train.Validate()),
+		Section("telemetry", c.Telemetry.Validate()),
 	}
 	if _, err := zerolog.ParseLevel(c.Log.Level); err != nil || c.Log.Level == "" {
 		errs = append(errs, corastream.Usagef("log.level", "choose debug, info, warn or error", "%q is not a level", c.Log.Level))
@@ -127,15 +127,15 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// section puts the section's name before every problem's key, once.
-func section(name string, err error) error {
+// Section puts the section's name before every problem's key, once.
+func Section(name string, err error) error {
 	if err == nil {
 		return nil
 	}
 	if many, ok := err.(interface{ Unwrap() []error }); ok {
 		var errs []error
 		for _, e := range many.Unwrap() {
-			errs = append(errs, section(name, e))
+			errs = append(errs, Section(name, e))
 		}
 		return errors.Join(errs...)
 	}
@@ -150,9 +150,9 @@ func section(name string, err error) error {
 	return fmt.Errorf("%s: %w", name, err)
 }
 
-// loadConfig reads a file over the defaults; "" is the defaults alone. Unknown keys are refused with file and line.
-func loadConfig(path string) (Config, error) {
-	c := DefaultConfig()
+// Load reads a file over the defaults; "" is the defaults alone. Unknown keys are refused with file and line.
+func Load(path string) (Config, error) {
+	c := Default()
 	if path == "" {
 		secretsFromEnvironment(&c)
 		return c, c.Validate()

@@ -1,16 +1,13 @@
-package main
+package node
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
 
 	"github.com/rs/zerolog"
-	"github.com/spf13/cobra"
 
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cfstream"
@@ -19,48 +16,8 @@ import (
 	"github.com/corastream/corastream/store"
 )
 
-// rerunCommand is the proof of exactly-once effect: the log, applied in the journal's order to an empty store, must give
-// the same bytes.
-func rerunCommand() *cobra.Command {
-	var f common
-	var shard int
-	c := &cobra.Command{
-		Use: "rerun", Short: "Apply the log again in journal order to an empty store and compare digests",
-		Example: "  corastream store rerun --data data --bootstrap-server 127.0.0.1:9092", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, log, err := f.load()
-			if err != nil {
-				return err
-			}
-			return compareRerun(cmd.Context(), cfg, shard, log, cmd.OutOrStdout())
-		},
-	}
-	f.add(c, "data", "bootstrap")
-	shardFlag(c, &shard)
-	return c
-}
-
-// compareRerun re-runs the journal of cfg.Data, or of one shard of it, prints both digests, and fails when they differ.
-func compareRerun(ctx context.Context, cfg Config, shard int, log zerolog.Logger, w io.Writer) error {
-	done, err := dial(&cfg, true, log)
-	if err != nil {
-		return err
-	}
-	have, again, lines, err := rerun(ctx, cfg, shard, log)
-	if err = errors.Join(err, done()); err != nil {
-		return err
-	}
-	if err := jsonLine(w, map[string]any{"digest": have, "rerun": again, "equal": have == again, "journal_lines": lines}); err != nil {
-		return err
-	}
-	if have != again {
-		return fmt.Errorf("%w: the state differs from its log", corastream.ErrCorrupt)
-	}
-	return nil
-}
-
-func rerun(ctx context.Context, cfg Config, shard int, log zerolog.Logger) (have, again string, lines int, err error) {
-	original, err := openPart(cfg, shard, log)
+func Rerun(ctx context.Context, cfg Config, shard int, log zerolog.Logger) (have, again string, lines int, err error) {
+	original, err := OpenPart(cfg, shard, log)
 	if err != nil {
 		return "", "", 0, err
 	}
@@ -75,12 +32,12 @@ func rerun(ctx context.Context, cfg Config, shard int, log zerolog.Logger) (have
 	defer os.RemoveAll(dir)
 	cfg.Store.SyncWrites = false
 	var fresh *store.Store
-	if shard == noShard {
+	if shard == NoShard {
 		again := cfg
 		again.Data = dir
-		fresh, _, err = openStore(again, zerolog.Nop())
+		fresh, _, err = OpenStore(again, zerolog.Nop())
 	} else {
-		fresh, err = cluster.OpenShard(cfg.host(), shard, filepath.Join(dir, "store"), log)
+		fresh, err = cluster.OpenShard(cfg.Shards(), shard, filepath.Join(dir, "store"), log)
 	}
 	if err != nil {
 		return "", "", 0, err
@@ -95,7 +52,7 @@ func rerun(ctx context.Context, cfg Config, shard int, log zerolog.Logger) (have
 		return "", "", 0, err
 	}
 	defer spans.Close()
-	if shard != noShard {
+	if shard != NoShard {
 		spans.Keep = cluster.KeepForShards
 	}
 	for line, err := range original.Journal(0) {

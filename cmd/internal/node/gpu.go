@@ -1,4 +1,4 @@
-package main
+package node
 
 import (
 	"errors"
@@ -59,8 +59,8 @@ func gpuGauges() []serve.Gauge {
 	return g
 }
 
-// newStage serves a checkpoint to an LLM, on the device that the configuration chooses. There W_A is in bfloat16 when the LLM is.
-func newStage(ck *generator.Checkpoint, c generator.StageConfig, m *llm.Model, log zerolog.Logger) (*generator.Stage, error) {
+// NewStage serves a checkpoint to an LLM, on the device that the configuration chooses. There W_A is in bfloat16 when the LLM is.
+func NewStage(ck *generator.Checkpoint, c generator.StageConfig, m *llm.Model, log zerolog.Logger) (*generator.Stage, error) {
 	s, err := generator.NewStage(ck, c)
 	if err != nil {
 		return nil, err
@@ -70,3 +70,14 @@ func newStage(ck *generator.Checkpoint, c generator.StageConfig, m *llm.Model, l
 	}
 	return s, err
 }
+
+// UseGPU makes stages that open a device take this one, until the returned function is called.
+func UseGPU(d *cuda.Device) (back func()) {
+	gpu.once.Do(func() {})
+	before, err := gpu.device, gpu.err
+	gpu.device, gpu.err = d, nil
+	return func() { gpu.device, gpu.err = before, err }
+}
+
+// GPUFallbacks counts how often the CPU answered in the GPU's place, in all stages.
+func GPUFallbacks() int64 { return gpu.generator.Count() + gpu.llm.Count() }

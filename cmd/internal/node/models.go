@@ -1,4 +1,4 @@
-package main
+package node
 
 import (
 	"context"
@@ -11,11 +11,12 @@ import (
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cfstream"
 	"github.com/corastream/corastream/generator"
+	"github.com/corastream/corastream/replay"
 	"github.com/corastream/corastream/serve/llm"
 )
 
-// openLLM opens the frozen LLM; nil when it is "off". A missing default file is an error that says how to get it.
-func openLLM(c LLMConfig, log zerolog.Logger) (*llm.Model, error) {
+// OpenLLM opens the frozen LLM; nil when it is "off". A missing default file is an error that says how to get it.
+func OpenLLM(c LLMConfig, log zerolog.Logger) (*llm.Model, error) {
 	if c.File == "off" {
 		return nil, nil
 	}
@@ -38,8 +39,8 @@ func openLLM(c LLMConfig, log zerolog.Logger) (*llm.Model, error) {
 	return m, nil
 }
 
-// want is what a checkpoint must fit.
-func want(m *llm.Model, spec cfstream.Spec) generator.Want {
+// Requirements is what a checkpoint must fit.
+func Requirements(m *llm.Model, spec cfstream.Spec) generator.Want {
 	info := m.Info()
 	w := generator.Want{
 		LLM: m.Digest(), Template: m.TemplateDigest(), CF: spec.Digest(), Hidden: info.Hidden, Layers: info.Layers,
@@ -51,21 +52,21 @@ func want(m *llm.Model, spec cfstream.Spec) generator.Want {
 	return w
 }
 
-// openCheckpoint opens the checkpoint that the configuration names, or nil when it names none.
-func openCheckpoint(c Config, m *llm.Model) (*generator.Checkpoint, error) {
+// OpenCheckpoint opens the checkpoint that the configuration names, or nil when it names none.
+func OpenCheckpoint(c Config, m *llm.Model) (*generator.Checkpoint, error) {
 	if c.Checkpoint == "" || m == nil {
 		return nil, nil
 	}
-	ck, err := generator.Open(c.Checkpoint, want(m, c.CF))
+	ck, err := generator.Open(c.Checkpoint, Requirements(m, c.CF))
 	if err != nil {
 		return nil, corastream.Usagef("", "train one for this LLM and prompt with `corastream train`, or leave it out to rank by CF", "%v", err)
 	}
 	return ck, nil
 }
 
-// readContents has the LLM read every titled item and sets its content: by the checkpoint's basis, else by one fitted to
+// ReadContents has the LLM read every titled item and sets its content: by the checkpoint's basis, else by one fitted to
 // these items.
-func readContents(ctx context.Context, m *llm.Model, basis *generator.Basis, width int, items []corastream.Item, tell func(done, total int)) error {
+func ReadContents(ctx context.Context, m *llm.Model, basis *generator.Basis, width int, items []corastream.Item, tell func(done, total int)) error {
 	const batch = 64
 	var states []corastream.States
 	var titled []int
@@ -99,4 +100,20 @@ func readContents(ctx context.Context, m *llm.Model, basis *generator.Basis, wid
 		}
 	}
 	return nil
+}
+
+// NewCF makes the CF model in use, or another kind with the same rates.
+func NewCF(c Config, kind string) (cfstream.Model, error) { return NewSeededCF(c, kind, 0) }
+
+// NewSeededCF moves the configured seed on by some.
+func NewSeededCF(c Config, kind string, seed uint64) (cfstream.Model, error) {
+	spec := c.CF
+	if kind != replay.CF {
+		spec.Kind = kind
+		if spec.Factors == 0 {
+			spec.Factors = cfstream.DefaultFor(kind).Factors
+		}
+	}
+	spec.Seed += seed
+	return cfstream.New(spec)
 }

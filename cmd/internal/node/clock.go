@@ -1,4 +1,4 @@
-package main
+package node
 
 import (
 	"context"
@@ -12,11 +12,11 @@ const (
 )
 
 // restoreClock reads what an earlier process kept.
-func (e *engine) restoreClock() error {
-	if e.ranker == nil {
+func (e *Node) restoreClock() error {
+	if e.Ranker == nil {
 		return nil
 	}
-	text, err := e.store.Meta(clockMeta)
+	text, err := e.Store.Meta(clockMeta)
 	if err != nil || text == "" {
 		return err
 	}
@@ -24,20 +24,20 @@ func (e *engine) restoreClock() error {
 	if err != nil {
 		return err
 	}
-	e.pipeline.Clock.Restore(behind)
+	e.Pipeline.Clock.Restore(behind)
 	return nil
 }
 
 // keepClock writes it now and then, and once more when ctx ends.
-func (e *engine) keepClock(ctx context.Context) {
+func (e *Node) keepClock(ctx context.Context) {
 	var kept time.Duration
 	keep := func(least time.Duration) {
-		behind, known := e.pipeline.Clock.Behind()
+		behind, known := e.Pipeline.Clock.Behind()
 		if !known || (behind-kept).Abs() < least {
 			return
 		}
-		if err := e.store.SetMeta(context.WithoutCancel(ctx), clockMeta, behind.String()); err != nil {
-			e.log.Warn().Err(err).Msg("keep the log's time")
+		if err := e.Store.SetMeta(context.WithoutCancel(ctx), clockMeta, behind.String()); err != nil {
+			e.Log.Warn().Err(err).Msg("keep the log's time")
 			return
 		}
 		kept = behind

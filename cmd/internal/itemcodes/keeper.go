@@ -1,0 +1,182 @@
+package itemcodes
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/generator"
+)
+
+// How a running process reads its catalogue for lists.
+const (
+	keepEvery = 2 * time.Second // it looks for items that are new or changed
+	fewest    = 50              // items: fewer span no codes
+	Most      = 50_000          // items: of a larger catalogue the others have no code; a state takes 2 to 6 KB
+	perCommit = 256             // items that one transaction codes
+)
+
+// coding is how codes are made. It is kept in the data folder, so that codes of one list model always come from one basis.
+type coding struct {
+	LLM      string           `json:"llm"`
+	Template string           `json:"template"`
+	FittedOn int              `json:"fitted_on"` // items
+	About    corastream.About `json:"about"`
+	Coder    *generator.Coder `json:"coder"`
+}
+
+// Deps is what a Keeper works with.
+type Deps struct {
+	Open     func() (*Reader, error)                                  // called once, when there is something to read; nil: there is no LLM
+	Texts    func(most int) []corastream.Item                         // the catalogue's titled items, by id
+	Coded    func(item string) bool                                   // whether the list model has the item's code
+	Store    func(ctx context.Context, items []corastream.Item) error // stores items' codes
+	Progress func(done, total int)
+	Width    int    // of a code
+	Path     string // the file of the basis
+	Log      zerolog.Logger
+}
+
+// Keep has the frozen LLM read titled items, and stores their codes, until ctx ends. The first codes come when the catalogue has stood
+// still for a moment. When it has grown by half, the basis is fitted anew and all items are coded again.
+func Keep(ctx context.Context, d Deps) error {
+	var r *Reader
+	defer func() {
+		if r != nil {
+			r.Close()
+		}
+	}()
+	var now *coding
+	done := map[string][16]byte{}
+	last := 0
+	tick := time.NewTicker(keepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		items := d.Texts(Most)
+		still := len(items) == last
+		last = len(items)
+		if len(items) < fewest || now == nil && !still {
+			continue
+		}
+		var err error
+		if r == nil {
+			if r, err = d.Open(); err != nil || r == nil {
+				return err
+			}
+			if now, err = d.load(r); err != nil {
+				return err
+			}
+			if now != nil {
+				for _, it := range items {
+					if d.Coded(it.ID) {
+						done[it.ID] = aboutKey(it.Title, now.About.Text(it))
+					}
+				}
+			}
+		}
+		if now == nil || still && 2*len(items) >= 3*now.FittedOn {
+			if now, err = d.fit(ctx, r, items); err != nil {
+				return err
+			}
+			clear(done)
+		}
+		if err := d.code(ctx, r, now, items, done); err != nil {
+			return err
+		}
+	}
+}
+
+// fit reads all items, fits the basis and keeps it.
+func (d Deps) fit(ctx context.Context, r *Reader, items []corastream.Item) (*coding, error) {
+	now := &coding{LLM: r.model.Digest(), Template: r.model.TemplateDigest(), FittedOn: len(items), About: corastream.NewAbout(items)}
+	states, err := r.answers(ctx, now.About, items, d.Progress)
+	if err != nil {
+		return nil, err
+	}
+	states = slices.DeleteFunc(states, func(s []float32) bool { return s == nil })
+	if now.Coder, err = generator.FitCoder(states, d.Width); err != nil {
+		return nil, err
+	}
+	b, err := json.Marshal(now)
+	if err != nil {
+		return nil, err
+	}
+	path := d.Path
+	if err := errors.Join(os.WriteFile(path+".tmp", b, 0o644), os.Rename(path+".tmp", path)); err != nil {
+		return nil, fmt.Errorf("keep the basis of item codes: %w", err)
+	}
+	return now, nil
+}
+
+// load is what an earlier run fitted; nil where there is none, or one of another LLM or prompt.
+func (d Deps) load(r *Reader) (*coding, error) {
+	b, err := os.ReadFile(d.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the basis of item codes: %w", err)
+	}
+	var c coding
+	if err := json.Unmarshal(b, &c); err != nil || c.Coder == nil || !c.Coder.Sound() {
+		d.Log.Warn().Str("file", d.Path).Msg("the basis of item codes is damaged; it is fitted anew")
+		return nil, nil
+	}
+	if c.LLM != r.model.Digest() || c.Template != r.model.TemplateDigest() || c.Coder.In != r.model.Info().Hidden {
+		return nil, nil
+	}
+	return &c, nil
+}
+
+// code reads what is new or changed and stores its codes.
+func (d Deps) code(ctx context.Context, r *Reader, now *coding, items []corastream.Item, done map[string][16]byte) error {
+	var part []corastream.Item
+	flush := func() error {
+		if len(part) == 0 {
+			return nil
+		}
+		states, err := r.answers(ctx, now.About, part, func(int, int) {})
+		if err != nil {
+			return err
+		}
+		for i, s := range states {
+			code, err := now.Coder.Code(s)
+			if err != nil {
+				return fmt.Errorf("item %q: %w", part[i].ID, err)
+			}
+			part[i].Code = append(code, make([]float32, d.Width-len(code))...)
+		}
+		if err := d.Store(ctx, part); err != nil {
+			return fmt.Errorf("store item codes: %w", err)
+		}
+		for _, it := range part {
+			done[it.ID] = aboutKey(it.Title, now.About.Text(it))
+		}
+		part = part[:0]
+		return nil
+	}
+	for _, it := range items {
+		if key, ok := done[it.ID]; ok && key == aboutKey(it.Title, now.About.Text(it)) {
+			continue
+		}
+		if part = append(part, it); len(part) == perCommit {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+	}
+	return flush()
+}

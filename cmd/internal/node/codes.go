@@ -1,0 +1,80 @@
+package node
+
+import (
+	"context"
+	"path/filepath"
+
+	"github.com/rs/zerolog"
+
+	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cfstream/mix"
+	"github.com/corastream/corastream/cmd/internal/console"
+	"github.com/corastream/corastream/cmd/internal/itemcodes"
+	"github.com/corastream/corastream/serve"
+)
+
+// openItemReader opens the LLM a second time with the prompt for lists. The weights are mapped from the same cache. It is nil where
+// the LLM is off.
+func openItemReader(c LLMConfig, log zerolog.Logger) (*itemcodes.Reader, error) {
+	c.Options = itemcodes.Options(c.Options)
+	m, err := OpenLLM(c, log)
+	if err != nil || m == nil {
+		return nil, err
+	}
+	return itemcodes.NewReader(m, c.Options.CacheDir)
+}
+
+// CodesOnce reads a catalogue at the first call and gives the same codes to all others.
+func CodesOnce(cfg Config, items []corastream.Item, log zerolog.Logger) func(context.Context) ([][]float32, error) {
+	var codes [][]float32
+	return func(ctx context.Context) ([][]float32, error) {
+		if codes != nil {
+			return codes, nil
+		}
+		r, err := openItemReader(cfg.LLM, log)
+		if err != nil {
+			return nil, err
+		}
+		if r == nil {
+			return nil, corastream.Usagef("llm", "name a GGUF with --llm FILE", "item codes need the LLM")
+		}
+		defer r.Close()
+		codes, err = itemcodes.Fit(ctx, r, cfg.Mix.Codes, items, console.NewProgress(log, "read catalogue for lists").Set)
+		return codes, err
+	}
+}
+
+// codeCatalogue has the frozen LLM read titled items on one core, and tells the list model their codes. It ends with ctx, or when it
+// can not go on, which is a warning: lists are then the mixture's alone.
+func (e *Node) codeCatalogue(ctx context.Context) {
+	m, ok := e.Ranker.(*mix.Model)
+	if !ok || m.Spec().Codes == 0 || e.LLM == nil || e.replica != nil {
+		return
+	}
+	err := itemcodes.Keep(ctx, itemcodes.Deps{
+		Open: func() (*itemcodes.Reader, error) {
+			c := e.Config.LLM
+			c.Options.Threads = 1
+			return openItemReader(c, e.Log)
+		},
+		Texts: e.Catalogue.texts, Coded: m.Coded, Store: e.Store.Code, Width: m.Spec().Codes,
+		Progress: console.NewProgress(e.Log, "read catalogue for lists").Set,
+		Path:     filepath.Join(e.Config.Data, "codes.json"), Log: e.Log,
+	})
+	if err != nil && ctx.Err() == nil {
+		e.Log.Warn().Err(err).Msg("items are not read for lists any more; lists go on without the language model's part")
+	}
+}
+
+// llmStatus says what the LLM's part does to the lists; nil where it has none.
+func (e *Node) llmStatus() *serve.LLMStatus {
+	m, ok := e.Ranker.(*mix.Model)
+	if !ok || e.LLM == nil || m.Spec().Codes == 0 {
+		return nil
+	}
+	w := m.Worth()
+	return &serve.LLMStatus{
+		Worth:   serve.LLMWorth{NDCG10With: w.With, NDCG10Without: w.Without, CI: w.CI, Rows: w.Rows},
+		Version: w.Version, TrainedAtEvent: w.TrainedAt, Coded: m.CodedItems(),
+	}
+}
