@@ -16,7 +16,6 @@ import (
 	"github.com/corastream/corastream/cfstream/mix"
 	"github.com/corastream/corastream/cmd/internal/bench"
 	"github.com/corastream/corastream/cmd/internal/console"
-	"github.com/corastream/corastream/cmd/internal/console"
 	"github.com/corastream/corastream/cmd/internal/datafile"
 	"github.com/corastream/corastream/cmd/internal/node"
 	"github.com/corastream/corastream/generator"
