@@ -87,7 +87,8 @@ type Deps struct {
 	Arms        corastream.Arms    // nil: Generator answers everybody
 	Rollout     Rollout            // nil: 501
 	Neighbours  Neighbours
-	Crowd       *Crowd // who took what; nil: 501
+	Crowd       *Crowd            // who took what; nil: 501
+	Forget      func(user string) // what else knows users in memory; nil: nothing
 	Adapters    Adapters
 	Events      EventSink
 	// Learnt waits until the events at these positions are part of what lists are made from, or until ctx ends; nil: 501.

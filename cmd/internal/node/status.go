@@ -14,7 +14,7 @@ import (
 func (e *Node) httpDeps() serve.Deps {
 	p := e.Pipeline
 	d := serve.Deps{
-		Recommender: p, Browser: p, Crowd: e.crowd, View: e.Store, Predictor: e.CF, Neighbours: e.Catalogue, History: e.Config.Pipeline.History,
+		Recommender: p, Browser: p, Crowd: e.crowd, Forget: e.audience.Forget, View: e.Store, Predictor: e.CF, Neighbours: e.Catalogue, History: e.Config.Pipeline.History,
 		Past:     ingest.NewDecoder(e.Config.Kafka).Past,
 		Events:   NewEventSink(e.Producer, e.Config.Kafka),
 		Versions: e.versions,
