@@ -86,7 +86,9 @@ weights per second. freshness: from a click's append to its recommendation, thro
 func newBenchDeps(cfg node.Config, log zerolog.Logger) bench.Deps {
 	return bench.Deps{
 		CF: cfg.CF, Store: cfg.Store, Kafka: cfg.Kafka, LLM: cfg.LLM.Options, File: cfg.LLM.File,
-		Progress: func(phase string) func(done, total int) { return console.NewProgress(log.Level(zerolog.InfoLevel), phase).Set },
+		Progress: func(phase string) func(done, total int) {
+			return console.NewProgress(log.Level(zerolog.InfoLevel), phase).Set
+		},
 		OpenStore: func(dir string) (*store.Store, *mix.Model, error) {
 			c := cfg
 			c.Data = dir
