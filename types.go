@@ -1,7 +1,9 @@
 package corastream
 
 import (
+	"maps"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -113,7 +115,55 @@ type Item struct {
 	// Pos is where the catalogue record came from, so that a redelivery changes nothing; the zero Position (a record that
 	// is from no log) always applies. It is not stored.
 	Pos Position
+	// Keep says what the record is silent about. Such parts stay as they were; the zero Keep is that of a whole record. Not stored.
+	Keep Keep
 }
+
+// Keep makes a catalogue record a merge patch (RFC 7396) of what is known of the item.
+type Keep struct {
+	Title, Withdrawn bool     // the record does not speak of it
+	Fields           bool     // fields that the record does not name stay
+	Clear            []string // names of fields that go, though Fields is set
+}
+
+// MaxFields bounds an item's plain fields.
+const MaxFields = 64
+
+// Onto is the whole record that it makes of what is known of the item. A removed item comes back with a title, or with the word that it
+// is available; any other partial record leaves it removed. Past MaxFields, known fields of the last names give way to the record's.
+func (it Item) Onto(known Item) Item {
+	keep := it.Keep
+	it.Keep = Keep{}
+	if it.Removed || keep.zero() {
+		return it
+	}
+	if known.Removed && it.Title == "" && (keep.Withdrawn || it.Withdrawn) {
+		return Item{ID: it.ID, Pos: it.Pos, Withdrawn: true, Removed: true}
+	}
+	if keep.Title {
+		it.Title = known.Title
+	}
+	if keep.Withdrawn {
+		it.Withdrawn = known.Withdrawn && !known.Removed
+	}
+	if !keep.Fields || len(known.Fields) == 0 {
+		return it
+	}
+	named := it.Fields
+	it.Fields = maps.Clone(named)
+	for _, name := range slices.Sorted(maps.Keys(known.Fields)) {
+		if _, ok := named[name]; ok || slices.Contains(keep.Clear, name) || len(it.Fields) >= MaxFields {
+			continue
+		}
+		if it.Fields == nil {
+			it.Fields = map[string]string{}
+		}
+		it.Fields[name] = known.Fields[name]
+	}
+	return it
+}
+
+func (k Keep) zero() bool { return !k.Title && !k.Withdrawn && !k.Fields && len(k.Clear) == 0 }
 
 // ContentStep is the quantum of a content value: c_i is stored as int16 multiples of it, range +-8.
 const ContentStep = 1.0 / 4096
@@ -341,24 +391,27 @@ const MaxPast = 200
 // Scored is one recommended item. A list is ranked by ListScore where there is a Ranker, and by Score elsewhere: Score is the
 // probability of a like once the item is taken, ListScore says what is taken next.
 type Scored struct {
-	Item  string  `json:"item_id"`
-	Title string  `json:"title,omitempty"`
-	Score float32 `json:"score"` // P(Yes), or the CF probability where the LLM did not score
-	CF    float32 `json:"cf"`    // the CF probability
-	Rank  int     `json:"rank"`  // from 1
-	// ListScore is the Ranker's. It compares within one list alone; absent where no Ranker listed the item.
+	Item  string `json:"item_id"`
+	Title string `json:"title,omitempty"`
+	// Score is the probability of a like: P(Yes), or the CF probability where the LLM did not
+	// score.
+	Score float32 `json:"score"`
+	CF    float32 `json:"cf"`   // the CF probability
+	Rank  int     `json:"rank"` // from 1
+	// ListScore is what the list is ranked by, the Ranker's: how likely the item is to be taken
+	// next. It compares within one list alone. It is absent where no Ranker listed the item.
 	ListScore float32 `json:"list_score,omitzero"`
-	// Propensity is the probability that the policy puts this item in this place, given those above it; 1 where it is
-	// deterministic (Recommendation.Policy is empty).
+	// Propensity is the probability that the policy puts this item in this place, given those above
+	// it. It is 1 where the list is best first, without a policy.
 	Propensity float32 `json:"propensity"`
 	Why        Why     `json:"why,omitzero"` // why it is listed; absent where nothing is known but a score
 }
 
 // Versions says from what a recommendation was made.
 type Versions struct {
-	User      uint64 `json:"user"`
-	Generator string `json:"generator,omitempty"`
-	LLM       string `json:"llm,omitempty"`
+	User      uint64 `json:"user"`                // how often the user's embedding has changed
+	Generator string `json:"generator,omitempty"` // digest of the checkpoint
+	LLM       string `json:"llm,omitempty"`       // digest of the LLM
 }
 
 // Recommendation is what goes out. ID is deterministic (user, cause, versions), so a consumer can drop repeats.
@@ -386,7 +439,7 @@ type Recommendation struct {
 
 // Behind says how far a replica's state lies behind the shards'.
 type Behind struct {
-	Records int64 `json:"records"` // of their changelogs, not read yet
+	Records int64 `json:"records"` // of the shards' changelogs, not read yet
 	MS      int64 `json:"ms"`      // since it had read all there was
 }
 

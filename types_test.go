@@ -2,6 +2,7 @@ package corastream_test
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"reflect"
 	"strings"
@@ -132,5 +133,20 @@ func TestPipelineConfigReportsAllProblemsAtOnce(t *testing.T) {
 	}
 	if err := (corastream.PipelineConfig{Candidates: 5, Items: 6, RecommendBatch: 1, ReadBatch: 1}).Validate(); err == nil {
 		t.Error("more items than candidates")
+	}
+}
+
+// TestAnItemsFieldsAreBoundedForEver: however many partial records come, and always the same ones stay.
+func TestAnItemsFieldsAreBoundedForEver(t *testing.T) {
+	var it corastream.Item
+	for i := range 200 {
+		change := corastream.Item{ID: "i", Fields: map[string]string{fmt.Sprintf("f%03d", i): "x", "price": fmt.Sprint(i)}, Keep: corastream.Keep{Title: true, Withdrawn: true, Fields: true}}
+		it = change.Onto(it)
+		if len(it.Fields) > corastream.MaxFields || it.Fields["price"] != fmt.Sprint(i) {
+			t.Fatalf("%d: %v", i, it.Fields)
+		}
+	}
+	if _, ok := it.Fields["f000"]; !ok || len(it.Fields) != corastream.MaxFields {
+		t.Errorf("%v", it.Fields)
 	}
 }

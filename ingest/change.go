@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"time"
 
 	"github.com/corastream/corastream"
 )
@@ -100,7 +101,19 @@ func (d *Decoder) take(b *corastream.Batch, w *wants, r Record) error {
 		}
 		b.Parcels = append(b.Parcels, p)
 	default:
+		copied, appended := len(r.Headers) > 0, time.Time{}
+		if copied {
+			if copied, appended = moved(&r); copied && !d.copies {
+				return nil // the first copy is in the log too
+			}
+		}
+		n := len(b.Events)
 		d.Decode(b, r, r.Time)
+		for i := n; copied && i < len(b.Events); i++ {
+			if ev := &b.Events[i]; !appended.IsZero() && appended.Before(ev.Appended) {
+				ev.Appended = appended
+			}
+		}
 	}
 	return nil
 }

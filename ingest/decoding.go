@@ -13,10 +13,11 @@ type (
 type Decoder struct {
 	*decode.Decoder
 	topics Topics
+	copies bool // events that a cluster moved count where they were moved to
 }
 
 // NewDecoder makes a decoder for a valid config.
-func NewDecoder(c Config) *Decoder { return &Decoder{decode.New(c.decoding()), c.Topics} }
+func NewDecoder(c Config) *Decoder { return &Decoder{decode.New(c.decoding()), c.Topics, c.Shards > 0} }
 
 // decoding is what the decoder needs of the configuration.
 func (c Config) decoding() decode.Config {

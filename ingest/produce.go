@@ -69,20 +69,48 @@ func (p *Producer) Events(ctx context.Context, events []corastream.Event) error 
 	})
 }
 
-// itemJSON is a catalogue record.
+// itemJSON is a catalogue record. What is absent from it stays as it is; null clears.
 type itemJSON struct {
-	ID        string            `json:"item_id"`
-	Title     string            `json:"title,omitempty"`
-	Withdrawn bool              `json:"withdrawn,omitempty"`
-	Fields    map[string]string `json:"fields,omitempty"`
+	ID        string             `json:"item_id"`
+	Title     *nullable          `json:"title,omitempty"`
+	Withdrawn *bool              `json:"withdrawn,omitempty"`
+	Fields    map[string]*string `json:"fields,omitempty"`
 }
 
-// EncodeItem gives the value of an item's record, nil (a tombstone) when it is removed.
+// nullable is a text whose emptiness is written as null.
+type nullable string
+
+// MarshalJSON implements json.Marshaler.
+func (s nullable) MarshalJSON() ([]byte, error) {
+	if s == "" {
+		return []byte("null"), nil
+	}
+	return json.Marshal(string(s))
+}
+
+// EncodeItem gives the value of an item's record, nil (a tombstone) when it is removed. A whole record's fields are written beside those
+// that the item may have.
 func EncodeItem(it corastream.Item) ([]byte, error) {
 	if it.Removed {
 		return nil, nil
 	}
-	b, err := json.Marshal(itemJSON{it.ID, it.Title, it.Withdrawn, it.Fields})
+	out := itemJSON{ID: it.ID}
+	if title := nullable(it.Title); !it.Keep.Title {
+		out.Title = &title
+	}
+	if !it.Keep.Withdrawn {
+		out.Withdrawn = &it.Withdrawn
+	}
+	if len(it.Fields)+len(it.Keep.Clear) > 0 {
+		out.Fields = make(map[string]*string, len(it.Fields))
+		for _, name := range it.Keep.Clear {
+			out.Fields[name] = nil
+		}
+		for name, value := range it.Fields {
+			out.Fields[name] = &value
+		}
+	}
+	b, err := json.Marshal(out)
 	if err != nil {
 		return nil, fmt.Errorf("encode item %q: %w", it.ID, err)
 	}

@@ -103,6 +103,7 @@ func NewRange(ctx context.Context, cfg Config, topics []string, from, to Bound) 
 		return nil, err
 	}
 	r := &Range{cfg: cfg, decoder: NewDecoder(cfg)}
+	r.decoder.copies = false // a range of the log has events where they came first
 	for _, p := range parts {
 		l := &lane{part: p, cursor: &cursor{tail: cfg.tail(a, p, 0, policies[p.Topic])}}
 		if err := l.resolve(ctx, from, to); err != nil {

@@ -92,6 +92,7 @@ func (r Reading) EachEvent(path, name string, visit func(corastream.Event)) erro
 }
 
 // Items reads a catalogue: columns item_id and, where there is one, title; all others go into Fields by name. An item listed twice is refused.
+// Records are as they came: where a column is missing, Item.Keep says so.
 // MovieLens' u.item and movies.dat are understood.
 func (r Reading) Items(path string) ([]corastream.Item, error) {
 	t, err := openTable(path)

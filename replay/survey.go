@@ -133,11 +133,14 @@ func (s *Survey) Event(ev corastream.Event, now time.Time) {
 // Item takes in one catalogue record.
 func (s *Survey) Item(it corastream.Item) {
 	s.Records++
-	if !note(s.records, it.ID) {
+	first := note(s.records, it.ID)
+	if !first {
 		s.RepeatIDs++
 		s.repeated = it.ID
 	}
-	if strings.TrimSpace(it.Title) == "" && !it.Removed {
+	if strings.TrimSpace(it.Title) == "" && (it.Withdrawn || it.Keep.Title && !first) {
+		// A removal, or a change of something else.
+	} else if strings.TrimSpace(it.Title) == "" {
 		s.Untitled++
 	} else if _, ok := s.titles[it.Title]; ok || len(s.titles) < surveyLimit {
 		s.titles[it.Title]++
@@ -235,7 +238,7 @@ func (s *Survey) concludeEvents() {
 
 func (s *Survey) concludeItems() {
 	if s.RepeatIDs > 0 && s.Events == 0 {
-		s.Add(LevelWarning, "the last record of an item counts; keep one", "%d records name an item that came before, such as %.60q", s.RepeatIDs, s.repeated)
+		s.Add(LevelWarning, "keep one, unless the later ones are changes: each changes what it names", "%d records name an item that came before, such as %.60q", s.RepeatIDs, s.repeated)
 	}
 	switch {
 	case s.Untitled > 0 && len(s.titles) == 0:

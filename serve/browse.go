@@ -15,7 +15,8 @@ import (
 // ListResponse is the answer of GET /v1/popular, /v1/trending, /v1/latest and /v1/items/{id}/similar.
 type ListResponse struct {
 	Items []ListedItem `json:"items"`
-	// Cursor asks for the next page of this very list: ?cursor=CURSOR. It is absent on the last page.
+	// Cursor asks for the next page of this very list: ?cursor=CURSOR. It is absent on the last
+	// page.
 	Cursor string `json:"cursor,omitempty"`
 }
 
@@ -24,7 +25,7 @@ type ListedItem struct {
 	ItemID string          `json:"item_id"`
 	Title  string          `json:"title,omitempty"`
 	Score  float32         `json:"score"` // compares within one list alone
-	Rank   int             `json:"rank"`  // from 1
+	Rank   int             `json:"rank"`  // from 1, over all pages
 	Why    *corastream.Why `json:"why,omitempty"`
 }
 

@@ -16,11 +16,12 @@ import (
 
 // ChatResponse is an answer of POST /v1/chat/completions, or with Object "chat.completion.chunk" a part of one.
 type ChatResponse struct {
-	ID                string       `json:"id"`
-	Object            string       `json:"object"`
-	Created           int64        `json:"created"`
-	Model             string       `json:"model"`
-	SystemFingerprint string       `json:"system_fingerprint"` // the LLM and the checkpoint: equal ones and an equal seed give equal answers
+	ID      string `json:"id"`
+	Object  string `json:"object" api:"enum=chat.completion|chat.completion.chunk"`
+	Created int64  `json:"created"` // unix seconds
+	Model   string `json:"model"`
+	// the LLM and the checkpoint: equal ones and an equal seed give equal answers
+	SystemFingerprint string       `json:"system_fingerprint"`
 	Choices           []ChatChoice `json:"choices"`
 	Usage             *ChatUsage   `json:"usage,omitempty"`
 	// Corastream says whose weights answered; in a stream it comes with the first part.
@@ -29,16 +30,18 @@ type ChatResponse struct {
 
 // ChatChoice is the one answer, or a part of it.
 type ChatChoice struct {
-	Index        int           `json:"index"`
-	Message      *ChatText     `json:"message,omitempty"`
-	Delta        *ChatText     `json:"delta,omitempty"`
-	Logprobs     *ChatLogprobs `json:"logprobs"`
-	FinishReason *string       `json:"finish_reason"` // "stop" or "length"
+	Index    int           `json:"index"`
+	Message  *ChatText     `json:"message,omitempty"`
+	Delta    *ChatText     `json:"delta,omitempty"`
+	Logprobs *ChatLogprobs `json:"logprobs"`
+	// FinishReason is "stop" (the answer ended, or a stop text came) or "length" (max_tokens or
+	// the context is used up).
+	FinishReason *string `json:"finish_reason"`
 }
 
 // ChatText is what was said.
 type ChatText struct {
-	Role    string `json:"role,omitempty"`
+	Role    string `json:"role,omitempty" api:"enum=assistant"`
 	Content string `json:"content"`
 }
 
@@ -50,7 +53,7 @@ type ChatLogprobs struct {
 // ChatToken is one token, and the likeliest in its place.
 type ChatToken struct {
 	Token       string      `json:"token"`
-	Logprob     float32     `json:"logprob"`
+	Logprob     float32     `json:"logprob"` // before temperature, penalties and top_p
 	Bytes       []int       `json:"bytes"`
 	TopLogprobs []ChatToken `json:"top_logprobs,omitempty"`
 }
@@ -64,11 +67,14 @@ type ChatUsage struct {
 
 // ChatWeights says whose weights were merged in.
 type ChatWeights struct {
-	Weights    string               `json:"weights"` // "base": the frozen LLM alone; "user": with the user's weights
-	UserID     string               `json:"user_id,omitempty"`
-	Cold       bool                 `json:"cold,omitempty"`
+	// Weights are "base" (the frozen LLM alone) or "user" (with the user's part A_u, without the
+	// column of an item's bias).
+	Weights string `json:"weights" api:"enum=base|user"`
+	UserID  string `json:"user_id,omitempty"`
+	Cold    bool   `json:"cold,omitempty"` // nothing is known of the user
+	// the share of a rollout that the user fell in: active or canary
 	Arm        string               `json:"arm,omitempty"`
-	Checkpoint string               `json:"checkpoint,omitempty"`
+	Checkpoint string               `json:"checkpoint,omitempty"` // its digest; absent when degraded
 	Versions   *corastream.Versions `json:"versions,omitempty"`
 	Note       string               `json:"note,omitempty"`
 }
@@ -369,7 +375,7 @@ func (a *answering) failed(err error) error {
 		return err
 	}
 	f := failureOf(err)
-	body, encodeErr := json.Marshal(map[string]any{"error": openAIError(f)})
+	body, encodeErr := json.Marshal(openAIFailure{openAIError(f)})
 	if encodeErr == nil && f.Status != statusGone {
 		a.event(body) //nolint:errcheck // the client is gone; there is nobody left to tell
 	}

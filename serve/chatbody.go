@@ -15,38 +15,40 @@ import (
 // model, or none, takes the user from `user`. The weights are the user's part alone, A_u: the column of an item's bias is left
 // out, since a conversation is about no item.
 type ChatRequest struct {
-	Model               string             `json:"model"`
-	Messages            []chatMessage      `json:"messages"`
-	User                string             `json:"user"`
-	Stream              bool               `json:"stream"`
-	StreamOptions       *streamOptions     `json:"stream_options"`
-	MaxTokens           *whole             `json:"max_tokens"`            // at most max_generated_tokens, which is the default
-	MaxCompletionTokens *whole             `json:"max_completion_tokens"` // the same, as OpenAI calls it now
-	Temperature         *float64           `json:"temperature"`           // default 1; 0 takes the most likely token
-	TopP                *float64           `json:"top_p"`                 // default 1
-	Seed                *whole             `json:"seed"`                  // default: a random one
-	Stop                stopTexts          `json:"stop"`
-	N                   *whole             `json:"n"` // 1
-	Logprobs            bool               `json:"logprobs"`
-	TopLogprobs         *whole             `json:"top_logprobs"`
-	FrequencyPenalty    *float64           `json:"frequency_penalty"`
-	PresencePenalty     *float64           `json:"presence_penalty"`
-	LogitBias           map[string]float64 `json:"logit_bias"` // by token id
-	ResponseFormat      *responseFormat    `json:"response_format"`
+	// base: the frozen LLM; base:USER: with this user's weights; any other of /v1/models, or none: with the weights of user
+	Model         string         `json:"model"`
+	Messages      []chatMessage  `json:"messages" api:"required;min=1;max=messages"`
+	User          string         `json:"user" api:"max=id"` // whose weights; not read for model base
+	Stream        bool           `json:"stream"`            // answer as server-sent events: chunks, then [DONE]
+	StreamOptions *streamOptions `json:"stream_options"`
+	// at most the server's max_generated_tokens, which is the default
+	MaxTokens           *whole   `json:"max_tokens" api:"min=1"`
+	MaxCompletionTokens *whole   `json:"max_completion_tokens" api:"min=1"` // as max_tokens, by its newer name
+	Temperature         *float64 `json:"temperature" api:"min=0;max=2"`     // default 1; 0 takes the most likely token
+	TopP                *float64 `json:"top_p" api:"min=0;max=1"`           // default 1
+	// Seed makes answers repeatable: equal seeds give equal answers of one system_fingerprint.
+	// Default: a random one.
+	Seed             *whole             `json:"seed"`
+	Stop             stopTexts          `json:"stop"`                                // the answer ends before the first of these
+	N                *whole             `json:"n" api:"min=1;max=1"`                 // one answer is given
+	Logprobs         bool               `json:"logprobs"`                            // tell each token with its log-probability
+	TopLogprobs      *whole             `json:"top_logprobs" api:"min=0;max=likely"` // and so many likely ones; needs logprobs
+	FrequencyPenalty *float64           `json:"frequency_penalty" api:"min=-2;max=2"`
+	PresencePenalty  *float64           `json:"presence_penalty" api:"min=-2;max=2"`
+	LogitBias        map[string]float64 `json:"logit_bias" api:"max=biases;each.min=-100;each.max=100"` // by token id
+	ResponseFormat   *responseFormat    `json:"response_format"`
 
-	// Refused unless empty: this server calls no tools.
-	Tools     []json.RawMessage `json:"tools"`
-	Functions []json.RawMessage `json:"functions"`
+	Tools     []json.RawMessage `json:"tools" api:"max=0"`     // refused unless empty: this server calls no tools
+	Functions []json.RawMessage `json:"functions" api:"max=0"` // refused unless empty: this server calls no tools
 
-	// Accepted, and change nothing here.
-	ToolChoice        any `json:"tool_choice"`
-	ParallelToolCalls any `json:"parallel_tool_calls"`
-	Store             any `json:"store"`
-	Metadata          any `json:"metadata"`
-	ServiceTier       any `json:"service_tier"`
-	ReasoningEffort   any `json:"reasoning_effort"`
-	SafetyIdentifier  any `json:"safety_identifier"`
-	PromptCacheKey    any `json:"prompt_cache_key"`
+	ToolChoice        any `json:"tool_choice"`         // accepted, changes nothing
+	ParallelToolCalls any `json:"parallel_tool_calls"` // accepted, changes nothing
+	Store             any `json:"store"`               // accepted, changes nothing
+	Metadata          any `json:"metadata"`            // accepted, changes nothing
+	ServiceTier       any `json:"service_tier"`        // accepted, changes nothing
+	ReasoningEffort   any `json:"reasoning_effort"`    // accepted, changes nothing
+	SafetyIdentifier  any `json:"safety_identifier"`   // accepted, changes nothing
+	PromptCacheKey    any `json:"prompt_cache_key"`    // accepted, changes nothing
 }
 
 type streamOptions struct {
@@ -55,20 +57,20 @@ type streamOptions struct {
 }
 
 type responseFormat struct {
-	Type string `json:"type"`
+	Type string `json:"type" api:"notnull;enum=text"`
 }
 
 // chatMessage is one message. Answers of ours that a client sends back carry fields that are null here.
 type chatMessage struct {
-	Role         string            `json:"role"`
-	Content      chatContent       `json:"content"`
-	Name         string            `json:"name"` // accepted, told to nobody
-	ToolCalls    []json.RawMessage `json:"tool_calls"`
+	Role         string            `json:"role" api:"required;enum=system|developer|user|assistant"`
+	Content      chatContent       `json:"content" api:"required"`
+	Name         string            `json:"name"`                   // accepted, told to nobody
+	ToolCalls    []json.RawMessage `json:"tool_calls" api:"max=0"` // refused unless empty: this server calls no tools
 	ToolCallID   string            `json:"tool_call_id"`
-	Refusal      any               `json:"refusal"`
-	Annotations  any               `json:"annotations"`
-	Audio        any               `json:"audio"`
-	FunctionCall any               `json:"function_call"`
+	Refusal      any               `json:"refusal"`     // accepted, changes nothing
+	Annotations  any               `json:"annotations"` // accepted, changes nothing
+	Audio        any               `json:"audio"`       // accepted, changes nothing
+	FunctionCall any               `json:"function_call" api:"form=null"`
 }
 
 // chatContent is a text, or a list of {"type": "text", "text": ...}.

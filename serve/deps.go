@@ -49,7 +49,8 @@ type Neighbours interface {
 type Check struct {
 	Name string `json:"name"` // "state", "llm", "warm_up", "broker", ...
 	OK   bool   `json:"ok"`
-	Why  string `json:"why,omitempty"` // what is missing; may be set for a passed check too ("degraded: cf")
+	// what is missing; may be set for a passed check too ("degraded: cf")
+	Why string `json:"why,omitempty"`
 }
 
 // Gauge is one further value on /metrics, as corastream_NAME. Labels must be the same keys for one name, and never ids

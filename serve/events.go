@@ -9,6 +9,22 @@ import (
 	"strings"
 )
 
+// eventList is a body of events: one or an array. Its form is in describe_test.go, since the decoder
+// of the stream reads it.
+type eventList []json.RawMessage
+
+// event is an event in any dialect of the interactions topic: flat JSON (snake, camel or Pascal
+// case) or CloudEvents.
+type event struct{}
+
+// eventForms are the other media types that events are described with.
+func eventForms() []mediaBody {
+	return []mediaBody{
+		{"application/cloudevents+json", eventList{}}, {"application/x-ndjson", event{}},
+		{"application/cloudevents-batch+json", eventList{}},
+	}
+}
+
 // events is POST /v1/events: one event or an array, in any dialect of the interactions topic. The answer comes when the
 // broker has all of them; a bad one refuses all.
 func (s *Server) events(w http.ResponseWriter, r *http.Request) error {

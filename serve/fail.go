@@ -81,12 +81,23 @@ func overloaded(why string, cause error) *Failure {
 // statusGone is for the log and the metrics: nobody is there to read it.
 const statusGone = 499
 
-// OpenAIError is an error as OpenAI's clients expect it: {"error": {...}} on the routes that speak like OpenAI's.
+// failureBody is the body of an error.
+type failureBody struct {
+	Error *Failure `json:"error" api:"notnull"`
+}
+
+// openAIFailure is the body of an error on the routes that speak like OpenAI's.
+type openAIFailure struct {
+	Error OpenAIError `json:"error"`
+}
+
+// OpenAIError is an error as OpenAI's clients expect it.
 type OpenAIError struct {
-	Message string  `json:"message"` // with the fix
-	Type    string  `json:"type"`    // invalid_request_error, authentication_error, permission_error, rate_limit_error or server_error
-	Param   *string `json:"param"`   // the field
-	Code    string  `json:"code"`
+	Message string `json:"message"` // what happened, and the fix
+	// invalid_request_error, authentication_error, permission_error, rate_limit_error or server_error
+	Type  string  `json:"type"`
+	Param *string `json:"param"` // which field
+	Code  string  `json:"code"`  // a short stable word
 }
 
 func openAIError(f *Failure) OpenAIError {
@@ -122,7 +133,7 @@ func fail(w http.ResponseWriter, path string, f *Failure) {
 		return
 	}
 	retryHeader(w, f)
-	writeJSON(w, f.Status, map[string]OpenAIError{"error": openAIError(f)})
+	writeJSON(w, f.Status, openAIFailure{openAIError(f)})
 }
 
 func retryHeader(w http.ResponseWriter, f *Failure) {
@@ -133,7 +144,7 @@ func retryHeader(w http.ResponseWriter, f *Failure) {
 
 func writeFailure(w http.ResponseWriter, f *Failure) {
 	retryHeader(w, f)
-	writeJSON(w, f.Status, map[string]*Failure{"error": f})
+	writeJSON(w, f.Status, failureBody{f})
 }
 
 // writeJSON marshals before it writes the status, so a value that can not be sent is a clean error.

@@ -16,7 +16,7 @@ func FuzzBodies(f *testing.F) {
 	for _, body := range []string{
 		`{"user_id":"anna","n":3,"exclude":["i1"],"candidates":["i2"],"explain":true}`, `{"user_id":"anna","items":["i1",{"text":"T"},{"id":"x"}]}`,
 		`{"query":"q","items":["a","b"],"label_token_ids":[3,4],"apply_softmax":false,"item_first":true}`, `{"query":"anna","documents":["i1",{"text":"x"}],"top_n":1,"return_documents":true}`,
-		`[{"user_id":"anna","item_id":"i1"},{}]`, `{"query":{"user_id":"anna"},"documents":[null]}`, `{"n":1e400}`, `{"items":[{"id":7}]}`, `null`, `[]`, `"x"`, `{`, "\ufeff{}",
+		`[{"user_id":"anna","item_id":"i1"},{}]`, `{"query":{"user_id":"anna"},"documents":[null]}`, `{"query":"q","items":["a","a","a",{"text":"a"}]}`, `{"user_id":"anna","items":["i1","i1","a","a"]}`, `{"query":"anna","documents":["i1","i1","x","x"]}`, `{"n":1e400}`, `{"items":[{"id":7}]}`, `null`, `[]`, `"x"`, `{`, "\ufeff{}",
 		`{"user_id":"\ud800"}`, `{"USER_ID":"anna","user_id":"bob"}`, `{"label_token_ids":[9223372036854775808],"query":"","items":[""]}`, strings.Repeat(`{"a":`, 500), `{"query":null,"items":null}`,
 		`{"messages":[{"role":"user","content":[{"type":"text","text":"x"}]}],"model":"smollm:anna","stop":["a"],"stream":true,"logprobs":true}`,
 	} {

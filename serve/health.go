@@ -6,9 +6,20 @@ import (
 	"strings"
 )
 
+// health is GET /healthz.
+type health struct {
+	Status string `json:"status" api:"enum=ok"`
+}
+
+// readiness is GET /readyz.
+type readiness struct {
+	Status string  `json:"status" api:"enum=ready|not ready"`
+	Checks []Check `json:"checks"`
+}
+
 // healthz says that the process runs and answers.
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) error {
-	writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+	writeJSON(w, http.StatusOK, health{"ok"})
 	return nil
 }
 
@@ -20,7 +31,7 @@ func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) error {
 		status, word = http.StatusServiceUnavailable, "not ready"
 		w.Header().Set("Retry-After", "1")
 	}
-	writeJSON(w, status, map[string]any{"status": word, "checks": checks})
+	writeJSON(w, status, readiness{word, checks})
 	return nil
 }
 
@@ -39,13 +50,19 @@ func (s *Server) readiness() (bool, []Check) {
 	return ready, checks
 }
 
+// modelList is GET /v1/models in OpenAI's shape.
+type modelList struct {
+	Object string      `json:"object" api:"enum=list"`
+	Data   []modelLine `json:"data"`
+}
+
 // modelLine is a model in OpenAI's shape.
 type modelLine struct {
 	ID      string `json:"id"`
-	Object  string `json:"object"`
+	Object  string `json:"object" api:"enum=model"`
 	Created int64  `json:"created"`
 	OwnedBy string `json:"owned_by"`
-	Parent  string `json:"parent,omitempty"`
+	Parent  string `json:"parent,omitempty"` // the base model
 	Digest  string `json:"digest,omitempty"`
 }
 
@@ -66,7 +83,7 @@ func (s *Server) modelLines() []modelLine {
 
 // models is GET /v1/models.
 func (s *Server) models(w http.ResponseWriter, _ *http.Request) error {
-	writeJSON(w, http.StatusOK, map[string]any{"object": "list", "data": s.modelLines()})
+	writeJSON(w, http.StatusOK, modelList{"list", s.modelLines()})
 	return nil
 }
 

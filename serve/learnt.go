@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// AcceptedResponse answers a request that sends events.
-type AcceptedResponse struct {
-	Accepted int `json:"accepted"` // the broker has so many
+// accepted is the answer to events: the broker has them.
+type accepted struct {
+	Accepted int `json:"accepted"` // how many events the broker has
 	// Learnt says, to who asked with wait=learnt, whether the next list is made with them. Where it is false they are not lost: they
 	// are learnt later, and must not be sent again.
 	Learnt   *bool    `json:"learnt,omitempty"`
@@ -35,7 +35,7 @@ func (s *Server) wantsLearnt(r *http.Request) (bool, error) {
 // accept produces events and answers: 202 when the broker has them, or with wait 200 when they are learnt. What is not learnt within
 // LearntWaitMS is answered 202 too: an error would make clients send it twice.
 func (s *Server) accept(w http.ResponseWriter, r *http.Request, wait bool, events [][]byte, headers map[string]string) error {
-	out := AcceptedResponse{Accepted: len(events)}
+	out := accepted{Accepted: len(events)}
 	if len(events) == 0 {
 		writeJSON(w, http.StatusAccepted, out)
 		return nil

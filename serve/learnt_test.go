@@ -25,7 +25,7 @@ func TestWhoWaitsIsToldWhetherEventsAreLearnt(t *testing.T) {
 		}
 	})
 	const ev = `[{"user_id":"anna","item_id":"i1"},{"user_id":"anna","item_id":"i2"}]`
-	var out AcceptedResponse
+	var out accepted
 	if w := f.call("POST", "/v1/events?wait=learnt", ev, &out); w.Code != http.StatusAccepted || *out.Learnt || out.Accepted != 2 || out.LearntMS != nil {
 		t.Errorf("%d %+v", w.Code, out)
 	}

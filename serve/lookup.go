@@ -14,19 +14,20 @@ type UserResponse struct {
 	Events  uint32        `json:"events"` // learnt in all
 	Version uint64        `json:"version"`
 	Bias    float32       `json:"bias"`
-	Liked   int           `json:"liked"`   // of the history
-	Total   int           `json:"total"`   // length of the history that is kept
+	Liked   int           `json:"liked"`   // of the kept history
+	Total   int           `json:"total"`   // length of the kept history
 	History []HistoryLine `json:"history"` // newest first, at most 100
 	// Taste is where the user's vector points: the titles nearest to what sets the user apart from everybody.
-	Taste  []NearRef `json:"taste"`
-	Recent []Made    `json:"recent"` // recommendations of this user that went out lately, newest first
+	Taste []NearRef `json:"taste"`
+	// recommendations of this user that went out lately, newest first
+	Recent []Made `json:"recent"`
 }
 
 // HistoryLine is one interaction.
 type HistoryLine struct {
 	ItemID string    `json:"item_id"`
 	Title  string    `json:"title,omitempty"`
-	Label  float32   `json:"label"`
+	Label  float32   `json:"label"` // 1 liked, 0 not
 	Time   time.Time `json:"time"`
 }
 
@@ -35,8 +36,8 @@ type ItemResponse struct {
 	ItemID  string            `json:"item_id"`
 	Title   string            `json:"title,omitempty"`
 	Fields  map[string]string `json:"fields,omitempty"`
-	Status  string            `json:"status"` // "available", "withdrawn" or "removed"
-	Events  uint32            `json:"events"`
+	Status  string            `json:"status" api:"enum=available|withdrawn|removed"` // "available", "withdrawn" or "removed"
+	Events  uint32            `json:"events"`                                        // learnt in all
 	Version uint64            `json:"version"`
 	Bias    float32           `json:"bias"`
 	Read    bool              `json:"read"` // the LLM has read it: its content vector is there

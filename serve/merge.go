@@ -16,9 +16,9 @@ import (
 // UserEventsResponse is GET /v1/users/{id}/events.
 type UserEventsResponse struct {
 	UserID string      `json:"user_id"`
-	Total  int         `json:"total"`  // that the store keeps
-	Events []UserEvent `json:"events"` // newest first
-	Cursor string      `json:"cursor,omitempty"`
+	Total  int         `json:"total"`            // how many events the store keeps
+	Events []UserEvent `json:"events"`           // newest first
+	Cursor string      `json:"cursor,omitempty"` // of older ones; absent on the last page
 }
 
 // UserEvent is one of them.
@@ -88,10 +88,12 @@ func (s *Server) userEvents(w http.ResponseWriter, r *http.Request) error {
 
 // MergeRequest is the body of POST /v1/users/{id}/merge: what somebody did before logging in becomes the user's own.
 type MergeRequest struct {
-	// From is the id that the session's events were sent under, or "".
-	From string `json:"from"`
+	_ struct{} `api:"anyOf=from|history"`
+
+	From string `json:"from" api:"max=id;notnull"` // From is the id that the session's events were sent under.
 	// History is what the page remembers of the session, oldest first, as RecommendRequest's.
-	History []json.RawMessage `json:"history"`
+	// One without type, label and rating counts as liked.
+	History []json.RawMessage `json:"history" api:"max=past;each.form=past"`
 }
 
 // mergeSession produces the session's events again, under the user. Each has an id that follows from user, item and time, so a second merge

@@ -5,6 +5,8 @@ import (
 	"net/http"
 )
 
+//go:generate env CORASTREAM_WRITE=1 go test -count=1 -run TestTheDescriptionIsUpToDate .
+
 //go:embed openapi.json
 var openAPIDocument []byte
 

@@ -32,6 +32,7 @@ const (
 	pageLife  = 30 * time.Minute
 	pageItems = 500 // of one list, at most
 	cursorNew = "new"
+	maxCursor = 64 // bytes
 )
 
 func newPages(max int) *pages { return &pages{max: max, by: map[string]*begun{}} }
@@ -59,7 +60,7 @@ func cursorAt(name string, from int) string { return fmt.Sprintf("%s.%d", name, 
 func (p *pages) next(owner, cursor string, n int, now time.Time) (items []corastream.Listed, from int, after string, err error) {
 	name, place, _ := strings.Cut(cursor, ".")
 	from, bad := strconv.Atoi(place)
-	if bad != nil || from < 0 || len(cursor) > 64 {
+	if bad != nil || from < 0 || len(cursor) > maxCursor {
 		return nil, 0, "", badField("cursor", "send the cursor of the page before", "it is no cursor")
 	}
 	p.mu.Lock()

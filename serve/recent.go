@@ -23,13 +23,14 @@ type recent struct {
 type Made struct {
 	ID          string              `json:"id"`
 	UserID      string              `json:"user_id"`
-	Items       []corastream.Scored `json:"items"`
+	Items       []corastream.Scored `json:"items" api:"nullable"`
 	Made        time.Time           `json:"made"`
 	FreshnessMS *float64            `json:"freshness_ms"`
-	Degraded    string              `json:"degraded"`
-	Cold        bool                `json:"cold"`
-	Arm         string              `json:"arm,omitempty"`
-	Fallback    string              `json:"fallback,omitempty"`
+	// "" or "cf": scored without the LLM, because no usable checkpoint is loaded or it failed
+	Degraded string `json:"degraded" api:"enum=|cf"`
+	Cold     bool   `json:"cold"`
+	Arm      string `json:"arm,omitempty"`                         // the share of a rollout that the user fell in
+	Fallback string `json:"fallback,omitempty" api:"enum=popular"` // popular: nothing was known to rank by
 }
 
 // Letter is a record that could not be used. Its bytes are shown in part, to those with the token.

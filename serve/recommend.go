@@ -15,45 +15,64 @@ import (
 
 // RecommendRequest is the body of POST /v1/recommend.
 type RecommendRequest struct {
-	UserID     ident               `json:"user_id"`    // may be left out where there is a history
-	N          whole               `json:"n"`          // items wanted; 0: the configured number
-	Exclude    idents              `json:"exclude"`    // never return these
-	Candidates idents              `json:"candidates"` // rank these and nothing else
-	Allow      map[string][]string `json:"allow"`      // by item field: an item must have one of these values
-	Deny       map[string][]string `json:"deny"`       // by item field: and none of these
-	RequestID  string              `json:"request_id"` // comes back in the answer, and goes into its id; default: a random one
-	Explain    bool                `json:"explain"`    // say for each item where its CF score comes from and which liked item is nearest
-	// History are interactions that no log has, oldest first: {item_id, timestamp, type or label or rating}, or an item id. They
-	// follow the user's own, and nothing of them is stored.
-	History []json.RawMessage `json:"history"`
-	Seen    string            `json:"seen"` // which items of the history may be listed: auto, exclude, clicked or include; default: as configured
-	List    string            `json:"list"` // one of the configuration's recommend.lists, by name; default: the user's own list
+	_ struct{} `api:"anyOf=user_id|history"`
+
+	// UserID may be left out where there is a history. A new user is answered too, marked cold.
+	UserID     ident               `json:"user_id" api:"min=0;notnull"`
+	N          whole               `json:"n" api:"min=0;max=candidates"`                                                           // items wanted; 0: the configured number
+	Exclude    idents              `json:"exclude" api:"max=candidates"`                                                           // never return these
+	Candidates idents              `json:"candidates" api:"max=candidates"`                                                        // rank these and nothing else
+	Allow      map[string][]string `json:"allow" api:"max=fields;each.min=1;each.max=candidates;each.each.min=1;each.each.max=id"` // by item field: an item must have one of these values
+	Deny       map[string][]string `json:"deny" api:"max=fields;each.min=1;each.max=candidates;each.each.min=1;each.each.max=id"`  // by item field: an item must have none of these values
+	// comes back in the answer, and goes into its id; default: a random one
+	RequestID string `json:"request_id" api:"max=id"`
+	// say for each item where its CF score comes from and which liked item is nearest
+	Explain bool `json:"explain"`
+	// History are interactions that no log has, oldest first. They follow the user's own, and
+	// nothing of them is stored. One without type, label and rating counts as liked.
+	History []json.RawMessage `json:"history" api:"max=past;each.form=past"`
+	// Seen says which items of the history may be listed again. "exclude": none; "clicked":
+	// those that were shown and not clicked; "include": all; "auto": as include where users take
+	// items again, else as clicked. Default: as configured (pipeline.seen).
+	Seen string `json:"seen" api:"enum=|auto|exclude|clicked|include"`
+	// one of the configuration's recommend.lists, by name; default: the user's own list
+	List string `json:"list" api:"max=id"`
 	// Cursor "new" keeps the list that begins here, and the answer's cursor asks for its next page. That request has user_id, cursor and
 	// n alone, and a visitor's history.
-	Cursor    string `json:"cursor"`
-	WriteBack bool   `json:"write_back"` // put what is shown on the interactions topic, as an impression of the user
+	Cursor string `json:"cursor" api:"max=cursor"`
+	// put what is shown on the interactions topic, as an impression of the user
+	WriteBack bool `json:"write_back"`
 }
 
 // RecommendResponse is its answer.
 type RecommendResponse struct {
-	ID          string              `json:"id"`
-	UserID      string              `json:"user_id"`
-	RequestID   string              `json:"request_id"`
-	Items       []RecommendedItem   `json:"items"`
-	Candidates  int                 `json:"candidates"` // how many there were to choose from
-	Degraded    string              `json:"degraded"`   // "", or "cf": ranked without the LLM
-	Cold        bool                `json:"cold"`       // nothing is known of the user
-	Note        string              `json:"note,omitempty"`
-	Arm         string              `json:"arm,omitempty"`        // the share of a rollout that the user fell in
-	Checkpoint  string              `json:"checkpoint,omitempty"` // its digest; absent when degraded
-	Policy      string              `json:"policy,omitempty"`     // the stochastic policy that drew the list; absent: best first
-	Fallback    string              `json:"fallback,omitempty"`   // "popular": nothing was known to rank by but what most people like
-	Behind      *corastream.Behind  `json:"behind,omitempty"`     // of a replica: how old the state was that this was made from
-	Versions    corastream.Versions `json:"versions"`
-	Made        time.Time           `json:"made"`
-	Cursor      string              `json:"cursor,omitempty"`       // of the next page; absent on the last one and where none was asked for
-	WrittenBack bool                `json:"written_back,omitempty"` // the broker has what was shown
-	// FreshnessMS is the time from the oldest newly covered interaction; null when this answer covers none.
+	ID         string            `json:"id"` // deterministic: equal for equal request_id, user and versions
+	UserID     string            `json:"user_id"`
+	RequestID  string            `json:"request_id"`
+	Items      []RecommendedItem `json:"items"`      // best first
+	Candidates int               `json:"candidates"` // how many there were to choose from
+	// "", or "cf": scored without the LLM, because no usable checkpoint is loaded or it failed
+	Degraded string `json:"degraded" api:"enum=|cf"`
+	// nothing is known of the user: scored by what holds for everybody
+	Cold bool   `json:"cold"`
+	Note string `json:"note,omitempty"`
+	// the share of a rollout that the user fell in: active or canary
+	Arm        string `json:"arm,omitempty"`
+	Checkpoint string `json:"checkpoint,omitempty"` // its digest; absent when degraded
+	// Policy is the stochastic policy that drew the list, so that propensity is a true one. It
+	// is absent where the list is best first.
+	Policy string `json:"policy,omitempty"`
+	// "popular": nothing was known to rank by but what most people like
+	Fallback string `json:"fallback,omitempty" api:"enum=popular"`
+	// of a cluster's replica: how old the state was that this was made from
+	Behind   *corastream.Behind  `json:"behind,omitempty"`
+	Versions corastream.Versions `json:"versions"`
+	Made     time.Time           `json:"made"`
+	// of the next page; absent on the last one, and where the request has no cursor
+	Cursor      string `json:"cursor,omitempty"`
+	WrittenBack bool   `json:"written_back,omitempty"` // the broker has what was shown
+	// FreshnessMS is the time from the oldest newly covered event. It is null when this answer
+	// covers none.
 	FreshnessMS *float64 `json:"freshness_ms"`
 }
 
@@ -65,10 +84,11 @@ type RecommendedItem struct {
 
 // Why says why an item is listed and, where the request asks to explain, splits its CF score.
 type Why struct {
+	// the retrieval source that speaks most for it: co-visit, session, popular, trending, similar, taste, again, new, ...
 	Source string `json:"source,omitempty"`
-	ItemID string `json:"item_id,omitempty"`
-	Title  string `json:"title,omitempty"`
-	Text   string `json:"text,omitempty"`
+	ItemID string `json:"item_id,omitempty"` // the item of the history that it came from
+	Title  string `json:"title,omitempty"`   // that item's
+	Text   string `json:"text,omitempty"`    // the same in words that a page can print: because of TITLE
 	*Split
 }
 
@@ -85,7 +105,7 @@ type Split struct {
 type NearRef struct {
 	ItemID string  `json:"item_id"`
 	Title  string  `json:"title,omitempty"`
-	Cosine float32 `json:"cosine"`
+	Cosine float32 `json:"cosine"` // of the two vectors
 }
 
 const coldNote = "nothing is known of this user yet: ranked by what holds for everybody; send events and ask again"

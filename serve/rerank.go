@@ -12,32 +12,34 @@ import (
 // RerankRequest is the body of POST /v1/rerank, as Jina's and Cohere's clients send it. The query names the user: its
 // id, or {"user_id": ...}. A document is an item id, or a text, which is read as a title.
 type RerankRequest struct {
-	Model           string     `json:"model"`
-	Query           rerankUser `json:"query"`
-	Documents       []document `json:"documents"`
-	TopN            *whole     `json:"top_n"` // default: all
-	ReturnDocuments *bool      `json:"return_documents"`
+	Model           string     `json:"model"`                // one of /v1/models; default: the one in use
+	Query           rerankUser `json:"query" api:"required"` // the user
+	Documents       []document `json:"documents" api:"required;min=1;max=candidates"`
+	TopN            *whole     `json:"top_n" api:"min=1"` // default: all
+	ReturnDocuments *bool      `json:"return_documents"`  // default false
 
-	// These shape long texts for other models; they are accepted and change nothing here.
-	MaxTokensPerDoc any `json:"max_tokens_per_doc"`
-	MaxChunksPerDoc any `json:"max_chunks_per_doc"`
-	RankFields      any `json:"rank_fields"`
-	Truncation      any `json:"truncation"`
-	Truncate        any `json:"truncate"`
-	Priority        any `json:"priority"`
+	MaxTokensPerDoc any `json:"max_tokens_per_doc"` // accepted, changes nothing
+	MaxChunksPerDoc any `json:"max_chunks_per_doc"` // accepted, changes nothing
+	RankFields      any `json:"rank_fields"`        // accepted, changes nothing
+	Truncation      any `json:"truncation"`         // accepted, changes nothing
+	Truncate        any `json:"truncate"`           // accepted, changes nothing
+	Priority        any `json:"priority"`           // accepted, changes nothing
 }
 
 // RerankResponse is its answer, best first.
 type RerankResponse struct {
-	ID         string         `json:"id"`
-	Model      string         `json:"model"`
-	Results    []RerankResult `json:"results"`
-	Degraded   string         `json:"degraded"`
-	Cold       bool           `json:"cold"`
-	Note       string         `json:"note,omitempty"`
-	Arm        string         `json:"arm,omitempty"`        // the share of a rollout that the user fell in
-	Checkpoint string         `json:"checkpoint,omitempty"` // its digest; absent when degraded
-	Usage      usage          `json:"usage"`                // zero: nothing is billed by tokens
+	ID      string         `json:"id"`
+	Model   string         `json:"model"`
+	Results []RerankResult `json:"results"` // best first
+	// "", or "cf": scored without the LLM, because no usable checkpoint is loaded or it failed
+	Degraded string `json:"degraded" api:"enum=|cf"`
+	// nothing is known of the user: scored by what holds for everybody
+	Cold bool   `json:"cold"`
+	Note string `json:"note,omitempty"`
+	// the share of a rollout that the user fell in: active or canary
+	Arm        string `json:"arm,omitempty"`
+	Checkpoint string `json:"checkpoint,omitempty"` // its digest; absent when degraded
+	Usage      usage  `json:"usage"`                // zero: nothing is billed by tokens
 }
 
 // RerankResult is one document.
@@ -46,8 +48,8 @@ type RerankResult struct {
 	RelevanceScore float32         `json:"relevance_score"`
 	ItemID         string          `json:"item_id,omitempty"`
 	Title          string          `json:"title,omitempty"`
-	CF             float32         `json:"cf"`
-	Document       json.RawMessage `json:"document,omitempty"` // as it came; a string comes back as {"text": ...}
+	CF             float32         `json:"cf"`                                   // the CF probability
+	Document       json.RawMessage `json:"document,omitempty" api:"form=object"` // as it came; a string comes back as {"text": ...}
 }
 
 type rerankUser struct{ id string }

@@ -18,18 +18,18 @@ type RolloutRequest struct {
 	// Action is "shadow": the new checkpoint scores what the active one answers, and nobody sees it; "canary": it answers a share
 	// of the users, always the same ones; "promote": it answers everybody, and the one before is kept; "rollback": the trial ends,
 	// or after a promotion the one before answers again.
-	Action string `json:"action"`
+	Action string `json:"action" api:"required;enum=shadow|canary|promote|rollback"`
 	// Checkpoint is the file's name in rollout.dir; it may be left out once one is being tried.
-	Checkpoint string `json:"checkpoint"`
-	// Share of the users that a canary answers, over 0 and below 1.
-	Share float64 `json:"share"`
+	Checkpoint string `json:"checkpoint" api:"max=255"`
+	// Share is the part of the users that a canary answers, over 0 and below 1.
+	Share float64 `json:"share" api:"min=0;max=1"`
 }
 
 // RolloutStatus is GET /v1/rollout.
 type RolloutStatus struct {
-	Mode      string         `json:"mode"`  // "off", "shadow" or "canary"
-	Share     float64        `json:"share"` // of a canary
-	Since     time.Time      `json:"since"` // the last change
+	Mode      string         `json:"mode" api:"enum=off|shadow|canary"` // "off", "shadow" or "canary"
+	Share     float64        `json:"share"`                             // of a canary
+	Since     time.Time      `json:"since"`                             // the last change
 	Active    *TrialStatus   `json:"active"`
 	Candidate *TrialStatus   `json:"candidate"`
 	Previous  *TrialStatus   `json:"previous"` // what a rollback would bring back
@@ -38,15 +38,14 @@ type RolloutStatus struct {
 
 // TrialStatus is one checkpoint and what it has done since it was loaded.
 type TrialStatus struct {
-	File       string `json:"file"`
-	Checkpoint string `json:"checkpoint"` // its digest
-	// Recommendations that went out, the mean of their scores, and of the events that followed on an item of the user's last list,
-	// how many liked it.
-	Recommendations int64   `json:"recommendations"`
-	MeanScore       float64 `json:"mean_score"`
-	Followed        int64   `json:"followed"`
-	Liked           int64   `json:"liked"`
-	// AUC over the last rows of the stream, each scored before it was learnt; null until both labels came.
+	File            string  `json:"file"`
+	Checkpoint      string  `json:"checkpoint"`      // its digest
+	Recommendations int64   `json:"recommendations"` // published since it was loaded
+	MeanScore       float64 `json:"mean_score"`      // of the items published
+	Followed        int64   `json:"followed"`        // events on an item of the user's last list
+	Liked           int64   `json:"liked"`           // those of them that liked it
+	// AUC is over the last rows of the stream, each scored before it was learnt. It is null
+	// until both labels came.
 	AUC     *float64 `json:"auc"`
 	AUCRows int      `json:"auc_rows"`
 }
@@ -58,8 +57,8 @@ type ShadowFigures struct {
 	Failed      int64   `json:"failed"`        // slates that the candidate could not score
 	MeanAbsDiff float64 `json:"mean_abs_diff"` // of P(Yes)
 	SameFirst   float64 `json:"same_first"`    // share of slates with the same best item
-	Slates      int64   `json:"slates"`        // that were compared
-	ScoringMS   float64 `json:"mean_slate_ms"` // the candidate's time a slate
+	Slates      int64   `json:"slates"`        // slates compared
+	ScoringMS   float64 `json:"mean_slate_ms"` // the candidate's time for a slate
 }
 
 // rollout is GET /v1/rollout and, on the admin address, POST, which answers with how things stand then.

@@ -19,52 +19,6 @@ import (
 	"github.com/rs/zerolog"
 )
 
-type handle func(w http.ResponseWriter, r *http.Request) error
-
-// route is one line of the API.
-type route struct {
-	method, path string
-	public       bool // answered without the token: it tells nothing of users or items
-	heavy        bool // goes through the gate
-	writes       bool // goes through the gate of events
-	long         bool // takes as long as an answer of the LLM may; it has a gate of its own
-	handle       handle
-}
-
-func (s *Server) routes() []route {
-	return []route{
-		{method: "POST", path: "/v1/recommend", heavy: true, handle: s.recommend},
-		{method: "POST", path: "/v1/score", heavy: true, handle: s.score},
-		{method: "POST", path: "/v1/rerank", heavy: true, handle: s.rerank},
-		{method: "POST", path: "/v2/rerank", heavy: true, handle: s.rerank}, // where Cohere's newer client asks
-		{method: "POST", path: "/v1/events", writes: true, handle: s.events},
-		{method: "GET", path: "/v1/popular", heavy: true, handle: s.popular},
-		{method: "GET", path: "/v1/trending", heavy: true, handle: s.trending},
-		{method: "GET", path: "/v1/latest", heavy: true, handle: s.latest},
-		{method: "GET", path: "/v1/users/{id}", handle: s.user},
-		{method: "GET", path: "/v1/users/{id}/similar", heavy: true, handle: s.similarUsers},
-		{method: "GET", path: "/v1/users/{id}/events", handle: s.userEvents},
-		{method: "DELETE", path: "/v1/users/{id}/events", writes: true, handle: s.takeBack},
-		{method: "POST", path: "/v1/users/{id}/merge", writes: true, handle: s.mergeSession},
-		{method: "GET", path: "/v1/items/{id}", handle: s.item},
-		{method: "GET", path: "/v1/items/{id}/similar", heavy: true, handle: s.similarItems},
-		{method: "GET", path: "/v1/adapters/{user}", heavy: true, handle: s.adapter},
-		{method: "POST", path: "/v1/chat/completions", long: true, handle: s.chat},
-		{method: "GET", path: "/v1/models", handle: s.models},
-		{method: "GET", path: "/v1/models/{model}", handle: s.model},
-		{method: "GET", path: "/v1/rollout", handle: s.rollout},
-		{method: "GET", path: "/v1/status", handle: s.status},
-		{method: "GET", path: "/metrics", handle: s.metricsPage},
-		{method: "GET", path: "/healthz", public: true, handle: s.healthz},
-		{method: "GET", path: "/readyz", public: true, handle: s.readyz},
-		{method: "GET", path: "/openapi.json", public: true, handle: s.openAPI},
-		{method: "GET", path: "/{$}", public: true, handle: s.page},
-		{method: "GET", path: "/users/{id}", public: true, handle: s.page},
-		{method: "GET", path: "/items/{id}", public: true, handle: s.page},
-		{method: "GET", path: "/assets/{file}", public: true, handle: s.asset},
-	}
-}
-
 // mux builds the handler: every route, and for every path an answer to the methods it does not have.
 func (s *Server) mux() http.Handler {
 	mux := http.NewServeMux()
@@ -92,17 +46,6 @@ func (s *Server) mux() http.Handler {
 		return &Failure{Status: http.StatusNotFound, Code: "not_found", Message: "there is no such path", Fix: "see /openapi.json, or / in a browser"}
 	}}))
 	return mux
-}
-
-// adminRoutes are what the admin address answers besides profiles. What changes something asks for the token, where there is one.
-func (s *Server) adminRoutes() []route {
-	return []route{
-		{method: "GET", path: "/metrics", public: true, handle: s.metricsPage},
-		{method: "GET", path: "/healthz", public: true, handle: s.healthz},
-		{method: "GET", path: "/readyz", public: true, handle: s.readyz},
-		{method: "GET", path: "/v1/rollout", public: true, handle: s.rollout},
-		{method: "POST", path: "/v1/rollout", handle: s.rollout},
-	}
 }
 
 // adminMux serves what an operator needs, on the loopback address: only this machine reaches it.

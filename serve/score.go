@@ -22,39 +22,45 @@ import (
 // With query and items, as vLLM's and SGLang's generative scoring: each item is a text, the prompt is query+item (or
 // item+query), and the score is the softmax over the labels. A user_id merges that user's weights in.
 type ScoreRequest struct {
-	Model            string     `json:"model"`
-	UserID           ident      `json:"user_id"`
-	Items            []document `json:"items"`
-	Query            *string    `json:"query"`
-	Labels           []string   `json:"labels"`             // text form: each one token; default [" Yes", " No"], the answer tokens of this program's prompts
-	LabelTokenIDs    []whole    `json:"label_token_ids"`    // text form: instead of labels
-	ApplySoftmax     *bool      `json:"apply_softmax"`      // text form: over the labels; false gives raw logits. Default true
-	ItemFirst        bool       `json:"item_first"`         // text form: item+query
-	AddSpecialTokens *bool      `json:"add_special_tokens"` // accepted for vLLM's clients; the tokenizer decides
+	Model  string     `json:"model"`               // one of /v1/models; default: the one in use
+	UserID ident      `json:"user_id" api:"min=0"` // whose weights; required without query
+	Items  []document `json:"items" api:"required;min=1;max=candidates"`
+	Query  *string    `json:"query"` // text form: the prompt is query+item
+	// Labels are for the text form, each exactly one token. Default " Yes" and " No", with the
+	// space, as the prompts of this program end: "Yes" and "No" are other tokens.
+	Labels        []string `json:"labels" api:"max=labels"`
+	LabelTokenIDs []whole  `json:"label_token_ids" api:"max=labels;each.min=0"` // text form: instead of labels
+	// text form: over the labels; false gives raw logits. Default true
+	ApplySoftmax     *bool `json:"apply_softmax"`
+	ItemFirst        bool  `json:"item_first"`         // text form: the prompt is item+query
+	AddSpecialTokens *bool `json:"add_special_tokens"` // accepted for vLLM's clients; the tokenizer decides
 }
 
 // ScoreResponse is its answer: vLLM's shape (data) with SGLang's beside it (scores).
 type ScoreResponse struct {
-	ID         string               `json:"id"`
-	Object     string               `json:"object"` // "list"
-	Created    int64                `json:"created"`
-	Model      string               `json:"model"`
-	UserID     string               `json:"user_id,omitempty"`
-	Data       []ScoredText         `json:"data"`
-	Scores     [][]float64          `json:"scores"` // [items][labels]; with user_id alone: [P(Yes), P(No)]
-	Degraded   string               `json:"degraded"`
-	Cold       bool                 `json:"cold"`
-	Note       string               `json:"note,omitempty"`
-	Versions   *corastream.Versions `json:"versions,omitempty"`
-	Arm        string               `json:"arm,omitempty"`        // the share of a rollout that the user fell in
-	Checkpoint string               `json:"checkpoint,omitempty"` // its digest; absent when degraded
-	Usage      *usage               `json:"usage,omitempty"`
+	ID      string       `json:"id"`
+	Object  string       `json:"object" api:"enum=list"` // "list"
+	Created int64        `json:"created"`                // unix seconds
+	Model   string       `json:"model"`
+	UserID  string       `json:"user_id,omitempty"`
+	Data    []ScoredText `json:"data"`   // in the order of the request
+	Scores  [][]float64  `json:"scores"` // [items][labels]; with user_id alone: [P(Yes), P(No)]
+	// "", or "cf": scored without the LLM, because no usable checkpoint is loaded or it failed
+	Degraded string `json:"degraded" api:"enum=|cf"`
+	// nothing is known of the user: scored by what holds for everybody
+	Cold     bool                 `json:"cold"`
+	Note     string               `json:"note,omitempty"`
+	Versions *corastream.Versions `json:"versions,omitempty"`
+	// the share of a rollout that the user fell in: active or canary
+	Arm        string `json:"arm,omitempty"`
+	Checkpoint string `json:"checkpoint,omitempty"` // its digest; absent when degraded
+	Usage      *usage `json:"usage,omitempty"`
 }
 
 // ScoredText is one item of it, in the order of the request.
 type ScoredText struct {
-	Index  int      `json:"index"`
-	Object string   `json:"object"` // "score"
+	Index  int      `json:"index"`                   // in the request
+	Object string   `json:"object" api:"enum=score"` // "score"
 	Score  float64  `json:"score"`
 	ItemID string   `json:"item_id,omitempty"`
 	Title  string   `json:"title,omitempty"`

@@ -14,32 +14,34 @@ import (
 
 // StatusResponse is GET /v1/status: what the dashboard shows.
 type StatusResponse struct {
-	Version         string             `json:"version"`
-	UptimeS         float64            `json:"uptime_s"`
-	Ready           bool               `json:"ready"`
-	Checks          []Check            `json:"checks"`
-	Events          int64              `json:"events"`
-	EventsPerS      float64            `json:"events_per_s"` // over the last ten seconds
-	Duplicates      int64              `json:"duplicates"`
-	ItemsRead       int64              `json:"items_read"`
-	Recommendations int64              `json:"recommendations"`
-	Degraded        int64              `json:"degraded"`
-	DeadLetters     map[string]int64   `json:"dead_letters"` // by reason
-	Freshness       FreshnessStatus    `json:"freshness"`
-	Hits10          map[string]float64 `json:"hits10"` // running HR@10: of the lists, of what is popular, of the same lists an hour late
-	AUC             map[string]float64 `json:"auc"`    // running prequential, by model
-	LLM             *LLMStatus         `json:"llm,omitempty"`
-	Curve           []CurvePoint       `json:"curve"`
-	Gauges          []GaugeStatus      `json:"gauges"`
-	Facts           []Fact             `json:"facts"`
-	Recent          []Made             `json:"recent"`
-	RecentLetters   []Letter           `json:"recent_dead_letters"`
+	Version         string           `json:"version"`
+	UptimeS         float64          `json:"uptime_s"`
+	Ready           bool             `json:"ready"`
+	Checks          []Check          `json:"checks"`
+	Events          int64            `json:"events"`       // learnt since the start
+	EventsPerS      float64          `json:"events_per_s"` // over the last ten seconds
+	Duplicates      int64            `json:"duplicates"`
+	ItemsRead       int64            `json:"items_read"`
+	Recommendations int64            `json:"recommendations"`
+	Degraded        int64            `json:"degraded"`
+	DeadLetters     map[string]int64 `json:"dead_letters"` // by reason
+	Freshness       FreshnessStatus  `json:"freshness"`
+	// Hits10 is the running HR@10 of mix (the lists as served), of popularity, and of late (the
+	// same list model an hour late).
+	Hits10        map[string]float64 `json:"hits10"`
+	AUC           map[string]float64 `json:"auc"` // running prequential, by model
+	LLM           *LLMStatus         `json:"llm,omitempty"`
+	Curve         []CurvePoint       `json:"curve"`
+	Gauges        []GaugeStatus      `json:"gauges"`
+	Facts         []Fact             `json:"facts"`
+	Recent        []Made             `json:"recent"`
+	RecentLetters []Letter           `json:"recent_dead_letters"`
 }
 
 // LLMStatus says what the LLM's part does to lists, and which of its trainings is in use (0: the start, before any).
 type LLMStatus struct {
 	Worth          LLMWorth `json:"worth"`
-	Version        int64    `json:"version"`
+	Version        int64    `json:"version"` // trainings taken in; 0: none yet
 	TrainedAtEvent int64    `json:"trained_at_event"`
 	Coded          int      `json:"coded_items"` // items that the LLM has read for lists
 }
@@ -49,7 +51,7 @@ type LLMStatus struct {
 type LLMWorth struct {
 	NDCG10With    float64    `json:"ndcg10_with"`
 	NDCG10Without float64    `json:"ndcg10_without"`
-	CI            [2]float64 `json:"ci"`
+	CI            [2]float64 `json:"ci"` // 95 % interval of the difference
 	Rows          int64      `json:"rows"`
 }
 
@@ -64,7 +66,7 @@ type FreshnessStatus struct {
 
 // FreshnessBucket counts observations of at most LeMS and above the bucket before; the last one has no bound (null).
 type FreshnessBucket struct {
-	LeMS  *float64 `json:"le_ms"`
+	LeMS  *float64 `json:"le_ms"` // upper bound; null: none
 	Count int64    `json:"count"`
 }
 
@@ -80,6 +82,7 @@ type CurvePoint struct {
 	Events int64              `json:"events"`
 	AtS    float64            `json:"at_s"` // since the start
 	AUC    map[string]float64 `json:"auc"`
+	// running HR@10: mix (the lists as served), popularity, late (the same list model an hour late)
 	Hits10 map[string]float64 `json:"hits10"`
 }
 

@@ -185,3 +185,50 @@ func TestRerunInJournalOrderGivesEqualBytes(t *testing.T) {
 		t.Errorf("the re-run has digest %s, want %s", got, want)
 	}
 }
+
+// TestARecordChangesWhatItNames: over restarts and in a re-run of the journal, what a partial record leaves out stays, withdrawn items
+// come back with their title, and content is read again only where the text changed.
+func TestARecordChangesWhatItNames(t *testing.T) {
+	dir := t.TempDir()
+	s := mustOpen(t, dir, testConfig())
+	silent := corastream.Keep{Title: true, Withdrawn: true, Fields: true}
+	alien := corastream.Item{ID: "i", Title: "Alien", Fields: map[string]string{"year": "1979", "price": "3"}, Content: []float32{1}}
+	gone, back, cheaper, removed := corastream.Item{ID: "i", Withdrawn: true, Keep: corastream.Keep{Title: true, Fields: true}}, corastream.Item{ID: "i", Keep: corastream.Keep{Title: true, Fields: true}},
+		corastream.Item{ID: "i", Fields: map[string]string{"price": "2"}, Keep: silent}, corastream.Item{ID: "i", Withdrawn: true, Removed: true}
+	cleared := corastream.Item{ID: "i", Keep: corastream.Keep{Title: true, Withdrawn: true, Fields: true, Clear: []string{"price"}}}
+	with := func(change func(*corastream.Item)) corastream.Item {
+		it := alien
+		it.Fields = map[string]string{"year": "1979", "price": "3"}
+		change(&it)
+		return it
+	}
+	for i, c := range []struct {
+		record, want corastream.Item
+		waits        bool
+	}{
+		{alien, alien, false},
+		{gone, with(func(it *corastream.Item) { it.Withdrawn = true }), false},
+		{back, alien, false},
+		{cheaper, with(func(it *corastream.Item) { it.Fields["price"], it.Content = "2", nil }), true},
+		{cleared, with(func(it *corastream.Item) { it.Content = nil; delete(it.Fields, "price") }), true},
+		{removed, removed, false},
+		{cheaper, removed, false},
+		{back, corastream.Item{ID: "i"}, true},
+	} {
+		b := items(c.record)
+		b.Items[0].Pos = corastream.Position{Topic: "items", Offset: int64(i)}
+		b.Spans = []corastream.Span{{Partition: corastream.Partition{Topic: "items"}, From: int64(i), To: int64(i) + 1}}
+		mustCommit(t, s, b)
+		s.Close()
+		s = mustOpen(t, dir, testConfig())
+		if got := itemState(t, s, "i").Item; !reflect.DeepEqual(got, c.want) || (unread(t, s) != nil) != c.waits {
+			t.Errorf("record %d: %+v, want %+v; %v wait to be read", i, got, c.want, unread(t, s))
+		}
+		before := raw(t, s)
+		mustCommit(t, s, b) // delivered again
+		if after := raw(t, s); !reflect.DeepEqual(before, after) {
+			t.Errorf("record %d, delivered again, left %s", i, diff(before, after))
+		}
+		noProblems(t, s)
+	}
+}

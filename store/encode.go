@@ -159,7 +159,7 @@ func (w *work) putItem(p *part, it *itemWork) error {
 	return nil
 }
 
-// upsert applies a catalogue record: what was learnt stays, a new title or new fields make the content forgotten.
+// upsert applies a catalogue record, whole or partial: what was learnt stays, a new title or new fields make the content forgotten.
 func (w *work) upsert(in *corastream.Item) error {
 	if in.Removed {
 		if it, err := w.s.item(w.sn, in.ID); err != nil || it == nil && w.items[in.ID] == nil {
@@ -170,7 +170,8 @@ func (w *work) upsert(in *corastream.Item) error {
 	if err != nil {
 		return err
 	}
-	rec, next := it.rec, cleanItem(in)
+	whole := in.Onto(it.rec.Item)
+	rec, next := it.rec, cleanItem(&whole)
 	same := rec.listed && rec.Removed == next.Removed && sameText(&rec.Item, &next)
 	if same && next.Content == nil {
 		next.Content = rec.Content

@@ -12,10 +12,11 @@ import gguf
 import numpy as np
 from gguf.quants import dequantize, quantize
 
-DECODE = ["F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K"]
+DECODE = ["F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "Q2_K", "Q3_K", "IQ4_NL", "IQ4_XS", "MXFP4"]
 ENCODE = ["F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"]
 # Where the f16 scales lie in a block: random bytes there would make NaN and Inf, which are compared apart.
-SCALES = {"Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q8_0": [0], "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208]}
+SCALES = {"Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q8_0": [0], "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208],
+          "Q2_K": [80, 82], "Q3_K": [108], "IQ4_NL": [0], "IQ4_XS": [0], "MXFP4": []}
 
 
 def b64(a):
@@ -36,6 +37,10 @@ def blocks(name, rng, count):
     for at in SCALES[name]:
         scale = (rng.standard_normal(count) * 2.0 ** rng.integers(-20, 4, count)).astype("<f2")  # subnormals too
         raw[:, at:at + 2] = scale.view(np.uint8).reshape(count, 2)
+    if name == "MXFP4":
+        raw[:, 0] = rng.integers(0, 256, count)
+        raw[:3, 0] = 0, 1, 2  # subnormal scales
+        raw[:, 0] = np.minimum(raw[:, 0], 250)  # 252 is the last whose values all fit in float32
     return raw.reshape(-1)
 
 

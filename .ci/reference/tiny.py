@@ -28,6 +28,10 @@ CASES = [
     dict(name="qwen2, biases, separate head", arch="qwen2", layers=3, hidden=32, heads=4, kv=2, dim=8, ff=72, tied=False, freqs=False, linear=1.0),
     dict(name="qwen2, biases, tied head", arch="qwen2", layers=2, hidden=64, heads=4, kv=1, dim=16, ff=40, tied=True, freqs=False, linear=1.0),
     dict(name="qwen3, normed heads", arch="qwen3", layers=3, hidden=32, heads=4, kv=2, dim=16, ff=40, tied=True, freqs=False, linear=1.0),
+    dict(name="llama, biases of any linear in some layers", arch="llama", layers=4, hidden=48, heads=6, kv=2, dim=8, ff=40, tied=False, freqs=False, linear=1.0,
+         biases=[[], ["attn_k", "attn_output"], ["attn_q", "ffn_gate", "ffn_down"], ["attn_v", "ffn_up"]]),
+    dict(name="qwen2, no bias in the first layer", arch="qwen2", layers=3, hidden=32, heads=4, kv=2, dim=8, ff=40, tied=True, freqs=False, linear=1.0,
+         biases=[[], ["attn_q", "attn_k", "attn_v"], ["attn_v"]]),
     dict(name="gemma3, windows of 7 in two of three layers", arch="gemma3", layers=7, hidden=48, heads=4, kv=1, dim=16, ff=40, tied=True, freqs=False, linear=1.0),
 ]
 PROMPTS = [[72], [70, 32, 65, 108, 105, 101, 110], [(i * i * 7 + 3 * i) % 256 for i in range(60)]]
@@ -70,7 +74,10 @@ def tensors(c, vocab):
         yield b + "attn_k.weight", (k, h), 0, 0.5
         yield b + "attn_v.weight", (k, h), 0, 0.5
         yield b + "attn_output.weight", (h, q), 0, 0.25
-        if c["arch"] == "qwen2":
+        widths = dict(attn_q=q, attn_k=k, attn_v=k, attn_output=h, ffn_gate=f, ffn_up=f, ffn_down=h)
+        for linear in c["biases"][i] if "biases" in c else []:
+            yield b + linear + ".bias", (widths[linear],), 0, 0.5
+        if c["arch"] == "qwen2" and "biases" not in c:
             yield b + "attn_q.bias", (q,), 0, 0.5
             yield b + "attn_k.bias", (k,), 0, 0.5
             yield b + "attn_v.bias", (k,), 0, 0.5

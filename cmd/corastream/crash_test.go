@@ -227,16 +227,17 @@ type position struct {
 type truth struct {
 	records, partitions, repeats int
 	titled                       int                 // catalogue items of the state
-	history                      map[string][]learnt // user -> what its history holds, in the order of the log
+	history                      map[string][]string // user -> items, in the order of the log
 	cause                        map[string]position // user -> position of the last event that was not a repeat
 	bad                          map[position]string // position -> reason
 }
 
 func (h *home) truth(t *testing.T, w *workload, log map[int32][]*kgo.Record) *truth {
 	t.Helper()
-	tr := &truth{history: map[string][]learnt{}, cause: map[string]position{}, bad: map[position]string{}}
+	tr := &truth{history: map[string][]string{}, cause: map[string]position{}, bad: map[position]string{}}
 	sent := map[string]bool{}
 	seen := map[[2]string]bool{}
+	history := map[string][]learnt{}
 	for _, part := range slices.Sorted(maps.Keys(log)) {
 		if len(log[part]) > 0 {
 			tr.partitions++
@@ -260,9 +261,22 @@ func (h *home) truth(t *testing.T, w *workload, log map[int32][]*kgo.Record) *tr
 					}
 					seen[key] = true
 				}
-				tr.history[ev.user] = ev.remembers(tr.history[ev.user])
+				kept := history[ev.user]
+				kept = slices.DeleteFunc(kept, func(x learnt) bool {
+					return x.item == ev.item && x.at <= ev.at && (ev.back == "all" || ev.back == "likes" && x.like)
+				})
+				if ev.back != "all" {
+					kept = append(kept, ev)
+				}
+				history[ev.user] = kept
 				tr.cause[ev.user] = pos
 			}
+		}
+	}
+	for user, kept := range history {
+		tr.history[user] = nil
+		for _, ev := range kept {
+			tr.history[user] = append(tr.history[user], ev.item)
 		}
 	}
 	for line := range w.means {
@@ -337,11 +351,7 @@ func (c *comparison) add(u *corastream.UserState) int {
 	for _, x := range u.History {
 		items = append(items, x.Item)
 	}
-	var want []string
-	for _, ev := range c.tr.history[u.ID] {
-		want = append(want, ev.item)
-	}
-	if !slices.Equal(items, want) {
+	if want := c.tr.history[u.ID]; !slices.Equal(items, want) {
 		if c.differ++; c.differ <= 5 {
 			c.t.Errorf("user %s: the history holds %d events, the log %d; they part at %d", u.ID, len(items), len(want), partAt(items, want))
 		}

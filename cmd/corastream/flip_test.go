@@ -64,6 +64,7 @@ func TestFlippedBitsAreRefusedByNameOrChangeNothing(t *testing.T) {
 		try                 func(*testing.T, *flipped) (result, string)
 	}{
 		{"table", store, "*.sst", "data/store", digest},
+		{"list table", filepath.Join(store, "derived"), "*.snap", "data/store/derived", digest},
 		{"manifest", store, "MANIFEST", "data/store", digest},
 		{"key registry", store, "KEYREGISTRY", "data/store", digest},
 		{"value log", store, "*.vlog", "data/store", digest},

@@ -28,7 +28,7 @@ func TestTheCommandsOfTheHTTPPageAreAnswered(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	body, path := regexp.MustCompile(`-d '([^']*)'`), regexp.MustCompile(` 127\.0\.0\.1:8642(/\S*)`)
+	body, path := regexp.MustCompile(`-d '([^']*)'`), regexp.MustCompile(` '?127\.0\.0\.1:8642(/[^\s']*)`)
 	first := regexp.MustCompile(`^(?:data: )?\{"([a-z_]+)"`)
 	lines := strings.Split(string(page), "\n")
 	sent := 0
@@ -44,6 +44,9 @@ func TestTheCommandsOfTheHTTPPageAreAnswered(t *testing.T) {
 		method, said := http.MethodGet, ""
 		if m := body.FindStringSubmatch(line); m != nil {
 			method, said = http.MethodPost, m[1]
+		}
+		if strings.Contains(line, " -X DELETE ") {
+			method = http.MethodDelete
 		}
 		req, err := http.NewRequestWithContext(t.Context(), method, url+at[1], strings.NewReader(said))
 		if err != nil {

@@ -35,6 +35,23 @@ This page is made from the table in ` + "`cmd/corastream/meaning_test.go`" + `, 
 |---|---|---|
 `
 
+const meaningTail = `
+## The catalogue
+
+A record of the items topic and a row of a catalogue have one meaning too.
+
+- ` + "`item_id`" + ` (or the record's key), ` + "`title`" + `, ` + "`available`" + ` or ` + "`withdrawn`" + `. Every other member that is text, a number, a truth value or a list
+  of these is a plain field, and so is each member of ` + "`fields`" + `.
+- A record changes only what it names. Null, or a blank cell, clears a title or a field, and an item whose ` + "`available`" + ` or ` + "`withdrawn`" + ` is null is available.
+- A withdrawn item keeps its title. ` + "`\"available\": true`" + ` is enough to bring it back.
+- A record without a value removes the item and forgets its title and fields. The key may be the id, a JSON string, or an object that names
+  it (` + "`{\"item_id\": \"k\"}`" + `), in Connect's envelope or behind a schema number or not. So does a row that says ` + "`__deleted: true`" + `, as Debezium writes it.
+  A removed item comes back with a title or with ` + "`available: true`" + `. Any other record leaves it removed.
+- The items topic is compacted, so Kafka keeps the last record of each item alone. Where that is a partial one, a store that is learnt anew from
+  the topic lacks the rest. Send whole records now and then, or keep the topic's history (` + "`cleanup.policy=delete`" + `), if you send partial ones.
+- An item has at most 64 plain fields.
+`
+
 // TestThePageOfEventsIsTheTable: docs/reference/events.md says what the test reads.
 func TestThePageOfEventsIsTheTable(t *testing.T) {
 	var b strings.Builder
@@ -63,6 +80,7 @@ func TestThePageOfEventsIsTheTable(t *testing.T) {
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s |\n", c.name, fields, means)
 	}
+	b.WriteString(meaningTail)
 	if os.Getenv("CORASTREAM_WRITE") != "" {
 		if err := os.MkdirAll(filepath.Dir(meaningPage), 0o755); err != nil {
 			t.Fatal(err)

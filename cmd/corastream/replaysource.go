@@ -109,7 +109,7 @@ func (r *replaying) readTopic(ctx context.Context, cfg node.Config, log zerolog.
 				order = append(order, it.ID)
 			}
 			it.Pos = corastream.Position{}
-			items[it.ID] = it
+			items[it.ID] = it.Onto(items[it.ID])
 		}
 	}
 	if r.files.items != "" {

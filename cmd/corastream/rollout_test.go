@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -97,6 +98,32 @@ func TestARolloutFromShadowToPromotionAndBack(t *testing.T) {
 		}
 		return out
 	}
+	// repeats asks about one document many times: equal texts share their rows in the LLM, and each has an answer.
+	repeats := func(url string) {
+		t.Helper()
+		for _, n := range []int{2, 40} {
+			docs := strings.TrimSuffix(strings.Repeat(`"a text",`, n), ",")
+			for _, c := range []struct{ path, body, answers string }{
+				{"v1/score", `{"query":"q","label_token_ids":[1,2],"items":[` + docs + `]}`, "data"},
+				{"v1/score", `{"query":"q","label_token_ids":[1,2],"user_id":"u1","items":[` + docs + `]}`, "data"},
+				{"v1/score", `{"query":"q","label_token_ids":[1,2],"item_first":true,"items":[` + docs + `]}`, "data"},
+				{"v1/score", `{"user_id":"u1","items":[` + docs + `]}`, "data"},
+				{"v1/rerank", `{"query":"u1","documents":[` + docs + `]}`, "results"},
+			} {
+				code, v := fetchJSON(t, "POST", url+c.path, c.body)
+				got, _ := v[c.answers].([]any)
+				if code != 200 || len(got) != n {
+					t.Fatalf("%s %s: %d, %d answers: %v", c.path, c.body, code, len(got), v["error"])
+				}
+				score := func(i int) any { m := got[i].(map[string]any); return cmp.Or(m["score"], m["relevance_score"]) }
+				for i := range got {
+					if score(i) != score(0) || score(i) == nil {
+						t.Errorf("%s: answer %d of equal ones is %v, the first %v", c.body, i, score(i), score(0))
+					}
+				}
+			}
+		}
+	}
 	count := func(arms map[string]string, name string) (n int) {
 		for _, a := range arms {
 			if a == name {
@@ -142,6 +169,7 @@ func TestARolloutFromShadowToPromotionAndBack(t *testing.T) {
 			t.Fatalf("%v", v)
 		}
 		digests := map[string]string{"active": old, "canary": fresh}
+		repeats(url)
 		if n := count(arms(url, digests), "active"); n != len(users) {
 			t.Errorf("a shadow answers %d users", len(users)-n)
 		}

@@ -167,7 +167,7 @@ func (tr *traffic) ask(ctx context.Context, url string) {
 		case 0:
 			method, path, body = http.MethodPost, "/v1/recommend", fmt.Sprintf(`{"user_id":"u%d","n":5}`, n%soakUsers)
 		case 1:
-			method, path, body = http.MethodPost, "/v1/rerank", `{"user":"u3","query":"a quiet evening","documents":["Harbour","Orchard"]}`
+			method, path, body = http.MethodPost, "/v1/rerank", `{"query":"u3","documents":["Harbour","Orchard","Harbour"]}`
 		case 2:
 			path = "/v1/status"
 		case 3:

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"slices"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -13,19 +12,13 @@ import (
 	"github.com/corastream/corastream/ingest/devbroker"
 )
 
-// learnt is one event that a record holds; id is "" when the record gives none.
+// learnt is one event that a record holds; id is "" when the record gives none. back says what it takes out of the user's history: every
+// interaction with the item ("all"), or the likes of it ("likes"). Only what did not happen after it goes.
 type learnt struct {
 	id, user, item string
-	says           int // 1 for the item, -1 against it: an earlier like goes, 0 neither
-	at             int // the event's own time, by the workload's clock
-}
-
-// remembers is what a user's history holds after the event: an event against an item takes the likes of it out.
-func (ev learnt) remembers(past []learnt) []learnt {
-	if ev.says < 0 {
-		past = slices.DeleteFunc(slices.Clone(past), func(p learnt) bool { return p.item == ev.item && p.says > 0 && p.at <= ev.at })
-	}
-	return append(past, ev)
+	like           bool
+	back           string
+	at             int // unix seconds
 }
 
 // meaning is what one line must lead to. It is written down when the line is made, so that no decoder takes part.
@@ -64,43 +57,45 @@ func (w *workload) line() string {
 	user := fmt.Sprint("u", int(float64(w.users)*r.Float64()*r.Float64()))
 	item := func() string { return fmt.Sprint("i", int(float64(w.items)*r.Float64()*r.Float64())) }
 	a := item()
-	rating := func(item, id string) (line string, says int) {
+	at := firstTime + n
+	rating := func(item, id, field string) (string, learnt) {
 		stars := 1 + r.IntN(5)
-		if says = 1; stars < 4 {
-			says = -1
+		ev := learnt{id: id, user: user, item: item, like: stars >= 4, at: at}
+		if !ev.like {
+			ev.back = "likes"
 		}
-		return fmt.Sprintf(`{"user_id":"%s","item_id":"%s","type":"rating","rating":%d,"timestamp":%d%s}`, user, item, stars, firstTime+n, id), says
+		return fmt.Sprintf(`{"user_id":"%s","item_id":"%s","type":"rating","rating":%d,"timestamp":%d%s}`, user, item, stars, at, field), ev
 	}
+	one := func(line string, ev learnt) (string, []learnt) { return line, []learnt{ev} }
 	id := fmt.Sprint("e", n)
 	idField := fmt.Sprintf(`,"id":"%s"`, id)
 	var line string
 	var m meaning
 	switch x := r.Float64(); {
+	case x < .66:
+		line, m.events = one(rating(a, id, idField))
 	case x < .70:
-		var says int
-		line, says = rating(a, idField)
-		m.events = []learnt{{id, user, a, says, n}}
+		line, m.events = one(fmt.Sprintf(`{"user_id":"%s","item_id":"%s","type":"unlike","timestamp":%d,"id":"%s"}`, user, a, at, id), learnt{id: id, user: user, item: a, back: "all", at: at})
 	case x < .80: // implicit: the learner draws negatives
-		line = fmt.Sprintf(`{"userId":"%s","itemId":"%s","type":"click","ts":%d,"id":"%s"}`, user, a, firstTime+n, id)
-		m.events = []learnt{{id, user, a, 1, n}}
+		line = fmt.Sprintf(`{"userId":"%s","itemId":"%s","type":"click","ts":%d,"id":"%s"}`, user, a, at, id)
+		m.events = []learnt{{id: id, user: user, item: a, like: true, at: at}}
 	case x < .87: // told from a repeat by its position alone
-		var says int
-		line, says = rating(a, fmt.Sprintf(`,"note":%d`, n))
-		m.events = []learnt{{"", user, a, says, n}}
+		line, m.events = one(rating(a, "", fmt.Sprintf(`,"note":%d`, n)))
 	case x < .91 && len(w.past) > 0: // a producer's repeat
 		return w.past[r.IntN(len(w.past))]
 	case x < .93:
 		b := a + "x"
-		line = fmt.Sprintf(`{"user_id":"%s","items":["%s","%s"],"clicked":["%s"],"id":"%s","timestamp":%d}`, user, a, b, b, id, firstTime+n)
-		m.events = []learnt{{id + "#" + a, user, a, 0, n}, {id + "#" + b, user, b, 1, n}}
+		line = fmt.Sprintf(`{"user_id":"%s","items":["%s","%s"],"clicked":["%s"],"id":"%s","timestamp":%d}`, user, a, b, b, id, at)
+		m.events = []learnt{{id: id + "#" + a, user: user, item: a, at: at}, {id: id + "#" + b, user: user, item: b, like: true, at: at}}
 	case x < .95:
 		b := item()
-		first, says := rating(a, idField)
-		second, then := rating(b, fmt.Sprintf(`,"id":"%s-2"`, id))
-		line, m.events = "["+first+","+second+"]", []learnt{{id, user, a, says, n}, {id + "-2", user, b, then, n}}
+		first, ev := rating(a, id, idField)
+		second, next := rating(b, id+"-2", fmt.Sprintf(`,"id":"%s-2"`, id))
+		line, m.events = "["+first+","+second+"]", []learnt{ev, next}
 	case x < .96: // half of the record is good
-		first, says := rating(a, idField)
-		line, m = "["+first+fmt.Sprintf(`,{"user_id":"%s","id":"%s-2"}]`, user, id), meaning{[]learnt{{id, user, a, says, n}}, "no_item"}
+		first, ev := rating(a, id, idField)
+		line = "[" + first + fmt.Sprintf(`,{"user_id":"%s","id":"%s-2"}]`, user, id)
+		m = meaning{[]learnt{ev}, "no_item"}
 	default:
 		line, m.bad = w.bad(r.IntN(7), user, a, n)
 	}

@@ -277,7 +277,7 @@ func TestCatalogueRecords(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := decodeOne(Default(), "corastream.items", c.key, c.value)
 			c.want.Pos = corastream.Position{Topic: "corastream.items", Partition: 1, Offset: 5} // a redelivered record is known by it
-			if len(b.Items) != 1 || !reflect.DeepEqual(b.Items[0], c.want) {
+			if len(b.Items) != 1 || !reflect.DeepEqual(b.Items[0].Onto(corastream.Item{}), c.want) {
 				t.Errorf("got %+v", b)
 			}
 		})
@@ -347,7 +347,7 @@ func FuzzDecode(f *testing.F) {
 		}
 		for _, it := range b.Items {
 			clean(t, it.ID, false)
-			if len(it.Fields) > maxFields {
+			if len(it.Fields) > corastream.MaxFields {
 				t.Fatalf("item %+v", it)
 			}
 		}
@@ -420,9 +420,86 @@ func TestACatalogueMeansTheSameInEveryForm(t *testing.T) {
 				continue
 			}
 			c.want.Pos = corastream.Position{Topic: "corastream.items", Partition: 1, Offset: 5}
-			if len(b.Items) != 1 || !reflect.DeepEqual(b.Items[0], c.want) {
+			if len(b.Items) != 1 || !reflect.DeepEqual(b.Items[0].Onto(corastream.Item{}), c.want) {
 				t.Errorf("%s, %s: %+v", name, form, b)
 			}
+		}
+	}
+}
+
+// TestARecordChangesWhatItNames: as a record and as a row, over an item that is known; null and a blank cell clear (RFC 7396).
+func TestARecordChangesWhatItNames(t *testing.T) {
+	known := func() corastream.Item {
+		return corastream.Item{ID: "i", Title: "A Harbour", Withdrawn: true, Fields: map[string]string{"genre": "Drama", "year": "1994"}}
+	}
+	for name, c := range map[string]struct {
+		members string
+		change  func(*corastream.Item)
+	}{
+		"nothing":             {``, func(*corastream.Item) {}},
+		"a title":             {`"title":"Boats"`, func(it *corastream.Item) { it.Title = "Boats" }},
+		"a title with a year": {`"title":"Boats (2001)"`, func(it *corastream.Item) { it.Title, it.Fields["year"] = "Boats (2001)", "2001" }},
+		"no title any more":   {`"title":null`, func(it *corastream.Item) { it.Title = "" }},
+		"one field":           {`"genre":"Crime"`, func(it *corastream.Item) { it.Fields["genre"] = "Crime" }},
+		"a new field":         {`"price":3`, func(it *corastream.Item) { it.Fields["price"] = "3" }},
+		"a field less":        {`"genre":null`, func(it *corastream.Item) { delete(it.Fields, "genre") }},
+		"the year less":       {`"release_year":null`, func(it *corastream.Item) { delete(it.Fields, "year") }},
+		"available":           {`"available":true`, func(it *corastream.Item) { it.Withdrawn = false }},
+		"not withdrawn":       {`"withdrawn":false`, func(it *corastream.Item) { it.Withdrawn = false }},
+		"withdrawn is null":   {`"withdrawn":null`, func(it *corastream.Item) { it.Withdrawn = false }},
+		"withdrawn again":     {`"available":false`, func(*corastream.Item) {}},
+		"hidden":              {`"is_hidden":0`, func(it *corastream.Item) { it.Withdrawn = false }},
+		"a deleted row":       {`"__deleted":"true"`, func(it *corastream.Item) { *it = corastream.Item{ID: "i", Withdrawn: true, Removed: true} }},
+		"a row not deleted":   {`"__deleted":"false"`, func(*corastream.Item) {}},
+	} {
+		want := known()
+		c.change(&want)
+		var record, row corastream.Batch
+		New(Default()).Decode(&record, Record{Pos: corastream.Position{Topic: "corastream.items"}, Value: []byte(`{"item_id":"i"` + strings.TrimSuffix(","+c.members, ",") + `}`)}, recordTime)
+		header, cells := []string{"item_id"}, []string{"i"}
+		members([]byte("{"+c.members+"}"), func(k, x []byte) {
+			s, ok := text(x)
+			if !ok && !isNull(x) {
+				s = string(x)
+			}
+			header, cells = append(header, string(k)), append(cells, s)
+		})
+		New(Default()).ItemRows(header)(&row, cells, corastream.Position{Topic: "corastream.items"}, recordTime)
+		for form, b := range map[string]corastream.Batch{"record": record, "row": row} {
+			if len(b.Items) != 1 {
+				t.Errorf("%s, %s: %+v", name, form, b)
+				continue
+			}
+			got := b.Items[0].Onto(known())
+			got.Pos = corastream.Position{}
+			if !reflect.DeepEqual(got, want) {
+				t.Errorf("%s, %s: %+v, want %+v", name, form, got, want)
+			}
+		}
+	}
+	for members, want := range map[string]corastream.Item{
+		`"fields":{"genre":"Crime","year":null,"length":90}`: {Title: "A Harbour", Withdrawn: true, Fields: map[string]string{"genre": "Crime", "length": "90"}},
+		`"fields":null`:                  {Title: "A Harbour", Withdrawn: true},
+		`"genre":[]`:                     {Title: "A Harbour", Withdrawn: true, Fields: map[string]string{"year": "1994"}},
+		`"Comment":"Boats"`:              {Title: "Boats", Withdrawn: true, Fields: known().Fields},
+		`"title":null,"Comment":"Boats"`: {Title: "Boats", Withdrawn: true, Fields: known().Fields},
+	} {
+		b := decodeOne(Default(), "corastream.items", "", `{"item_id":"i",`+members+`}`)
+		if len(b.Items) != 1 {
+			t.Fatalf("%s: %+v", members, b)
+		}
+		got := b.Items[0].Onto(known())
+		want.ID, want.Pos = "i", got.Pos
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %+v, want %+v", members, got, want)
+		}
+	}
+	removed := corastream.Item{ID: "i", Withdrawn: true, Removed: true}
+	for members, back := range map[string]bool{`"title":"Boats"`: true, `"available":true`: true, `"available":true,"price":3`: true, `"price":3`: false,
+		`"withdrawn":true`: false, `"title":null`: false} {
+		b := decodeOne(Default(), "corastream.items", "", `{"item_id":"i",`+members+`}`)
+		if got := b.Items[0].Onto(removed); got.Removed == back || got.Withdrawn == back || !back && got.Fields != nil {
+			t.Errorf("%s of a removed item: %+v", members, got)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package decode
 
 import (
+	"bytes"
 	"fmt"
 	"regexp"
 	"strings"
@@ -9,8 +10,8 @@ import (
 )
 
 const (
-	maxFields    = 64
 	maxFieldName = 64
+	maxNulls     = 1000 // as many columns as a table may have
 )
 
 // tombstone: a record without a value removes the item that its key names.
@@ -32,7 +33,7 @@ func (j *job) tombstone() {
 var titleWords = map[string]bool{"title": true, "name": true, "movietitle": true}
 
 // item decodes a catalogue record: item_id (else the key), title, available or withdrawn; every other member that is a
-// string, number, boolean or list of those is a field.
+// string, number, boolean or list of those is a field. The record is silent about members that it lacks; null clears.
 func (j *job) item(v []byte) { j.itemAs(v, v) }
 
 // itemAs decodes doc; v is what a dead letter keeps.
@@ -47,6 +48,9 @@ func (j *job) itemOf(v []byte, each func(func(k, x []byte)), at func(mapping) []
 		j.fault(v, bad)
 		return
 	}
+	if it.Removed {
+		it = corastream.Item{ID: it.ID, Withdrawn: true, Removed: true}
+	}
 	it.Pos = j.r.Pos
 	j.b.Items = append(j.b.Items, it)
 	j.d.Counts.event(j.dialect)
@@ -57,7 +61,9 @@ var trailingYear = regexp.MustCompile(`\((\d{4})\)\s*$`)
 func (j *job) readItem(each func(func(k, x []byte)), at func(mapping) []byte) (it corastream.Item, bad *problem) {
 	var itemID, otherID, title, comment []byte
 	fields := &fieldSet{limit: j.d.cfg.MaxTextBytes}
-	say := func(name string, x []byte) bool {
+	it.Keep = corastream.Keep{Withdrawn: true, Fields: true}
+	say := func(name string, x []byte) bool { // null says no, which is what an item is that nobody spoke of
+		it.Keep.Withdrawn = false
 		on, ok := flag(x)
 		if !ok && !isNull(x) && bad == nil {
 			bad = &problem{ReasonType, name + " is neither true nor false: " + brief(x), fContext}
@@ -76,15 +82,22 @@ func (j *job) readItem(each func(func(k, x []byte)), at func(mapping) []byte) (i
 		case "comment": // where Gorse keeps an item's name
 			comment = x
 		case "available":
-			it.Withdrawn = it.Withdrawn || !isNull(x) && !say("available", x)
+			on := say("available", x)
+			it.Withdrawn = it.Withdrawn || !isNull(x) && !on
 		case "withdrawn", "ishidden", "hidden":
 			it.Withdrawn = say("withdrawn", x) || it.Withdrawn
+		case "deleted": // as __deleted, where Debezium's flattened rows keep it
+			if on, ok := flag(x); ok {
+				it.Removed = on
+			} else {
+				fields.add(k, x)
+			}
 		case "releaseyear":
 			fields.add([]byte("year"), x)
 		case "fields":
 			if x[0] == '{' {
 				members(x, fields.add)
-			} else if !isNull(x) {
+			} else if it.Keep.Fields = !isNull(x); it.Keep.Fields {
 				bad = &problem{ReasonType, "fields is not an object", fContext}
 			}
 		default:
@@ -102,7 +115,8 @@ func (j *job) readItem(each func(func(k, x []byte)), at func(mapping) []byte) (i
 		case "title":
 			title, comment = x, nil
 		case "available":
-			it.Withdrawn = !isNull(x) && !say("available", x)
+			on := say("available", x)
+			it.Withdrawn = !isNull(x) && !on
 		case "withdrawn":
 			it.Withdrawn = say("withdrawn", x)
 		}
@@ -124,13 +138,14 @@ func (j *job) readItem(each func(func(k, x []byte)), at func(mapping) []byte) (i
 	if it.ID == "" {
 		return it, &problem{ReasonNoItem, "item_id is missing, and the record has no key", fItem}
 	}
-	if title == nil || isNull(title) {
+	if len(title) == 0 || isNull(title) && comment != nil {
 		title = comment
 	}
+	it.Keep.Title = title == nil
 	if it.Title, bad = j.title(title); bad != nil {
 		return it, bad
 	}
-	if it.Title == "" && !it.Withdrawn {
+	if it.Title == "" && !it.Withdrawn && !it.Removed {
 		for name := range fields.m {
 			if folded := strings.ToLower(strings.ReplaceAll(name, "_", "")); folded == "userid" || folded == "user" {
 				return it, &problem{ReasonTitle, fmt.Sprintf("title is missing, and %q names a user: an event belongs on the interactions topic", name), fItem}
@@ -143,7 +158,7 @@ func (j *job) readItem(each func(func(k, x []byte)), at func(mapping) []byte) (i
 	if fields.bad != nil {
 		return it, fields.bad
 	}
-	it.Fields = fields.m
+	it.Fields, it.Keep.Clear = fields.m, fields.clear
 	return it, nil
 }
 
@@ -165,29 +180,38 @@ func (j *job) title(raw []byte) (string, *problem) {
 // fieldSet gathers an item's plain fields within bounds.
 type fieldSet struct {
 	m     map[string]string
+	clear []string // those that are null
 	limit int
 	bad   *problem
 }
 
 func (f *fieldSet) add(key, raw []byte) {
 	s, ok := plainText(raw, f.limit)
-	if !ok || f.bad != nil {
-		return // null and nested objects are not plain fields
-	}
 	name := string(key)
+	if !ok && len(name) <= maxFieldName && len(f.clear) < maxNulls && (isNull(raw) || isEmpty(raw)) {
+		f.clear = append(f.clear, name)
+	}
+	if !ok || f.bad != nil {
+		return // nested objects are not plain fields
+	}
 	switch {
 	case len(name) > maxFieldName:
 		f.bad = &problem{ReasonFields, fmt.Sprintf("a field's name has %d bytes, over %d", len(name), maxFieldName), fContext}
 	case len(s) > f.limit:
 		f.bad = &problem{ReasonFields, fmt.Sprintf("field %q is over max_text_bytes=%d", name, f.limit), fContext}
-	case len(f.m) == maxFields:
-		f.bad = &problem{ReasonFields, fmt.Sprintf("more than %d fields", maxFields), fContext}
+	case len(f.m) == corastream.MaxFields:
+		f.bad = &problem{ReasonFields, fmt.Sprintf("more than %d fields", corastream.MaxFields), fContext}
 	default:
 		if f.m == nil {
 			f.m = map[string]string{}
 		}
 		f.m[name] = s
 	}
+}
+
+// isEmpty says that a value is an empty list.
+func isEmpty(raw []byte) bool {
+	return len(raw) > 1 && raw[0] == '[' && len(bytes.TrimSpace(raw[1:len(raw)-1])) == 0
 }
 
 // plainText is a string's text, a number's or boolean's spelling, or a list of these joined by ", "; joining stops

@@ -18,7 +18,6 @@ type arch struct {
 	eps                     float32
 	freqs                   []float32 // rotary frequencies [headDim/2], scaling applied
 	permuted                bool      // rows of q and k lie in pairs (2i, 2i+1), as converters to GGUF put Llama's
-	bias                    bool      // q, k and v have biases
 	tied                    bool      // the head is the embedding table
 	scale                   float32   // of attention
 	traits
@@ -53,7 +52,6 @@ func readArch(f *gguf.File) (arch, error) {
 		return a, bad("general.architecture", "use a model of the "+familyNames()+" architecture", "%q is not supported", a.name)
 	}
 	a.permuted = a.name == "llama"
-	a.bias = f.Has("blk.0.attn_q.bias")
 	a.tied = !f.Has("output.weight")
 
 	var errs []error
@@ -89,10 +87,8 @@ func readArch(f *gguf.File) (arch, error) {
 	if f.Has("blk.0.ffn_gate_inp.weight") {
 		errs = append(errs, bad(a.name+".expert_count", "use a dense model", "mixtures of experts are not supported"))
 	}
-	for _, t := range a.foreign() {
-		if f.Has("blk.0." + t) {
-			errs = append(errs, corastream.Usagef(f.Name(), "use a plain model of the architecture "+a.name, "tensor %q is not supported", "blk.0."+t))
-		}
+	if len(errs) == 0 {
+		errs = append(errs, a.checkInventory(f))
 	}
 	a.scale = float32(1 / math.Sqrt(float64(a.headDim)))
 	if a.windows {

@@ -32,7 +32,7 @@ func encode(t testing.TB, m *Model, items []corastream.Item) []corastream.States
 // States are the plain forward pass's: mean of the title tokens and last token at ReadLayer, and the inputs of o (or of gate and up) at
 // the answer token. Measured: largest difference 2e-6 of values around 1.
 func TestEncodeEqualsPlainForward(t *testing.T) {
-	for _, s := range []shape{tinyLlama, tinyQwen, tinyWide, tinyGemma, tinyGemmaWide} {
+	for _, s := range []shape{tinyLlama, tinyQwen, tinyWide, tinyGemma, tinyGemmaWide, tinyBiased} {
 		m := s.open(t)
 		o := newOracle(t, m)
 		items := catalogue()

@@ -122,11 +122,7 @@ func (m *Model) projectRows(l int, s *stage, d *delta, a *activations, lo, hi in
 	}
 	out := a.qkv[lo*q : hi*q]
 	ly.qkv.Mul(out, q, w.norm, h, n, false, &w.scratch)
-	if ly.bias != nil {
-		for i := range n {
-			kernels.Add(out[i*q:(i+1)*q], ly.bias)
-		}
-	}
+	addBias(out, ly.bias, n)
 	if d != nil {
 		d.add(s, d.layers[l].qkv, lo, hi, w.norm, h, out, q, d.kept(a.tq, lo, hi, w), w)
 	}
@@ -180,6 +176,7 @@ func (m *Model) finishRows(l int, s *stage, d *delta, a *activations, next []flo
 	// Summed by itself first: products added one by one to a large residual would each lose its last bits.
 	sum := w.norm[:n*h]
 	ly.o.Mul(sum, h, att, o, n, false, &w.scratch)
+	addBias(sum, ly.oBias, n)
 	if d != nil {
 		d.add(s, d.layers[l].o, lo, hi, att, o, sum, h, d.kept(a.to, lo, hi, w), w)
 	}
@@ -196,6 +193,7 @@ func (m *Model) finishRows(l int, s *stage, d *delta, a *activations, next []flo
 		gu = a.gateUp[lo*2*f : hi*2*f]
 	}
 	ly.gateUp.Mul(gu, 2*f, w.norm, h, n, false, &w.scratch)
+	addBias(gu, ly.gateUpBias, n)
 	if d != nil {
 		d.add(s, d.layers[l].gateUp, lo, hi, w.norm, h, gu, 2*f, d.kept(a.tg, lo, hi, w), w)
 	}
@@ -207,6 +205,7 @@ func (m *Model) finishRows(l int, s *stage, d *delta, a *activations, next []flo
 		copy(out, x)
 	}
 	ly.down.Mul(sum, h, w.act, f, n, false, &w.scratch)
+	addBias(sum, ly.downBias, n)
 	m.normAdded(sum, ly.postFFN, a.ffnRaw, lo, hi)
 	kernels.Add(out, sum)
 }

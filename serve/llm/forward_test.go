@@ -44,7 +44,7 @@ func compare(got []corastream.Logits, want [][2]float64) (worst, spread float64)
 // positions alone. Measured: the largest difference is 8e-6 of the spread of the logits (float32 noise).
 func TestScoreEqualsPlainForward(t *testing.T) {
 	numbers(t)
-	for _, s := range []shape{tinyLlama, tinyQwen, tinyGemma, tinyGemmaWide, tinyQwen3} {
+	for _, s := range []shape{tinyLlama, tinyQwen, tinyGemma, tinyGemmaWide, tinyQwen3, tinyBiased} {
 		for _, adapt := range []corastream.Adapt{corastream.AdaptAll, corastream.AdaptSuffix, corastream.AdaptLast} {
 			for _, history := range []bool{false, true} {
 				for lowest := range s.layers {

@@ -34,7 +34,7 @@ func say(t *testing.T, m *Model, ids []int32, d corastream.Dialogue) (text strin
 // the delta on the tokens that `adapt` says. The prompt is longer than a batch, so it is read in parts. Measured: largest
 // difference of a log-probability 3e-6.
 func TestGreedyAnswersEqualPlainForward(t *testing.T) {
-	for _, s := range []shape{tinyLlama, tinyQwen, tinyWide, tinyGemma, tinyGemmaWide, tinyQwen3} {
+	for _, s := range []shape{tinyLlama, tinyQwen, tinyWide, tinyGemma, tinyGemmaWide, tinyQwen3, tinyBiased} {
 		for _, adapt := range []corastream.Adapt{"", corastream.AdaptAll, corastream.AdaptSuffix, corastream.AdaptLast} {
 			m := s.open(t, func(o *Options) { o.BatchTokens = 16 })
 			ids := m.TextTokens("What do you think of Metropolis?")

@@ -65,6 +65,9 @@ func newDevice(m *Model, g *GPU) (*device, error) {
 	if !a.plain() {
 		return nil, fmt.Errorf("llm: the GPU has no form of the architecture %s", a.name)
 	}
+	if tensor, yes := m.weights.laterBiases(); yes {
+		return nil, fmt.Errorf("llm: the GPU has no form of a model with %s", tensor)
+	}
 	d := &device{GPU: g, m: m, shape: cuda.AttendShape{HeadDim: a.headDim, Group: a.heads / a.kvHeads, KVHeads: a.kvHeads}}
 	d.ldh, d.ldq, d.ldo, d.ldf = cuda.Padded(a.hidden), cuda.Padded(a.qkvWidth()), cuda.Padded(a.qWidth()), cuda.Padded(a.ffn)
 	if err := d.shape.Check(); err != nil {

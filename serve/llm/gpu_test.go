@@ -374,3 +374,12 @@ func TestGPUTakesWeightsThatAreThere(t *testing.T) {
 		t.Errorf("scores %v, with the device's own weights %v", got, want)
 	}
 }
+
+// Equal texts share every row on the device too, and each has its answer.
+func TestGPUAnswersEqualTextsEach(t *testing.T) {
+	d := cudatest.Open(t)
+	for _, n := range []int{2, 40} {
+		f := &cuda.Fallback{Warn: func(err error) { t.Error(err) }}
+		answeredEach(t, tinyLlama.open(t, onDevice(d, f)), make([]byte, n))
+	}
+}

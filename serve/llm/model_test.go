@@ -22,7 +22,7 @@ var (
 // `adapt: all` is what merging (alpha/r) P^T W_A^T into every adapted weight gives: 20 pairs, no code shared. Measured: largest
 // difference 4e-5 on logits that spread over 15 (float32 noise).
 func TestAdaptAllEqualsDenseMerge(t *testing.T) {
-	for _, s := range []shape{tinyLlama, tinyQwen, tinyGemma, tinyGemmaWide} {
+	for _, s := range []shape{tinyLlama, tinyQwen, tinyGemma, tinyGemmaWide, tinyBiased} {
 		m := s.open(t)
 		ps, ws := pairs(m, 20, 3, 4, false, 21)
 		p := project(m, 4, corastream.AdaptAll, 0, allTargets, 22)
@@ -47,7 +47,7 @@ func TestAdaptAllEqualsDenseMerge(t *testing.T) {
 }
 
 func TestBaseModelEqualsPlainForward(t *testing.T) {
-	for _, s := range []shape{tinyLlama, tinyQwen, tinyWide, tinyGemma, tinyGemmaWide, tinyQwen3} {
+	for _, s := range []shape{tinyLlama, tinyQwen, tinyWide, tinyGemma, tinyGemmaWide, tinyQwen3, tinyBiased} {
 		for _, history := range []bool{false, true} {
 			m := s.open(t)
 			ps, _ := pairs(m, 10, 3, 1, history, 3)
@@ -311,10 +311,10 @@ func TestBadModelFilesAreRefusedByName(t *testing.T) {
 		shape  shape
 		want   string
 	}{
-		"architecture": {nil, shape{"gpt2", 2, 16, 2, 2, 8, 16, true}, "general.architecture"},
-		"odd heads":    {nil, shape{"llama", 2, 16, 3, 2, 8, 16, true}, "llama.attention.head_count"},
-		"odd head":     {nil, shape{"llama", 2, 15, 3, 3, 5, 16, true}, "llama.attention.head_count"},
-		"no layers":    {nil, shape{"llama", 0, 16, 2, 2, 8, 16, true}, "llama.block_count"},
+		"architecture": {nil, shape{"gpt2", 2, 16, 2, 2, 8, 16, true, false}, "general.architecture"},
+		"odd heads":    {nil, shape{"llama", 2, 16, 3, 2, 8, 16, true, false}, "llama.attention.head_count"},
+		"odd head":     {nil, shape{"llama", 2, 15, 3, 3, 5, 16, true, false}, "llama.attention.head_count"},
+		"no layers":    {nil, shape{"llama", 0, 16, 2, 2, 8, 16, true, false}, "llama.block_count"},
 		"yarn": {func(w *gguf.Writer, s shape) {
 			must(w.Set("llama.rope.scaling.type", "yarn"))
 			must(w.Set("llama.rope.scaling.factor", float32(4)))
@@ -322,7 +322,19 @@ func TestBadModelFilesAreRefusedByName(t *testing.T) {
 		"experts": {func(w *gguf.Writer, s shape) {
 			must(w.Add("blk.0.ffn_gate_inp.weight", gguf.F32, []int{1}, []float32{1}))
 		}, tinyLlama, "experts"},
-		"extra bias":   {func(w *gguf.Writer, s shape) { must(w.Add("blk.0.attn_output.bias", gguf.F32, []int{1}, []float32{1})) }, tinyLlama, "attn_output.bias"},
+		"short bias": {func(w *gguf.Writer, s shape) { must(w.Add("blk.0.attn_output.bias", gguf.F32, []int{1}, []float32{1})) }, tinyLlama, "attn_output.bias"},
+		"bias of the head": {func(w *gguf.Writer, s shape) {
+			must(w.Add("output.bias", gguf.F32, []int{262}, make([]float32, 262)))
+		}, tinyQwen, `tensor "output.bias"`},
+		"a layer too many": {func(w *gguf.Writer, s shape) {
+			must(w.Add("blk.5.attn_norm.weight", gguf.F32, []int{48}, make([]float32, 48)))
+		}, tinyLlama, `tensor "blk.5.attn_norm.weight" has no place in a llama model of 5 layers`},
+		"an unknown tensor": {func(w *gguf.Writer, s shape) {
+			must(w.Add("blk.3.attn_sinks.weight", gguf.F32, []int{6}, make([]float32, 6)))
+		}, tinyLlama, "blk.3.attn_sinks.weight"},
+		"normed heads in a later layer": {func(w *gguf.Writer, s shape) {
+			must(w.Add("blk.4.attn_k_norm.weight", gguf.F32, []int{8}, make([]float32, 8)))
+		}, tinyLlama, "blk.4.attn_k_norm.weight"},
 		"partial turn": {func(w *gguf.Writer, s shape) { must(w.Set("llama.rope.dimension_count", uint32(4))) }, tinyLlama, "llama.rope.dimension_count"},
 		"normed heads": {func(w *gguf.Writer, s shape) {
 			must(w.Add("blk.0.attn_q_norm.weight", gguf.F32, []int{8}, make([]float32, 8)))

@@ -18,7 +18,7 @@ import (
 // tinyFile writes a tiny model whose linears are of the given type. Its sizes are multiples of 32, as blocks ask for.
 func tinyFile(t testing.TB, typ gguf.Type) string {
 	t.Helper()
-	s := shape{"llama", 3, 64, 4, 2, 16, 96, true}
+	s := shape{"llama", 3, 64, 4, 2, 16, 96, true, false}
 	w := s.writeAs(3, typ)
 	path := filepath.Join(t.TempDir(), "tiny.gguf")
 	if err := w.WriteFile(path); err != nil {

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/corastream/corastream"
@@ -191,38 +190,6 @@ func lead(yes bool) string {
 	return ""
 }
 
-// clean makes a hostile text safe to stand in a prompt: valid UTF-8 on one line, no control, bidi or invisible characters,
-// no answer mark, and not longer than its tokens could be.
-func (p *prompter) clean(s, mark string) string {
-	var b strings.Builder
-	space := false
-	for _, r := range s {
-		switch {
-		case unicode.IsSpace(r) || unicode.IsControl(r):
-			space = true
-			continue
-		case r == utf8.RuneError || invisible(r):
-			continue
-		}
-		if space && b.Len() > 0 {
-			b.WriteByte(' ')
-		}
-		space = false
-		b.WriteRune(r)
-		if b.Len() >= 64*p.cap {
-			break
-		}
-	}
-	s = b.String()
-	for {
-		cut := cutFold(s, mark)
-		if cut == s {
-			return strings.TrimSpace(s)
-		}
-		s = cut
-	}
-}
-
 // cutFold removes the first occurrence of mark, in any case.
 func cutFold(s, mark string) string {
 	n := utf8.RuneCountInString(mark)
@@ -237,9 +204,4 @@ func cutFold(s, mark string) string {
 		}
 	}
 	return s
-}
-
-// invisible characters can hide text from people or turn its order around.
-func invisible(r rune) bool {
-	return unicode.In(r, unicode.Cf, unicode.Co, unicode.Cs, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point)
 }

@@ -64,6 +64,13 @@ func TestRememberedPromptsAreTheirOwn(t *testing.T) {
 	}
 }
 
+// tagged spells ASCII in tag characters, which nobody sees.
+func tagged(s string) string {
+	return strings.Map(func(r rune) rune { return r + 0xe0000 }, s)
+}
+
+var england = "🏴" + tagged("gbeng\x7f")
+
 func TestHostileTitlesStayTitles(t *testing.T) {
 	m := tinyLlama.open(t, films)
 	for title, want := range map[string]string{
@@ -76,7 +83,22 @@ func TestHostileTitlesStayTitles(t *testing.T) {
 		"\x00\x1b[31mred":                         "[31mred",
 		"<|bos|> stays text":                      "<|bos|> stays text",
 		"日本語 🎬":                                   "日本語 🎬",
-		"   ":                                     "",
+		// Joiners stay where spelling or an emoji needs them ...
+		"می‌خواهم":     "می‌خواهم",
+		"کِتاب‌ها":     "کِتاب‌ها",
+		"क्‍ष और क्‌ष": "क्‍ष और क्‌ष",
+		"അവന്‍":        "അവന്‍",
+		"👩‍👩‍👧 ❤️‍🔥":   "👩‍👩‍👧 ❤️‍🔥",
+		"👩🏽‍🚀 1️⃣":     "👩🏽‍🚀 1️⃣",
+		england:        england,
+		// ... and nowhere else.
+		"Y‍es N‌o":                    "Yes No",
+		"می‌‌خواهم":                   "می‌خواهم",
+		"کتاب‌ end":                   "کتاب end",
+		"‍👩 a‍🎬 👩‍‍":                  "👩 a🎬 👩",
+		"🏴" + tagged("secret"):        "🏴",
+		england[:4] + tagged("gbenx"): "🏴",
+		"   ":                         "",
 	} {
 		ts, err := m.prompts.render(corastream.Prompt{Title: title})
 		if err != nil {

@@ -21,6 +21,7 @@ type tinyCase struct {
 	Layers, Hidden, Heads, KV, Dim, FF int
 	Tied, Freqs                        bool
 	Linear                             float32
+	Biases                             [][]string // of each layer; nil: those that the architecture has
 	Prompts                            []struct {
 		Tokens []int32
 		Logits string // base64 of float32 [vocabulary]
@@ -129,6 +130,14 @@ func (c tinyCase) file(t *testing.T) *gguf.Writer {
 	return w
 }
 
+// biased lists the linears of layer i with a bias.
+func (c tinyCase) biased(i int) []string {
+	if c.Biases == nil {
+		return nil
+	}
+	return c.Biases[i]
+}
+
 // tensors adds them in tiny.py's order, because a tensor's number is its seed.
 func (c tinyCase) tensors(t *testing.T, w *gguf.Writer, vocab int) {
 	seed := uint32(0)
@@ -163,7 +172,10 @@ func (c tinyCase) tensors(t *testing.T, w *gguf.Writer, vocab int) {
 		add(b+"attn_k.weight", 0, .5, h, k)
 		add(b+"attn_v.weight", 0, .5, h, k)
 		add(b+"attn_output.weight", 0, .25, q, h)
-		if c.Arch == "qwen2" {
+		for _, linear := range c.biased(i) {
+			add(b+linear+".bias", 0, .5, map[string]int{"attn_q": q, "attn_k": k, "attn_v": k, "attn_output": h, "ffn_gate": f, "ffn_up": f, "ffn_down": h}[linear])
+		}
+		if c.Arch == "qwen2" && c.Biases == nil {
 			add(b+"attn_q.bias", 0, .5, q)
 			add(b+"attn_k.bias", 0, .5, k)
 			add(b+"attn_v.bias", 0, .5, k)

@@ -16,7 +16,8 @@ func TestEqualTextsAreAnsweredEach(t *testing.T) {
 	}
 }
 
-// FuzzRepeats: texts of a small alphabet, many of them equal or each other's beginnings, as text, as titles and as token sequences.
+// FuzzRepeats: texts of a small alphabet, many of them equal or each other's beginnings, as text, as titles, as candidates behind a history,
+// as rows of training and as token sequences.
 func FuzzRepeats(f *testing.F) {
 	f.Add([]byte{0, 0})
 	f.Add(make([]byte, 40))
@@ -51,6 +52,44 @@ func answeredEach(t *testing.T, m *Model, picks []byte) {
 	}
 	if _, err := m.ScoreTokens(ctx, ids); err != nil {
 		t.Fatal(err)
+	}
+	slate := func(history []string) []corastream.Prompt {
+		ps := make([]corastream.Prompt, len(texts))
+		for i := range ps {
+			ps[i] = corastream.Prompt{ItemID: "i", Title: texts[i], History: history}
+		}
+		return ps
+	}
+	labels := make([]float32, len(texts))
+	for _, history := range [][]string{nil, {"a", "a"}} {
+		for _, adapt := range []corastream.Adapt{"", corastream.AdaptAll, corastream.AdaptSuffix, corastream.AdaptLast} {
+			var w []corastream.Weights
+			var p *corastream.Projection
+			if adapt != "" {
+				_, w = pairs(m, 1, 1, 3, false, 5) // the same weights for all: equal prompts are equal to the last bit
+				for len(w) < len(texts) {
+					w = append(w, w[0])
+				}
+				p = project(m, 3, adapt, 2, attention, 5)
+			}
+			scores, err := m.Score(ctx, slate(history), w, p)
+			if err != nil {
+				t.Fatalf("%q: %v", adapt, err)
+			}
+			for i := range texts {
+				for j := range i {
+					if texts[i] == texts[j] && scores[i] != scores[j] {
+						t.Errorf("%q with adapt %q: scores %d and %d are %v and %v", texts[i], adapt, j, i, scores[j], scores[i])
+					}
+				}
+			}
+			if adapt == "" {
+				continue
+			}
+			if g, err := m.Backward(ctx, slate(history), w, p, labels); err != nil || len(g.DW) != len(texts) || len(g.Scores) != len(texts) {
+				t.Fatalf("%q: gradients of %d rows, %v", adapt, len(g.DW), err)
+			}
+		}
 	}
 	states, err := m.Encode(ctx, items)
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 type shape struct {
 	arch                               string
 	layers, hidden, heads, kv, dim, ff int
-	tied                               bool
+	tied, biased                       bool
 }
 
 // numbers marks a test of figures alone: what runs at the same time is tested elsewhere.
@@ -27,15 +27,20 @@ func numbers(t *testing.T) {
 }
 
 var (
-	tinyLlama = shape{"llama", 5, 48, 6, 2, 8, 40, true}
-	tinyQwen  = shape{"qwen2", 4, 32, 4, 2, 8, 72, false}
+	tinyLlama = shape{"llama", 5, 48, 6, 2, 8, 40, true, false}
+	tinyQwen  = shape{"qwen2", 4, 32, 4, 2, 8, 72, false, false}
 	// tinyWide has an o-projection whose input is not hidden wide.
-	tinyWide = shape{"llama", 3, 32, 4, 4, 16, 40, true}
+	tinyWide = shape{"llama", 3, 32, 4, 4, 16, 40, true, false}
 	// tinyGemma sees windows of 5 tokens in two of three layers; tinyGemmaWide's o can not be adapted.
-	tinyGemma     = shape{"gemma3", 4, 48, 6, 2, 8, 40, true}
-	tinyGemmaWide = shape{"gemma3", 4, 32, 4, 1, 16, 40, true}
-	tinyQwen3     = shape{"qwen3", 3, 32, 4, 2, 8, 40, false}
+	tinyGemma     = shape{"gemma3", 4, 48, 6, 2, 8, 40, true, false}
+	tinyGemmaWide = shape{"gemma3", 4, 32, 4, 1, 16, 40, true, false}
+	tinyQwen3     = shape{"qwen3", 3, 32, 4, 2, 8, 40, false, false}
+	// tinyBiased has biases where other families have none, and in some layers alone.
+	tinyBiased = shape{arch: "llama", layers: 4, hidden: 48, heads: 6, kv: 2, dim: 8, ff: 40, tied: true, biased: true}
 )
+
+// biasedLinears are the linears of each layer of tinyBiased that have a bias.
+var biasedLinears = [][]string{{}, {"attn_k", "attn_output"}, {"attn_q", "ffn_gate", "ffn_down"}, {"attn_v", "ffn_up"}}
 
 // words is a byte-level vocabulary with " Yes" and " No".
 func words(w *gguf.Writer) (vocab int) {
@@ -146,6 +151,13 @@ func (s shape) writeWith(seed uint64, typ gguf.Type, keys map[string]any) *gguf.
 		if s.arch == "gemma3" {
 			add(name(l, "post_attention_norm.weight"), 1, .3, s.hidden)
 			add(name(l, "post_ffw_norm.weight"), 1, .3, s.hidden)
+		}
+		if s.biased {
+			widths := map[string]int{"attn_q": s.heads * s.dim, "attn_k": s.kv * s.dim, "attn_v": s.kv * s.dim, "attn_output": s.hidden,
+				"ffn_gate": s.ff, "ffn_up": s.ff, "ffn_down": s.hidden}
+			for _, tensor := range biasedLinears[l] {
+				add(name(l, tensor+".bias"), 0, .2, widths[tensor])
+			}
 		}
 		if s.arch == "qwen2" {
 			add(name(l, "attn_q.bias"), 0, .5, s.heads*s.dim)

@@ -43,18 +43,6 @@ const (
 	gemma27Layers = 62
 )
 
-// foreign lists the tensors of a layer that would change what a model of this family computes, and are not read.
-func (t traits) foreign() []string {
-	names := []string{"attn_output.bias", "ffn_gate.bias", "ffn_up.bias", "ffn_down.bias"}
-	if !t.headNorms {
-		names = append(names, "attn_q_norm.weight", "attn_k_norm.weight")
-	}
-	if !t.postNorms {
-		names = append(names, "post_attention_norm.weight", "post_ffw_norm.weight")
-	}
-	return names
-}
-
 // plain says that a layer is Llama's.
 func (t traits) plain() bool {
 	return !t.headNorms && !t.postNorms && !t.gelu && !t.embedRoot && !t.windows

@@ -2,6 +2,7 @@ package llm
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/corastream/corastream"
@@ -14,8 +15,11 @@ type layer struct {
 	attnNorm, ffnNorm    []float32 // [hidden]
 	qNorm, kNorm         []float32 // [headDim]; nil when heads are not normed
 	postAttn, postFFN    []float32 // [hidden]; nil when what is added is not normed
-	bias                 []float32 // of q, k, v [qkvWidth]; nil when the model has none
 	qkv, o, gateUp, down kernels.Matrix
+
+	// Biases of the linears; nil where the layer has none.
+	bias                        []float32 // of q, k, v [qkvWidth]
+	oBias, gateUpBias, downBias []float32 // [hidden], [2*ffn], [hidden]
 }
 
 func (l *layer) linears() [linearsPerLayer]*kernels.Matrix {
@@ -97,24 +101,11 @@ func (w *weights) vectors(l int, out *layer) error {
 			return err
 		}
 	}
-	if !a.bias {
-		return nil
-	}
-	out.bias = make([]float32, a.qkvWidth())
-	off := 0
-	for _, b := range []struct {
-		name  string
-		heads int
-		turns bool
-	}{{"attn_q.bias", a.heads, true}, {"attn_k.bias", a.kvHeads, true}, {"attn_v.bias", a.kvHeads, false}} {
-		v := out.bias[off : off+b.heads*a.headDim]
-		if err := readVector(w.file, name(l, b.name), v); err != nil {
+	for i, lin := range a.linears(l) {
+		var err error
+		if *[...]*[]float32{&out.bias, &out.oBias, &out.gateUpBias, &out.downBias}[i], err = w.biases(lin); err != nil {
 			return err
 		}
-		if b.turns && a.permuted {
-			halves(v, b.heads, a.headDim, 1)
-		}
-		off += len(v)
 	}
 	return nil
 }
@@ -130,6 +121,9 @@ type linearPart struct {
 	out   int
 	heads int // whose rows are put in halves; 0: as they are
 }
+
+// bias names the part's bias, which a file may lack.
+func (p linearPart) bias() string { return strings.TrimSuffix(p.name, "weight") + "bias" }
 
 func (l linear) out() (n int) {
 	for _, p := range l.parts {

@@ -57,6 +57,7 @@ type ShardHost struct {
 	stats   corastream.Stats
 	judge   *replay.Monitor // of all shards here: what bias and cf knew of an event before it was learnt
 	judging sync.Mutex
+	strays  strays
 	close   func() error
 
 	mu       sync.Mutex

@@ -134,8 +134,25 @@ func (o *owner) learn(st *store.Store, log zerolog.Logger) error {
 	defer cancel(nil)
 	kc := o.l.d.Kafka
 	kc.Group = ""
+	born, err := partitions(ctx, st, kc)
+	if err != nil {
+		return err
+	}
 	hooks := ingest.Hooks{
-		Next: st.Next, Meta: st.Meta, Log: log, Pick: o.pick, Keep: KeepForShards,
+		Next: st.Next, Meta: st.Meta, Log: log, Keep: KeepForShards,
+		Pick: func(all []corastream.Partition) []corastream.Partition {
+			n := 0
+			for _, p := range all {
+				if p.Topic == kc.Topics.Interactions {
+					n++
+				}
+			}
+			if err := fits(kc, born, n); n > 0 && err != nil {
+				cancel(err)
+				return nil
+			}
+			return o.pick(all)
+		},
 		SetMeta: func(k, v string) error { return st.SetMeta(ctx, k, v) },
 	}
 	var sources []*ingest.Source
@@ -152,7 +169,14 @@ func (o *owner) learn(st *store.Store, log zerolog.Logger) error {
 	o.state, o.sources, o.store = "learning", sources, st
 	o.mu.Unlock()
 	defer o.enter("restoring")
-	both := newExchange(dropForeignBad{sources[0], o.notMine}, sources[1], o.l.d.Cluster.ExchangeEvery, kc.Topics.Embeddings)
+	mover, err := ingest.NewMover(kc, log)
+	if err != nil {
+		return err
+	}
+	defer mover.Close()
+	mine := &gather{Source: dropForeignBad{sources[0], o.notMine}, owned: NewOwned(kc, o.shard, born), move: mover.Move,
+		tell: func(n int, first corastream.Event, home int32) { o.l.strays.add(n, first, home, log) }}
+	both := newExchange(mine, sources[1], o.l.d.Cluster.ExchangeEvery, kc.Topics.Embeddings)
 	collected := make(chan struct{})
 	go func() {
 		defer close(collected)

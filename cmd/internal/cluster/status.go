@@ -44,6 +44,7 @@ func (l *ShardHost) Gauges() []serve.Gauge {
 	g := []serve.Gauge{
 		{Name: "shards_owned", Help: "Shards that this process runs.", Value: float64(len(l.running))},
 		{Name: "shards_taken_over", Help: "Shards taken over since the start.", Value: float64(l.moves)},
+		{Name: "strays_moved", Help: "Events written again because they lay on a partition of another shard than their user's.", Value: float64(l.strays.count())},
 	}
 	for k, b := range l.standbys {
 		g = append(g, serve.Gauge{Name: "standby_records", Help: "Records that a standby found new when it last looked; below 0: it has not looked yet.",
@@ -83,6 +84,7 @@ type Summary struct {
 	Duplicates  int64   `json:"duplicates"`
 	DeadLetters int64   `json:"dead_letters"`
 	TakenOver   int     `json:"shards_taken_over"`
+	Strays      int64   `json:"strays_moved"` // events that lay on a partition of another shard than their user's
 	Seconds     float64 `json:"seconds"`
 }
 
@@ -91,5 +93,5 @@ func (l *ShardHost) Summary() Summary {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return Summary{Member: l.d.Member, Events: l.stats.Events.Load(), Duplicates: l.stats.Duplicates.Load(),
-		DeadLetters: l.stats.DeadLetters.Load(), TakenOver: l.moves, Seconds: time.Since(l.began).Seconds()}
+		DeadLetters: l.stats.DeadLetters.Load(), TakenOver: l.moves, Strays: l.strays.count(), Seconds: time.Since(l.began).Seconds()}
 }

@@ -51,10 +51,14 @@ func Events(c ingest.Config, path, name string) ([]corastream.Event, error) {
 	return events, err
 }
 
-// Items reads a catalogue from CSV, MovieLens' formats or JSON lines.
+// Items reads a catalogue from CSV, MovieLens' formats or JSON lines, as whole records.
 func Items(c ingest.Config, path string) ([]corastream.Item, error) {
 	if !IsJSONLines(path) {
-		return Reading(ingest.NewDecoder(c)).Items(path)
+		items, err := Reading(ingest.NewDecoder(c)).Items(path)
+		for i, it := range items {
+			items[i] = it.Onto(corastream.Item{})
+		}
+		return items, err
 	}
 	var items []corastream.Item
 	at := map[string]int{}
@@ -62,14 +66,14 @@ func Items(c ingest.Config, path string) ([]corastream.Item, error) {
 		if len(b.Bad) > 0 {
 			return badLine(path, place, b.Bad[0])
 		}
-		for _, it := range b.Items { // the last record of an item counts, as on the topic
+		for _, it := range b.Items { // a later record of an item changes what it names, as on the topic
 			it.Pos = corastream.Position{}
 			if n, ok := at[it.ID]; ok {
-				items[n] = it
+				items[n] = it.Onto(items[n])
 				continue
 			}
 			at[it.ID] = len(items)
-			items = append(items, it)
+			items = append(items, it.Onto(corastream.Item{}))
 		}
 		return nil
 	})

@@ -52,8 +52,16 @@ func Rerun(ctx context.Context, cfg Config, shard int, log zerolog.Logger) (have
 		return "", "", 0, err
 	}
 	defer spans.Close()
+	mine := func(*corastream.Batch) {}
 	if shard != NoShard {
 		spans.Keep = cluster.KeepForShards
+		n, err := cluster.PartitionsOf(original)
+		if err != nil {
+			return "", "", 0, err
+		}
+		if n > 0 {
+			mine = cluster.NewOwned(cfg.Kafka, shard, n).Keep
+		}
 	}
 	for line, err := range original.Journal(0) {
 		if err != nil {
@@ -68,6 +76,7 @@ func Rerun(ctx context.Context, cfg Config, shard int, log zerolog.Logger) (have
 		case store.KindEvents:
 			var b corastream.Batch
 			if b, err = spans.ReadSpans(ctx, line.Spans); err == nil {
+				mine(&b)
 				_, err = fresh.Commit(ctx, b, cf.Learn)
 			}
 		case store.KindErasure:

@@ -94,7 +94,7 @@ func (f *File) Tensor(name string) (*Tensor, error) {
 	if t := f.byName[name]; t != nil {
 		return t, nil
 	}
-	return nil, corastream.Usagef(f.name, "use a complete Llama- or Qwen2-architecture model", "no tensor %q", name)
+	return nil, corastream.Usagef(f.name, "use a complete model", "no tensor %q", name)
 }
 
 // Tensor is one named array. Raw holds its encoded bytes, a part of the mapped file: read-only.

@@ -81,7 +81,7 @@ var hostile = []struct {
 	{"product overflows to small", header(3, 1, 0).tensor("t", F32, 0, 1<<33+1, 1<<31).zeros(64), "dimension"},
 	{"size overflows", header(3, 1, 0).tensor("t", F32, 0, 1<<62).zeros(64), "dimension"},
 	{"half a block", header(3, 1, 0).tensor("t", Q4_0, 0, 16, 2).zeros(64), "multiple"},
-	{"unsupported type", header(3, 1, 0).tensor("blk.0.w", 10, 0, 256).zeros(200), "Q2_K"},
+	{"unsupported type", header(3, 1, 0).tensor("blk.0.w", 16, 0, 256).zeros(200), "IQ2_XXS"},
 	{"type far away", header(3, 1, 0).tensor("blk.0.w", 1<<31, 0, 256).zeros(200), "blk.0.w"},
 	{"empty tensor name", header(3, 1, 0).tensor("", F32, 0, 1).pad().zeros(32), "empty"},
 	{"long tensor name", header(3, 1, 0).tensor(strings.Repeat("n", 65), F32, 0, 1).pad().zeros(32), "limit of 64"},

@@ -266,9 +266,9 @@ func (c *cursor) tensor() (place, error) {
 	elements := uint64(1)
 	for i := range t.Dims {
 		d := binary.LittleEndian.Uint64(raw[i*8:])
-		// Bounded by the file's bytes: a block of 256 values takes at least 144 of them, so this also rules out overflow.
+		// Bounded by the file's bytes: a block of 256 values takes at least 84 of them, so this also rules out overflow.
 		hi, product := bits.Mul64(elements, d)
-		if d == 0 || hi != 0 || product > min(uint64(len(c.f.data))*2, math.MaxInt) {
+		if d == 0 || hi != 0 || product > min(uint64(len(c.f.data))*4, math.MaxInt) {
 			return place{}, c.fail(corrupt, "dimension %d is %d: more values than the file can hold, or none", i, d)
 		}
 		t.Dims[i], elements = int(d), product

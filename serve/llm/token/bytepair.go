@@ -4,6 +4,8 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"golang.org/x/text/unicode/norm"
+
 	"github.com/corastream/corastream/serve/llm/gguf"
 )
 
@@ -45,6 +47,7 @@ type bytePair struct {
 	split stages
 	// whole: a part that is a token as it stands is not built by merges (Llama 3).
 	whole bool
+	nfc   bool
 	bytes [256]int32       // token of each single byte; -1: none
 	merge map[uint64]merge // by left id <<32 | right id
 }
@@ -85,7 +88,7 @@ func (t *Tokenizer) initBytePair(f *gguf.File) (addBOS bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	b := &bytePair{t: t, split: pre.split, whole: pre.whole, merge: make(map[uint64]merge, len(merges))}
+	b := &bytePair{t: t, split: pre.split, whole: pre.whole, nfc: pre.nfc, merge: make(map[uint64]merge, len(merges))}
 	for rank, line := range merges {
 		if err := b.addMerge(byText, rank, line); err != nil {
 			return false, err
@@ -133,6 +136,9 @@ func pairKey(l, r int32) uint64 { return uint64(l)<<32 | uint64(r) }
 func (b *bytePair) encode(ids []int32, text string, _ bool) []int32 {
 	if !utf8.ValidString(text) {
 		text = string([]rune(text)) // U+FFFD for each bad byte
+	}
+	if b.nfc {
+		text = norm.NFC.String(text)
 	}
 	m := b.t.mergers.Get().(*merger)
 	defer b.t.mergers.Put(m)

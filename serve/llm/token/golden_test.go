@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/text/unicode/norm"
+
 	"github.com/corastream/corastream/serve/llm/gguf"
 )
 
@@ -103,11 +105,28 @@ func TestEveryPreTokenizerIsThatOfLlamaCpp(t *testing.T) {
 	for _, name := range names {
 		tok := retokenized(t, f, name)
 		for _, row := range rows {
+			if preTokenizers[name].nfc && !norm.NFC.IsNormalString(row.Text) {
+				continue // llama.cpp does not normalise
+			}
 			ids := tok.Encode(row.Text)
 			b, _ := binary.Append(nil, binary.LittleEndian, ids)
 			if crc32.ChecksumIEEE(b) != row.CRC[name] {
 				t.Errorf("%s: %q: the ids %d are not llama.cpp's", name, row.Text, ids)
 			}
+		}
+	}
+}
+
+// Qwen's tokenizer puts text into normal form C: a decomposed Korean title is read as people type it.
+func TestQwenReadsTheComposedForm(t *testing.T) {
+	qwen, plain := retokenized(t, openModel(t), "qwen2"), retokenized(t, openModel(t), "gpt-2")
+	for _, text := range []string{"살인의 추억", "Amélie à la plage", "Ночной ёлки", "ガラスの仮面"} {
+		apart := norm.NFD.String(text)
+		if got, want := qwen.Encode(apart), qwen.Encode(text); !slices.Equal(got, want) {
+			t.Errorf("%q: %d, want %d", text, got, want)
+		}
+		if slices.Equal(plain.Encode(apart), plain.Encode(text)) {
+			t.Errorf("%q: a vocabulary without the normaliser reads both forms alike", text)
 		}
 	}
 }
@@ -193,5 +212,27 @@ func TestIDsAreThoseOfSentencePiece(t *testing.T) {
 	}
 	if !tok.AddBOS() || tok.BOS() != 1 || tok.EOS() != 2 {
 		t.Errorf("add BOS %v, BOS %d, EOS %d", tok.AddBOS(), tok.BOS(), tok.EOS())
+	}
+}
+
+// testdata/tekken.json holds parts as Hugging Face's tokenizers cuts them; put together they are the text.
+func TestTekkenSplitsAsThePublishedTokenizer(t *testing.T) {
+	b, err := os.ReadFile("testdata/tekken.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var golden struct{ Parts [][]string }
+	if err := json.Unmarshal(b, &golden); err != nil {
+		t.Fatal(err)
+	}
+	if len(golden.Parts) < 300 {
+		t.Fatalf("%d golden texts", len(golden.Parts))
+	}
+	for _, want := range golden.Parts {
+		var got []string
+		preTokenizers["tekken"].split.each(strings.Join(want, ""), func(part string) { got = append(got, part) })
+		if !slices.Equal(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
 	}
 }

@@ -30,6 +30,8 @@ type preTokenizer struct {
 	split  stages
 	whole  bool // a part that is a token is not built by merges
 	addBOS bool // unless tokenizer.ggml.add_bos_token says otherwise
+	// nfc: text is put into Unicode's normal form C first. No key of the format says so; it is known of the published tokenizer.
+	nfc bool
 }
 
 // preTokenizers holds those that were compared with llama.cpp, name by name.
@@ -47,7 +49,9 @@ var preTokenizers = func() map[string]preTokenizer {
 	add(preTokenizer{split: stages{words(3)}, whole: true, addBOS: true}, "llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral",
 		"midm-2.0", "lfm2")
 	add(preTokenizer{split: stages{words(3)}}, "dbrx", "smaug-bpe")
-	add(preTokenizer{split: stages{words(1)}}, "qwen2", "deepseek-r1-qwen", "stablelm2", "megrez")
+	add(preTokenizer{split: stages{tekken}, whole: true, addBOS: true}, "tekken")
+	add(preTokenizer{split: stages{words(1)}, nfc: true}, "qwen2")
+	add(preTokenizer{split: stages{words(1)}}, "deepseek-r1-qwen", "stablelm2", "megrez")
 	return table
 }()
 
@@ -173,23 +177,28 @@ func words(digits int) stage {
 		if c2, _ := at(s, n); c2 == letter && s[0] != '\r' && s[0] != '\n' {
 			return run(s, n, letter, 0)
 		}
-		i := 0
-		if s[0] == ' ' {
-			i = 1
-		}
-		if c, _ := at(s, i); c == other {
-			i = run(s, i, other, 0)
-			for i < len(s) && (s[i] == '\r' || s[i] == '\n') {
-				i++
-			}
-			return i
-		}
-		if i := strings.LastIndexAny(s[:run(s, 0, white, 0)], "\r\n"); i >= 0 {
-			return i + 1
-		}
-		return blanks(s)
+		return signs(s, "\r\n")
 	}
 	return func(text string, emit func(string)) { cut(text, emit, next) }
+}
+
+// signs is  ?[^\s\p{L}\p{N}]+[tail]*|\s*[\r\n]+|\s+(?!\S)|\s+
+func signs(s, tail string) int {
+	i := 0
+	if s[0] == ' ' {
+		i = 1
+	}
+	if c, _ := at(s, i); c == other {
+		i = run(s, i, other, 0)
+		for i < len(s) && strings.IndexByte(tail, s[i]) >= 0 {
+			i++
+		}
+		return i
+	}
+	if i := strings.LastIndexAny(s[:run(s, 0, white, 0)], "\r\n"); i >= 0 {
+		return i + 1
+	}
+	return blanks(s)
 }
 
 // contraction is the length of an English contraction's end at the start of s, or 0.
