@@ -92,6 +92,10 @@ type Deps struct {
 	Forget      func(user string) // what else knows users in memory; nil: nothing
 	Adapters    Adapters
 	Events      EventSink
+	// Catalogue takes records of the items topic as Events takes events; nil: 501.
+	Catalogue EventSink
+	// Users lists up to n users whose ids begin with prefix and come after the id after, in the order of ids; nil: 501.
+	Users func(prefix, after string, n int) ([]corastream.UserState, error)
 	// Learnt waits until the events at these positions are part of what lists are made from, or until ctx ends; nil: 501.
 	Learnt func(ctx context.Context, at []corastream.Position) error
 	// Past reads the interactions that a request brings, in the forms of the interactions topic without a user; nil: 501. An

@@ -122,7 +122,7 @@ func newDescriber() (*describer, error) {
 		},
 		Names: map[reflect.Type]string{
 			reflect.TypeFor[failureBody](): "Error", reflect.TypeFor[openAIFailure](): "OpenAIError", reflect.TypeFor[OpenAIError](): "OpenAIFailure",
-			reflect.TypeFor[corastream.Why](): "Reason", reflect.TypeFor[document](): "Document", reflect.TypeFor[event](): "Event",
+			reflect.TypeFor[corastream.Why](): "Reason", reflect.TypeFor[document](): "Document", reflect.TypeFor[event](): "Event", reflect.TypeFor[record](): "Record",
 		},
 		Forms: map[string]openapi.Object{},
 	}}
@@ -152,6 +152,8 @@ var forms = map[string]string{
 	"rerankUser":  `{"description":"the user","oneOf":[ID,{"type":"object","properties":{"user_id":USER,"user":USER},"additionalProperties":false}]}`,
 	"stopTexts":   `{"oneOf":[STOP,{"type":"array","items":STOP,"maxItems":MANY}]}`,
 	"chatContent": `{"oneOf":[{"type":"string"},{"type":"array","items":{"type":"object","properties":{"type":{"type":"string","enum":["text"]},"text":{"type":"string"}},"required":["type","text"],"additionalProperties":false}}]}`,
+	"record":      `{"type":"object","properties":{"item_id":{"type":"string"},"title":{"type":"string"}}}`,
+	"itemList":    `{"oneOf":[{"$ref":"#/components/schemas/Record"},{"type":"array","items":{"$ref":"#/components/schemas/Record"},"minItems":1,"maxItems":MAX}]}`,
 	"event":       `{"type":"object","properties":{"user_id":{"type":"string"},"item_id":{"type":"string"}}}`,
 	"eventList":   `{"oneOf":[{"$ref":"#/components/schemas/Event"},{"type":"array","items":{"$ref":"#/components/schemas/Event"},"minItems":1,"maxItems":MAX}]}`,
 	"past":        `{"anyOf":[ID,{"type":"object","properties":{"item_id":ID,"timestamp":{"description":"RFC 3339, or unix seconds or milliseconds; default: now","type":["string","number"]},"type":{"type":"string","description":"a kind of event, such as click or dislike"},"label":{"type":["number","boolean"],"description":"1 liked, 0 not"},"rating":{"type":"number"}},"required":["item_id"]}]}`,

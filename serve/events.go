@@ -60,7 +60,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 		}
 		headers["content-type"] = "application/json"
 	}
-	return s.accept(w, r, wait, list, headers)
+	return s.accept(w, r, s.deps.Events, wait, list, headers)
 }
 
 // splitEvents returns each event's bytes; lines says that a body may hold several objects, one a line.

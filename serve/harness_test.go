@@ -43,6 +43,7 @@ type fixture struct {
 	pipeline  *corastream.Pipeline
 	retriever *Retriever
 	sent      *eventLog
+	shelved   *eventLog // catalogue records
 	log       *bytes.Buffer
 }
 
@@ -75,7 +76,7 @@ func newFixture(t *testing.T, change ...func(*Config, *Deps)) *fixture {
 			}
 		}
 	}
-	f := &fixture{t: t, store: &memoryStore{m: m}, retriever: NewRetriever(DefaultRetrieverConfig(), model, nil), sent: &eventLog{}, log: &bytes.Buffer{}}
+	f := &fixture{t: t, store: &memoryStore{m: m}, retriever: NewRetriever(DefaultRetrieverConfig(), model, nil), sent: &eventLog{}, shelved: &eventLog{}, log: &bytes.Buffer{}}
 	if err := f.retriever.Rebuild(m); err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +86,7 @@ func newFixture(t *testing.T, change ...func(*Config, *Deps)) *fixture {
 	}
 	cfg := DefaultConfig()
 	deps := Deps{
-		Recommender: f.pipeline, View: f.store, Predictor: model, Neighbours: f.retriever, Events: f.sent, Stats: &f.pipeline.Stats,
+		Recommender: f.pipeline, View: f.store, Predictor: model, Neighbours: f.retriever, Events: f.sent, Catalogue: f.shelved, Stats: &f.pipeline.Stats,
 		Versions: func() corastream.Versions { return f.pipeline.Versions },
 		Models: func() []Model {
 			return []Model{{ID: "smollm", Digest: "sha256:llm"}, {ID: "smollm+cora", Parent: "smollm", Digest: "sha256:gen"}}

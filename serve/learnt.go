@@ -34,13 +34,13 @@ func (s *Server) wantsLearnt(r *http.Request) (bool, error) {
 
 // accept produces events and answers: 202 when the broker has them, or with wait 200 when they are learnt. What is not learnt within
 // LearntWaitMS is answered 202 too: an error would make clients send it twice.
-func (s *Server) accept(w http.ResponseWriter, r *http.Request, wait bool, events [][]byte, headers map[string]string) error {
+func (s *Server) accept(w http.ResponseWriter, r *http.Request, to EventSink, wait bool, events [][]byte, headers map[string]string) error {
 	out := accepted{Accepted: len(events)}
 	if len(events) == 0 {
 		writeJSON(w, http.StatusAccepted, out)
 		return nil
 	}
-	at, err := s.deps.Events.Produce(r.Context(), events, headers)
+	at, err := to.Produce(r.Context(), events, headers)
 	if err != nil {
 		return fmt.Errorf("produce events: %w", err)
 	}

@@ -140,7 +140,7 @@ func (s *Server) mergeSession(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	return s.accept(w, r, wait, events, map[string]string{})
+	return s.accept(w, r, s.deps.Events, wait, events, map[string]string{})
 }
 
 // session is what the store keeps of the last events under an id, oldest first.

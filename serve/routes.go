@@ -118,9 +118,35 @@ func (s *Server) routes() []route {
 		}},
 		{method: "POST", path: "/v1/users/{id}/merge", writes: true, handle: s.mergeSession, operation: operation{
 			id: "merge", summary: "Make what somebody did before logging in the user's own",
-			note: "The events of the session are produced again under the user. A second merge of the same session is dropped as a duplicate.",
+			note:  "The events of the session are produced again under the user. A second merge of the same session is dropped as a duplicate.",
 			query: []parameter{forLearnt},
-			body: MergeRequest{}, example: `{"from":"session-81c2"}`, status: http.StatusAccepted, waited: true, answer: accepted{}, fails: []int{400, 501},
+			body:  MergeRequest{}, example: `{"from":"session-81c2"}`, status: http.StatusAccepted, waited: true, answer: accepted{}, fails: []int{400, 501},
+		}},
+		{method: "GET", path: "/v1/users", heavy: true, handle: s.users, operation: operation{
+			id: "users", summary: "Users, in the order of their ids",
+			query:  []parameter{{"q", "the beginning of an id", "", "max=256"}, {"n", "users of a page; default 10", 0, pageSize.bounds}, {"cursor", "of the page before", "", "max=256"}},
+			answer: UsersResponse{}, fails: []int{400, 501},
+		}},
+		{method: "GET", path: "/v1/items", heavy: true, handle: s.items, operation: operation{
+			id: "items", summary: "The catalogue, in the order in which items first came",
+			note:   "A search looks through 20,000 items for one page: a page may be empty and have a next one.",
+			query:  []parameter{{"q", "a part of a title or id", "", "max=256"}, pageSize, {"cursor", "of the page before", "", "pattern=^[0-9]{1,9}$"}},
+			answer: ItemsResponse{}, fails: []int{400, 501},
+		}},
+		{method: "POST", path: "/v1/items", writes: true, handle: s.putItems, operation: operation{
+			id: "putItems", summary: "Send catalogue records; answered when the broker has all of them",
+			query: []parameter{forLearnt},
+			body:  itemList{}, also: []mediaBody{{"application/x-ndjson", record{}}}, example: `{"item_id":"242","title":"Kolya (1996)","genre":"comedy"}`,
+			status: http.StatusAccepted, waited: true, answer: accepted{}, fails: []int{400, 501},
+		}},
+		{method: "PATCH", path: "/v1/items/{id}", writes: true, handle: s.changeItem, operation: operation{
+			id: "changeItem", summary: "Change an item's title or fields, hide it from lists, or bring it back",
+			query: []parameter{forLearnt}, body: ItemPatch{}, example: `{"withdrawn":true}`,
+			status: http.StatusAccepted, waited: true, answer: accepted{}, fails: []int{400, 404, 501},
+		}},
+		{method: "DELETE", path: "/v1/items/{id}", writes: true, handle: s.removeItem, operation: operation{
+			id: "removeItem", summary: "Remove an item: it is not listed any more, and its title is forgotten",
+			query: []parameter{forLearnt}, status: http.StatusAccepted, waited: true, answer: accepted{}, fails: []int{400, 501},
 		}},
 		{method: "GET", path: "/v1/items/{id}", handle: s.item, operation: operation{
 			id: "item", summary: "An item's state, and the items like it",

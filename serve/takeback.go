@@ -34,5 +34,5 @@ func (s *Server) takeBack(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return s.accept(w, r, wait, [][]byte{body}, nil)
+	return s.accept(w, r, s.deps.Events, wait, [][]byte{body}, nil)
 }

@@ -52,7 +52,7 @@ func DumpItems(ctx context.Context, c ingest.Config, w io.Writer, bar func(done,
 		out.Bad += len(b.Bad)
 		for _, it := range b.Items {
 			if n, known := at[it.ID]; known {
-				items[n] = it
+				items[n] = it.Onto(items[n])
 				continue
 			}
 			at[it.ID] = len(items)

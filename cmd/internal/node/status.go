@@ -15,10 +15,12 @@ func (e *Node) httpDeps() serve.Deps {
 	p := e.Pipeline
 	d := serve.Deps{
 		Recommender: p, Browser: p, Crowd: e.crowd, Forget: e.audience.Forget, View: e.Store, Predictor: e.CF, Neighbours: e.Catalogue, History: e.Config.Pipeline.History,
-		Past:     ingest.NewDecoder(e.Config.Kafka).Past,
-		Events:   NewEventSink(e.Producer, e.Config.Kafka),
-		Versions: e.versions,
-		Stats:    &p.Stats, Status: e.checks, AUC: e.auc, Hits: e.hits, LLM: e.llmStatus, Gauges: e.gauges, Facts: e.facts, Models: e.models,
+		Past:      ingest.NewDecoder(e.Config.Kafka).Past,
+		Events:    NewEventSink(e.Producer, e.Config.Kafka),
+		Catalogue: newItemSink(e.Producer, e.Config.Kafka),
+		Users:     e.Store.UsersFrom,
+		Versions:  e.versions,
+		Stats:     &p.Stats, Status: e.checks, AUC: e.auc, Hits: e.hits, LLM: e.llmStatus, Gauges: e.gauges, Facts: e.facts, Models: e.models,
 		Version: e.Version, Log: e.Log,
 	}
 	if e.replica == nil {
