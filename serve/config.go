@@ -87,6 +87,8 @@ type Config struct {
 	// LearntWaitMS is how long a request with wait=learnt waits for its events to be learnt; after that it is answered 202, and they are
 	// learnt later. Default 2000, range 1..60000.
 	LearntWaitMS int `yaml:"learnt_wait_ms"`
+	// Gorse answers Gorse's REST paths below /api/ too, so that its SDKs work unchanged; `up --gorse` sets it. Default false.
+	Gorse bool `yaml:"gorse"`
 	// Recent is how many recommendations and dead letters the dashboard remembers. Default 200, range 1..10000.
 	Recent int `yaml:"recent"`
 	// Pages is how many lists that were begun are kept for their cursors, for half an hour each, up to 100 kB a list. Default 1000,

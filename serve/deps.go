@@ -96,6 +96,8 @@ type Deps struct {
 	Catalogue EventSink
 	// Users lists up to n users whose ids begin with prefix and come after the id after, in the order of ids; nil: 501.
 	Users func(prefix, after string, n int) ([]corastream.UserState, error)
+	// Foreign answers another program's paths, which begin with /api/, by the API's handler, where Config.Gorse is set; nil: nothing.
+	Foreign func(api http.Handler) http.Handler
 	// Learnt waits until the events at these positions are part of what lists are made from, or until ctx ends; nil: 501.
 	Learnt func(ctx context.Context, at []corastream.Position) error
 	// Past reads the interactions that a request brings, in the forms of the interactions topic without a user; nil: 501. An

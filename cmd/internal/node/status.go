@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cmd/internal/gorse"
 	"github.com/corastream/corastream/ingest"
 	"github.com/corastream/corastream/replay"
 	"github.com/corastream/corastream/serve"
@@ -19,6 +20,7 @@ func (e *Node) httpDeps() serve.Deps {
 		Events:    NewEventSink(e.Producer, e.Config.Kafka),
 		Catalogue: newItemSink(e.Producer, e.Config.Kafka),
 		Users:     e.Store.UsersFrom,
+		Foreign:   gorse.Handler,
 		Versions:  e.versions,
 		Stats:     &p.Stats, Status: e.checks, AUC: e.auc, Hits: e.hits, LLM: e.llmStatus, Gauges: e.gauges, Facts: e.facts, Models: e.models,
 		Version: e.Version, Log: e.Log,
