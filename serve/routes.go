@@ -190,6 +190,9 @@ func (s *Server) routes() []route {
 		}},
 		{method: "GET", path: "/openapi.json", public: true, handle: s.openAPI, operation: operation{id: "openapi", summary: "This description", answer: "application/json"}},
 		{method: "GET", path: "/{$}", public: true, handle: s.page, operation: operation{id: "dashboard", summary: "The dashboard", answer: "text/html"}},
+		{method: "GET", path: "/items", public: true, handle: s.page, operation: operation{id: "itemsPage", summary: "The dashboard's search of the catalogue", answer: "text/html"}},
+		{method: "GET", path: "/users", public: true, handle: s.page, operation: operation{id: "usersPage", summary: "The dashboard's search of users", answer: "text/html"}},
+		{method: "GET", path: "/lists", public: true, handle: s.page, operation: operation{id: "listsPage", summary: "The dashboard's lists for everybody", answer: "text/html"}},
 		{method: "GET", path: "/users/{id}", public: true, handle: s.page, operation: operation{
 			id: "userPage", summary: "The dashboard's page of a user; 404 when it is not known", answer: "text/html", fails: []int{404},
 		}},

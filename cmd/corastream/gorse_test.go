@@ -110,7 +110,7 @@ func TestGorsesPathsAreGuardedAndBounded(t *testing.T) {
 		{"GET", "/api/dashboard/config", "", token, 404, "no such path"},
 		{"DELETE", "/api/user/u1", "", token, 501, "corastream erase"},
 		{"GET", "/api/health/ready", "", "", 200, "true"},
-		{"GET", "/api/recommend/u1?n=3", "", token, 200, `["i`},
+		{"GET", "/api/recommend/newcomer?n=3", "", token, 200, `["i`},
 	} {
 		if code, text := ask(c.method, c.path, c.body, c.key); code != c.code || !strings.Contains(text, c.text) {
 			t.Errorf("%s %s: %d %.200s", c.method, c.path, code, text)
