@@ -1,5 +1,5 @@
 // The search of items and users, and the lists that are the same for everybody.
-import { h, api, card, count, itemLink, prob, table, userLink, Missing } from "./lib.js";
+import { h, api, card, count, itemLink, table, userLink, Missing } from "./lib.js";
 
 const asked = new URLSearchParams(location.search);
 const page = 25;
@@ -39,7 +39,7 @@ export async function lists() {
     try {
       const list = await api("GET", `/v1/${path}?n=10`);
       return card(4, [title, " ", h("small", {}, about)], table(["#", "item", "why"], list.items.map((it) => [it.rank, itemLink(it),
-        h("span", { class: "soft" }, it.why?.text || "", it.score ? ` ${prob(it.score)}` : "")]), "Nothing yet."), curl("GET", `/v1/${path}?n=10`));
+        h("span", { class: "soft" }, it.why?.text || "")]), "Nothing yet."), curl("GET", `/v1/${path}?n=10`));
     } catch (err) {
       if (err.status === 401) throw err;
       return card(4, title, h("p", { class: "soft" }, err instanceof Missing ? "Not here." : err.message));
