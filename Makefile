@@ -35,13 +35,21 @@ fetch-qwen: ## Qwen2.5-Coder 1.5B into .cache (1.1 GB, Apache-2.0), for configs/
 run: fetch build ## stream real ratings through everything (EVENTS=n bounds the live part)
 	@bin/corastream demo --cache $(CACHE) $(if $(EVENTS),--events $(EVENTS))
 
+.PHONY: unit
+unit: fetch ## the tests that start no binary: `go test ./...`, about a minute
+	go test ./...
+
 .PHONY: test
-test: fetch ## every test that needs no GPU (Apache Kafka too, where java and mvn are)
+test: fetch ## every test that needs no GPU: unit tests, and real binaries on real brokers (Apache Kafka too, where java and mvn are)
 	@bash .ci/test.sh
 
 .PHONY: check
-check: ## format, vet, static analysis, tidy, all tests
+check: ## format, vet, static analysis, modules tidy, generated code up to date, unit tests (default and purego)
 	@bash .ci/check.sh
+
+.PHONY: lint
+lint: ## the same without tests
+	@bash .ci/check.sh lint
 
 .PHONY: race
 race: fetch ## the tests under the race detector (needs a C compiler)
@@ -55,7 +63,7 @@ fuzz: ## every fuzz target for T (20s, or executions: 5000000x) each, or those t
 .PHONY: api-fuzz
 N ?= 50
 api-fuzz: fetch ## schemathesis makes up N (50) requests for each operation of the HTTP API, in every one of its phases
-	CORASTREAM_CLIENTS=$$(bash .ci/clients/venv.sh $(CACHE)/clients) CORASTREAM_FUZZ_EXAMPLES=$(N) go test ./cmd/corastream -count=1 -timeout 60m -v -run TestRealClients
+	CORASTREAM_CLIENTS=$$(bash .ci/clients/venv.sh $(CACHE)/clients) CORASTREAM_FUZZ_EXAMPLES=$(N) go test -tags app ./cmd/apptest -count=1 -timeout 60m -v -run TestRealClients
 
 .PHONY: kafka kafka-stop
 kafka: ## start Apache Kafka (one node, from Maven jars; needs java and mvn) and print its address
@@ -73,7 +81,7 @@ POWER  ?= 5
 RECOVERY ?= 0
 crash: fetch ## faults against the running binary: CYCLES= kills, RUNS= of each failpoint, FLIPS= of bits per file kind, DISK= full disks, BROKER= restarts, POWER= losses (root), RECOVERY= events applied before one
 	CORASTREAM_CYCLES=$(CYCLES) CORASTREAM_RUNS=$(RUNS) CORASTREAM_FLIPS=$(FLIPS) CORASTREAM_DISK=$(DISK) CORASTREAM_BROKER=$(BROKER) CORASTREAM_POWER=$(POWER) CORASTREAM_RECOVERY=$(RECOVERY) \
-	go test ./cmd/corastream -count=1 -timeout 180m -v -run 'TestKill|Failpoint|TestFlipped|TestAFullDisk|TestABroker|TestASlow|TestADead|TestADisk|TestPower|TestRecovery'
+	go test -tags app ./cmd/apptest -count=1 -timeout 180m -v -run 'TestKill|Failpoint|TestFlipped|TestAFullDisk|TestABroker|TestASlow|TestADead|TestADisk|TestPower|TestRecovery'
 
 .PHONY: faults
 faults: fetch ## CI's doses of the faults below, with fixed seeds: 20 kills, 20 flips of each kind of file, outages, 20 worlds, 20 s of fuzzing a parser, overload
@@ -89,11 +97,11 @@ simulate: ## SEEDS= simulated worlds from FIRST= on, of EVENTS= (5000) records e
 .PHONY: soak
 DURATION ?= 1m
 soak: ## run `up` at full rate for DURATION= (1m) and check that goroutines, descriptors and memory do not grow
-	CORASTREAM_SOAK=$(DURATION) go test ./cmd/corastream -count=1 -timeout 0 -v -run 'TestSoak$$'
+	CORASTREAM_SOAK=$(DURATION) go test -tags app ./cmd/apptest -count=1 -timeout 0 -v -run 'TestSoak$$'
 
 .PHONY: overload
 overload: ## offer `up` ten times what it can answer for DURATION= (1m): refusals, memory, latency of what is accepted, recovery
-	CORASTREAM_OVERLOAD=$(DURATION) go test ./cmd/corastream -count=1 -timeout 0 -v -run 'TestOverload$$'
+	CORASTREAM_OVERLOAD=$(DURATION) go test -tags app ./cmd/apptest -count=1 -timeout 0 -v -run 'TestOverload$$'
 
 .PHONY: cluster
 STRIKES ?= 5

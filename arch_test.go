@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -30,6 +31,7 @@ var allowed = map[string][]string{
 	"replay":           {module, "gonum.org/v1/gonum"},
 	"configs":          {},
 	"cmd/bounded":      {},
+	"cmd/scalesim":     {module + "/cmd/internal/cluster", module + "/cmd/internal/console", module + "/cmd/internal/scalesim", "github.com/spf13/cobra"},
 	"cmd/simulation":   {module, module + "/cfstream", module + "/generator", module + "/kernels", module + "/replay", "gonum.org/v1/gonum"},
 
 	// The commands: flags and printing. Long work is a package of cmd/internal.
@@ -42,11 +44,14 @@ var allowed = map[string][]string{
 	// know neither node nor its Config; none imports a command.
 	"cmd/internal/node": {
 		module, module + "/cfstream", module + "/cmd/internal/adapter", module + "/cmd/internal/cluster", module + "/cmd/internal/console", module + "/cmd/internal/datafile",
-		module + "/cmd/internal/gorse", module + "/cmd/internal/itemcodes", module + "/cmd/internal/rollout", module + "/cmd/internal/tracing", module + "/generator", module + "/ingest", module + "/kernels/cuda", module + "/replay",
+		module + "/cmd/internal/gorse", module + "/cmd/internal/itemcodes", module + "/cmd/internal/listworth", module + "/cmd/internal/rollout", module + "/cmd/internal/tracing", module + "/generator", module + "/ingest", module + "/kernels/cuda", module + "/replay",
 		module + "/serve", module + "/store", "github.com/goccy/go-yaml",
 	},
 	"cmd/internal/console":   {"github.com/schollz/progressbar/v3", "golang.org/x/term"},
+	"cmd/internal/listworth": {module + "/cfstream/mix", module + "/serve"},
 	"cmd/internal/itemcodes": {module, module + "/generator", module + "/serve/llm"},
+	"cmd/apptest":            {},
+	"cmd/internal/testkit":   {},
 	"cmd/internal/tracing":   {module, module + "/serve", "go.opentelemetry.io/otel"},
 	"cmd/internal/scalesim":  {module},
 	"cmd/internal/cluster":   {module, module + "/cfstream", module + "/cmd/internal/tracing", module + "/generator", module + "/ingest", module + "/replay", module + "/serve", module + "/store"},
@@ -144,4 +149,54 @@ func TestTheCommandsAreFlagsAndPrinting(t *testing.T) {
 		t.Errorf("cmd/corastream has %d lines without tests, over %d", total, commandLines)
 	}
 	t.Logf("%d lines", total)
+}
+
+// TestPairsAreScoredInOnePlace: filters, arms, degradation and the check of numbers change in ScorePairs, and nowhere else.
+func TestPairsAreScoredInOnePlace(t *testing.T) {
+	own := map[string]string{
+		"score.go":                          "the one place",
+		"cmd/internal/tracing/stages.go":    "a span around the stage",
+		"cmd/internal/adapter/adapter.go":   "one pair with the weights that are exported",
+		"generator/train/measure.go":        "weights of a generator in training, which is no stage yet",
+		"cmd/internal/bench/llm.go":         "times the LLM alone",
+		"cmd/internal/gpucheck/llm.go":      "the same",
+		"cmd/internal/gpucheck/roofline.go": "the same",
+		"serve/llm/score.go":                "the implementation",
+	}
+	call := regexp.MustCompile(`\.Score\(ctx, `)
+	seen := 0
+	err := filepath.WalkDir(".", func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") || strings.HasPrefix(path, ".cache") {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		if err != nil || !call.Match(b) {
+			return err
+		}
+		seen++
+		if own[path] == "" && !strings.HasSuffix(path, "doc.go") {
+			t.Errorf("%s runs the LLM on prompts by itself: call corastream.ScorePairs", path)
+		}
+		return nil
+	})
+	if err != nil || seen == 0 {
+		t.Errorf("%d files seen: %v", seen, err)
+	}
+}
+
+// TestRealBinariesAreTestedApart: each test file of cmd/apptest has the tag `app`, so that `go test ./...` starts no binary.
+func TestRealBinariesAreTestedApart(t *testing.T) {
+	files, err := filepath.Glob("cmd/apptest/*_test.go")
+	if err != nil || len(files) < 30 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first, _, _ := strings.Cut(string(b), "\n"); first != "//go:build app" && !strings.HasPrefix(first, "//go:build app && ") {
+			t.Errorf("%s begins with %q, not with //go:build app", file, first)
+		}
+	}
 }

@@ -38,6 +38,7 @@ type Candidate struct {
 	Score  float32
 	Source string // the retrieval source that speaks most for it: "co-visit", "popular", ...
 	From   string // the item of Query.Recent that it came from; "" where the source knows none
+	Model  string // the version of what the Ranker trains, by which it was ranked; "" where it trains nothing
 }
 
 // Ranker learns from each event what is taken next, and ranks items for a query by it. It is pure: it reads no clock, draws

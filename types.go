@@ -412,6 +412,7 @@ type Versions struct {
 	User      uint64 `json:"user"`                // how often the user's embedding has changed
 	Generator string `json:"generator,omitempty"` // digest of the checkpoint
 	LLM       string `json:"llm,omitempty"`       // digest of the LLM
+	List      string `json:"list,omitempty"`      // of what the Ranker trains, as NUMBER-DIGEST; absent where it trains nothing
 }
 
 // Recommendation is what goes out. ID is deterministic (user, cause, versions), so a consumer can drop repeats.

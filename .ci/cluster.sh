@@ -17,9 +17,9 @@ export CORASTREAM_KAFKA="$address" CORASTREAM_KAFKA_DIR="$dir"
 out=$(mktemp)
 code=0
 CORASTREAM_CLUSTER=${PARTS:-all} CORASTREAM_VECTORS=${VECTORS:-1000000} \
-  go test ./cmd/corastream -count=1 -timeout 60m -v -run 'TestMeasureCluster$' | tee "$out" || code=$?
+  go test -tags app ./cmd/apptest -count=1 -timeout 60m -v -run 'TestMeasureCluster$' | tee "$out" || code=$?
 CORASTREAM_STRIKES=${STRIKES:-5} CORASTREAM_CYCLES=1 \
-  go test ./cmd/corastream -count=1 -timeout 180m -v -run 'TestAClusterSurvivesItsMembers$/kafka' | tee -a "$out" || code=$?
+  go test -tags app ./cmd/apptest -count=1 -timeout 180m -v -run 'TestAClusterSurvivesItsMembers$/kafka' | tee -a "$out" || code=$?
 echo
 echo "summary"
 grep -h '^{"' "$out" | grep '"figure"' || true

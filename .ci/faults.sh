@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 export CORASTREAM_SEED="${CORASTREAM_SEED:-1}"
 jars="$PWD/${CACHE:-.cache}/kafka-test"
 [ ! -d "$jars/libs" ] || export CORASTREAM_KAFKA_DIR="$jars" # `make test` left them; without, Apache Kafka is not killed here
-CORASTREAM_CYCLES=20 CORASTREAM_FLIPS=20 CORASTREAM_BROKER=1 go test ./cmd/corastream -count=1 -timeout 30m -run 'TestKillInMidStream|TestFlippedBits|TestABroker'
+CORASTREAM_CYCLES=20 CORASTREAM_FLIPS=20 CORASTREAM_BROKER=1 go test -tags app ./cmd/apptest -count=1 -timeout 30m -run 'TestKillInMidStream|TestFlippedBits|TestABroker'
 unset CORASTREAM_SEED # of the simulation it means one world alone
 make simulate SEEDS=20 EVENTS=5000 | tail -n 3
 make overload DURATION=30s

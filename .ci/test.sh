@@ -1,7 +1,23 @@
 #!/usr/bin/env bash
-# All tests, then the ones that assembly touches again without assembly, then the broker tests against Apache Kafka.
+# All tests. Those that start real binaries wait for brokers, timeouts and disks most of the time, so the unit tests run beside them.
+# Apache Kafka takes part where java and mvn are. CORASTREAM_CLIENTS and CORASTREAM_SCREENSHOTS are explained where they are set.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+dir="$PWD/${CACHE:-.cache}/kafka-test"
+log=$(mktemp)
+unit=
+end() {
+  [ -z "$unit" ] || kill "$unit" 2>/dev/null || true
+  bash .ci/kafka/kafka.sh stop "$dir" >/dev/null 2>&1 || true
+  rm -f "$log"
+}
+trap end EXIT
+
+# A test that does not compile is told at once.
+go vet ./...
+go vet -tags app ./cmd/apptest
+GOARCH=arm64 go vet ./kernels/... ./cmd/...
+
 # What clients people have are asked through; pictures of the dashboard stay in CORASTREAM_SCREENSHOTS.
 if CORASTREAM_CLIENTS=$(bash .ci/clients/venv.sh "${CACHE:-.cache}/clients"); then
   export CORASTREAM_CLIENTS
@@ -17,18 +33,28 @@ else
 fi
 export CORASTREAM_SCREENSHOTS="${CORASTREAM_SCREENSHOTS:-$PWD/bin/screenshots}"
 mkdir -p "$CORASTREAM_SCREENSHOTS"
-go test -timeout 20m ./...
-go test -timeout 20m -tags purego ./kernels/... ./cfstream/... ./serve/llm/... ./generator/...
-GOARCH=arm64 go vet ./kernels/... ./cmd/...
+
+( # The unit tests, and then once more without assembly those that it touches.
+  go test -vet=off -timeout 20m ./...
+  go test -vet=off -timeout 20m -tags purego ./kernels/... ./cfstream/... ./serve/llm/... ./generator/...
+) >"$log" 2>&1 &
+unit=$!
+
 if command -v java >/dev/null && command -v mvn >/dev/null; then
-  dir="$PWD/${CACHE:-.cache}/kafka-test"
-  trap 'bash .ci/kafka/kafka.sh stop "$dir" >/dev/null 2>&1 || true' EXIT
   export KAFKA_USER=ann KAFKA_PASSWORD=s3cret
   address=$(KAFKA_PORT=${KAFKA_PORT:-19192} bash .ci/kafka/kafka.sh start "$dir")
   port=${address##*:}
   export CORASTREAM_KAFKA_SASL="ann:s3cret@127.0.0.1:$((port + 2))"
   [ ! -s "$dir/tls.pem" ] || export CORASTREAM_KAFKA_TLS="ann:s3cret@127.0.0.1:$((port + 3))" CORASTREAM_KAFKA_CA="$dir/tls.pem"
-  CORASTREAM_KAFKA="$address" CORASTREAM_KAFKA_DIR="$dir" KAFKA_PORT="${address##*:}" go test -count=1 -timeout 15m ./ingest/ ./cmd/...
+  export CORASTREAM_KAFKA="$address" CORASTREAM_KAFKA_DIR="$dir" KAFKA_PORT="$port"
 else
   echo "java or mvn is missing: the tests against Apache Kafka were left out"
 fi
+rc=0
+# More tests at a time than cores, since they wait; the order of packages keeps a restart of the shared broker in ingest apart.
+go test -vet=off -count=1 -timeout 20m -tags app -parallel 4 ./cmd/apptest || rc=$?
+[ -z "${CORASTREAM_KAFKA:-}" ] || go test -vet=off -count=1 -timeout 15m ./ingest || rc=$?
+wait "$unit" || rc=$?
+unit=
+cat "$log"
+exit $rc

@@ -13,21 +13,10 @@ import (
 	"github.com/corastream/corastream"
 )
 
-// The kinds of model.
-const (
-	Bias   = "bias"
-	MF     = "mf"
-	Hybrid = "hybrid"
-
-	LightGCN = "lightgcn"
-	SASRec   = "sasrec"
-)
-
-// Kinds lists them.
-var Kinds = []string{Bias, MF, Hybrid, LightGCN, SASRec}
-
-// Spec is a model's configuration. Kind, Factors and Content are its identity: a checkpoint or a store belongs to them.
-// The rates may be changed at any time.
+// Spec is a CF model's configuration. kind, factors and content are its identity. A checkpoint or a store belongs to them.
+//
+// A field without a YAML key is a constant of its kind, which the figures of docs/measured/quality.md were measured with. Rates are not
+// part of the identity: tests and experiments in Go may set them for a store that exists.
 type Spec struct {
 	// Kind is bias, mf, hybrid, lightgcn or sasrec. Default hybrid.
 	Kind string `yaml:"kind"`
@@ -44,59 +33,59 @@ type Spec struct {
 	Window int `yaml:"window"`
 
 	// MuRate is the step of mu. Default 0.01, range 0..1.
-	MuRate float64 `yaml:"mu_rate"`
+	MuRate float64 `yaml:"-"`
 	// BiasRate is the step of b_u once the user is known. Default 0.1, range 0..1.
-	BiasRate float64 `yaml:"bias_rate"`
+	BiasRate float64 `yaml:"-"`
 	// BiasStart is the step of b_u for a new user: bias_start/(1+n/bias_settle) after n events, until that is less than bias_rate.
 	// Default 0.3, range 0..1.
-	BiasStart float64 `yaml:"bias_start"`
+	BiasStart float64 `yaml:"-"`
 	// BiasSettle is after how many events the step has halved. Default 10, range 0.1..1e6.
-	BiasSettle float64 `yaml:"bias_settle"`
+	BiasSettle float64 `yaml:"-"`
 	// ItemBiasRate is the constant step of b_i. Default 0.15, range 0..1.
-	ItemBiasRate float64 `yaml:"item_bias_rate"`
+	ItemBiasRate float64 `yaml:"-"`
 	// CountRate is the step of gamma, the weight of ln(1+n) for an item with n events. Default 0.001, range 0..1; 0 leaves it out.
-	CountRate float64 `yaml:"count_rate"`
+	CountRate float64 `yaml:"-"`
 	// BiasDecay pulls both biases to zero with each step. Default 0.01, range 0..1.
-	BiasDecay float64 `yaml:"bias_decay"`
+	BiasDecay float64 `yaml:"-"`
 	// ContentRate is the Adagrad step of w. Default 0.1, range 0..1.
-	ContentRate float64 `yaml:"content_rate"`
+	ContentRate float64 `yaml:"-"`
 	// ContentDecay pulls w to zero. Default 0.001, range 0..1.
-	ContentDecay float64 `yaml:"content_decay"`
+	ContentDecay float64 `yaml:"-"`
 	// TasteRate is the Adagrad step of t_u. Default 0.01, range 0..1; 0 leaves every taste at the common one.
-	TasteRate float64 `yaml:"taste_rate"`
+	TasteRate float64 `yaml:"-"`
 	// TasteDecay pulls t_u to zero. Default 0.5, range 0..1.
-	TasteDecay float64 `yaml:"taste_decay"`
+	TasteDecay float64 `yaml:"-"`
 	// FactorRate is the Adagrad step of p_u and q_i. Default 0, range 0..1; 0 is the kind's own: 0.02 for mf and hybrid, 0.04
 	// for a hybrid with layers, 0.05 for lightgcn, 0.01 for sasrec.
-	FactorRate float64 `yaml:"factor_rate"`
+	FactorRate float64 `yaml:"-"`
 	// FactorDecay pulls p_u and q_i to zero. Default 0, range 0..1; 0 is the kind's own: 0.003 for lightgcn, 0.01 for hybrid,
 	// 0.002 for one with layers, else 0.02.
-	FactorDecay float64 `yaml:"factor_decay"`
+	FactorDecay float64 `yaml:"-"`
 	// FactorInit is the spread of a new p_u and q_i, drawn from the id's hash. Default 0, range 0..1; 0 is the kind's own: 0.1
 	// for lightgcn, sasrec and a hybrid with layers, else 0.01.
-	FactorInit float64 `yaml:"factor_init"`
+	FactorInit float64 `yaml:"-"`
 	// Seed draws the start of whatever starts at random; the records of a store belong to the seed they were made with.
 	// Default 0.
-	Seed uint64 `yaml:"seed"`
+	Seed uint64 `yaml:"-"`
 	// FactorDamp is Damp for the factors; they start near zero, and so do their gradients. Default 0.0001, range 1e-8..1e6.
-	FactorDamp float64 `yaml:"factor_damp"`
+	FactorDamp float64 `yaml:"-"`
 	// BlockRate is the Adagrad step of sasrec's block in Fit. Default 0.01, range 0..1.
-	BlockRate float64 `yaml:"block_rate"`
+	BlockRate float64 `yaml:"-"`
 	// BlockDecay pulls the block to zero. Default 0.003, range 0..1.
-	BlockDecay float64 `yaml:"block_decay"`
+	BlockDecay float64 `yaml:"-"`
 	// Damp is added to the Adagrad sums of w and t_u: the larger, the slower the first steps. Default 1, range 1e-8..1e6.
-	Damp float64 `yaml:"damp"`
+	Damp float64 `yaml:"-"`
 	// Clip bounds an event's gradient of z after weighting. Default 4, range 0.01..100.
-	Clip float64 `yaml:"clip"`
+	Clip float64 `yaml:"-"`
 
 	// DemandHalfLife is after how long a like counts half in an item's demand, by which candidates are found beside their score
-	// (retriever.demand). Default 336h, range 1h..87600h.
+	// Default 336h, range 1h..87600h.
 	DemandHalfLife time.Duration `yaml:"demand_half_life"`
 
 	// Negatives are drawn for each implicit positive. Default 4, range 0..100.
 	Negatives int `yaml:"negatives"`
 	// NegativeWeight is the weight of one of them relative to the positive's. Default 1, range 0..100.
-	NegativeWeight float64 `yaml:"negative_weight"`
+	NegativeWeight float64 `yaml:"-"`
 }
 
 // Default returns the hybrid with the defaults above.
@@ -120,33 +109,20 @@ func DefaultFor(kind string) Spec {
 
 // filled puts in the kind's own numbers where a 0 asks for them.
 func (s Spec) filled() Spec {
-	factors, layers, rate, decay, init := 32, 0, 0.02, 0.02, 0.01
-	switch s.Kind {
-	case Bias:
-		factors = -1
-	case Hybrid:
-		factors, decay = 16, 0.01
-	case LightGCN:
-		layers, rate, decay, init = 2, 0.05, 0.003, 0.1
-	case SASRec:
-		rate, init = 0.01, 0.1
-	}
-	if s.Kind == Hybrid && s.Layers > 0 {
-		rate, decay, init = 0.04, 0.002, 0.1
-	}
-	or := func(v *float64, own float64) {
+	own := s.kind()
+	or := func(v *float64, kinds float64) {
 		if *v == 0 {
-			*v = own
+			*v = kinds
 		}
 	}
-	or(&s.FactorRate, rate)
-	or(&s.FactorDecay, decay)
-	or(&s.FactorInit, init)
+	or(&s.FactorRate, own.rate)
+	or(&s.FactorDecay, own.decay)
+	or(&s.FactorInit, own.init)
 	if s.Factors == 0 {
-		s.Factors = factors
+		s.Factors = own.factors
 	}
 	if s.Layers == 0 {
-		s.Layers = layers
+		s.Layers = own.layers
 	}
 	return s
 }
@@ -183,33 +159,24 @@ func inRange(key string, v, lo, hi float64) error {
 // Widths are K and m as the kind has them.
 func (s Spec) Widths() (factors, content int) {
 	s = s.filled()
-	factors = max(0, s.Factors)
-	switch s.Kind {
-	case Bias:
-		return 0, 0
-	case MF, LightGCN, SASRec:
-		return factors, 0
+	own := s.kind()
+	if own.factors >= 0 {
+		factors = max(0, s.Factors)
 	}
-	return factors, s.Content
-}
-
-// propagates says whether the factors are those of a graph.
-func (s Spec) propagates() bool {
-	return s.Kind == LightGCN || s.Kind == Hybrid && s.Layers > 0 && s.Factors >= 0
+	if own.content {
+		content = s.Content
+	}
+	return factors, content
 }
 
 // String is the spec's identity: the kind and its dimensions, not its rates.
 func (s Spec) String() string {
+	s = s.filled()
 	k, m := s.Widths()
-	switch {
-	case s.Kind == LightGCN:
-		return fmt.Sprintf("%s(factors=%d,layers=%d)", s.Kind, k, s.filled().Layers)
-	case s.Kind == SASRec:
-		return fmt.Sprintf("%s(factors=%d,window=%d)", s.Kind, k, s.Window)
-	case s.propagates():
-		return fmt.Sprintf("%s(factors=%d,layers=%d,content=%d)", s.Kind, k, s.Layers, m)
+	if s.kind().identity == nil {
+		return s.Kind
 	}
-	return fmt.Sprintf("%s(factors=%d,content=%d)", s.Kind, k, m)
+	return s.Kind + "(" + s.kind().identity(s, k, m) + ")"
 }
 
 // Digest is a short hash of String, for checkpoints and stores to compare.

@@ -64,15 +64,15 @@ func (b *Basis) Digest() string {
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
-// FitBasis fits m components to a catalogue. Deterministic: each component's entry of largest size is positive.
+// FitBasis fits m components to a catalogue. Deterministic: each component's entry of largest size is positive. A catalogue of n items
+// spans n-1 components at most, and those beyond are zero.
 func FitBasis(states []corastream.States, m int) (*Basis, error) {
-	if len(states) <= m {
-		return nil, corastream.Usagef("generator.taste", fmt.Sprintf("train on more than %d items, or set taste below %d", m, len(states)),
-			"%d items do not span %d components", len(states), m)
+	if len(states) < 2 {
+		return nil, corastream.Usagef("items", "give a catalogue of two items or more with titles", "%d items have a title", len(states))
 	}
 	d := len(states[0].Title)
 	if m > d {
-		return nil, corastream.Usagef("generator.taste", fmt.Sprintf("set at most %d", d), "%d components of %d numbers", m, d)
+		return nil, corastream.Usagef("generator.taste", fmt.Sprintf("set cf: {content: %d} or less", d), "%d components of %d numbers", m, d)
 	}
 	b := &Basis{In: d, Out: m, Mean: make([]float32, d), Scale: make([]float32, d), Components: make([]float32, m*d)}
 	x, err := b.standardise(states)
@@ -83,7 +83,8 @@ func FitBasis(states []corastream.States, m int) (*Basis, error) {
 	cov := make([]float32, d*d)
 	kernels.Gemm(cov, d, x, d, x, d, d, d, n, true, false, false)
 	kernels.Scale(1/float32(n), cov)
-	values, vectors, err := topComponents(cov, d, m)
+	k := min(m, n-1)
+	values, vectors, err := topComponents(cov, d, k)
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +92,7 @@ func FitBasis(states []corastream.States, m int) (*Basis, error) {
 		return nil, fmt.Errorf("fit the content basis: all %d title states are equal", n)
 	}
 	spread := math.Sqrt(values[0])
-	for j := range m {
+	for j := range k {
 		top := 0.0
 		for i := range d {
 			if v := vectors.At(i, j); math.Abs(v) > math.Abs(top) {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 
+	"gonum.org/v1/gonum/floats"
 	"gonum.org/v1/gonum/mat"
 
 	"github.com/corastream/corastream"
@@ -104,8 +105,17 @@ func TestBasisRefusesWhatItCanNotRead(t *testing.T) {
 		t.Error("a state that is not a number gives a content")
 	}
 	var usage *corastream.UsageError
-	if _, err := FitBasis(states, 20); !errors.As(err, &usage) {
-		t.Errorf("more components than items: %v", err)
+	if _, err := FitBasis(states[:1], 3); !errors.As(err, &usage) {
+		t.Errorf("one item: %v", err)
+	}
+	small, err := FitBasis(states[:4], 8) // four items span three components
+	if err != nil {
+		t.Fatal(err)
+	}
+	for k := range 8 {
+		if used := floats.Norm(wide(small.Components[k*small.In:(k+1)*small.In]), 2) > 0; used != (k < 3) {
+			t.Errorf("component %d of a basis of four items: in use is %v", k, used)
+		}
 	}
 	states[7].Title = bad
 	if _, err := FitBasis(states, 3); err == nil {
@@ -117,6 +127,14 @@ func TestBasisRefusesWhatItCanNotRead(t *testing.T) {
 	if _, err := FitBasis(states, 3); err == nil {
 		t.Error("a basis of equal states")
 	}
+}
+
+func wide(v []float32) []float64 {
+	out := make([]float64, len(v))
+	for i, x := range v {
+		out[i] = float64(x)
+	}
+	return out
 }
 
 // TestNumbersThatNeverVaryAreLeftOut: a constant input has no spread to divide by.

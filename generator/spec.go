@@ -27,11 +27,11 @@ type Spec struct {
 	// Inputs is user ([w+t_u, b_u] and the biases: no item content) or paper (concat(e_u, e_i)). Default user.
 	Inputs string `yaml:"inputs" json:"inputs"`
 	// Hidden is the LLM's state width; 0 takes the LLM's. Range 2..16384.
-	Hidden int `yaml:"hidden" json:"hidden"`
+	Hidden int `yaml:"-" json:"hidden"`
 	// Rank r of the delta. Default 16, range 1..256; with the linear path at least Layers.
 	Rank int `yaml:"rank" json:"rank"`
 	// Alpha scales the delta by Alpha/Rank. Default 32, above 0.
-	Alpha float32 `yaml:"alpha" json:"alpha"`
+	Alpha float32 `yaml:"-" json:"alpha"`
 	// Layers is how many of the LLM's top layers are adapted. Default 4, range 1..256.
 	Layers int `yaml:"layers" json:"layers"`
 	// Targets are the adapted linear layers. Default q, k, v, o.
@@ -40,18 +40,18 @@ type Spec struct {
 	Adapt corastream.Adapt `yaml:"adapt" json:"adapt"`
 	// Taste is m, the width of c_i and of w+t_u; 0 for a CF model that has neither (mf, lightgcn, sasrec), with `inputs: paper`. `train` takes
 	// it from the CF model. Default 64, range 0..1024.
-	Taste int `yaml:"taste" json:"taste"`
+	Taste int `yaml:"-" json:"taste"`
 	// Factors is K, the width of p_u and q_i. They enter by their product, as b_i does, and for `inputs: paper` as they are. `train` takes
 	// it from the CF model. Default 0, range 0..1024.
-	Factors int `yaml:"factors" json:"factors"`
+	Factors int `yaml:"-" json:"factors"`
 	// Width is the MLP's hidden width. Default 64, range 1..4096.
-	Width int `yaml:"width" json:"width"`
+	Width int `yaml:"-" json:"width"`
 	// QFormer sizes the kind of that name.
-	QFormer QFormerSpec `yaml:"qformer" json:"qformer"`
+	QFormer QFormerSpec `yaml:"-" json:"qformer"`
 	// Linear adds the never normalised path from [w+t_u, mu+b_u+b_i, 1] to W_A; needs inputs: user. Default true.
 	Linear bool `yaml:"linear" json:"linear"`
 	// Score is what is trained and ranked by: yes-no, the difference of the two logits. Default yes-no.
-	Score string `yaml:"score" json:"score"`
+	Score string `yaml:"-" json:"score"`
 }
 
 // QFormerSpec sizes the Q-Former.
@@ -84,8 +84,10 @@ func PaperSpec(layers int) Spec {
 	return s
 }
 
-var targets = []corastream.Target{corastream.TargetQ, corastream.TargetK, corastream.TargetV, corastream.TargetO,
-	corastream.TargetGate, corastream.TargetUp}
+var targets = []corastream.Target{
+	corastream.TargetQ, corastream.TargetK, corastream.TargetV, corastream.TargetO,
+	corastream.TargetGate, corastream.TargetUp,
+}
 
 // Validate reports all problems at once, each with its key and what to do about it.
 func (s Spec) Validate() error {
@@ -112,11 +114,11 @@ func (s Spec) Validate() error {
 		}
 	}
 	if s.Taste == 0 && (s.Inputs != InputsPaper || s.Factors == 0) {
-		errs = append(errs, corastream.Usagef("generator.taste", "set generator.inputs: paper and generator.linear: false, or cf.kind: hybrid",
+		errs = append(errs, corastream.Usagef("generator.taste", "set train: {generator: {inputs: paper, linear: false}}, or cf: {kind: hybrid}",
 			"a CF model without contents has factors alone to give, which inputs: %s does not read", s.Inputs))
 	}
 	if s.Linear && s.Inputs == InputsPaper {
-		errs = append(errs, corastream.Usagef("generator.linear", "set linear: false, or inputs: user",
+		errs = append(errs, corastream.Usagef("generator.linear", "set train: {generator: {linear: false}}, or train: {generator: {inputs: user}}",
 			"the linear path reads [w+t_u, mu+b_u+b_i, 1], which inputs: paper does not give it"))
 	}
 	if s.Linear && s.Rank < s.Layers {

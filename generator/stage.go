@@ -14,9 +14,9 @@ type StageConfig struct {
 	// CacheBytes bounds the kept W_A. Default 64 MiB (1,800 users at hidden 576 and rank 16), range 0..1 TiB; 0 keeps none.
 	CacheBytes int64 `yaml:"cache_bytes"`
 	// Batch is how many W_A are made in one product. Default 64, range 1..4096.
-	Batch int `yaml:"batch"`
+	Batch int `yaml:"-"`
 	// Device is where they are made: auto (a GPU when this binary has the path and the machine a device), cpu or gpu. Default auto.
-	Device DeviceChoice `yaml:"device"`
+	Device DeviceChoice `yaml:"-"`
 }
 
 // DefaultStageConfig returns the defaults above.
@@ -120,8 +120,10 @@ func (s *Stage) Weights(ctx context.Context, pairs []corastream.Pair) ([]corastr
 	out := make([]corastream.Weights, len(pairs))
 	for i := range pairs {
 		p := &pairs[i]
-		out[i] = corastream.Weights{Hidden: spec.Hidden, Rank: spec.Rank, User: of[i].made, UserVersion: p.User.Version,
-			ItemVersion: p.Item.Version, Generator: l.digest}
+		out[i] = corastream.Weights{
+			Hidden: spec.Hidden, Rank: spec.Rank, User: of[i].made, UserVersion: p.User.Version,
+			ItemVersion: p.Item.Version, Generator: l.digest,
+		}
 		if column != nil {
 			out[i].Item, out[i].ItemScale = column, p.ItemScale(spec.Factors)
 		}

@@ -40,9 +40,9 @@ type Config struct {
 	// MaxRecordBytes is the largest record decoded; a larger one is a dead letter. Default 1 MiB, range 1 KiB..64 MiB.
 	MaxRecordBytes int `yaml:"max_record_bytes"`
 	// FetchBytes is asked of each partition at a time. Default 1 MiB, range 4 KiB..64 MiB.
-	FetchBytes int `yaml:"fetch_bytes"`
+	FetchBytes int `yaml:"-"`
 	// MaxFetchBytes bounds a broker's answer and what one record batch decompresses to. Default 64 MiB, range FetchBytes..1 GiB.
-	MaxFetchBytes int `yaml:"max_fetch_bytes"`
+	MaxFetchBytes int `yaml:"-"`
 	// MaxArray bounds events in a JSON array and items in an impression or request. Default 500, range 1..4000.
 	MaxArray int `yaml:"max_array"`
 	// MaxIDBytes bounds user, item, event and request ids. Default 256, range 8..4096.
@@ -52,9 +52,9 @@ type Config struct {
 
 	// Fields map our fields to where foreign records keep them.
 	Fields Fields `yaml:"fields"`
-	// Kinds say what an event that carries neither label nor rating means, by its type. Default: DefaultKinds,
-	// which a list in a config file replaces as a whole.
-	Kinds map[string]Kind `yaml:"kinds"`
+	// Kinds say what an event that carries neither label nor rating means, by its type. Default: DefaultKinds, which those of a config
+	// file join; null takes one out.
+	Kinds Kinds `yaml:"kinds"`
 	// DefaultKind is the kind of an event without a type. Default "click"; empty: such an event is a dead letter.
 	DefaultKind string `yaml:"default_kind"`
 	// RatingThreshold: a rating at or above it is liked. Default 4.
@@ -68,18 +68,18 @@ type Config struct {
 	ExitWhenIdle time.Duration `yaml:"exit_when_idle"`
 	// GapPatience: how long an offset beyond the log's end is taken for a broker that is still recovering its log
 	// before it counts as a gap. Default 10s, range 0..10m.
-	GapPatience time.Duration `yaml:"gap_patience"`
+	GapPatience time.Duration `yaml:"-"`
 	// CommitEvery is the rhythm in which offsets are reported to the group. Default 1s, range 50ms..10m.
-	CommitEvery time.Duration `yaml:"commit_every"`
+	CommitEvery time.Duration `yaml:"-"`
 }
 
 // Topics are the topics' names.
 type Topics struct {
 	Interactions    string `yaml:"interactions"`    // events in, keyed by user
 	Items           string `yaml:"items"`           // the catalogue, keyed by item; compacted
-	Requests        string `yaml:"requests"`        // asks for a recommendation
+	Requests        string `yaml:"requests"`        // requests for a recommendation
 	Recommendations string `yaml:"recommendations"` // answers, keyed by user
-	DeadLetters     string `yaml:"dead_letters"`    // what could not be used: its bytes, with reason and position in the headers
+	DeadLetters     string `yaml:"dead_letters"`    // records that could not be used: their bytes, with reason and position in the headers
 	Embeddings      string `yaml:"embeddings"`      // a cluster's changelogs, one partition per shard; compacted
 	Gradients       string `yaml:"gradients"`       // a cluster's parcels, one partition per shard that they go to
 }
@@ -225,9 +225,13 @@ func (c Config) validateKinds(bad func(key, fix, format string, args ...any)) {
 func (t Topics) validate(bad func(key, fix, format string, args ...any)) {
 	seen := map[string]string{}
 	for _, n := range []struct{ key, name string }{
-		{"topics.interactions", t.Interactions}, {"topics.items", t.Items}, {"topics.requests", t.Requests},
-		{"topics.recommendations", t.Recommendations}, {"topics.dead_letters", t.DeadLetters},
-		{"topics.embeddings", t.Embeddings}, {"topics.gradients", t.Gradients},
+		{"topics.interactions", t.Interactions},
+		{"topics.items", t.Items},
+		{"topics.requests", t.Requests},
+		{"topics.recommendations", t.Recommendations},
+		{"topics.dead_letters", t.DeadLetters},
+		{"topics.embeddings", t.Embeddings},
+		{"topics.gradients", t.Gradients},
 	} {
 		if !legalTopic(n.name) {
 			bad(n.key, "use 1 to 249 of letters, digits, '.', '_' and '-'", "%q is not a topic name", n.name)

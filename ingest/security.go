@@ -47,23 +47,27 @@ func (s *Secret) UnmarshalText(b []byte) error {
 
 // TLS to the brokers. There is no way to skip verification: give the CA instead.
 type TLS struct {
+	// Enabled encrypts the connections to the brokers and checks their certificates. Default false.
 	Enabled bool `yaml:"enabled"`
 	// CA is a PEM file that signs the brokers' certificates. Default: the system's roots.
 	CA string `yaml:"ca"`
-	// Cert and Key are PEM files for mutual TLS. Default: none.
+	// Cert is a PEM file with this client's certificate, for brokers that ask for one. Default: none.
 	Cert string `yaml:"cert"`
-	Key  string `yaml:"key"`
+	// Key is a PEM file with the private key of Cert. Default: none.
+	Key string `yaml:"key"`
 	// ServerName to expect. Default: the host that was dialled.
 	ServerName string `yaml:"server_name"`
 }
 
 // SASL is how to log in.
 type SASL struct {
-	// Mechanism: "", "PLAIN", "SCRAM-SHA-256" or "SCRAM-SHA-512". Default "".
+	// Mechanism is "PLAIN", "SCRAM-SHA-256" or "SCRAM-SHA-512"; "" does not log in. Default "".
 	Mechanism string `yaml:"mechanism"`
-	User      string `yaml:"user"`
-	Password  Secret `yaml:"password"`
-	// PasswordFile is read instead of Password; one trailing newline is dropped.
+	// User is the name to log in with. Default none.
+	User string `yaml:"user"`
+	// Password goes with User. CORASTREAM_KAFKA_PASSWORD gives it where the file does not. Default none.
+	Password Secret `yaml:"password"`
+	// PasswordFile is read instead of Password; one trailing newline is dropped. Default none.
 	PasswordFile string `yaml:"password_file"`
 	// AllowPlainWithoutTLS lets PLAIN send the password readable over the wire. Default false.
 	AllowPlainWithoutTLS bool `yaml:"allow_plain_without_tls"`

@@ -33,9 +33,11 @@ func certificate(t *testing.T) (*tls.Config, string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(t, err)
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotBefore: time.Now().Add(-time.Hour),
+	tmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotBefore: time.Now().Add(-time.Hour),
 		NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
 	must(t, err)
 	file := filepath.Join(t.TempDir(), "ca.pem")
@@ -167,8 +169,10 @@ func TestSecretsShowNowhere(t *testing.T) {
 	cfg.SASL = SASL{Mechanism: "PLAIN", User: "ann", Password: NewSecret("canary")}
 	asJSON, err := json.Marshal(cfg)
 	must(t, err)
-	for _, s := range []string{fmt.Sprint(cfg), fmt.Sprintf("%+v %#v %v %s %q %x %d", cfg, cfg, &cfg, cfg.SASL.Password, cfg.SASL.Password, cfg.SASL.Password, cfg.SASL.Password),
-		string(asJSON), fmt.Sprint(cfg.Validate()), fmt.Sprintf("%#v", cfg.SASL.Password)} {
+	for _, s := range []string{
+		fmt.Sprint(cfg), fmt.Sprintf("%+v %#v %v %s %q %x %d", cfg, cfg, &cfg, cfg.SASL.Password, cfg.SASL.Password, cfg.SASL.Password, cfg.SASL.Password),
+		string(asJSON), fmt.Sprint(cfg.Validate()), fmt.Sprintf("%#v", cfg.SASL.Password),
+	} {
 		if strings.Contains(s, "canary") || strings.Contains(s, fmt.Sprintf("%x", "canary")) {
 			t.Errorf("the password shows in %s", s)
 		}
@@ -195,8 +199,10 @@ func TestConfigReportsAllProblemsAtOnce(t *testing.T) {
 	c.TLS.CA = "ca.pem"
 	c.SASL = SASL{Mechanism: "PLAIN"}
 	err := c.Validate()
-	for _, key := range []string{"brokers[0]", "brokers[1]", "start", "max_batch_events", "max_batch_wait", "topics.items", "topics.requests",
-		"kinds.x.label", "kinds.x.weight", "kinds.y.implicit", "default_kind", "tls.enabled", "sasl.mechanism", "sasl.user", "sasl.password"} {
+	for _, key := range []string{
+		"brokers[0]", "brokers[1]", "start", "max_batch_events", "max_batch_wait", "topics.items", "topics.requests",
+		"kinds.x.label", "kinds.x.weight", "kinds.y.implicit", "default_kind", "tls.enabled", "sasl.mechanism", "sasl.user", "sasl.password",
+	} {
 		if !strings.Contains(err.Error(), key+": ") {
 			t.Errorf("%s is not reported in:\n%v", key, err)
 		}
@@ -238,7 +244,7 @@ sasl: {mechanism: SCRAM-SHA-512, user: ann, password: canary}
 max_batch_wait: 20ms
 max_age: 43800h
 exit_when_idle: 3s
-kinds: {play: {label: 1, weight: 0.5, implicit: true}}
+kinds: {play: {label: 1, weight: 0.5, implicit: true}, purchase: {weight: 3}, return: {label: 0}, contact: {label: 1}, star: null}
 default_kind: play
 create: {partitions: 8}
 `), &c, yaml.Strict()))
@@ -246,8 +252,19 @@ create: {partitions: 8}
 		t.Fatal(err)
 	}
 	if c.MaxBatchWait != 20*time.Millisecond || c.SASL.Password.Reveal() != "canary" || c.Topics.Interactions != "clicks" || c.Kinds["play"].Weight != .5 ||
-		len(c.Kinds) != 1 || c.Topics.Items != "corastream.items" || c.Create.Partitions != 8 || c.Create.Retention != 168*time.Hour {
+		len(c.Kinds) != len(DefaultKinds())+1 || c.Topics.Items != "corastream.items" || c.Create.Partitions != 8 || c.Create.Retention != 168*time.Hour {
 		t.Errorf("%+v", c)
+	}
+	for name, want := range map[string]Kind{
+		"purchase": {Label: 1, Weight: 3, Implicit: true}, // it names no label: the built-in meaning, with another weight
+		"return":   {Weight: 1}, "contact": {Label: 1, Weight: 1}, "click": DefaultKinds()["click"],
+	} {
+		if got := c.Kinds[name]; got != want {
+			t.Errorf("%s: %+v, want %+v", name, got, want)
+		}
+	}
+	if _, ok := c.Kinds["star"]; ok {
+		t.Error("star: null leaves star in")
 	}
 	out, err := yaml.Marshal(c)
 	must(t, err)
@@ -256,6 +273,9 @@ create: {partitions: 8}
 	}
 	if err := yaml.UnmarshalWithOptions([]byte("max_batch_weight: 3"), &c, yaml.Strict()); err == nil {
 		t.Error("an unknown key is accepted")
+	}
+	if err := yaml.UnmarshalWithOptions([]byte("kinds: {x: {lable: 1}}"), &c, yaml.Strict()); err == nil || !strings.Contains(err.Error(), "lable") {
+		t.Errorf("an unknown key of a kind: %v", err)
 	}
 }
 

@@ -22,9 +22,6 @@ const (
 const (
 	Bias         = "bias"
 	CF           = "cf"
-	MF           = "mf"
-	LightGCN     = "lightgcn"
-	SASRec       = "sasrec"
 	Popularity   = "popularity"
 	Recent       = "recent"
 	ItemKNN      = "itemknn"
@@ -40,9 +37,10 @@ const (
 	CoraBlank    = "cora-blank"
 )
 
-// Models lists all models. Beside them, cf@CONTENT is the CF model on another content of Contents.
+// Models lists the models that replay knows by itself. Beside them, cf@CONTENT is the CF model on another content of Contents, and each of
+// Config.Kinds is another CF model.
 var Models = []string{
-	Bias, CF, MF, LightGCN, SASRec, Popularity, Recent, ItemKNN, EASE, Mix, Words, All, Reader, LLM, Stack, Cora, CoraShuffled, CoraBlank,
+	Bias, CF, Popularity, Recent, ItemKNN, EASE, Mix, Words, All, Reader, LLM, Stack, Cora, CoraShuffled, CoraBlank,
 }
 
 // isList says that a model is a list model of its own name, and needs nothing of the CF model. Cora and CoraShuffled are list models with
@@ -62,9 +60,8 @@ func ReadsContent(models []string, checkpoint bool) bool {
 	})
 }
 
-// learners are the models that Deps.NewModel makes, counters those that are replay's own.
+// counters are replay's own models that count likes.
 var (
-	learners = []string{Bias, CF, MF, LightGCN, SASRec}
 	counters = []string{Popularity, Recent, ItemKNN, EASE}
 )
 
@@ -77,20 +74,28 @@ func contentOf(model string) string {
 	return content
 }
 
-func isLearner(model string) bool { return slices.Contains(learners, model) || contentOf(model) != "" }
+// isLearner says that Deps.NewModel makes the model: all but replay's own.
+func isLearner(model string) bool {
+	return model == Bias || model == CF || !slices.Contains(Models, model)
+}
 
-func isModel(name string) bool {
-	return slices.Contains(Models, name) || slices.Contains(Contents, contentOf(name))
+func (c Config) isModel(name string) bool {
+	return slices.Contains(Models, name) || slices.Contains(c.Kinds, name) || slices.Contains(Contents, contentOf(name))
 }
 
 // Config says what is evaluated, and how.
+//
+// A field without a YAML key is a flag of the command, or a constant that the figures of
+// docs/measured/quality.md were measured with.
 type Config struct {
 	// Mode is static or prequential. Default static.
 	Mode string `yaml:"mode"`
 	// Models to evaluate. Default popularity, cf, mix.
 	Models []string `yaml:"models"`
+	// Kinds are the names of further CF models that Deps.NewModel makes: cfstream's kinds. Default none.
+	Kinds []string `yaml:"-"`
 	// Content is what a hybrid knows of an item before any click: one of Contents. Default llm.
-	Content string `yaml:"content"`
+	Content string `yaml:"-"`
 	// LabelDelay is how long after its row a label is learnt, in prequential mode. Default 0, range 0..8760h.
 	LabelDelay time.Duration `yaml:"label_delay"`
 	// Freshness lists label delays: every model is also replayed prequentially with each of them, and once with nothing
@@ -108,45 +113,56 @@ type Config struct {
 	Seed uint64 `yaml:"seed"`
 	// Seeds is how many starts of each CF model are replayed, for the spread of its figures. What draws nothing has none;
 	// the models of a checkpoint have the checkpoint's. Default 1, range 1..20.
-	Seeds int `yaml:"seeds"`
+	Seeds int `yaml:"-"`
 	// Task is what the next-item figures ask: `unseen` ranks the positives whose item is new to the user among the items the user has
 	// not met, `all` ranks every positive among all items, `auto` chooses all where at least a tenth of the log's positives repeat
 	// an item of their user. Default auto.
 	Task string `yaml:"task"`
 	// RankRows is the most rows of each split that the next-item figures rank among all items, evenly spaced; 0 ranks none.
 	// Default 1000000, range 0..1000000.
-	RankRows int `yaml:"rank_rows"`
+	RankRows int `yaml:"-"`
 	// RankLLM is how many of CF's best candidates `llm` and `cora` rank for each of these rows, each of them one run of
 	// the LLM; an item outside counts as missed. 0 ranks none. Default 0, range 0..200.
 	RankLLM int `yaml:"rank_llm"`
 	// BatchRows is how many rows one call of generator and LLM scores. Default 256, range 1..65536.
-	BatchRows int `yaml:"batch_rows"`
+	BatchRows int `yaml:"-"`
 	// History is how many liked titles go into a `history` prompt; 0 makes `item` prompts. Default 0, range 0..50.
-	History int `yaml:"history"`
+	History int `yaml:"-"`
 	// ReaderShare is the last part of train on which the reader and the stack are fitted. Default 0.3, range 0.01..0.9.
-	ReaderShare float64 `yaml:"reader_share"`
+	ReaderShare float64 `yaml:"-"`
 	// Window is how long after a logged list a like of a listed item counts as its doing (off-policy values). Default 30m,
 	// range 1s..8760h.
-	Window time.Duration `yaml:"window"`
+	Window time.Duration `yaml:"-"`
 	// Demand is the weight of an item's demand in the ranking of all items (NDCG@10, HR@10) by a CF model; `corastream replay` takes
 	// retriever.demand. Default 2.
 	Demand float64 `yaml:"-"`
 	// HalfLife is after how long a click counts half in `recent`. Default 720h, range 1m..87600h.
-	HalfLife time.Duration `yaml:"half_life"`
+	HalfLife time.Duration `yaml:"-"`
 	// KNNShrink is added to the norm of an item's neighbours in `itemknn`. Default 10, range 0..1e6.
-	KNNShrink float64 `yaml:"knn_shrink"`
+	KNNShrink float64 `yaml:"-"`
 	// EASEPenalty is the ridge of `ease`. Default 250, range 1e-3..1e9.
-	EASEPenalty float64 `yaml:"ease_penalty"`
+	EASEPenalty float64 `yaml:"-"`
 	// Sharding is how a cluster would learn the log.
-	Sharding Sharding `yaml:"sharding"`
+	Sharding Sharding `yaml:"-"`
 }
 
 // Default returns the defaults above.
 func Default() Config {
 	return Config{
-		Mode: Static, Models: []string{Popularity, CF, Mix}, Content: ContentLLM, Epochs: 6, Bootstraps: 2000, Seed: 1, Seeds: 1, Task: TaskAuto, RankRows: 1e6, Demand: 2,
+		Mode: Static, Models: []string{Popularity, CF, Mix}, Content: ContentLLM, Epochs: 6, Bootstraps: 2000, Seed: 1, Seeds: 1, Task: TaskAuto, RankRows: 1e6, Demand: corastream.DemandWeight,
 		BatchRows: 256, ReaderShare: 0.3, Window: 30 * time.Minute, HalfLife: 720 * time.Hour, KNNShrink: 10, EASEPenalty: 250, Sharding: DefaultSharding(),
 	}
+}
+
+// Names lists what Models may name, but for cf@CONTENT.
+func (c Config) Names() []string {
+	names := slices.Clone(Models)
+	for _, k := range c.Kinds {
+		if !slices.Contains(names, k) {
+			names = append(names, k)
+		}
+	}
+	return names
 }
 
 // Validate reports all problems at once.
@@ -158,12 +174,12 @@ func (c Config) Validate() error {
 	if c.Task != TaskAuto && c.Task != TaskUnseen && c.Task != TaskAll {
 		errs = append(errs, corastream.Usagef("task", "choose unseen, all or auto", "%q is not a task", c.Task))
 	}
-	choose := "choose from " + strings.Join(Models, ",") + ",cf@CONTENT"
+	choose := "choose from " + strings.Join(c.Names(), ",") + ",cf@CONTENT"
 	if len(c.Models) == 0 {
 		errs = append(errs, corastream.Usagef("models", choose, "no model to evaluate"))
 	}
 	for i, m := range c.Models {
-		if !isModel(m) {
+		if !c.isModel(m) {
 			errs = append(errs, corastream.Usagef("models", choose, "%q is not a model", m))
 		} else if slices.Contains(c.Models[:i], m) {
 			errs = append(errs, corastream.Usagef("models", "name each once", "%q is named twice", m))
@@ -194,7 +210,7 @@ func (c Config) Validate() error {
 		inRange("ease_penalty", c.EASEPenalty, 1e-3, 1e9), c.Sharding.Validate())
 	if c.Sharding.Shards > 1 {
 		for _, m := range c.Models {
-			if slices.Contains(counters, m) || m == LightGCN || m == SASRec || isList(m) {
+			if slices.Contains(counters, m) || isList(m) {
 				errs = append(errs, corastream.Usagef("models", "leave "+m+" out, or drop --shards", "%s can not be divided into shards", m))
 			}
 		}
@@ -227,7 +243,7 @@ type Model interface {
 
 // Deps are the other stages, handed in through the root's interfaces.
 type Deps struct {
-	// NewModel makes a CF model: kind is Bias, CF, MF, LightGCN or SASRec. Seed 0 is the configured start; others draw anew.
+	// NewModel makes a CF model: kind is Bias, CF or one of Config.Kinds. Seed 0 is the configured start; others draw anew.
 	NewModel func(kind string, seed uint64) (Model, error)
 	// NewRanker makes the list model of that name: Mix, Words, All, Cora or CoraShuffled. all says that items the user met may be listed.
 	// nil where none is offered.

@@ -33,6 +33,8 @@ type Decoder interface {
 	ItemRows(columns []string) func(b *corastream.Batch, cells []string, pos corastream.Position, now time.Time) (column int)
 	// Columns says which of our fields the columns give, and whether they are a catalogue's.
 	Columns(columns []string) (given map[string]bool, catalogue bool)
+	// Mapping is the setting by which foreign columns are read as ours, where some look like ours; "": none do.
+	Mapping(part string, columns []string) string
 }
 
 // Reading says how a data file is understood.
@@ -43,6 +45,8 @@ type Reading struct {
 	Remedy func(corastream.DeadLetter) (reason, fix string)
 	// Forgive, when not nil, is told of each bad row, which is then left out; otherwise the first one ends the reading.
 	Forgive func(BadRow)
+	// Untimed lets a log have no column of times: its events happen when they are read, as records without one do.
+	Untimed bool
 }
 
 // BadRow is a row that can not be used.
@@ -69,7 +73,11 @@ func (r Reading) EachEvent(path, name string, visit func(corastream.Event)) erro
 	t.forgive = r.Forgive
 	defer t.close()
 	given, _ := r.Decoder.Columns(t.header)
-	if err := t.need(given, "user_id", "item_id", "timestamp"); err != nil {
+	names := []string{"user_id", "item_id", "timestamp"}
+	if r.Untimed {
+		names = names[:2]
+	}
+	if err := t.need(r.Decoder, given, names...); err != nil {
 		return err
 	}
 	row, now, n := r.Decoder.EventRows(t.header), time.Now(), int64(0)
@@ -103,7 +111,7 @@ func (r Reading) Items(path string) ([]corastream.Item, error) {
 	defer t.close()
 	given, _ := r.Decoder.Columns(t.header)
 	given["item_id"] = given["item_id"] || given["id"]
-	if err := t.need(given, "item_id"); err != nil {
+	if err := t.need(r.Decoder, given, "item_id"); err != nil {
 		return nil, err
 	}
 	row, now := r.Decoder.ItemRows(t.header), time.Now()
@@ -258,7 +266,7 @@ func (t *table) readHeader() error {
 // recBole are the types that its headers give columns, as in user_id:token.
 var recBole = map[string]bool{"token": true, "token_seq": true, "float": true, "float_seq": true}
 
-func (t *table) need(given map[string]bool, names ...string) error {
+func (t *table) need(d Decoder, given map[string]bool, names ...string) error {
 	var missing []string
 	for _, name := range names {
 		if !given[name] && !(name == "item_id" && given["items"]) {
@@ -268,40 +276,19 @@ func (t *table) need(given map[string]bool, names ...string) error {
 	if len(missing) == 0 {
 		return nil
 	}
-	return corastream.Usagef(t.path+":1", t.proposal(missing), "missing column %s", strings.Join(missing, ", "))
-}
-
-// likely are parts of the names that other data sets give these columns.
-var likely = map[string][]string{
-	"user_id":   {"user", "customer", "visitor", "member", "account", "client", "buyer", "uuid", "uid"},
-	"item_id":   {"item", "article", "product", "sku", "isbn", "business", "document", "movie", "track", "content", "offer", "asin"},
-	"timestamp": {"time", "date", "dat", "when", "_at"},
-	"title":     {"title", "name", "headline", "caption"},
+	return corastream.Usagef(t.path+":1", t.proposal(d, missing), "missing column %s", strings.Join(missing, ", "))
 }
 
 // proposal says how a header that lacks columns can be read.
-func (t *table) proposal(missing []string) string {
+func (t *table) proposal(d Decoder, missing []string) string {
 	if slices.ContainsFunc(t.header, func(h string) bool { _, err := strconv.ParseFloat(h, 64); return err == nil }) {
 		return "the first line looks like data: write a header line before it, for example user_id,item_id,rating,timestamp"
 	}
-	part := "events"
-	var found []string
-	for _, name := range missing {
-		if name == "title" {
-			part = "items"
-		}
-		for _, h := range t.header {
-			if slices.ContainsFunc(likely[name], func(w string) bool { return strings.Contains(strings.ToLower(h), w) }) {
-				found = append(found, name+": "+h)
-				break
-			}
-		}
-	}
 	header := "the header must name them; it has " + strings.Join(t.header, ",")
-	if len(found) == 0 {
-		return header + " (kafka.fields in the configuration maps names)"
+	if set := d.Mapping("events", t.header); set != "" {
+		return "set " + set + "; " + header
 	}
-	return fmt.Sprintf("set kafka: {fields: {%s: {%s}}}; %s", part, strings.Join(found, ", "), header)
+	return header + " (kafka.fields in the configuration maps names)"
 }
 
 // next reads a record; false at the end or after an error.

@@ -19,14 +19,15 @@ type AdapterRequest struct {
 	GGUF bool   // with a GGUF adapter for llama.cpp
 }
 
-// Adapters lays weights out for other LLM servers.
+// Adapters writes a user's weights in the formats of other LLM servers.
 type Adapters interface {
-	// Adapter returns the files of a PEFT LoRA folder by name. Unknown ids are corastream.ErrUnknown; no checkpoint is
-	// corastream.ErrDegraded.
+	// Adapter returns the files of a PEFT LoRA folder by name. Unknown ids are
+	// corastream.ErrUnknown; no checkpoint is corastream.ErrDegraded.
 	Adapter(ctx context.Context, r AdapterRequest) (map[string][]byte, error)
 }
 
-// adapter answers GET /v1/adapters/{user}?item=&base=&gguf= with a zip file; equal weights give equal bytes.
+// adapter answers GET /v1/adapters/{user}?item=&base=&gguf= with a zip file; equal weights give
+// equal bytes.
 func (s *Server) adapter(w http.ResponseWriter, r *http.Request) error {
 	if s.deps.Adapters == nil {
 		return missing("a language model and a checkpoint", "give both to the serve stage")

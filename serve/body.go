@@ -16,8 +16,9 @@ import (
 	"unicode/utf8"
 )
 
-// readBody returns the whole body when its type is one of types ("application/json" is always one). The type is
-// asked for strictly because a page elsewhere can make a browser post forms and plain text without asking first.
+// readBody returns the whole body when its type is one of types; "application/json" is always
+// allowed. The type must be named, because a page elsewhere can make a browser post forms and
+// plain text without asking first.
 func (s *Server) readBody(w http.ResponseWriter, r *http.Request, types ...string) ([]byte, error) {
 	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	ok := err == nil && kind == "application/json"
@@ -51,7 +52,7 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request, types ...strin
 	return body, nil
 }
 
-// unpacked reads a body, packed by gzip or not, up to MaxBodyBytes after unpacking.
+// unpacked reads a body, compressed by gzip or not, up to MaxBodyBytes after decompression.
 func (s *Server) unpacked(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	in := http.MaxBytesReader(w, r.Body, int64(s.cfg.MaxBodyBytes))
 	switch encoding := strings.ToLower(r.Header.Get("Content-Encoding")); encoding {
@@ -68,8 +69,10 @@ func (s *Server) unpacked(w http.ResponseWriter, r *http.Request) ([]byte, error
 		}
 		return body, err
 	default:
-		return nil, &Failure{Status: http.StatusUnsupportedMediaType, Code: "unsupported_media_type", Field: "Content-Encoding",
-			Message: fmt.Sprintf("%.40q is not unpacked here", encoding), Fix: "send the body as it is, or packed by gzip"}
+		return nil, &Failure{
+			Status: http.StatusUnsupportedMediaType, Code: "unsupported_media_type", Field: "Content-Encoding",
+			Message: fmt.Sprintf("%.40q is not unpacked here", encoding), Fix: "send the body as it is, or packed by gzip",
+		}
 	}
 }
 
@@ -97,13 +100,13 @@ func decodeStrict(body []byte, v any) error {
 	var syntax *json.SyntaxError
 	switch {
 	case errors.As(err, &f):
-		return f
+		return placed(body, v, f)
 	case errors.As(err, &wrong):
 		field := wrong.Field
 		if field == "" {
 			field = "body"
 		}
-		return badField(field, "send "+jsonKind(wrong.Type), "%s is not what belongs here", wrong.Value)
+		return placed(body, v, badField(field, "send "+jsonKind(wrong.Type), "%s is not what belongs here", wrong.Value))
 	case errors.As(err, &syntax):
 		return &Failure{Status: http.StatusBadRequest, Code: "bad_json", Message: fmt.Sprintf("the body is not JSON: %v at byte %d", syntax, syntax.Offset), Fix: "send a JSON object"}
 	case strings.HasPrefix(err.Error(), "json: unknown field "):
@@ -112,13 +115,14 @@ func decodeStrict(body []byte, v any) error {
 		if near := meant(name, reflect.TypeOf(v)); near != "" {
 			fix = fmt.Sprintf("write %s, or %s", near, fix)
 		}
-		return &Failure{Status: http.StatusBadRequest, Code: "unknown_field", Field: name, Message: "there is no such field", Fix: fix}
+		return placed(body, v, &Failure{Status: http.StatusBadRequest, Code: "unknown_field", Field: name, Message: "there is no such field", Fix: fix})
 	}
 	return &Failure{Status: http.StatusBadRequest, Code: "bad_json", Message: "the body is not JSON: " + strings.TrimPrefix(err.Error(), "json: "), Fix: "send a JSON object"}
 }
 
-// meant is the field of what a body is read into that an unknown name was probably meant to be: the same letters in another spelling,
-// or one of the two begins with the other; "" when there is none. Bodies hold structs of their own in places: their fields are not looked at.
+// meant returns the field that an unknown name was probably meant to be: one with the same letters
+// in another spelling, or one that begins with the name, or that the name begins with. It returns
+// "" when there is none. It does not look into structs inside the body.
 func meant(name string, t reflect.Type) string {
 	letters := func(s string) string {
 		return strings.NewReplacer("_", "", "-", "", " ", "").Replace(strings.ToLower(s))
@@ -148,6 +152,8 @@ func jsonKind(t reflect.Type) string {
 	switch t {
 	case reflect.TypeFor[document]():
 		return `"id", {"id": ...} or {"text": ...}`
+	case reflect.TypeFor[rerankDocument]():
+		return `"id", or an object with an id or a text`
 	case reflect.TypeFor[chatContent]():
 		return `a string, or [{"type": "text", "text": ...}]`
 	case reflect.TypeFor[stopTexts]():
@@ -194,10 +200,12 @@ func wrongType[T any](raw []byte) error {
 	return &json.UnmarshalTypeError{Value: kind, Type: reflect.TypeFor[T]()}
 }
 
-// whole is an integer that may also come as 5.0 or 5e0: JSON knows no difference, and some clients send every number so.
+// whole is an integer that may also be written 5.0 or 5e0. JSON makes no difference between them,
+// and some clients write every number so.
 type whole int
 
-// UnmarshalJSON accepts integers up to 2^53, beyond which a float64 skips some; null is as left out.
+// UnmarshalJSON accepts integers up to 2^53, beyond which a float64 skips some; null is as left
+// out.
 func (n *whole) UnmarshalJSON(raw []byte) error {
 	if string(raw) == "null" {
 		return nil
@@ -210,7 +218,7 @@ func (n *whole) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
-// checkID refuses ids that no topic of ours can carry.
+// checkID refuses ids that no topic of this program can carry.
 func (s *Server) checkID(field, id string) error {
 	switch {
 	case id == "":

@@ -12,7 +12,8 @@ import (
 	"github.com/corastream/corastream"
 )
 
-// ListResponse is the answer of GET /v1/popular, /v1/trending, /v1/latest and /v1/items/{id}/similar.
+// ListResponse is the answer of GET /v1/popular, /v1/trending, /v1/latest and
+// /v1/items/{id}/similar.
 type ListResponse struct {
 	Items []ListedItem `json:"items"`
 	// Cursor asks for the next page of this very list: ?cursor=CURSOR. It is absent on the last
@@ -20,7 +21,7 @@ type ListResponse struct {
 	Cursor string `json:"cursor,omitempty"`
 }
 
-// ListedItem is an item of it.
+// ListedItem is an item of a list.
 type ListedItem struct {
 	ItemID string          `json:"item_id"`
 	Title  string          `json:"title,omitempty"`
@@ -62,7 +63,7 @@ func unknownItem() *Failure {
 	return &Failure{Status: http.StatusNotFound, Code: "unknown_item", Field: "id", Message: "this item is neither in the catalogue nor in any event", Fix: "check the id, or send its catalogue record"}
 }
 
-// browse answers with a list that is the same for everybody, or with the next page of one.
+// browse answers with a list that is the same for every caller, or with the next page of one.
 func (s *Server) browse(w http.ResponseWriter, r *http.Request, b corastream.Browse) error {
 	if s.deps.Browser == nil {
 		return missing("a list model", "run the serve stage too")
@@ -100,7 +101,8 @@ func (s *Server) browse(w http.ResponseWriter, r *http.Request, b corastream.Bro
 // browseDefault is how many items a page has where the request does not say n.
 const browseDefault = 10
 
-// browseQuery reads n, window, allow, deny and cursor. Other parameters are refused, as unknown fields of a body are.
+// browseQuery reads n, window, allow, deny and cursor. Other parameters are refused, as unknown
+// fields of a body are.
 func (s *Server) browseQuery(q url.Values, b *corastream.Browse) (cursor string, err error) {
 	b.N = browseDefault
 	for name, values := range q {
@@ -165,7 +167,7 @@ func windowOf(v string) (time.Duration, error) {
 	return 0, badField("window", "write a number and m, h, d or w, up to ten years, as in 7d", "%.40q is no window", v)
 }
 
-// fieldFilter reads FIELD:VALUE, as often as it comes.
+// fieldFilter reads the values of a parameter that comes as FIELD:VALUE, once or several times.
 func (s *Server) fieldFilter(name string, values []string) (map[string][]string, error) {
 	out := map[string][]string{}
 	for _, v := range values {

@@ -11,11 +11,13 @@ import (
 
 // ChatRequest is the body of POST /v1/chat/completions, as OpenAI's clients send it.
 //
-// Who answers: `model: base` is the frozen LLM; `model: base:USER` the LLM with that user's weights merged in; any other listed
-// model, or none, takes the user from `user`. The weights are the user's part alone, A_u: the column of an item's bias is left
-// out, since a conversation is about no item.
+// The model and the user say whose weights answer. `model: base` is the frozen LLM. `model:
+// base:USER` is the LLM with that user's weights merged in. Any other listed model, or none, takes
+// the user from `user`. The weights are the user's part alone, A_u. The column of an item's bias
+// is left out, since a conversation is about no item.
 type ChatRequest struct {
-	// base: the frozen LLM; base:USER: with this user's weights; any other of /v1/models, or none: with the weights of user
+	// base: the frozen LLM; base:USER: with this user's weights; any other of /v1/models, or none:
+	// with the weights of user
 	Model         string         `json:"model"`
 	Messages      []chatMessage  `json:"messages" api:"required;min=1;max=messages"`
 	User          string         `json:"user" api:"max=id"` // whose weights; not read for model base
@@ -57,10 +59,13 @@ type streamOptions struct {
 }
 
 type responseFormat struct {
-	Type string `json:"type" api:"notnull;enum=text"`
+	Type       string `json:"type" api:"notnull;enum=text"`
+	JSONSchema any    `json:"json_schema"` // refused with its type: answers are plain text
+	Schema     any    `json:"schema"`      // the same
 }
 
-// chatMessage is one message. Answers of ours that a client sends back carry fields that are null here.
+// chatMessage is one message. An answer that a client sends back has further fields, which are
+// null here.
 type chatMessage struct {
 	Role         string            `json:"role" api:"required;enum=system|developer|user|assistant"`
 	Content      chatContent       `json:"content" api:"required"`
@@ -97,9 +102,9 @@ func (c *chatContent) UnmarshalJSON(raw []byte) error {
 	if err := json.Unmarshal(raw, &parts); err != nil {
 		return wrongType[chatContent](raw)
 	}
-	for _, p := range parts {
+	for i, p := range parts {
 		if p.Type != "text" || p.Text == nil {
-			return badField("messages", `send a string, or [{"type": "text", "text": "..."}]`, "content of type %.40q can not be read", p.Type)
+			return badField(fmt.Sprintf("[%d]", i), `send a string, or [{"type": "text", "text": "..."}]`, "content of type %.40q can not be read", p.Type)
 		}
 		c.text += *p.Text
 	}

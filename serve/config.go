@@ -34,55 +34,65 @@ func (s Secret) Reveal() string { return string(s) }
 
 // Config is the server's. Durations are whole milliseconds.
 type Config struct {
-	// Listen is host:port. Beyond loopback it needs Token or ClientCA. Port 0 takes a free one. Default 127.0.0.1:8642.
+	// Listen is host:port. Beyond loopback it needs Token or ClientCA. Port 0 takes a free one.
+	// Default 127.0.0.1:8642.
 	Listen string `yaml:"listen"`
-	// Token must come as "Authorization: Bearer TOKEN" or "X-API-Key: TOKEN". At least 16 bytes. Default none.
+	// Token must come as "Authorization: Bearer TOKEN" or "X-API-Key: TOKEN". At least 16 bytes.
+	// Default none.
 	Token Secret `yaml:"token"`
-	// TLSCert and TLSKey are PEM files; TLS 1.2 or newer. Default none: plain HTTP.
+	// TLSCert is a PEM file with the server's certificate; TLS 1.2 or newer. Default none: plain HTTP.
 	TLSCert string `yaml:"tls_cert"`
-	TLSKey  string `yaml:"tls_key"`
+	// TLSKey is a PEM file with the private key of TLSCert. Default none.
+	TLSKey string `yaml:"tls_key"`
 	// ClientCA is a PEM file: clients must show a certificate signed by it (mTLS). Default none.
 	ClientCA string `yaml:"client_ca"`
-	// AdminListen is a second address, loopback only: /metrics and /debug/pprof without a token, and POST /v1/rollout, which asks for
-	// the token where there is one. Default none.
+	// AdminListen is a second address, loopback only: /metrics and /debug/pprof without a token,
+	// and POST /v1/rollout, which asks for the token where there is one. Default none.
 	AdminListen string `yaml:"admin_listen"`
-	// AllowedHosts are further Host headers answered while there is no token: a page elsewhere that points its own
-	// name at this machine must not read it. Loopback names always pass. Default none.
+	// AllowedHosts are further Host headers answered while there is no token: a page elsewhere
+	// that points its own name at this machine must not read it. Loopback names always pass.
+	// Default none.
 	AllowedHosts []string `yaml:"allowed_hosts"`
-	// AllowedOrigins are the sites whose pages may ask from a browser (CORS), as https://shop.example; they may post text/plain to
-	// /v1/events too, as sendBeacon does. Such a page's visitors can do what a client without a token can. Default none.
+	// AllowedOrigins are the sites whose pages may ask from a browser (CORS), as
+	// https://shop.example; they may post text/plain to /v1/events too, as sendBeacon does. Such a
+	// page's visitors can do what a client without a token can. Default none.
 	AllowedOrigins []string `yaml:"allowed_origins"`
 	// MaxBodyBytes bounds a request body, unpacked. Default 65536, range 1024..16777216.
 	MaxBodyBytes int `yaml:"max_body_bytes"`
 	// MaxIDBytes bounds a user's or item's id. Default 256, range 8..4096.
-	MaxIDBytes int `yaml:"max_id_bytes"`
+	MaxIDBytes int `yaml:"-"`
 	// MaxCandidates bounds each list in a body: candidates, exclude, items, documents, events, and n. Default 500,
 	// range 1..10000.
 	MaxCandidates int `yaml:"max_candidates"`
 	// MaxConnections are held open at once; more wait to be accepted. Default 4096, range 1..100000.
-	MaxConnections int `yaml:"max_connections"`
-	// MaxInFlight requests that score run at once (0: as many as the process has cores), and as many that produce, but at
-	// least 8; MaxQueue more of each wait up to QueueTimeoutMS, then 503. One less than there are cores keeps answers quick
-	// under overload, and MaxQueue 0 keeps them from waiting. Defaults 0, 128 and 2000; ranges 0..1024, 0..100000 and 1..60000.
-	MaxInFlight    int `yaml:"max_in_flight"`
-	MaxQueue       int `yaml:"max_queue"`
-	QueueTimeoutMS int `yaml:"queue_timeout_ms"`
-	// MaxGenerations conversations are answered at once; MaxGenerationQueue more wait up to QueueTimeoutMS, then 503. Each holds
-	// its own keys and values: 46 kB a token of SmolLM2-135M, 1 MB a token of a 7B model. Defaults 2 and 16; ranges 1..256 and
-	// 0..10000.
-	MaxGenerations     int `yaml:"max_generations"`
-	MaxGenerationQueue int `yaml:"max_generation_queue"`
+	MaxConnections int `yaml:"-"`
+	// MaxInFlight is how many requests that score run at once. As many that produce run beside them, but at least 8. One less
+	// than there are cores keeps answers quick under overload. Default 0, range 0..1024; 0 is the number of cores.
+	MaxInFlight int `yaml:"max_in_flight"`
+	// MaxQueue is how many more requests of each kind may wait, up to 2 seconds each. The others get status 503 at once.
+	// Default 128, range 0..100000.
+	MaxQueue int `yaml:"max_queue"`
+	// QueueTimeoutMS is how long a request waits for its turn. A client that waited longer would have given up. A constant: 2000.
+	QueueTimeoutMS int `yaml:"-"`
+	// MaxGenerations is how many conversations are answered at once. Each holds its own keys and values: 46 kB a token of
+	// SmolLM2-135M, 1 MB a token of a 7B model. Up to 16 more wait for 2 seconds. Default 2, range 1..256.
+	MaxGenerations int `yaml:"max_generations"`
+	// MaxGenerationQueue is how many more conversations may wait. A constant: 16.
+	MaxGenerationQueue int `yaml:"-"`
 	// MaxGeneratedTokens bounds one answer; a request for more gets that many. Default 512, range 1..1048576.
 	MaxGeneratedTokens int `yaml:"max_generated_tokens"`
-	// GenerationTimeoutMS bounds the answer to one conversation. Default 120000, range 100..3600000.
+	// GenerationTimeoutMS bounds the answer to one conversation. Default 120000, range
+	// 100..3600000.
 	GenerationTimeoutMS int `yaml:"generation_timeout_ms"`
-	// RatePerSecond bounds one client (certificate, else address; IPv6: its /64), with bursts of RateBurst; 0: no limit.
-	// Defaults 1000 and 2000; ranges 0..1e6 and 1..1e6.
+	// RatePerSecond bounds the requests of one client, which is its certificate or else its address (of IPv6 the /64).
+	// Default 1000, range 0..1e6; 0 is no limit.
 	RatePerSecond float64 `yaml:"rate_per_second"`
-	RateBurst     int     `yaml:"rate_burst"`
+	// RateBurst is how many requests a client that was idle may send at once. Default 2000, range 1..1e6.
+	RateBurst int `yaml:"rate_burst"`
 	// RequestTimeoutMS bounds one request from its headers on. Default 10000, range 100..600000.
 	RequestTimeoutMS int `yaml:"request_timeout_ms"`
-	// ShutdownTimeoutMS is how long requests in flight may take to finish at the end. Default 15000, range 0..600000.
+	// ShutdownTimeoutMS is how long requests in flight may take to finish at the end. Default
+	// 15000, range 0..600000.
 	ShutdownTimeoutMS int `yaml:"shutdown_timeout_ms"`
 	// LearntWaitMS is how long a request with wait=learnt waits for its events to be learnt; after that it is answered 202, and they are
 	// learnt later. Default 2000, range 1..60000.
@@ -90,10 +100,10 @@ type Config struct {
 	// Gorse answers Gorse's REST paths below /api/ too, so that its SDKs work unchanged; `up --gorse` sets it. Default false.
 	Gorse bool `yaml:"gorse"`
 	// Recent is how many recommendations and dead letters the dashboard remembers. Default 200, range 1..10000.
-	Recent int `yaml:"recent"`
+	Recent int `yaml:"-"`
 	// Pages is how many lists that were begun are kept for their cursors, for half an hour each, up to 100 kB a list. Default 1000,
 	// range 1..1000000.
-	Pages int `yaml:"pages"`
+	Pages int `yaml:"-"`
 }
 
 // DefaultConfig returns the defaults above.

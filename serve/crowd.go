@@ -10,8 +10,9 @@ import (
 	"github.com/corastream/corastream"
 )
 
-// Crowd remembers who took each item lately, so that users of like taste can be found. It is a corastream.Monitor. It holds at most
-// crowdItems items with crowdTakers users each, in memory alone: whoever opens the store feeds it with Seed.
+// Crowd remembers which users took each item lately, so that users of similar taste can be found.
+// It is a corastream.Monitor. It holds at most crowdItems items with crowdTakers users each, in
+// memory alone. The code that opens the store fills it with Seed.
 type Crowd struct {
 	mu sync.RWMutex
 	by map[string]*ring[string]
@@ -24,7 +25,7 @@ const (
 	crowdLooked = 100
 )
 
-// NewCrowd returns an empty one.
+// NewCrowd returns a Crowd without users.
 func NewCrowd() *Crowd { return &Crowd{by: map[string]*ring[string]{}} }
 
 // Observe implements corastream.Monitor.
@@ -59,7 +60,7 @@ func (c *Crowd) add(item, user string) {
 	}
 }
 
-// Forget drops a user, for erasure.
+// Forget removes a user, for erasure.
 func (c *Crowd) Forget(user string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -70,7 +71,7 @@ func (c *Crowd) Forget(user string) {
 	}
 }
 
-// near gives the users who took most of the items, each item weighed by how few take it.
+// near returns the users who took most of the items. An item counts more when few users take it.
 func (c *Crowd) near(self string, items []string) []neighbour {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
@@ -116,7 +117,7 @@ type SimilarUsersResponse struct {
 	Users  []SimilarUser `json:"users"`
 }
 
-// SimilarUser is a user of like taste.
+// SimilarUser is a user of similar taste.
 type SimilarUser struct {
 	UserID string       `json:"user_id"`
 	Score  float64      `json:"score"`  // compares within one answer alone
@@ -124,7 +125,7 @@ type SimilarUser struct {
 	Shared []SharedItem `json:"shared"` // some of them
 }
 
-// SharedItem is an item that both took.
+// SharedItem is an item that both users took.
 type SharedItem struct {
 	ItemID string `json:"item_id"`
 	Title  string `json:"title,omitempty"`
@@ -195,7 +196,7 @@ func (s *Server) similarUsers(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// stranger says that nothing is known of a user.
+// stranger reports whether nothing is known of a user.
 func stranger(u *corastream.UserState) bool {
 	return u.Version == 0 && u.Count == 0 && len(u.History) == 0
 }

@@ -15,7 +15,8 @@ type Recommender interface {
 	Recommend(ctx context.Context, owed []corastream.Owed) ([]corastream.Recommendation, error)
 }
 
-// Browser lists items whoever asks; *corastream.Pipeline is one. Where no list model runs it answers corastream.ErrNoLists.
+// Browser makes the lists that are the same for every caller; *corastream.Pipeline is one. It
+// returns corastream.ErrNoLists where no list model runs.
 type Browser interface {
 	Browse(ctx context.Context, b corastream.Browse) ([]corastream.Listed, error)
 }
@@ -25,15 +26,18 @@ type Viewer interface {
 	View(ctx context.Context, read func(corastream.State) error) error
 }
 
-// EventSink takes events in any dialect of the interactions topic, one JSON object each, and returns when the broker has
-// all of them. headers are the request's ce-* headers (CloudEvents, binary mode). It produces none when one of them is
-// bad; the error is then a *corastream.UsageError whose Where names it ("[3].user_id"). The positions are where the events lie.
+// EventSink takes events in any dialect of the interactions topic, one JSON object each, and
+// returns when the broker has all of them. headers are the request's ce-* headers (CloudEvents,
+// binary mode). It produces none when one of them is bad; the error is then a
+// *corastream.UsageError whose Where names it ("[3].user_id"). The positions are where the events
+// lie.
 type EventSink interface {
 	Produce(ctx context.Context, events [][]byte, headers map[string]string) ([]corastream.Position, error)
 }
 
-// TextScorer reads raw prompts. LabelLogits returns the next-token logits of each label [prompts][labels] and how many
-// prompt tokens were read; weights (one per prompt, or nil: the base model) are merged in as for Scorer.
+// TextScorer reads raw prompts. LabelLogits returns the next-token logits of each label
+// [prompts][labels] and how many prompt tokens were read; weights (one per prompt, or nil: the
+// base model) are merged in as for Scorer.
 type TextScorer interface {
 	LabelLogits(ctx context.Context, prompts []string, labels []int, w []corastream.Weights, p *corastream.Projection) ([][]float32, int, error)
 	// Token returns the id of a text that is exactly one token.
@@ -53,8 +57,8 @@ type Check struct {
 	Why string `json:"why,omitempty"`
 }
 
-// Gauge is one further value on /metrics, as corastream_NAME. Labels must be the same keys for one name, and never ids
-// of users.
+// Gauge is one further value on /metrics, as corastream_NAME. Labels must be the same keys for one
+// name, and never ids of users.
 type Gauge struct {
 	Name, Help string
 	Labels     map[string]string
@@ -75,7 +79,8 @@ type Model struct {
 	Created time.Time
 }
 
-// Deps are what the routes need. A route whose dependency is nil answers 501 and says what is missing.
+// Deps are what the routes need. A route whose dependency is nil answers 501 and says what is
+// missing.
 type Deps struct {
 	Recommender Recommender
 	Browser     Browser // nil: 501
@@ -100,8 +105,9 @@ type Deps struct {
 	Foreign func(api http.Handler) http.Handler
 	// Learnt waits until the events at these positions are part of what lists are made from, or until ctx ends; nil: 501.
 	Learnt func(ctx context.Context, at []corastream.Position) error
-	// Past reads the interactions that a request brings, in the forms of the interactions topic without a user; nil: 501. An
-	// error about an entry is a *corastream.UsageError whose Where is its index ("[3]").
+	// Past reads the interactions that a request brings, in the forms of the interactions topic
+	// without a user; nil: 501. An error about an entry is a *corastream.UsageError whose Where is
+	// its index ("[3]").
 	Past func(entries [][]byte, now time.Time) ([]corastream.Interaction, error)
 
 	History  int                        // liked titles in a prompt, as in corastream.PipelineConfig
@@ -114,8 +120,8 @@ type Deps struct {
 	Hits     func() map[string]float64 // running HR@10 of lists: "mix", "popularity", "late"
 	LLM      func() *LLMStatus         // what the LLM does to lists; nil, or nil of it: nothing
 	Facts    func() []Fact
-	// Span, when there is one, opens a span for a request to this route, below its caller's; the request goes on with ctx, and end
-	// closes it.
+	// Span, when there is one, opens a span for a request to this route, below its caller's; the
+	// request goes on with ctx, and end closes it.
 	Span func(r *http.Request, route string) (ctx context.Context, end func(status int))
 
 	Version string // of this program

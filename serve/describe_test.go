@@ -122,7 +122,7 @@ func newDescriber() (*describer, error) {
 		},
 		Names: map[reflect.Type]string{
 			reflect.TypeFor[failureBody](): "Error", reflect.TypeFor[openAIFailure](): "OpenAIError", reflect.TypeFor[OpenAIError](): "OpenAIFailure",
-			reflect.TypeFor[corastream.Why](): "Reason", reflect.TypeFor[document](): "Document", reflect.TypeFor[event](): "Event", reflect.TypeFor[record](): "Record",
+			reflect.TypeFor[corastream.Why](): "Reason", reflect.TypeFor[document](): "Document", reflect.TypeFor[rerankDocument](): "RerankDocument", reflect.TypeFor[event](): "Event", reflect.TypeFor[record](): "Record",
 		},
 		Forms: map[string]openapi.Object{},
 	}}
@@ -140,25 +140,6 @@ func newDescriber() (*describer, error) {
 	return d, nil
 }
 
-// forms are the schemas of what reads itself: by the name of its Go type, or by the name that an api
-// tag gives. TestTheFormsAreRead sends some of each.
-var forms = map[string]string{
-	"ident":       `ID`,
-	"idents":      `{"type":"array","items":ID}`,
-	"whole":       `{"type":"integer"}`,
-	"object":      `{"type":"object"}`,
-	"null":        `{"type":"null"}`,
-	"document":    `{"description":"an item id, or a text that is read as a title","oneOf":[{"type":"string","minLength":1},{"type":"object","properties":{"id":{"type":["string","null"]},"item_id":{"type":["string","null"]},"text":{"type":["string","null"]},"title":{"type":["string","null"]}},"additionalProperties":false}]}`,
-	"rerankUser":  `{"description":"the user","oneOf":[ID,{"type":"object","properties":{"user_id":USER,"user":USER},"additionalProperties":false}]}`,
-	"stopTexts":   `{"oneOf":[STOP,{"type":"array","items":STOP,"maxItems":MANY}]}`,
-	"chatContent": `{"oneOf":[{"type":"string"},{"type":"array","items":{"type":"object","properties":{"type":{"type":"string","enum":["text"]},"text":{"type":"string"}},"required":["type","text"],"additionalProperties":false}}]}`,
-	"record":      `{"type":"object","properties":{"item_id":{"type":"string"},"title":{"type":"string"}}}`,
-	"itemList":    `{"oneOf":[{"$ref":"#/components/schemas/Record"},{"type":"array","items":{"$ref":"#/components/schemas/Record"},"minItems":1,"maxItems":MAX}]}`,
-	"event":       `{"type":"object","properties":{"user_id":{"type":"string"},"item_id":{"type":"string"}}}`,
-	"eventList":   `{"oneOf":[{"$ref":"#/components/schemas/Event"},{"type":"array","items":{"$ref":"#/components/schemas/Event"},"minItems":1,"maxItems":MAX}]}`,
-	"past":        `{"anyOf":[ID,{"type":"object","properties":{"item_id":ID,"timestamp":{"description":"RFC 3339, or unix seconds or milliseconds; default: now","type":["string","number"]},"type":{"type":"string","description":"a kind of event, such as click or dislike"},"label":{"type":["number","boolean"],"description":"1 liked, 0 not"},"rating":{"type":"number"}},"required":["item_id"]}]}`,
-}
-
 func (d *describer) operation(rt route, admin bool) openapi.Object {
 	out := openapi.Object{{Name: "operationId", Value: rt.id}, {Name: "summary", Value: rt.summary}}
 	if rt.note != "" {
@@ -169,7 +150,8 @@ func (d *describer) operation(rt route, admin bool) openapi.Object {
 	}
 	if admin {
 		out = out.With("servers", []openapi.Object{{
-			{Name: "url", Value: "http://{admin}"}, {Name: "description", Value: "http.admin_listen"},
+			{Name: "url", Value: "http://{admin}"},
+			{Name: "description", Value: "http.admin_listen"},
 			{Name: "variables", Value: openapi.Object{{Name: "admin", Value: openapi.Object{{Name: "default", Value: "127.0.0.1:8643"}}}}},
 		}})
 	}
@@ -238,10 +220,13 @@ func (d *describer) responses(rt route, admin bool) openapi.Object {
 	if rt.heavy || rt.writes || rt.long {
 		codes[http.StatusServiceUnavailable], codes[http.StatusGatewayTimeout] = true, true
 	}
-	status := max(rt.status, http.StatusOK)
-	out := openapi.Object{{Name: strconv.Itoa(status), Value: openapi.Object{{Name: "description", Value: "done"}, {Name: "content", Value: d.answer(rt)}}}}
-	if rt.waited {
-		out = append(openapi.Object{{Name: "200", Value: openapi.Object{{Name: "description", Value: "with wait=learnt: the next list is made with the events"}, {Name: "content", Value: d.answer(rt)}}}}, out...)
+	done := rt.done
+	if done == nil {
+		done = statuses{http.StatusOK: "done"}
+	}
+	out := openapi.Object{}
+	for _, status := range slices.Sorted(maps.Keys(done)) {
+		out = out.With(strconv.Itoa(status), openapi.Object{{Name: "description", Value: done[status]}, {Name: "content", Value: d.answer(rt)}})
 	}
 	for _, c := range slices.Sorted(maps.Keys(codes)) {
 		if codes[c] {

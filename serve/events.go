@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// eventList is a body of events: one or an array. Its form is in describe_test.go, since the decoder
-// of the stream reads it.
+// eventList is a body of events: one or an array. Its form is in describe_test.go, since the
+// decoder of the stream reads it.
 type eventList []json.RawMessage
 
 // event is an event in any dialect of the interactions topic: flat JSON (snake, camel or Pascal
@@ -20,13 +20,14 @@ type event struct{}
 // eventForms are the other media types that events are described with.
 func eventForms() []mediaBody {
 	return []mediaBody{
-		{"application/cloudevents+json", eventList{}}, {"application/x-ndjson", event{}},
+		{"application/cloudevents+json", eventList{}},
+		{"application/x-ndjson", event{}},
 		{"application/cloudevents-batch+json", eventList{}},
 	}
 }
 
-// events is POST /v1/events: one event or an array, in any dialect of the interactions topic. The answer comes when the
-// broker has all of them; a bad one refuses all.
+// events is POST /v1/events: one event or an array, in any dialect of the interactions topic. It
+// answers when the broker has all of them. One bad event refuses them all.
 func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 	if s.deps.Events == nil {
 		return missing("a broker to send events to", "run the ingest stage too, or produce to the topic")
@@ -63,7 +64,8 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 	return s.accept(w, r, s.deps.Events, wait, list, headers)
 }
 
-// splitEvents returns each event's bytes; lines says that a body may hold several objects, one a line.
+// splitEvents returns each event's bytes. lines says that the body may hold several objects, one
+// on each line.
 func (s *Server) splitEvents(body []byte, lines bool) ([][]byte, error) {
 	body = bytes.TrimSpace(bytes.TrimPrefix(bytes.TrimSpace(body), []byte("\ufeff")))
 	if len(body) == 0 {
@@ -93,7 +95,7 @@ func (s *Server) splitEvents(body []byte, lines bool) ([][]byte, error) {
 	return objects(raw)
 }
 
-// lineObjects are the lines that are not blank.
+// lineObjects returns the lines that are not blank.
 func lineObjects(body []byte) (out [][]byte) {
 	for line := range bytes.Lines(body) {
 		if line = bytes.TrimSpace(line); len(line) > 0 {

@@ -14,7 +14,8 @@ import (
 	"github.com/corastream/corastream"
 )
 
-// Failure is the body of every error: {"error": {...}}.
+// Failure is an error as clients read it. It says what happened, which field it is about, and what
+// to do.
 type Failure struct {
 	Status  int    `json:"-"`
 	Code    string `json:"code"`            // a short stable word
@@ -33,12 +34,13 @@ func (f *Failure) Error() string {
 	return f.Code + ": " + f.Message
 }
 
-// badField is the common one: 400, naming the field.
+// badField is the most common failure: 400, naming the field.
 func badField(field, fix, format string, args ...any) *Failure {
 	return &Failure{Status: http.StatusBadRequest, Code: "bad_field", Field: field, Fix: fix, Message: fmt.Sprintf(format, args...)}
 }
 
-// notHere refuses one form of a request that the route answers otherwise.
+// notHere refuses a form of a request that this process can not answer, on a route that answers
+// other forms.
 func notHere(field, fix, what string) *Failure {
 	return &Failure{Status: http.StatusBadRequest, Code: "not_available", Field: field, Message: what, Fix: fix}
 }
@@ -47,8 +49,9 @@ func missing(dependency, fix string) *Failure {
 	return &Failure{Status: http.StatusNotImplemented, Code: "not_available", Message: "this process runs without " + dependency, Fix: fix}
 }
 
-// failureOf says how an error of the stages looks from outside. Only errors about the request itself tell their text:
-// the rest may name files or peers, so they are logged and the caller gets a general word.
+// failureOf turns an error of the stages into an answer. Only errors about the request itself are
+// sent as they are. The others may name files or peers, so they are logged, and the caller gets a
+// general text.
 func failureOf(err error) *Failure {
 	var f *Failure
 	var usage *corastream.UsageError
@@ -78,7 +81,7 @@ func overloaded(why string, cause error) *Failure {
 	}
 }
 
-// statusGone is for the log and the metrics: nobody is there to read it.
+// statusGone is the status in the log and the metrics of a request whose client has gone away.
 const statusGone = 499
 
 // failureBody is the body of an error.
@@ -86,7 +89,7 @@ type failureBody struct {
 	Error *Failure `json:"error" api:"notnull"`
 }
 
-// openAIFailure is the body of an error on the routes that speak like OpenAI's.
+// openAIFailure is the body of an error on the routes with OpenAI's form of errors.
 type openAIFailure struct {
 	Error OpenAIError `json:"error"`
 }
@@ -94,7 +97,8 @@ type openAIFailure struct {
 // OpenAIError is an error as OpenAI's clients expect it.
 type OpenAIError struct {
 	Message string `json:"message"` // what happened, and the fix
-	// invalid_request_error, authentication_error, permission_error, rate_limit_error or server_error
+	// invalid_request_error, authentication_error, permission_error, rate_limit_error or
+	// server_error
 	Type  string  `json:"type"`
 	Param *string `json:"param"` // which field
 	Code  string  `json:"code"`  // a short stable word
@@ -121,7 +125,7 @@ func openAIError(f *Failure) OpenAIError {
 	return e
 }
 
-// likeOpenAI says whether a route speaks like OpenAI's.
+// likeOpenAI reports whether a route has OpenAI's form of errors.
 func likeOpenAI(path string) bool {
 	return path == "/v1/chat/completions" || strings.HasPrefix(path, "/v1/models")
 }

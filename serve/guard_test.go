@@ -1,20 +1,12 @@
 package serve
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
-	"runtime"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
-	"time"
-
-	"github.com/corastream/corastream"
 )
 
 func TestEveryRouteAsksForTheToken(t *testing.T) {
@@ -174,8 +166,8 @@ func TestBadFieldsAreNamed(t *testing.T) {
 		{"/v1/score", `{"user_id":"a"}`, "items", 400},
 		{"/v1/score", `{"user_id":"a","items":[]}`, "items", 400},
 		{"/v1/score", `{"user_id":"a","items":[""]}`, "items[0]", 400},
-		{"/v1/score", `{"user_id":"a","items":[7.5]}`, "items", 400},
-		{"/v1/score", `{"user_id":"a","items":[{"name":"x"}]}`, "name", 400},
+		{"/v1/score", `{"user_id":"a","items":[7.5]}`, "items[0]", 400},
+		{"/v1/score", `{"user_id":"a","items":["i1",{"name":"x"}]}`, "items[1].name", 400},
 		{"/v1/score", `{"user_id":"a","items":["1","2","3","4"]}`, "items", 400},
 		{"/v1/score", `{"user_id":"a","items":["1"],"labels":["Yes"]}`, "query", 400},
 		{"/v1/score", `{"user_id":"a","items":["1"],"model":"gpt"}`, "model", 404},
@@ -185,9 +177,15 @@ func TestBadFieldsAreNamed(t *testing.T) {
 		{"/v1/score", `{"query":7,"items":["1"]}`, "query", 400},
 		{"/v1/rerank", `{"documents":["i1"]}`, "query", 400},
 		{"/v1/rerank", `{"query":["anna"],"documents":["i1"]}`, "query", 400},
-		{"/v1/rerank", `{"query":{"name":"anna"},"documents":["i1"]}`, "name", 400},
-		{"/v1/rerank", `{"query":"anna","documents":[["i1"]]}`, "documents", 400},
-		{"/v1/rerank", `{"query":"anna","documents":[{}]}`, "documents", 400},
+		{"/v1/rerank", `{"query":{"name":"anna"},"documents":["i1"]}`, "query.name", 400},
+		{"/v1/rerank", `{"query":"anna","documents":["i1",["i1"]]}`, "documents[1]", 400},
+		{"/v1/rerank", `{"query":"anna","documents":[{}]}`, "documents[0]", 400},
+		{"/v1/rerank", `{"query":"anna","documents":["i1",{"id":7.5}]}`, "documents[1].id", 400},
+		{"/v1/rerank", `{"query":"anna","documents":[{"name":"x"}],"rank_fields":["title"]}`, "documents[0]", 400},
+		{"/v1/rerank", `{"query":"anna","documents":["i1"],"rank_fields":["title",5]}`, "rank_fields[1]", 400},
+		{"/v1/chat/completions", `{"messages":[{"role":"user","content":"hi"},{"role":"user","text":"hi"}]}`, "messages[1].text", 400},
+		{"/v1/chat/completions", `{"messages":[{"role":"user","content":"hi"}],"response_format":{"type":"json_schema","json_schema":{"name":"x"}}}`, "response_format", 400},
+		{"/v1/chat/completions", `{"messages":[{"role":"user","content":"hi"}],"stream_options":{"usage":true}}`, "stream_options.usage", 400},
 		{"/v1/rerank", `{"query":null,"documents":["i1"]}`, "query", 400},
 		{"/v1/rerank", `{"query":"anna","documents":["i1"],"top_n":1.5}`, "top_n", 400},
 		{"/v1/recommend", `{"user_id":"a","n":"3"}`, "n", 400},
@@ -200,8 +198,8 @@ func TestBadFieldsAreNamed(t *testing.T) {
 		{"/v1/chat/completions", `{"messages":[{"content":"hi"}]}`, "messages[0].role", 400},
 		{"/v1/chat/completions", `{"messages":[{"role":"tool","content":"hi"}]}`, "messages[0].role", 400},
 		{"/v1/chat/completions", `{"messages":[{"role":"user"}]}`, "messages[0].content", 400},
-		{"/v1/chat/completions", `{"messages":[{"role":"user","content":7}]}`, "messages.content", 400},
-		{"/v1/chat/completions", `{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{}}]}]}`, "messages", 400},
+		{"/v1/chat/completions", `{"messages":[{"role":"user","content":7}]}`, "messages[0].content", 400},
+		{"/v1/chat/completions", `{"messages":[{"role":"user","content":[{"type":"text","text":"see"},{"type":"image_url","image_url":{}}]}]}`, "messages[0].content[1]", 400},
 		{"/v1/chat/completions", `{"messages":[{"role":"assistant","content":"x","tool_calls":[{}]}]}`, "messages[0].tool_calls", 400},
 		{"/v1/chat/completions", `{"messages":[{"role":"user","content":"hi"}],"model":"gpt-9"}`, "model", 404},
 		{"/v1/chat/completions", `{"messages":[{"role":"user","content":"hi"}],"model":"smollm+cora"}`, "user", 400},
@@ -268,257 +266,5 @@ func TestForeignNamesAndPagesAreRefused(t *testing.T) {
 		if w := c.f.call("POST", "/v1/recommend", body, nil, c.headers...); w.Code != c.status {
 			t.Errorf("%s: %d %s", c.name, w.Code, w.Body)
 		}
-	}
-}
-
-func TestConfigRefusesToBeReachedByStrangers(t *testing.T) {
-	for _, c := range []struct {
-		name string
-		set  func(*Config)
-		want string // the key that the error names, "" for none
-	}{
-		{"the default", func(*Config) {}, ""},
-		{"any address", func(c *Config) { c.Listen = "0.0.0.0:8642" }, "listen"},
-		{"no address", func(c *Config) { c.Listen = ":8642" }, "listen"},
-		{"a name", func(c *Config) { c.Listen = "myhost:8642" }, "listen"},
-		{"any address with a token", func(c *Config) { c.Listen, c.Token = "0.0.0.0:8642", token }, ""},
-		{"any address with client certificates", func(c *Config) {
-			c.Listen, c.TLSCert, c.TLSKey, c.ClientCA = "0.0.0.0:8642", "c", "k", "ca"
-		}, ""},
-		{"client certificates without TLS", func(c *Config) { c.ClientCA = "ca" }, "client_ca"},
-		{"a certificate without a key", func(c *Config) { c.TLSCert = "c" }, "tls_cert"},
-		{"a short token", func(c *Config) { c.Token = "hunter2" }, "token"},
-		{"a token that no header carries", func(c *Config) { c.Token = "sixteen bytes at\n" }, "token"},
-		{"IPv6 loopback", func(c *Config) { c.Listen = "[::1]:0" }, ""},
-		{"another loopback", func(c *Config) { c.Listen = "127.8.9.1:0" }, ""},
-		{"no port", func(c *Config) { c.Listen = "127.0.0.1" }, "listen"},
-		{"an admin address for all", func(c *Config) { c.AdminListen = "0.0.0.0:1" }, "admin_listen"},
-		{"an admin address for all, with a token", func(c *Config) { c.AdminListen, c.Token = ":1", token }, "admin_listen"},
-		{"a body too small", func(c *Config) { c.MaxBodyBytes = 1 }, "max_body_bytes"},
-		{"a negative rate", func(c *Config) { c.RatePerSecond = -1 }, "rate_per_second"},
-	} {
-		cfg := DefaultConfig()
-		c.set(&cfg)
-		err := cfg.Validate()
-		switch {
-		case c.want == "" && err != nil:
-			t.Errorf("%s: %v", c.name, err)
-		case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want+": ") || !strings.Contains(err.Error(), "(fix: ")):
-			t.Errorf("%s: %v must name %s and a fix", c.name, err, c.want)
-		case err != nil && strings.Contains(err.Error(), "hunter2"):
-			t.Errorf("%s: the error shows the token: %v", c.name, err)
-		}
-	}
-	if err := (Config{Listen: "x"}).Validate(); err == nil || strings.Count(err.Error(), "(fix: ") < 9 {
-		t.Errorf("all problems at once: %v", err)
-	}
-}
-
-func TestSecretNeverShows(t *testing.T) {
-	boom := func(_ *Config, d *Deps) { d.Recommender = panicking{} }
-	f := newFixture(t, func(c *Config, _ *Deps) { c.Token = token }, boom)
-	var shown bytes.Buffer
-	fmt.Fprintf(&shown, "%v %+v %#v %s %q %x\n", f.cfg, f.cfg, f.cfg, f.cfg.Token, f.cfg.Token, f.cfg.Token)
-	if err := json.NewEncoder(&shown).Encode(f.cfg); err != nil {
-		t.Fatal(err)
-	}
-	for _, path := range []string{"/metrics", "/v1/status", "/readyz", "/openapi.json", "/"} {
-		shown.WriteString(f.call("GET", path, "", nil, "X-API-Key", token).Body.String())
-	}
-	w := f.call("POST", "/v1/recommend", `{"user_id":"anna"}`, nil, "X-API-Key", token)
-	if w.Code != 500 || !strings.Contains(w.Body.String(), `"internal"`) {
-		t.Errorf("a panic must be a clean 500: %d %s", w.Code, w.Body)
-	}
-	shown.Write(w.Body.Bytes())
-	if !strings.Contains(f.log.String(), "panicked") {
-		t.Errorf("the panic must be logged: %s", f.log)
-	}
-	shown.Write(f.log.Bytes())
-	for _, form := range []string{token, fmt.Sprintf("%x", token)} {
-		if strings.Contains(shown.String(), form) {
-			t.Errorf("the token shows in: %s", shown.String())
-		}
-	}
-	if w := f.call("GET", "/healthz", "", nil); w.Code != 200 {
-		t.Errorf("the server must go on: %d", w.Code)
-	}
-}
-
-type panicking struct{}
-
-func (panicking) Recommend(context.Context, []corastream.Owed) ([]corastream.Recommendation, error) {
-	panic("a bug, holding " + token)
-}
-
-// blocking answers when told to.
-type blocking struct {
-	entered chan struct{}
-	release chan struct{}
-}
-
-func (b blocking) Recommend(ctx context.Context, owed []corastream.Owed) ([]corastream.Recommendation, error) {
-	b.entered <- struct{}{}
-	select {
-	case <-b.release:
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
-	return []corastream.Recommendation{{User: owed[0].User, Made: time.Unix(1, 0)}}, nil
-}
-
-func TestTooMuchAtOnceIs503(t *testing.T) {
-	b := blocking{make(chan struct{}, 9), make(chan struct{})}
-	f := newFixture(t, func(c *Config, d *Deps) {
-		c.MaxInFlight, c.MaxQueue, c.QueueTimeoutMS = 1, 1, 60_000
-		d.Recommender = b
-	})
-	answers := make(chan int, 2)
-	ask := func() { answers <- f.call("POST", "/v1/recommend", `{"user_id":"anna"}`, nil).Code }
-	go ask()
-	<-b.entered
-	go ask() // waits
-	for f.gate.waiting.Load() != 1 {
-		time.Sleep(time.Millisecond)
-	}
-	w := f.call("POST", "/v1/recommend", `{"user_id":"anna"}`, nil)
-	if w.Code != 503 || w.Header().Get("Retry-After") == "" || !strings.Contains(w.Body.String(), `"overloaded"`) {
-		t.Errorf("a full queue: %d %v %s", w.Code, w.Header(), w.Body)
-	}
-	if w := f.call("GET", "/healthz", "", nil); w.Code != 200 {
-		t.Errorf("health must not queue: %d", w.Code)
-	}
-	close(b.release)
-	for range 2 {
-		if code := <-answers; code != 200 {
-			t.Errorf("one that was let in or waited: %d", code)
-		}
-	}
-	if f.gate.waiting.Load() != 0 || len(f.gate.slots) != 0 {
-		t.Error("a slot was not given back")
-	}
-}
-
-// TestWhoIsLetInStandsAsideOnce: of requests that come at the same time, those without a slot are refused at once, not after those
-// that have one.
-func TestWhoIsLetInStandsAsideOnce(t *testing.T) {
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	g := newGate(1, 0, time.Hour)
-	var wg sync.WaitGroup
-	var in, refused atomic.Int64
-	for range 20 {
-		wg.Go(func() {
-			if g.enter(t.Context()) != nil {
-				refused.Add(1)
-				return
-			}
-			defer g.leave()
-			in.Add(1)
-			for end := time.Now().Add(time.Millisecond); time.Now().Before(end); {
-			}
-		})
-	}
-	wg.Wait()
-	if in.Load() == 0 || refused.Load() < 10 {
-		t.Errorf("%d of 20 were let in one after the other, %d refused", in.Load(), refused.Load())
-	}
-}
-
-func TestWaitingHasAnEnd(t *testing.T) {
-	g := newGate(1, 5, time.Millisecond)
-	if err := g.enter(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if err := g.enter(t.Context()); err == nil || failureOf(err).Code != "overloaded" {
-		t.Errorf("a slot that never comes free: %v", err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := newFullGate(t).enter(ctx); err == nil || failureOf(err).Code != "cancelled" {
-		t.Errorf("a client that went away: %v", err)
-	}
-}
-
-func newFullGate(t *testing.T) *gate {
-	g := newGate(1, 5, time.Hour)
-	if err := g.enter(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	return g
-}
-
-func TestOneClientsExcessIs429(t *testing.T) {
-	now := time.Unix(1000, 0)
-	f := newFixture(t, func(c *Config, d *Deps) {
-		c.RatePerSecond, c.RateBurst = 2, 3
-		d.Now = func() time.Time { return now }
-	})
-	codes := func(n int, addr string) (out []int) {
-		for range n {
-			r, _ := http.NewRequest("GET", "/healthz", nil)
-			r.Host, r.RemoteAddr = "localhost", addr
-			w := &statusOnly{header: http.Header{}}
-			f.Handler().ServeHTTP(w, r)
-			out = append(out, w.code)
-			if w.code == 429 && w.header.Get("Retry-After") != "1" {
-				t.Errorf("Retry-After is %q", w.header.Get("Retry-After"))
-			}
-		}
-		return out
-	}
-	check := func(what string, got []int, want ...int) {
-		t.Helper()
-		if fmt.Sprint(got) != fmt.Sprint(want) {
-			t.Errorf("%s: got %v, want %v", what, got, want)
-		}
-	}
-	check("a burst", codes(4, "192.0.2.1:1"), 200, 200, 200, 429)
-	check("another client", codes(1, "192.0.2.2:1"), 200)
-	check("another port of the first", codes(1, "192.0.2.1:2"), 429)
-	now = now.Add(time.Second)
-	check("a second later", codes(3, "192.0.2.1:1"), 200, 200, 429)
-	check("an IPv6 network", codes(4, "[2001:db8::1]:1"), 200, 200, 200, 429)
-	check("its neighbour", codes(1, "[2001:db8::ffff]:1"), 429)
-}
-
-type statusOnly struct {
-	header http.Header
-	code   int
-}
-
-func (w *statusOnly) Header() http.Header         { return w.header }
-func (w *statusOnly) Write(p []byte) (int, error) { return len(p), nil }
-func (w *statusOnly) WriteHeader(code int)        { w.code = code }
-
-func TestLimiterForgetsTheIdleFirstAndStaysBounded(t *testing.T) {
-	l := newLimiter(1, 2)
-	now := time.Unix(1000, 0)
-	l.take("busy", now)
-	for i := range 3 * maxClients {
-		l.take(fmt.Sprint(i), now)
-		if len(l.buckets) > maxClients {
-			t.Fatalf("%d clients kept", len(l.buckets))
-		}
-	}
-	l = newLimiter(1, 2)
-	for i := range maxClients - 1 {
-		l.take(fmt.Sprint(i), now)
-	}
-	later := now.Add(time.Minute)
-	l.take("busy", later)
-	l.take("busy", later)
-	l.take("new", later) // full: those idle for a minute go
-	if wait := l.take("busy", later); wait == 0 || len(l.buckets) > 2 {
-		t.Errorf("the busy one was let off (%v), or the idle were kept (%d)", wait, len(l.buckets))
-	}
-}
-
-func TestAnAnswerThatTakesTooLongIs504(t *testing.T) {
-	b := blocking{make(chan struct{}, 1), make(chan struct{})}
-	f := newFixture(t, func(c *Config, d *Deps) {
-		c.RequestTimeoutMS = 100
-		d.Recommender = b
-	})
-	if code, fail := f.failure("POST", "/v1/recommend", `{"user_id":"anna"}`); code != 504 || fail.Code != "timeout" {
-		t.Errorf("%d %+v", code, fail)
 	}
 }

@@ -8,13 +8,15 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// ident is a user's or an item's id in a body: a string or a whole number, in the form that the stream gives it.
+// ident is a user's or an item's id in a body: a string or a whole number. It is stored as the
+// decoder of events stores it.
 type ident string
 
-// idents are several.
+// idents is a list of ids.
 type idents []string
 
-// plainID trims blanks and gives the normal form NFC, as the decoder of events does, so that an id is found however it was typed.
+// plainID removes white space around an id and brings it into Unicode's normal form NFC, as the
+// decoder of events does. So an id is found however it was typed.
 func plainID(s string) string {
 	return norm.NFC.String(strings.TrimFunc(s, func(r rune) bool { return r == '\ufeff' || unicode.IsSpace(r) }))
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/corastream/corastream"
 )
 
-// UserResponse is GET /v1/users/{id}.
+// UserResponse is the answer of GET /v1/users/{id}.
 type UserResponse struct {
 	UserID  string        `json:"user_id"`
 	Events  uint32        `json:"events"` // learnt in all
@@ -17,13 +17,14 @@ type UserResponse struct {
 	Liked   int           `json:"liked"`   // of the kept history
 	Total   int           `json:"total"`   // length of the kept history
 	History []HistoryLine `json:"history"` // newest first, at most 100
-	// Taste is where the user's vector points: the titles nearest to what sets the user apart from everybody.
+	// Taste is the titles nearest to the personal part of the user's vector: what sets this user
+	// apart from everybody.
 	Taste []NearRef `json:"taste"`
 	// recommendations of this user that went out lately, newest first
 	Recent []Made `json:"recent"`
 }
 
-// HistoryLine is one interaction.
+// HistoryLine is one interaction of a user's history.
 type HistoryLine struct {
 	ItemID string    `json:"item_id"`
 	Title  string    `json:"title,omitempty"`
@@ -31,7 +32,7 @@ type HistoryLine struct {
 	Time   time.Time `json:"time"`
 }
 
-// ItemResponse is GET /v1/items/{id}.
+// ItemResponse is the answer of GET /v1/items/{id}.
 type ItemResponse struct {
 	ItemID  string            `json:"item_id"`
 	Title   string            `json:"title,omitempty"`
@@ -101,7 +102,8 @@ func (s *Server) checkLookup(id string) error {
 	return s.checkID("id", id)
 }
 
-// direction is what sets the user apart: the user's vector less that of somebody of whom nothing is known.
+// direction returns the user's vector less the vector of a user without events: the part that is
+// personal.
 func (s *Server) direction(st corastream.State, u *corastream.UserState) ([]float32, error) {
 	own, err := s.deps.Predictor.UserVector(st, u)
 	if err != nil {
@@ -118,7 +120,7 @@ func (s *Server) direction(st corastream.State, u *corastream.UserState) ([]floa
 	return out, nil
 }
 
-// near names the items in a direction, with titles.
+// near returns the items nearest to a direction, with their titles.
 func (s *Server) near(ctx context.Context, direction []float32, skip func(string) bool) ([]NearRef, error) {
 	out := []NearRef{}
 	if s.deps.Neighbours == nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/corastream/corastream"
 )
 
-// UserEventsResponse is GET /v1/users/{id}/events.
+// UserEventsResponse is the answer of GET /v1/users/{id}/events.
 type UserEventsResponse struct {
 	UserID string      `json:"user_id"`
 	Total  int         `json:"total"`            // how many events the store keeps
@@ -21,7 +21,7 @@ type UserEventsResponse struct {
 	Cursor string      `json:"cursor,omitempty"` // of older ones; absent on the last page
 }
 
-// UserEvent is one of them.
+// UserEvent is an event of a user that the store keeps.
 type UserEvent struct {
 	ItemID string    `json:"item_id"`
 	Title  string    `json:"title,omitempty"`
@@ -30,7 +30,8 @@ type UserEvent struct {
 	Time   time.Time `json:"time"`
 }
 
-// userEvents lists a user's history. The cursor is how many older events there are, so events that come meanwhile move nothing.
+// userEvents lists a user's history. Its cursor is the number of older events, so a new event does
+// not shift the pages.
 func (s *Server) userEvents(w http.ResponseWriter, r *http.Request) error {
 	id := plainID(r.PathValue("id"))
 	if err := s.checkLookup(id); err != nil {
@@ -86,7 +87,8 @@ func (s *Server) userEvents(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// MergeRequest is the body of POST /v1/users/{id}/merge: what somebody did before logging in becomes the user's own.
+// MergeRequest is the body of POST /v1/users/{id}/merge. The interactions of somebody who was not
+// logged in become the user's own.
 type MergeRequest struct {
 	_ struct{} `api:"anyOf=from|history"`
 
@@ -96,8 +98,8 @@ type MergeRequest struct {
 	History []json.RawMessage `json:"history" api:"max=past;each.form=past"`
 }
 
-// mergeSession produces the session's events again, under the user. Each has an id that follows from user, item and time, so a second merge
-// of the same session is dropped as a duplicate.
+// mergeSession produces the session's events again, under the user. The id of each follows from
+// user, item and time, so a second merge of the same session is dropped as a duplicate.
 func (s *Server) mergeSession(w http.ResponseWriter, r *http.Request) error {
 	id := plainID(r.PathValue("id"))
 	if err := s.checkID("id", id); err != nil {
@@ -143,7 +145,7 @@ func (s *Server) mergeSession(w http.ResponseWriter, r *http.Request) error {
 	return s.accept(w, r, s.deps.Events, wait, events, map[string]string{})
 }
 
-// session is what the store keeps of the last events under an id, oldest first.
+// session returns the last events under an id that the store keeps, oldest first.
 func (s *Server) session(ctx context.Context, id string) (out []corastream.Interaction, err error) {
 	if s.deps.View == nil {
 		return nil, missing("a state to look into", "run the serve stage beside the store, or send history")
@@ -159,7 +161,7 @@ func (s *Server) session(ctx context.Context, id string) (out []corastream.Inter
 	return out, err
 }
 
-// mergedEvent is an interaction as an event of the user.
+// mergedEvent encodes an interaction as an event of the user.
 func mergedEvent(user string, h corastream.Interaction) ([]byte, error) {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %d %v %t", user, h.Item, h.Time.UnixNano(), h.Label, h.Shown))
 	ev := map[string]any{"id": "merge-" + hex.EncodeToString(sum[:16]), "user_id": user, "timestamp": h.Time.UTC().Format(time.RFC3339Nano)}
@@ -175,7 +177,7 @@ func mergedEvent(user string, h corastream.Interaction) ([]byte, error) {
 	return b, nil
 }
 
-// shownEvent says that a list was shown to a user: an impression of which nothing was clicked yet.
+// shownEvent encodes an impression: a list was shown to a user, who has not clicked anything yet.
 func shownEvent(user, id string, items []string) ([]byte, error) {
 	b, err := json.Marshal(map[string]any{"id": "shown-" + id, "user_id": user, "items": items, "type": corastream.KindImpression})
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// metrics has a registry of its own, so what libraries register elsewhere never shows, and two servers can live in one
-// process.
+// metrics has a registry of its own. So metrics that libraries register elsewhere do not show, and
+// two servers can run in one process.
 type metrics struct {
 	handler  http.Handler
 	requests *prometheus.HistogramVec
@@ -42,7 +42,7 @@ func newMetrics(s *Server) *metrics {
 	return m
 }
 
-// observe counts one request. Methods are made up by clients, so only those of the API become labels.
+// observe counts one request. Clients can make up methods, so only those of the API become labels.
 func (m *metrics) observe(route, method string, status int, took time.Duration) {
 	if !slices.Contains([]string{"GET", "HEAD", "POST"}, method) {
 		method = "other"
@@ -61,7 +61,7 @@ func (s *Server) metricsPage(w http.ResponseWriter, r *http.Request) error {
 // stageCollector reads the pipeline's own counters when it is asked, so nothing is counted twice.
 type stageCollector struct{ s *Server }
 
-// Describe sends nothing: Gauges decides at run time what there is.
+// Describe sends nothing: Gauges decides at run time which metrics there are.
 func (stageCollector) Describe(chan<- *prometheus.Desc) {}
 
 var freshnessBounds = []time.Duration{

@@ -97,7 +97,7 @@ func TestTheDescriptionHasExactlyTheFields(t *testing.T) {
 		"ChatResponse": ChatResponse{}, "ChatChoice": ChatChoice{}, "ChatText": ChatText{}, "ChatLogprobs": ChatLogprobs{}, "ChatToken": ChatToken{}, "ChatUsage": ChatUsage{},
 		"ListResponse": ListResponse{}, "ListedItem": ListedItem{}, "SimilarUsersResponse": SimilarUsersResponse{}, "SimilarUser": SimilarUser{}, "SharedItem": SharedItem{},
 		"UserEventsResponse": UserEventsResponse{}, "UserEvent": UserEvent{},
-		"ChatWeights": ChatWeights{}, "ModelLine": modelLine{}, "LLMStatus": LLMStatus{}, "LLMWorth": LLMWorth{},
+		"ChatWeights": ChatWeights{}, "ModelLine": modelLine{}, "LLMStatus": LLMStatus{}, "LLMWorth": LLMWorth{}, "LLMShadow": LLMShadow{}, "LLMVerdict": LLMVerdict{},
 		"RolloutStatus": RolloutStatus{}, "TrialStatus": TrialStatus{}, "ShadowFigures": ShadowFigures{},
 	}
 	for name, v := range answers {

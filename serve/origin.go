@@ -6,8 +6,9 @@ import (
 	"strings"
 )
 
-// asked lets pages of AllowedOrigins ask (the Fetch standard's CORS protocol), and takes a slash off the end of a path. A page of
-// any other site gets no header, and is refused behind it.
+// asked lets pages of AllowedOrigins send requests (CORS, in the Fetch standard), and removes a
+// slash at the end of a path. A page of another site gets no CORS header, and a later guard
+// refuses it.
 func (s *Server) asked(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if p := strings.TrimRight(r.URL.Path, "/"); p != "" && p != r.URL.Path && r.URL.RawPath == "" {
@@ -31,7 +32,7 @@ func (s *Server) asked(next http.Handler) http.Handler {
 	})
 }
 
-// fromAllowed says that a page of an allowed site sent the request.
+// fromAllowed reports whether a page of an allowed site sent the request.
 func (s *Server) fromAllowed(r *http.Request) bool {
 	origin := r.Header.Get("Origin")
 	return origin != "" && slices.Contains(s.cfg.AllowedOrigins, origin)

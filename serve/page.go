@@ -13,12 +13,13 @@ import (
 //go:embed web
 var web embed.FS
 
-// pagePolicy lets a page load its own script and style and talk to its own server, and nothing else: titles and ids
-// come from strangers.
+// pagePolicy lets the page load its own script and style and send requests to its own server, and
+// nothing else: titles and ids come from strangers.
 const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// page serves the dashboard's one page for /, /users/{id} and /items/{id}; its script asks the API for the data, with
-// the token that the reader typed in. It holds no data itself. An unknown id is a 404 whose page says where to go on.
+// page serves the dashboard's one page for /, /users/{id} and /items/{id}; its script asks the API
+// for the data, with the token that the reader typed in. It holds no data itself. An unknown id is
+// a 404 whose page says where to go on.
 func (s *Server) page(w http.ResponseWriter, r *http.Request) error {
 	body, err := web.ReadFile("web/index.html")
 	if err != nil {
@@ -33,8 +34,8 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// pageStatus is 404 for an id that is not known. With a token it is always 200: whether a user exists is no one's
-// business who has not shown it.
+// pageStatus is 404 for an id that is not known. Where a token is required it is always 200,
+// because a reader without the token must not learn whether a user exists.
 func (s *Server) pageStatus(r *http.Request) int {
 	id := r.PathValue("id")
 	if id == "" || s.cfg.Token != "" || s.deps.View == nil {
@@ -61,7 +62,8 @@ func (s *Server) pageStatus(r *http.Request) int {
 	return status
 }
 
-// kinds are the types of what the page loads; the system's own table differs between machines.
+// kinds are the media types of the page's files. They are fixed here because the system's table
+// differs between machines.
 var kinds = map[string]string{".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml"}
 
 func (s *Server) asset(w http.ResponseWriter, r *http.Request) error {

@@ -12,8 +12,9 @@ import (
 	"github.com/corastream/corastream"
 )
 
-// pages keeps lists that were begun, so that scrolling through one shows no item twice whatever is learnt meanwhile. The oldest
-// makes room for a new one beyond max lists; one that nobody began within pageLife is gone.
+// pages keeps the lists that clients read page by page, so that no item is shown twice whatever is
+// learnt meanwhile. Beyond max lists the oldest is dropped. A list is dropped pageLife after it
+// was begun.
 type pages struct {
 	mu    sync.Mutex
 	max   int
@@ -21,7 +22,8 @@ type pages struct {
 	order []string // oldest first
 }
 
-// begun is a list with the position of none: cursors name the place, so that a page can be asked for again.
+// begun is a list that is read page by page. It holds no position: a cursor names the position, so
+// a page can be asked for again.
 type begun struct {
 	owner string // whose list it is, and of which route
 	items []corastream.Listed
@@ -37,7 +39,8 @@ const (
 
 func newPages(max int) *pages { return &pages{max: max, by: map[string]*begun{}} }
 
-// keep remembers a list and gives the cursor of the place from; "" when nothing follows it.
+// keep stores a list and returns the cursor of position from. It returns "" when nothing follows
+// that position.
 func (p *pages) keep(owner string, items []corastream.Listed, from int, now time.Time) string {
 	if from >= len(items) {
 		return ""
@@ -56,7 +59,8 @@ func (p *pages) keep(owner string, items []corastream.Listed, from int, now time
 
 func cursorAt(name string, from int) string { return fmt.Sprintf("%s.%d", name, from) }
 
-// next gives the n items at a cursor, their place in the list, from 0, and the cursor that follows them.
+// next returns the n items at a cursor, their position in the list (from 0), and the cursor of the
+// items that follow.
 func (p *pages) next(owner, cursor string, n int, now time.Time) (items []corastream.Listed, from int, after string, err error) {
 	name, place, _ := strings.Cut(cursor, ".")
 	from, bad := strconv.Atoi(place)
@@ -80,7 +84,7 @@ func (p *pages) next(owner, cursor string, n int, now time.Time) (items []corast
 	return list.items[from:to], from, after, nil
 }
 
-// forget drops the lists of one owner, for erasure.
+// forget removes the lists of one owner, for erasure.
 func (p *pages) forget(owner string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

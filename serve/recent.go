@@ -11,7 +11,8 @@ import (
 	"github.com/corastream/corastream"
 )
 
-// recent remembers the last recommendations and dead letters for the dashboard; both rings are bounded.
+// recent remembers the last recommendations and dead letters for the dashboard; both rings are
+// bounded.
 type recent struct {
 	mu      sync.Mutex
 	made    ring[Made]
@@ -19,7 +20,7 @@ type recent struct {
 	reasons map[string]int64
 }
 
-// Made is a recommendation that went out.
+// Made is a recommendation that was published.
 type Made struct {
 	ID          string              `json:"id"`
 	UserID      string              `json:"user_id"`
@@ -33,7 +34,8 @@ type Made struct {
 	Fallback string `json:"fallback,omitempty" api:"enum=popular"` // popular: nothing was known to rank by
 }
 
-// Letter is a record that could not be used. Its bytes are shown in part, to those with the token.
+// Letter is a record that could not be used, with the beginning of its bytes. It is shown only to
+// callers with the token.
 type Letter struct {
 	Topic     string    `json:"topic"`
 	Partition int32     `json:"partition"`
@@ -78,7 +80,8 @@ func (r *ring[T]) newest(f func(T) bool) {
 	}
 }
 
-// Publish implements corastream.Sink: it remembers what went out. It never fails and never blocks for long.
+// Publish implements corastream.Sink: it remembers the recommendations. It never fails, and it
+// waits for its lock alone.
 func (s *Server) Publish(_ context.Context, recs []corastream.Recommendation) error {
 	s.recent.mu.Lock()
 	defer s.recent.mu.Unlock()
@@ -111,7 +114,8 @@ func (s *Server) Bury(_ context.Context, letters []corastream.DeadLetter) error 
 	return nil
 }
 
-// Forget drops what is remembered of a user, for erasure. Dead letters whose bytes hold the id go too.
+// Forget removes a user's recommendations, for erasure. Dead letters whose bytes contain the id
+// are removed too.
 func (s *Server) Forget(user string) {
 	s.pages.forget(recommendOwner(user))
 	if s.deps.Crowd != nil {
@@ -138,7 +142,7 @@ func (r *ring[T]) remove(drop func(T) bool) {
 	r.all, r.next = kept, 0
 }
 
-// of lists what went out to one user.
+// of returns the recommendations of one user, newest first.
 func (r *recent) of(user string) []Made {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -152,7 +156,7 @@ func (r *recent) of(user string) []Made {
 	return out
 }
 
-// shown lists the newest n of both rings.
+// shown returns the newest n recommendations and dead letters.
 func (r *recent) shown(n int) (made []Made, letters []Letter) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -162,7 +166,8 @@ func (r *recent) shown(n int) (made []Made, letters []Letter) {
 	return made, letters
 }
 
-// deadLetters counts by reason. Those that never came by here are "unseen", so that the sum is the pipeline's own.
+// deadLetters counts by reason. Dead letters that did not pass Bury are counted as "unseen", so
+// that the sum equals the pipeline's own.
 func (s *Server) deadLetters() map[string]int64 {
 	s.recent.mu.Lock()
 	out := maps.Clone(s.recent.reasons)
@@ -177,7 +182,7 @@ func (s *Server) deadLetters() map[string]int64 {
 	return out
 }
 
-// preview is the start of a record as text; what is not text shows as dots.
+// preview returns the beginning of a record as text, with a dot for every byte that is not text.
 func preview(b []byte) string {
 	out := make([]rune, 0, previewBytes)
 	for len(b) > 0 && len(out) < previewBytes {

@@ -9,24 +9,26 @@ import (
 	"slices"
 )
 
-// RerankRequest is the body of POST /v1/rerank, as Jina's and Cohere's clients send it. The query names the user: its
-// id, or {"user_id": ...}. A document is an item id, or a text, which is read as a title.
+// RerankRequest is the body of POST /v1/rerank, as Jina's and Cohere's clients send it. The query
+// names the user: an id, or {"user_id": ...}. A document is an item id, a text, which is read as a
+// title, or an object with any fields. The prompt's template may name them.
 type RerankRequest struct {
-	Model           string     `json:"model"`                // one of /v1/models; default: the one in use
-	Query           rerankUser `json:"query" api:"required"` // the user
-	Documents       []document `json:"documents" api:"required;min=1;max=candidates"`
-	TopN            *whole     `json:"top_n" api:"min=1"` // default: all
-	ReturnDocuments *bool      `json:"return_documents"`  // default false
+	Model           string           `json:"model"`                // one of /v1/models; default: the one in use
+	Query           rerankUser       `json:"query" api:"required"` // the user
+	Documents       []rerankDocument `json:"documents" api:"required;min=1;max=candidates"`
+	TopN            *whole           `json:"top_n" api:"min=1"` // default: all
+	ReturnDocuments *bool            `json:"return_documents"`  // default false
+	// which fields of an object without a known id are its text, in this order; default: title or text, or else all of them
+	RankFields []string `json:"rank_fields"`
 
 	MaxTokensPerDoc any `json:"max_tokens_per_doc"` // accepted, changes nothing
 	MaxChunksPerDoc any `json:"max_chunks_per_doc"` // accepted, changes nothing
-	RankFields      any `json:"rank_fields"`        // accepted, changes nothing
 	Truncation      any `json:"truncation"`         // accepted, changes nothing
 	Truncate        any `json:"truncate"`           // accepted, changes nothing
 	Priority        any `json:"priority"`           // accepted, changes nothing
 }
 
-// RerankResponse is its answer, best first.
+// RerankResponse is the answer of POST /v1/rerank, best first.
 type RerankResponse struct {
 	ID      string         `json:"id"`
 	Model   string         `json:"model"`
@@ -42,7 +44,7 @@ type RerankResponse struct {
 	Usage      usage  `json:"usage"`                // zero: nothing is billed by tokens
 }
 
-// RerankResult is one document.
+// RerankResult is the score of one document.
 type RerankResult struct {
 	Index          int             `json:"index"` // in the request
 	RelevanceScore float32         `json:"relevance_score"`
@@ -83,7 +85,11 @@ func (s *Server) rerank(w http.ResponseWriter, r *http.Request) error {
 	if err := s.checkID("query", user); err != nil {
 		return err
 	}
-	if err := s.checkDocuments("documents", q.Documents); err != nil {
+	documents, err := q.documents()
+	if err != nil {
+		return err
+	}
+	if err := s.checkDocuments("documents", documents); err != nil {
 		return err
 	}
 	n := len(q.Documents)
@@ -93,7 +99,7 @@ func (s *Server) rerank(w http.ResponseWriter, r *http.Request) error {
 		}
 		n = min(n, int(*q.TopN))
 	}
-	slate, err := s.scoreSlate(r.Context(), user, q.Documents)
+	slate, err := s.scoreSlate(r.Context(), user, documents)
 	if err != nil {
 		return fmt.Errorf("rerank: %w", err)
 	}
@@ -101,7 +107,7 @@ func (s *Server) rerank(w http.ResponseWriter, r *http.Request) error {
 	if slate.cold {
 		out.Note = coldNote
 	}
-	for i, d := range q.Documents {
+	for i, d := range documents {
 		res := RerankResult{Index: i, RelevanceScore: slate.scores[i], CF: slate.cf[i], ItemID: slate.prompts[i].ItemID, Title: slate.prompts[i].Title}
 		if q.ReturnDocuments != nil && *q.ReturnDocuments {
 			if res.Document = d.raw; d.raw[0] == '"' {

@@ -13,24 +13,24 @@ import (
 
 // RetrieverConfig bounds the index.
 type RetrieverConfig struct {
-	// MaxItems is how many items the index holds; later ones are counted (Sizes) and not recommended.
+	// MaxItems is how many items the index holds; later ones are counted and not recommended.
 	// One item costs 4*dim+64 bytes. Default 2000000, range 1..100000000.
 	MaxItems int `yaml:"max_items"`
 	// MaxCandidates bounds n of one search. Default 1000, range 1..10000.
-	MaxCandidates int `yaml:"max_candidates"`
+	MaxCandidates int `yaml:"-"`
 	// Untitled lets items be recommended of which neither a title nor content is known (clicked, but not in the
 	// catalogue). A list model lists them anyway where no item at all has a title. Default false.
 	Untitled bool `yaml:"untitled"`
 	// Demand is the weight of an item's demand (likes of late, in ln) beside the CF score: users take what is in demand more often
 	// than the score alone tells. Default 2, range 0..10; 0 leaves it out.
-	Demand float64 `yaml:"demand"`
+	Demand float64 `yaml:"-"`
 	// Workers is how many goroutines share one scan of a large index. Default 2, range 1..64.
-	Workers int `yaml:"workers"`
+	Workers int `yaml:"-"`
 }
 
 // DefaultRetrieverConfig returns the defaults above.
 func DefaultRetrieverConfig() RetrieverConfig {
-	return RetrieverConfig{MaxItems: 2_000_000, MaxCandidates: 1000, Demand: 2, Workers: 2}
+	return RetrieverConfig{MaxItems: 2_000_000, MaxCandidates: 1000, Demand: corastream.DemandWeight, Workers: 2}
 }
 
 // Validate reports all problems at once.
@@ -54,12 +54,14 @@ func inRange(key string, v, lo, hi int) error {
 	return nil
 }
 
-// Demand is ln of an item's likes, older ones counting less, comparable between items whenever it is asked; -Inf: none.
+// Demand returns ln of an item's likes, with older ones counting less. The values of two items can
+// be compared whenever they are read. It is -Inf without likes.
 type Demand func(it *corastream.ItemState) float32
 
-// Retriever is a dense index of item vectors and biases, searched exactly. It implements corastream.Retriever. Safe for
-// concurrent use: rows lie in blocks, each with its own lock, so a scan never holds a learner back for longer than one
-// block takes, and a learner never stops a scan. A scan sees each row whole, but not all rows of one instant.
+// Retriever is a dense index of item vectors and biases, searched exactly. It implements
+// corastream.Retriever. Safe for concurrent use: rows lie in blocks, each with its own lock, so a
+// scan never holds a learner back for longer than one block takes, and a learner never stops a
+// scan. A scan sees each row whole, but not all rows of one instant.
 type Retriever struct {
 	cfg     RetrieverConfig
 	predict corastream.Predictor
@@ -93,7 +95,8 @@ type block struct {
 	ids     [blockRows]string
 }
 
-// absent is the bias of a row that must not be found: it never beats anything, so the scan needs no second test.
+// absent is the bias of a row that must not be found: it never beats anything, so the scan needs
+// no second test.
 var absent = float32(math.Inf(-1))
 
 func newBlock(dim int) *block {
@@ -104,7 +107,8 @@ func newBlock(dim int) *block {
 	return b
 }
 
-// NewRetriever returns an empty index; predict makes the vectors, and demand, which may be nil, says what is liked of late.
+// NewRetriever returns an empty index; predict makes the vectors, and demand, which may be nil,
+// says what is liked of late.
 func NewRetriever(cfg RetrieverConfig, predict corastream.Predictor, demand Demand) *Retriever {
 	r := &Retriever{cfg: cfg, predict: predict, scratch: make(chan *search, 32)}
 	if cfg.Demand > 0 {
@@ -115,7 +119,8 @@ func NewRetriever(cfg RetrieverConfig, predict corastream.Predictor, demand Dema
 	return r
 }
 
-// Sizes says how many items can be found, how many rows there are, and how many items MaxItems kept out.
+// Sizes says how many items can be found, how many rows there are, and how many items MaxItems
+// kept out.
 func (r *Retriever) Sizes() (live, rows, overflow int) {
 	return int(r.live.Load()), len(r.index.Load().blocks) * blockRows, int(r.overflow.Load())
 }
@@ -156,12 +161,13 @@ func (r *Retriever) Moved(s corastream.State, items []string) error {
 	return nil
 }
 
-// known tells an item that the state holds from the fresh record it hands out for an unknown id.
+// known reports whether the state holds an item. For an unknown id the state returns a fresh
+// record.
 func known(it *corastream.ItemState) bool {
 	return it.Version > 0 || it.Count > 0 || it.Title != "" || it.Content != nil || len(it.Fields) > 0 || it.Removed || it.Withdrawn
 }
 
-// offered says whether the item may be recommended.
+// offered reports whether the item may be recommended.
 func (r *Retriever) offered(it *corastream.ItemState) bool {
 	return !it.Withdrawn && !it.Removed && (r.cfg.Untitled || it.Title != "" || it.Content != nil)
 }
@@ -196,8 +202,8 @@ func (r *Retriever) put(s corastream.State, it *corastream.ItemState) error {
 	case square > 0:
 		inverse = float32(1 / math.Sqrt(square))
 	}
-	// The index is held still while the row is written: widening copies blocks, and a row written to an old copy
-	// would be lost.
+	// The index is held still while the row is written: widening copies blocks, and a row written
+	// to an old copy would be lost.
 	r.grow.Lock()
 	defer r.grow.Unlock()
 	x := r.room(row, len(e.Vec))
@@ -228,7 +234,7 @@ func (r *Retriever) put(s corastream.State, it *corastream.ItemState) error {
 	return nil
 }
 
-// room returns an index that has the row and is wide enough; r.grow is held.
+// room returns an index that has the row and is wide enough. The caller holds r.grow.
 func (r *Retriever) room(row, dim int) *index {
 	x := r.index.Load()
 	if row/blockRows < len(x.blocks) && dim <= x.dim {
@@ -247,7 +253,8 @@ func (r *Retriever) room(row, dim int) *index {
 	return next
 }
 
-// widened copies a block into one with longer rows; a new coordinate is 0 for items that do not have it.
+// widened copies a block into one with longer rows; a new coordinate is 0 for items that do not
+// have it.
 func (b *block) widened(from, to int) *block {
 	c := newBlock(to)
 	c.bias, c.inverse, c.likes, c.demand, c.version, c.ids = b.bias, b.inverse, b.likes, b.demand, b.version, b.ids

@@ -9,15 +9,17 @@ import (
 // Rollout tries a new checkpoint beside the one in use.
 type Rollout interface {
 	Standing() RolloutStatus
-	// Change does one step. What can not be done is a *corastream.UsageError that names the field.
+	// Change takes one step. A step that is not possible is a *corastream.UsageError that names
+	// the field.
 	Change(ctx context.Context, c RolloutRequest) error
 }
 
 // RolloutRequest is the body of POST /v1/rollout.
 type RolloutRequest struct {
-	// Action is "shadow": the new checkpoint scores what the active one answers, and nobody sees it; "canary": it answers a share
-	// of the users, always the same ones; "promote": it answers everybody, and the one before is kept; "rollback": the trial ends,
-	// or after a promotion the one before answers again.
+	// Action is "shadow": the new checkpoint scores what the active one answers, and nobody sees
+	// it; "canary": it answers a share of the users, always the same ones; "promote": it answers
+	// everybody, and the one before is kept; "rollback": the trial ends, or after a promotion the
+	// one before answers again.
 	Action string `json:"action" api:"required;enum=shadow|canary|promote|rollback"`
 	// Checkpoint is the file's name in rollout.dir; it may be left out once one is being tried.
 	Checkpoint string `json:"checkpoint" api:"max=255"`
@@ -25,7 +27,7 @@ type RolloutRequest struct {
 	Share float64 `json:"share" api:"min=0;max=1"`
 }
 
-// RolloutStatus is GET /v1/rollout.
+// RolloutStatus is the answer of GET /v1/rollout.
 type RolloutStatus struct {
 	Mode      string         `json:"mode" api:"enum=off|shadow|canary"` // "off", "shadow" or "canary"
 	Share     float64        `json:"share"`                             // of a canary
@@ -36,7 +38,7 @@ type RolloutStatus struct {
 	Shadow    *ShadowFigures `json:"shadow,omitempty"`
 }
 
-// TrialStatus is one checkpoint and what it has done since it was loaded.
+// TrialStatus is one checkpoint, with the figures since it was loaded.
 type TrialStatus struct {
 	File            string  `json:"file"`
 	Checkpoint      string  `json:"checkpoint"`      // its digest
@@ -50,7 +52,7 @@ type TrialStatus struct {
 	AUCRows int      `json:"auc_rows"`
 }
 
-// ShadowFigures compare the candidate's scores with those that were answered.
+// ShadowFigures compare the candidate's scores with those of the answers.
 type ShadowFigures struct {
 	Compared    int64   `json:"compared"`      // candidates of slates scored by both
 	Dropped     int64   `json:"dropped"`       // slates left out because the shadow was behind
@@ -61,7 +63,8 @@ type ShadowFigures struct {
 	ScoringMS   float64 `json:"mean_slate_ms"` // the candidate's time for a slate
 }
 
-// rollout is GET /v1/rollout and, on the admin address, POST, which answers with how things stand then.
+// rollout is GET /v1/rollout and, on the admin address, POST. Both answer with the state of the
+// trial.
 func (s *Server) rollout(w http.ResponseWriter, r *http.Request) error {
 	if s.deps.Rollout == nil {
 		return missing("a checkpoint", "name one: a rollout tries a new checkpoint beside the one in use")

@@ -19,7 +19,8 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// mux builds the handler: every route, and for every path an answer to the methods it does not have.
+// mux builds the handler: every route, and for every path an answer to the methods that it does
+// not have.
 func (s *Server) mux() http.Handler {
 	mux := http.NewServeMux()
 	allowed := map[string][]string{}
@@ -48,7 +49,7 @@ func (s *Server) mux() http.Handler {
 	return mux
 }
 
-// adminMux serves what an operator needs, on the loopback address: only this machine reaches it.
+// adminMux serves operators. It listens on a loopback address, which only this machine reaches.
 func (s *Server) adminMux() http.Handler {
 	mux := http.NewServeMux()
 	for _, rt := range s.adminRoutes() {
@@ -114,7 +115,8 @@ func (s *Server) wrap(rt route) http.Handler {
 	})
 }
 
-// gateOf is nil for what costs next to nothing, and for conversations, which enter theirs when their body has been read.
+// gateOf returns the gate of a route. It is nil for cheap routes, and for conversations, which
+// enter their gate after their body has been read.
 func (s *Server) gateOf(rt route) *gate {
 	switch {
 	case rt.heavy:
@@ -145,8 +147,8 @@ func (s *Server) authorize(r *http.Request) error {
 	return f
 }
 
-// checkHost refuses foreign names while nobody has to say who they are: a page elsewhere could point its own name at
-// this machine and read the answers (DNS rebinding).
+// checkHost refuses foreign host names while neither a token nor a certificate is required. A page
+// elsewhere could point its own name at this machine and read the answers (DNS rebinding).
 func (s *Server) checkHost(r *http.Request) error {
 	if s.cfg.Token != "" || s.cfg.ClientCA != "" {
 		return nil
@@ -154,8 +156,8 @@ func (s *Server) checkHost(r *http.Request) error {
 	return s.ownName(r)
 }
 
-// local guards the admin address whatever the main one asks: a page in the operator's browser must neither read profiles, which
-// hold what is in memory, nor change anything.
+// local guards the admin address, whatever the main one requires. A page in the operator's browser
+// must neither read profiles, which show memory, nor change anything.
 func (s *Server) local(rt route) handle {
 	origin := http.NewCrossOriginProtection()
 	return func(w http.ResponseWriter, r *http.Request) error {
@@ -232,8 +234,9 @@ func (s *Server) observed(path string, h handle) http.Handler {
 	})
 }
 
-// traced gives a route of the API a span, behind the guards: who is refused, and could ask for as many as he likes, gets none. Pages, probes
-// and metrics, which are asked all the time, have none either.
+// traced opens a span for a route of the API. It comes after the guards, so a client that is
+// refused can not fill the tracer. Pages, probes and metrics, which are requested all the time,
+// have no span.
 func (s *Server) traced(rt route, h handle) handle {
 	if s.deps.Span == nil || rt.public || !strings.HasPrefix(rt.path, "/v") {
 		return h
@@ -259,7 +262,7 @@ func (s *Server) redact(text string) string {
 	return strings.ReplaceAll(text, s.cfg.Token.Reveal(), "***")
 }
 
-// recorder remembers the status that went out.
+// recorder remembers the status that was sent.
 type recorder struct {
 	http.ResponseWriter
 	status int

@@ -26,8 +26,7 @@ type operation struct {
 	body    any         // a value of the type that the handler reads; nil: no body
 	also    []mediaBody // other forms of the body than application/json
 	example string      // a body that is answered, as JSON
-	status  int         // of the answer; 0: 200
-	waited  bool        // with wait=learnt the answer is 200 once the events are learnt
+	done    statuses    // of the answer; nil: 200
 	answer  any         // a value of the type that the handler writes; a string: a media type, or several after commas
 	streams bool        // the answer may come in parts, as server-sent events
 	fails   []int       // statuses of the handler itself, beside those of the guards
@@ -38,6 +37,15 @@ type parameter struct {
 	name, about string
 	kind        any    // a value of its type
 	bounds      string // as in an api tag; see package openapi
+}
+
+// statuses are those of an answer, and what each says.
+type statuses map[int]string
+
+// learntOrThere is of events that may be waited for.
+var learntOrThere = statuses{
+	http.StatusOK:       "with wait=learnt: the next list is made with them",
+	http.StatusAccepted: "the broker has them",
 }
 
 // mediaBody is a body of another media type.
@@ -81,7 +89,7 @@ func (s *Server) routes() []route {
 			id: "events", summary: "Send events; answered when the broker has all of them",
 			query: []parameter{forLearnt},
 			body:  eventList{}, also: eventForms(), example: `{"user_id":"196","item_id":"242","kind":"click"}`,
-			status: http.StatusAccepted, waited: true, answer: accepted{}, fails: []int{400, 501},
+			done: learntOrThere, answer: accepted{}, fails: []int{400, 501},
 		}},
 		{method: "GET", path: "/v1/popular", heavy: true, handle: s.popular, operation: operation{
 			id: "popular", summary: "Items that are liked most",
@@ -113,14 +121,14 @@ func (s *Server) routes() []route {
 		}},
 		{method: "DELETE", path: "/v1/users/{id}/events", writes: true, handle: s.takeBack, operation: operation{
 			id: "takeBack", summary: "Take back what a user did with an item: an event of type retract",
-			query:  []parameter{{"item_id", "the item", ident(""), "required"}, forLearnt},
-			status: http.StatusAccepted, waited: true, answer: accepted{}, fails: []int{400, 501},
+			query: []parameter{{"item_id", "the item", ident(""), "required"}, forLearnt},
+			done:  learntOrThere, answer: accepted{}, fails: []int{400, 501},
 		}},
 		{method: "POST", path: "/v1/users/{id}/merge", writes: true, handle: s.mergeSession, operation: operation{
 			id: "merge", summary: "Make what somebody did before logging in the user's own",
 			note:  "The events of the session are produced again under the user. A second merge of the same session is dropped as a duplicate.",
 			query: []parameter{forLearnt},
-			body:  MergeRequest{}, example: `{"from":"session-81c2"}`, status: http.StatusAccepted, waited: true, answer: accepted{}, fails: []int{400, 501},
+			body:  MergeRequest{}, example: `{"from":"session-81c2"}`, done: learntOrThere, answer: accepted{}, fails: []int{400, 501},
 		}},
 		{method: "GET", path: "/v1/users", heavy: true, handle: s.users, operation: operation{
 			id: "users", summary: "Users, in the order of their ids",
@@ -137,16 +145,16 @@ func (s *Server) routes() []route {
 			id: "putItems", summary: "Send catalogue records; answered when the broker has all of them",
 			query: []parameter{forLearnt},
 			body:  itemList{}, also: []mediaBody{{"application/x-ndjson", record{}}}, example: `{"item_id":"242","title":"Kolya (1996)","genre":"comedy"}`,
-			status: http.StatusAccepted, waited: true, answer: accepted{}, fails: []int{400, 501},
+			done: learntOrThere, answer: accepted{}, fails: []int{400, 501},
 		}},
 		{method: "PATCH", path: "/v1/items/{id}", writes: true, handle: s.changeItem, operation: operation{
 			id: "changeItem", summary: "Change an item's title or fields, hide it from lists, or bring it back",
 			query: []parameter{forLearnt}, body: ItemPatch{}, example: `{"withdrawn":true}`,
-			status: http.StatusAccepted, waited: true, answer: accepted{}, fails: []int{400, 404, 501},
+			done: learntOrThere, answer: accepted{}, fails: []int{400, 404, 501},
 		}},
 		{method: "DELETE", path: "/v1/items/{id}", writes: true, handle: s.removeItem, operation: operation{
 			id: "removeItem", summary: "Remove an item: it is not listed any more, and its title is forgotten",
-			query: []parameter{forLearnt}, status: http.StatusAccepted, waited: true, answer: accepted{}, fails: []int{400, 501},
+			query: []parameter{forLearnt}, done: learntOrThere, answer: accepted{}, fails: []int{400, 501},
 		}},
 		{method: "GET", path: "/v1/items/{id}", handle: s.item, operation: operation{
 			id: "item", summary: "An item's state, and the items like it",
@@ -205,8 +213,9 @@ func (s *Server) routes() []route {
 	}
 }
 
-// adminRoutes are what the admin address answers besides profiles. What changes something asks for
-// the token, where there is one. Those that the main address has too are described there.
+// adminRoutes are the routes of the admin address, besides profiles. A route that changes
+// something asks for the token, where there is one. The main address describes the routes that
+// both have.
 func (s *Server) adminRoutes() []route {
 	return []route{
 		{method: "GET", path: "/metrics", public: true, handle: s.metricsPage},

@@ -5,22 +5,21 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"math"
 	"net/http"
-	"slices"
 
 	"github.com/corastream/corastream"
 )
 
 // ScoreRequest is the body of POST /v1/score, in one of two forms.
 //
-// With user_id and items: each item is an id of the catalogue, or a text ({"text": ...}, or a string that is no known
-// id), which is read as a title. The answer is the LLM's P(Yes)/(P(Yes)+P(No)) with this user's weights.
+// With user_id and items: each item is an id of the catalogue, or a text ({"text": ...}, or a
+// string that is no known id), which is read as a title. The answer is the LLM's
+// P(Yes)/(P(Yes)+P(No)) with this user's weights.
 //
-// With query and items, as vLLM's and SGLang's generative scoring: each item is a text, the prompt is query+item (or
-// item+query), and the score is the softmax over the labels. A user_id merges that user's weights in.
+// With query and items, as vLLM's and SGLang's generative scoring: each item is a text, the prompt
+// is query+item (or item+query), and the score is the softmax over the labels. A user_id merges
+// that user's weights in.
 type ScoreRequest struct {
 	Model  string     `json:"model"`               // one of /v1/models; default: the one in use
 	UserID ident      `json:"user_id" api:"min=0"` // whose weights; required without query
@@ -36,7 +35,7 @@ type ScoreRequest struct {
 	AddSpecialTokens *bool `json:"add_special_tokens"` // accepted for vLLM's clients; the tokenizer decides
 }
 
-// ScoreResponse is its answer: vLLM's shape (data) with SGLang's beside it (scores).
+// ScoreResponse is the answer of POST /v1/score, in vLLM's form (data) and in SGLang's (scores).
 type ScoreResponse struct {
 	ID      string       `json:"id"`
 	Object  string       `json:"object" api:"enum=list"` // "list"
@@ -57,7 +56,7 @@ type ScoreResponse struct {
 	Usage      *usage `json:"usage,omitempty"`
 }
 
-// ScoredText is one item of it, in the order of the request.
+// ScoredText is the score of one item, in the order of the request.
 type ScoredText struct {
 	Index  int      `json:"index"`                   // in the request
 	Object string   `json:"object" api:"enum=score"` // "score"
@@ -73,10 +72,12 @@ type usage struct {
 	TotalTokens  int `json:"total_tokens"`
 }
 
-// document is an item of a body: "id or text", {"id": ...} (also "item_id"), or {"text": ...} (also "title").
+// document is an item of a body: "id or text", {"id": ...} (also "item_id"), or {"text": ...}
+// (also "title").
 type document struct {
 	ID, Text string
-	raw      json.RawMessage // as it came, to hand back
+	Fields   map[string]string // of an item that no catalogue knows
+	raw      json.RawMessage   // as it came, to hand back
 }
 
 // UnmarshalJSON accepts the forms above.
@@ -167,7 +168,7 @@ func (s *Server) checkDocuments(field string, docs []document) error {
 	return nil
 }
 
-// scored is a user's slate of given items.
+// scored holds a user's scores of given items.
 type scored struct {
 	pairs    []corastream.Pair
 	prompts  []corastream.Prompt
@@ -180,8 +181,8 @@ type scored struct {
 	versions corastream.Versions
 }
 
-// scoreSlate scores items for a user: state -> pairs and prompts -> W_A -> frozen LLM; by CF alone where that fails, as
-// the pipeline does.
+// scoreSlate scores items for a user: state, then pairs and prompts, then W_A, then the frozen
+// LLM. Where the LLM fails the CF score stands, as in the pipeline.
 func (s *Server) scoreSlate(ctx context.Context, user string, docs []document) (*scored, error) {
 	if s.deps.View == nil || s.deps.Predictor == nil {
 		return nil, missing("a state to score from", "run the serve stage beside the store")
@@ -191,16 +192,16 @@ func (s *Server) scoreSlate(ctx context.Context, user string, docs []document) (
 		return nil, err
 	}
 	for i, p := range out.pairs {
-		out.cf[i] = float32(1 / (1 + math.Exp(-float64(p.Logit()))))
+		out.cf[i] = p.P()
 	}
 	arm := s.arm(user)
 	out.arm = arm.Name
-	logits, err := s.logits(ctx, arm.Generator, out.pairs, out.prompts)
+	logits, err := corastream.ScorePairs(ctx, arm.Generator, s.deps.Scorer, out.pairs, out.prompts)
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
 	if err != nil {
-		if !errors.Is(err, corastream.ErrDegraded) {
+		if corastream.Failed(err) {
 			s.deps.Stats.Degraded.Add(1)
 			s.deps.Log.Warn().Err(err).Msg("scoring by CF alone")
 		}
@@ -220,18 +221,12 @@ func (s *Server) slate(st corastream.State, user string, docs []document, out *s
 		return err
 	}
 	out.cold, out.versions.User = len(u.History) == 0, u.Version
-	var history []string
-	for _, id := range u.Liked(s.deps.History) {
-		it, err := st.Item(id)
-		if err != nil {
-			return err
-		}
-		if it.Title != "" {
-			history = append(history, it.Title)
-		}
+	history, err := corastream.LikedTitles(st, u, s.deps.History)
+	if err != nil {
+		return err
 	}
 	for _, d := range docs {
-		prompt := corastream.Prompt{Title: d.Text, History: history}
+		prompt := corastream.Prompt{Title: d.Text, Fields: d.Fields, History: history}
 		isKnown := false
 		if d.ID != "" {
 			it, err := st.Item(d.ID)
@@ -244,7 +239,8 @@ func (s *Server) slate(st corastream.State, user string, docs []document, out *s
 				prompt.Title = d.ID
 			}
 		}
-		// An item of nobody's catalogue has the empty id: its vector is zero, and all of it comes through the LLM.
+		// An item that no catalogue has gets the empty id. Its vector is zero, so its score comes
+		// from the LLM alone.
 		pair, err := corastream.PairOf(st, s.deps.Predictor, user, prompt.ItemID)
 		if err != nil {
 			return err
@@ -252,48 +248,4 @@ func (s *Server) slate(st corastream.State, user string, docs []document, out *s
 		out.pairs, out.prompts, out.known = append(out.pairs, pair), append(out.prompts, prompt), append(out.known, isKnown)
 	}
 	return nil
-}
-
-func (s *Server) logits(ctx context.Context, g corastream.Generator, pairs []corastream.Pair, prompts []corastream.Prompt) ([]corastream.Logits, error) {
-	if g == nil || s.deps.Scorer == nil {
-		return nil, corastream.ErrDegraded
-	}
-	weights, projection, err := g.Weights(ctx, pairs)
-	if err != nil {
-		return nil, fmt.Errorf("generate weights: %w", err)
-	}
-	logits, err := s.deps.Scorer.Score(ctx, prompts, weights, projection)
-	if err != nil {
-		return nil, fmt.Errorf("score: %w", err)
-	}
-	if len(logits) != len(prompts) {
-		return nil, fmt.Errorf("%d prompts, %d scores", len(prompts), len(logits))
-	}
-	if i := slices.IndexFunc(logits, func(l corastream.Logits) bool { return l.P() != l.P() }); i >= 0 {
-		return nil, fmt.Errorf("score of item %q is not a number", prompts[i].ItemID)
-	}
-	return logits, nil
-}
-
-// checkModel refuses names that /v1/models does not list.
-func (s *Server) checkModel(name string) error {
-	if name == "" || s.deps.Models == nil {
-		return nil
-	}
-	for _, m := range s.deps.Models() {
-		if m.ID == name {
-			return nil
-		}
-	}
-	return &Failure{Status: http.StatusNotFound, Code: "model_not_found", Field: "model", Message: fmt.Sprintf("there is no model %.80q", name), Fix: "leave model out, or choose one of GET /v1/models"}
-}
-
-// modelName is the model in use: the last of the list, a checkpoint before its base.
-func (s *Server) modelName() string {
-	if s.deps.Models != nil {
-		if all := s.deps.Models(); len(all) > 0 {
-			return all[len(all)-1].ID
-		}
-	}
-	return "cf"
 }

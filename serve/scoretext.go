@@ -87,7 +87,8 @@ func (s *Server) labels(q *ScoreRequest) ([]int, error) {
 	return ids, nil
 }
 
-// userWeights makes the user's W_A for items of which nothing but their text is known; nil without a user.
+// userWeights makes the user's W_A for items that are texts, without an id. It returns nil without
+// a user.
 func (s *Server) userWeights(ctx context.Context, user string, n int, out *ScoreResponse) ([]corastream.Weights, *corastream.Projection, error) {
 	if user == "" {
 		return nil, nil, nil
@@ -114,15 +115,15 @@ func (s *Server) userWeights(ctx context.Context, user string, n int, out *Score
 	for i := range pairs {
 		pairs[i] = one
 	}
-	w, p, err := arm.Generator.Weights(ctx, pairs)
+	w, p, err := corastream.MakeWeights(ctx, arm.Generator, pairs)
 	if err != nil {
-		return nil, nil, fmt.Errorf("generate weights: %w", err)
+		return nil, nil, err
 	}
 	out.Arm, out.Checkpoint = arm.Name, arm.Versions.Generator
 	return w, p, nil
 }
 
-// labelScores turns the logits of one prompt into what is sent.
+// labelScores turns the logits of one prompt into the scores of the answer.
 func labelScores(logits []float32, labels int, softmax bool) ([]float64, error) {
 	if len(logits) != labels {
 		return nil, fmt.Errorf("%d labels, %d logits", labels, len(logits))

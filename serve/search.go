@@ -18,11 +18,15 @@ type Near struct {
 	Cosine float32
 }
 
-// Candidates implements corastream.Retriever: the q.N items of highest q.User.Vec.item.Vec + b_i, best first, ties by id. For a
-// stranger, of whom there are neither a vector nor events, they are the items with the most likes: the steps learnt of an item
-// times its probability of being liked, which holds for ratings and for clicks with drawn negatives. Fewer than q.N come back
-// when there are not more. Coordinates beyond the shorter of two vectors count as 0. q.Skip is called only for items that would
-// make it into the answer, from one goroutine at a time.
+// Candidates implements corastream.Retriever: the q.N items with the highest q.User.Vec.item.Vec +
+// b_i, best first, ties by id. It returns fewer than q.N when there are not more. Coordinates
+// beyond the shorter of two vectors count as 0.
+//
+// A user without a vector and without events gets the items with the most likes. That is the
+// number of learnt steps of an item times its probability of a like, which holds for ratings and
+// for clicks with drawn negatives.
+//
+// q.Skip is called only for items that would enter the answer, from one goroutine at a time.
 func (r *Retriever) Candidates(q corastream.Query) ([]corastream.Candidate, error) {
 	by, source := byScore, corastream.SourceTaste
 	if len(q.Recent) == 0 && !slices.ContainsFunc(q.User.Vec, func(x float32) bool { return x != 0 }) {
@@ -40,7 +44,8 @@ func (r *Retriever) Candidates(q corastream.Query) ([]corastream.Candidate, erro
 	return out, nil
 }
 
-// Nearest returns the n items whose vectors have the highest cosine with vec; items without a vector are left out.
+// Nearest returns the n items whose vectors have the highest cosine with vec; items without a
+// vector are left out.
 func (r *Retriever) Nearest(vec []float32, n int, skip func(item string) bool) ([]Near, error) {
 	found, err := r.search(vec, byCosine, n, skip)
 	if err != nil {
@@ -54,7 +59,8 @@ func (r *Retriever) Nearest(vec []float32, n int, skip func(item string) bool) (
 	return near, nil
 }
 
-// search is the scratch of one query: a heap of the best n with the worst on top, and each worker's dot products.
+// search is the scratch of one query: a heap of the best n with the worst on top, and each
+// worker's dot products.
 type search struct {
 	x     *index
 	query []float32
@@ -73,7 +79,7 @@ type search struct {
 	wg   sync.WaitGroup
 }
 
-// order is what a search looks for.
+// order says what a search looks for.
 type order int
 
 const (
@@ -133,7 +139,7 @@ func (r *Retriever) begin() *search {
 	}
 }
 
-// done gives the scratch back; the ids it found may be long strings, so it forgets them.
+// done puts the scratch back into the pool. It drops the ids, because they may be long strings.
 func (r *Retriever) done(s *search) {
 	clear(s.top)
 	select {
@@ -142,7 +148,8 @@ func (r *Retriever) done(s *search) {
 	}
 }
 
-// run scans all blocks with so many workers, the caller being one: a second one pays from 16 blocks on.
+// run scans all blocks with a number of workers, the caller being one. A second worker pays from
+// 16 blocks on.
 func (s *search) run(workers int) {
 	for len(s.dots) < workers {
 		s.dots = append(s.dots, make([]float32, blockRows))
@@ -164,7 +171,8 @@ func (s *search) scan(dots []float32) {
 	}
 }
 
-// scanBlock scores one block under its read lock and offers what beats the bar (the worst of a full heap).
+// scanBlock scores one block under its read lock. It offers the rows above the bar, which is the
+// worst score of a full heap.
 func (s *search) scanBlock(b *block, dots []float32) {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
@@ -178,7 +186,7 @@ func (s *search) scanBlock(b *block, dots []float32) {
 		score := dots[i] + bias
 		switch {
 		case s.by == byScore && s.demand > 0:
-			score += s.demand * corastream.BelowPeak(b.demand[i], s.peak)
+			score = corastream.WithDemand(score, s.demand, b.demand[i], s.peak)
 		case s.by == byScore:
 		case bias == absent || s.by == byCosine && b.inverse[i] == 0:
 			continue

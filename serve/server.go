@@ -18,8 +18,8 @@ import (
 	"github.com/corastream/corastream"
 )
 
-// Server answers HTTP. It is also a corastream.Sink and a corastream.DeadLetters: put it behind a tee, after the broker
-// has the records, and the dashboard shows them.
+// Server answers HTTP. It is also a corastream.Sink and a corastream.DeadLetters: put it behind a
+// tee, after the broker has the records, and the dashboard shows them.
 type Server struct {
 	cfg     Config
 	deps    Deps
@@ -110,7 +110,8 @@ func loadTLS(cfg Config) (*tls.Config, error) {
 // Handler is the main address's handler, for tests and for mounting elsewhere.
 func (s *Server) Handler() http.Handler { return s.handler }
 
-// SetReady says that state is recovered, the model is loaded and warmed up: /readyz then asks the checks alone.
+// SetReady says that the state is recovered and the model is loaded and warmed up. From then on
+// /readyz depends on the checks alone.
 func (s *Server) SetReady(ready bool) { s.ready.Store(ready) }
 
 // Listen opens the ports, so that Addr is known and a taken port is an error, before Run.
@@ -150,7 +151,7 @@ func (s *Server) addr(i int) string {
 	return s.listeners[i].Addr().String()
 }
 
-// URL is what to open in a browser.
+// URL is the address to open in a browser.
 func (s *Server) URL() string {
 	if s.tls != nil {
 		return "https://" + s.Addr() + "/"
@@ -158,13 +159,13 @@ func (s *Server) URL() string {
 	return "http://" + s.Addr() + "/"
 }
 
-// Run serves until ctx ends, then turns unready, stops accepting, and gives requests in flight ShutdownTimeoutMS. It
-// returns nil after an orderly end.
+// Run serves until ctx ends, then turns unready, stops accepting, and gives requests in flight
+// ShutdownTimeoutMS. It returns nil after an orderly end.
 func (s *Server) Run(ctx context.Context) error {
 	if err := s.Listen(); err != nil {
 		return err
 	}
-	// Requests outlive ctx by the shutdown timeout, so theirs is another one.
+	// Requests may outlive ctx by the shutdown timeout, so they have a context of their own.
 	base, abort := context.WithCancel(context.WithoutCancel(ctx))
 	defer abort()
 	var wg sync.WaitGroup

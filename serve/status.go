@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// StatusResponse is GET /v1/status: what the dashboard shows.
+// StatusResponse is the answer of GET /v1/status: the figures of the dashboard.
 type StatusResponse struct {
 	Version         string           `json:"version"`
 	UptimeS         float64          `json:"uptime_s"`
@@ -38,24 +38,7 @@ type StatusResponse struct {
 	RecentLetters []Letter           `json:"recent_dead_letters"`
 }
 
-// LLMStatus says what the LLM's part does to lists, and which of its trainings is in use (0: the start, before any).
-type LLMStatus struct {
-	Worth          LLMWorth `json:"worth"`
-	Version        int64    `json:"version"` // trainings taken in; 0: none yet
-	TrainedAtEvent int64    `json:"trained_at_event"`
-	Coded          int      `json:"coded_items"` // items that the LLM has read for lists
-}
-
-// LLMWorth is the NDCG@10 of the last likes, each ranked with and without the LLM's part before it was learnt, and the interval of
-// the difference (95 %).
-type LLMWorth struct {
-	NDCG10With    float64    `json:"ndcg10_with"`
-	NDCG10Without float64    `json:"ndcg10_without"`
-	CI            [2]float64 `json:"ci"` // 95 % interval of the difference
-	Rows          int64      `json:"rows"`
-}
-
-// FreshnessStatus is the histogram since the start.
+// FreshnessStatus is the histogram of freshness since the start.
 type FreshnessStatus struct {
 	Count   int64             `json:"count"`
 	P50MS   float64           `json:"p50_ms"`
@@ -64,20 +47,21 @@ type FreshnessStatus struct {
 	Buckets []FreshnessBucket `json:"buckets"`
 }
 
-// FreshnessBucket counts observations of at most LeMS and above the bucket before; the last one has no bound (null).
+// FreshnessBucket counts the values above the bucket before and up to le_ms. The last bucket has
+// no bound: its le_ms is null.
 type FreshnessBucket struct {
 	LeMS  *float64 `json:"le_ms"` // upper bound; null: none
 	Count int64    `json:"count"`
 }
 
-// GaugeStatus is a Gauge as shown.
+// GaugeStatus is the value of a Gauge.
 type GaugeStatus struct {
 	Name   string            `json:"name"`
 	Labels map[string]string `json:"labels,omitempty"`
 	Value  float64           `json:"value"`
 }
 
-// CurvePoint are the running figures after so many events.
+// CurvePoint is the running figures after a number of events.
 type CurvePoint struct {
 	Events int64              `json:"events"`
 	AtS    float64            `json:"at_s"` // since the start
@@ -132,7 +116,8 @@ func (s *Server) freshness() FreshnessStatus {
 	return out
 }
 
-// figures leaves out what JSON can not carry: an AUC is not a number until both labels were seen.
+// figures leaves out values that JSON can not carry. An AUC is not a number until both labels were
+// seen.
 func figures(of func() map[string]float64) map[string]float64 {
 	out := map[string]float64{}
 	if of != nil {
@@ -152,8 +137,9 @@ func finite(x float64) float64 {
 	return x
 }
 
-// curve samples the stream: a window for events per second, and HR@10 and AUC over the whole run in at most maxPoints
-// points. When they are full, every other one goes and the step doubles.
+// curve samples the stream. A window gives the events per second. HR@10 and AUC over the whole run
+// are kept in at most maxPoints points: when they are full, every other point is dropped and the
+// step doubles.
 type curve struct {
 	mu     sync.Mutex
 	points []CurvePoint

@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// takeBack is DELETE /v1/users/{id}/events?item_id=...: an event of type retract, which goes through the topic as any other does.
+// takeBack is DELETE /v1/users/{id}/events?item_id=...: it produces an event of type retract,
+// which goes through the topic as every other event does.
 func (s *Server) takeBack(w http.ResponseWriter, r *http.Request) error {
 	if s.deps.Events == nil {
 		return missing("a broker to send events to", "run the ingest stage too, or produce to the topic")

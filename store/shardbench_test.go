@@ -40,7 +40,7 @@ func (l *tapped) Append(_ context.Context, _ uint64, changes []corastream.Change
 	return l.next, nil, nil
 }
 
-// BenchmarkShard gives the service times and record sizes of `corastream simulate scale`, in processor time: one round is 40
+// BenchmarkShard gives the service times and record sizes of `go run ./cmd/scalesim`, in processor time: one round is 40
 // transactions of 1,000 ratings (or clicks, with 4 negatives each) of 200,000 users on 50,000 items by Zipf's law, in one shard of four.
 //
 //	go test ./store -run - -bench Shard -benchtime 1x

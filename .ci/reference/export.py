@@ -3,7 +3,7 @@
 `corastream export --item I --gguf` wrote; both load it on the base model in float32 and read the prompt's tokens. What they
 find is compared with the score that corastream.json records.
 
-  CORASTREAM_EXPORT_OUT=OUT go test ./cmd/corastream ./cmd/internal/adapter -run TestExport -count=1
+  CORASTREAM_EXPORT_OUT=OUT go test -tags app ./cmd/apptest ./cmd/internal/adapter -run TestExport -count=1
   export.py OUT/*                               compares
   export.py OUT/llama-* OUT/qwen2-* --golden cmd/internal/adapter/testdata/export.json
   export.py DIR --model M.gguf                  an export of your own (DIR/model.gguf otherwise)

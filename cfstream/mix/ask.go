@@ -21,7 +21,6 @@ type ask struct {
 	score []float32   // by pick
 	rows  [3]int      // of the weights
 	order []int32     // picks
-	drawn []int32     // picks that stand for all items
 	set   []int32     // picks that the weights learn from
 
 	near    [][pairSums]float32 // by candidate: covisit's
@@ -214,6 +213,9 @@ func (q *ask) best() func(func(int) bool) {
 // because makes a Candidate, with the source that lifts it most above the mean candidate.
 func (q *ask) because(i int, id string, reasons bool) corastream.Candidate {
 	out := corastream.Candidate{Item: id, Score: q.score[i]}
+	if s := q.m.steer; s != nil && s.some > 0 {
+		out.Model = s.court.active.name
+	}
 	if !reasons {
 		return out
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 // saveMagic begins a saved state.
-const saveMagic = "corastream mix 2\n"
+const saveMagic = "corastream mix 3\n"
 
 // coder writes a state or reads one, field by field in one order, so that both can not differ.
 type coder struct {
@@ -57,25 +57,33 @@ func (c *coder) i64(v *int64) {
 	var b [8]byte
 	binary.LittleEndian.PutUint64(b[:], uint64(*v))
 	c.bytes(b[:])
-	*v = int64(binary.LittleEndian.Uint64(b[:]))
+	if c.w == nil { // while it is written, others read the state
+		*v = int64(binary.LittleEndian.Uint64(b[:]))
+	}
 }
 
 func (c *coder) u64(v *uint64) {
 	x := int64(*v)
 	c.i64(&x)
-	*v = uint64(x)
+	if c.w == nil {
+		*v = uint64(x)
+	}
 }
 
 func (c *coder) int(v *int) {
 	x := int64(*v)
 	c.i64(&x)
-	*v = int(x)
+	if c.w == nil {
+		*v = int(x)
+	}
 }
 
 func (c *coder) f64(v *float64) {
 	x := int64(math.Float64bits(*v))
 	c.i64(&x)
-	*v = math.Float64frombits(uint64(x))
+	if c.w == nil {
+		*v = math.Float64frombits(uint64(x))
+	}
 }
 
 func (c *coder) bool(v *bool) {
@@ -84,7 +92,9 @@ func (c *coder) bool(v *bool) {
 		x = 1
 	}
 	c.i64(&x)
-	*v = x != 0
+	if c.w == nil {
+		*v = x != 0
+	}
 }
 
 func (c *coder) string(v *string) {
@@ -488,8 +498,7 @@ func (s *steer) code(c *coder) {
 	c.int(&s.recoded)
 	c.i64(&s.next)
 	c.i64(&s.take)
-	c.i64(&s.version)
-	c.i64(&s.at)
+	c.i64(&s.since)
 	n := c.length(len(s.coded))
 	for i := 0; i < n && c.err == nil; i++ {
 		if c.w == nil {
@@ -506,7 +515,7 @@ func (s *steer) code(c *coder) {
 	c.i32s(&s.rows.cand)
 	c.f32s(&s.rows.z)
 	s.worth.code(c)
-	s.fit.code(c, s.d)
+	s.court.code(c, s.d)
 	waits := s.solved != nil
 	c.bool(&waits)
 	if !waits || c.err != nil {
@@ -536,6 +545,6 @@ func (f *fit) code(c *coder, d int) {
 // fits says that rows of n items have whole lines and known items.
 func (r *rows) fits(n int) bool {
 	k := r.n()
-	return k <= tuneRows && len(r.z) == k*tuneTop && len(r.cand) == k*tuneTop && len(r.past) == k*steerLags &&
-		int64(k) == min(r.kept, tuneRows) && within(r.cand, -1, n) && within(r.past, -1, n)
+	return k <= r.most && len(r.z) == k*tuneTop && len(r.cand) == k*tuneTop && len(r.past) == k*steerLags &&
+		int64(k) == min(r.kept, int64(r.most)) && within(r.cand, -1, n) && within(r.past, -1, n)
 }

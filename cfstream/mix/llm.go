@@ -10,7 +10,7 @@ import (
 // steer is the LLM's part, to first order. W_A written by a decoder moves an item's Yes logit by v_u.C_i: C_i is the item's code,
 // made from what the frozen LLM holds at the answer token, and v_u the user's, made from the codes of their last items. The mixture
 // learns how much of it to believe, by history and gap. What makes v_u (fit) is trained beside the stream (tune.go), on
-// the mixture's own best candidates of the last likes, and taken in at a fixed like.
+// the mixture's own best candidates of the last likes. At a fixed like it becomes a version that is tried (judge.go).
 type steer struct {
 	m       *Model
 	d       int
@@ -18,16 +18,15 @@ type steer struct {
 	coded   []bool    // by item
 	some    int       // items with a code
 	fresh   []int32   // items with a code that no event has named, oldest first
-	fit     fit
 	rows    rows
 	next    int64 // rows: then a fit begins
-	take    int64 // rows: then `solved` is taken in
+	take    int64 // rows: then `solved` is received
 	recoded int   // codes that replaced another one since the last start
 	struck  int   // events since fresh was looked through
-	// version counts the fits that were taken in, at is how many events were learnt then.
-	version, at int64
-	solved      chan fit
-	worth       worth
+	court   court
+	solved  chan fit
+	since   int64 // events that were learnt when the training under way began
+	worth   worth
 }
 
 const (
@@ -39,7 +38,9 @@ const (
 )
 
 func newSteer(m *Model) *steer {
-	return &steer{m: m, d: m.spec.Codes, fit: newFit(m.spec.Codes), next: tuneFirst}
+	s := &steer{m: m, d: m.spec.Codes, next: int64(m.spec.TrainAfter), rows: rows{most: m.spec.TrainRows}}
+	s.court.active = newVersion(0, 0, newFit(s.d))
+	return s
 }
 
 func (*steer) name() string       { return corastream.SourceSimilar }
@@ -126,8 +127,10 @@ func (s *steer) find(q *ask) {
 	}
 }
 
-// user leaves v_u in q.user, and says whether any of the last items has a code.
-func (s *steer) user(q *ask) bool {
+// user leaves the active version's v_u in q.user, and says whether any of the last items has a code.
+func (s *steer) user(q *ask) bool { return s.userBy(&s.court.active.fit, q) }
+
+func (s *steer) userBy(f *fit, q *ask) bool {
 	if s.some == 0 {
 		return false
 	}
@@ -139,10 +142,10 @@ func (s *steer) user(q *ask) bool {
 			ids[n] = -1
 		}
 	}
-	if s.fit.mean(q.mean, s.codes, ids[:n]) == 0 {
+	if f.mean(q.mean, s.codes, ids[:n]) == 0 {
 		return false
 	}
-	s.fit.user(q.user, q.mean)
+	f.user(q.user, q.mean)
 	return true
 }
 
@@ -150,15 +153,22 @@ func fitTo(v []float32, n int) []float32 { return slices.Grow(v[:0], n)[:n] }
 
 func (s *steer) fill(q *ask, f [][]float32) {
 	clear(f[0])
-	if !s.user(q) {
+	s.feature(&s.court.active.fit, q, f[0])
+}
+
+// feature writes v_u.C_i of a fit for the picks with a code.
+func (s *steer) feature(f *fit, q *ask, to []float32) {
+	if !s.userBy(f, q) {
 		return
 	}
 	for i, at := range q.pick {
 		if j := q.cands[at]; s.coded[j] {
-			f[0][i] = min(steerTop, max(-steerTop, kernels.Dot(q.user, row(s.codes, j, s.d))))
+			to[i] = clip(kernels.Dot(q.user, row(s.codes, j, s.d)))
 		}
 	}
 }
+
+func clip(x float32) float32 { return min(steerTop, max(-steerTop, x)) }
 
 // from is the item of the history whose code adds most.
 func (s *steer) from(q *ask, c int) int32 {
@@ -173,8 +183,8 @@ func (s *steer) from(q *ask, c int) int32 {
 			continue
 		}
 		clear(one)
-		kernels.Axpy(s.fit.lag[l], row(s.codes, p.item, s.d), one)
-		s.fit.user(v, one)
+		kernels.Axpy(s.court.active.fit.lag[l], row(s.codes, p.item, s.d), one)
+		s.court.active.fit.user(v, one)
 		if x := kernels.Dot(v, row(s.codes, j, s.d)); x > top {
 			best, top = p.item, x
 		}
@@ -185,11 +195,12 @@ func (s *steer) from(q *ask, c int) int32 {
 // log keeps a like for the next fit: the history, the target and the best others by the mixture without this source. A target
 // that the mixture has not among its best can not be brought up by another order of them, so it is left out.
 func (s *steer) log(q *ask, drawn int) {
+	s.prepare(q)
 	if s.some == 0 || len(q.past) == 0 {
 		return
 	}
 	w := &s.m.weights
-	k := slices.Index(w.names, "llm")
+	k := w.llm
 	part := w.at(q.rows, k)
 	z := func(c int) float32 { return q.score[c] - float32(part*q.f[k][c]) }
 	target := drawn - 1
@@ -236,12 +247,20 @@ func (s *steer) log(q *ask, drawn int) {
 			cand[i], zs[i] = q.cands[q.pick[c]], z(c)
 		}
 	}
+	q.set = q.set[:min(len(q.set), tuneTop-1)]
+	s.judge(q, slices.Insert(q.set, 0, int32(target)), zs[:len(q.set)+1], part)
+}
+
+// learnt does what is due once a like is learnt: versions change their places, a training ends, another begins.
+func (s *steer) learnt() {
+	s.lookBack()
+	s.look()
 	if s.solved != nil && s.rows.kept >= s.take {
 		f := <-s.solved
 		s.solved = nil
-		s.install(f)
+		s.candidate(f, s.since)
 	}
-	if s.solved == nil && s.rows.kept >= s.next {
+	if s.solved == nil && s.court.rival == nil && s.rows.kept >= s.next {
 		s.begin()
 	}
 }
@@ -256,23 +275,36 @@ func (s *steer) renew() {
 		<-s.solved
 		s.solved = nil
 	}
-	s.fit = newFit(s.d)
-	s.next = max(tuneFirst, s.rows.kept+tuneFirst/4)
-}
-
-func (s *steer) install(f fit) {
-	if f.sound() {
-		s.fit = f
-		s.version++
-		s.at = s.m.events
+	c := &s.court
+	for _, v := range []*version{c.rival, c.active} {
+		if v == nil || v.id == 0 {
+			continue
+		}
+		decision := Refused
+		if v == c.active {
+			decision = TakenBack
+		}
+		s.decide(v, decision, 0, groundBasis, duel{}, 0)
 	}
+	c.active, c.rival, c.former = newVersion(0, 0, newFit(s.d)), nil, nil
+	c.trial, c.watch = duel{}, [2]duel{}
+	after := int64(s.m.spec.TrainAfter)
+	s.next = max(after, s.rows.kept+after/4)
 }
 
 // begin starts a fit on copies of what it reads.
 func (s *steer) begin() {
-	t := tuning{d: s.d, codes: slices.Clone(s.codes), coded: slices.Clone(s.coded), rows: s.rows.clone(), from: newFit(s.d), seed: uint64(s.rows.kept)}
-	s.solved = make(chan fit, 1)
-	s.take = s.rows.kept + max(tuneFirst/4, s.rows.kept/16)
-	s.next = max(s.take, s.rows.kept+min(s.rows.kept/2, tuneRows/2))
-	go func(to chan<- fit) { to <- t.run() }(s.solved)
+	t := tuning{
+		d: s.d, codes: slices.Clone(s.codes), coded: slices.Clone(s.coded), rows: s.rows.clone(), from: newFit(s.d),
+		toward: &s.court.active.fit, seed: uint64(s.rows.kept),
+	}
+	s.solved, s.since = make(chan fit, 1), s.m.events
+	s.take = s.rows.kept + max(int64(s.m.spec.TrainAfter)/4, s.rows.kept/16)
+	s.next = max(s.take, s.rows.kept+min(s.rows.kept/2, int64(s.rows.most)/2))
+	_ = corastream.Failpoint("llm.train")
+	go func(to chan<- fit) {
+		f := t.run()
+		_ = corastream.Failpoint("llm.trained")
+		to <- f
+	}(s.solved)
 }

@@ -8,10 +8,12 @@ import (
 	"github.com/corastream/corastream/kernels"
 )
 
+const turnedRows = 20_000
+
 // turned is a tuning whose targets' codes are those of the last item, turned by one place: no start with A = I finds them.
 func turned(n, d int) *tuning {
 	r := rand.New(rand.NewPCG(4, 4))
-	t := &tuning{d: d, from: newFit(d), seed: 1}
+	t := &tuning{d: d, from: newFit(d), seed: 1, rows: rows{most: turnedRows}}
 	const items = 60
 	for range items {
 		for range d {
@@ -113,30 +115,17 @@ func TestTheGradientIsTheLosssSlope(t *testing.T) {
 }
 
 func TestTrainingFindsWhatTheStartDoesNot(t *testing.T) {
-	tu := turned(tuneRows, 8)
+	tu := turned(turnedRows, 8)
 	start := tu.from
 	before, first := tu.loss(&start)
 	f := tu.run()
 	after, found := tu.loss(&f)
-	t.Logf("loss %.3f -> %.3f, first %d -> %d of %d", before/tuneRows, after/tuneRows, first, found, tu.rows.n())
+	t.Logf("loss %.3f -> %.3f, first %d -> %d of %d", before/turnedRows, after/turnedRows, first, found, tu.rows.n())
 	if after > 0.9*before || found < 2*first {
 		t.Errorf("training changed little")
 	}
-	again := turned(tuneRows, 8).run()
+	again := turned(turnedRows, 8).run()
 	if again.gain != f.gain || again.a[5] != f.a[5] {
 		t.Error("the same rows gave another fit")
-	}
-}
-
-func TestATrainingThatRanAwayIsNotTakenIn(t *testing.T) {
-	m, err := New(small())
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := newFit(m.spec.Codes)
-	f.a[7] = float32(math.Inf(1))
-	m.steer.install(f)
-	if m.steer.version != 0 || !m.steer.fit.sound() {
-		t.Error("it was taken in")
 	}
 }

@@ -95,7 +95,7 @@ func TestTakingBackInTheMiddleNeverGoesBelowNothing(t *testing.T) {
 	}
 }
 
-func mustNew(t *testing.T, spec Spec) *Model {
+func mustNew(t testing.TB, spec Spec) *Model {
 	t.Helper()
 	m, err := New(spec)
 	if err != nil {

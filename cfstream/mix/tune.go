@@ -55,19 +55,9 @@ func (f *fit) user(v, m []float32) {
 	}
 }
 
-// sound says that every number is finite: training that ran away is never taken in.
-func (f *fit) sound() bool {
-	ok := func(x float32) bool { return x-x == 0 }
-	for _, x := range f.lag {
-		if !ok(x) {
-			return false
-		}
-	}
-	return ok(f.gain) && !slices.ContainsFunc(f.a, func(x float32) bool { return !ok(x) })
-}
-
 // rows is a ring of likes to train on.
 type rows struct {
+	most int       // kept at once
 	kept int64     // ever
 	past []int32   // [rows][steerLags], newest first, -1: none
 	cand []int32   // [rows][tuneTop], the target first, -1: none
@@ -75,7 +65,7 @@ type rows struct {
 }
 
 func (r *rows) put() (past, cand []int32, z []float32) {
-	at := int(r.kept % tuneRows)
+	at := int(r.kept % int64(r.most))
 	r.kept++
 	if at*tuneTop == len(r.cand) {
 		r.past = append(r.past, make([]int32, steerLags)...)
@@ -88,15 +78,14 @@ func (r *rows) put() (past, cand []int32, z []float32) {
 func (r *rows) n() int { return len(r.z) / tuneTop }
 
 func (r *rows) clone() rows {
-	return rows{kept: r.kept, past: slices.Clone(r.past), cand: slices.Clone(r.cand), z: slices.Clone(r.z)}
+	return rows{most: r.most, kept: r.kept, past: slices.Clone(r.past), cand: slices.Clone(r.cand), z: slices.Clone(r.z)}
 }
 
 // The training: softmax cross-entropy of z + v_u.C_i over the mixture's best, AdamW without decay (Kingma and Ba, 2015), a warm-up of
-// tuneWarm steps, then down to 0.
+// tuneWarm steps, then down to 0. Each step also goes a little of the way to the active version, so that a new one keeps what its rows do
+// not speak of (proximal term, as in PESO, arXiv 2510.25093).
 const (
-	tuneRows   = 20_000
 	tuneTop    = 100
-	tuneFirst  = 1000 // rows: then the first fit begins
 	tuneEpochs = 3
 	tuneBatch  = 256
 	tuneRate   = 5e-3 // of A; lags and gain go five times as fast
@@ -104,7 +93,8 @@ const (
 	tuneWarm   = 20
 	tuneBeta1  = 0.9
 	tuneBeta2  = 0.98
-	tuneClip   = 1 // the gradient's length
+	tuneClip   = 1   // the gradient's length
+	tunePull   = 0.1 // of the rate: how far a step goes to the active version
 )
 
 // tuning is one training, with all it reads.
@@ -114,7 +104,9 @@ type tuning struct {
 	coded []bool
 	rows  rows
 	from  fit
-	seed  uint64
+	// toward is the active version's fit, which is only read; nil: none.
+	toward *fit
+	seed   uint64
 }
 
 // gradient of a batch, in the order of a fit's numbers: A, then lags, then gain.
@@ -154,7 +146,11 @@ func (t *tuning) run() fit {
 			}
 			step++
 			b1, b2 = b1*tuneBeta1, b2*tuneBeta2
-			f.move(g, m1, m2, 1/float32(batch), rateAt(step, steps), b1, b2)
+			rate := rateAt(step, steps)
+			f.move(g, m1, m2, 1/float32(batch), rate, b1, b2)
+			if t.toward != nil {
+				f.approach(t.toward, tunePull*rate)
+			}
 		}
 	}
 	return f
@@ -253,4 +249,16 @@ func (f *fit) move(g gradient, m1, m2 []float32, share, rate, b1, b2 float32) {
 		one(n+l, &f.lag[l], g.rest[l], tuneFast*rate)
 	}
 	one(n+steerLags, &f.gain, g.rest[steerLags], tuneFast*rate)
+}
+
+// approach goes a share of the way to another fit, five times as far with the lags and the gain.
+func (f *fit) approach(to *fit, share float32) {
+	one := func(x *float32, to, share float32) { *x += float32(share * (to - *x)) }
+	for k := range f.a {
+		one(&f.a[k], to.a[k], share)
+	}
+	for l := range f.lag {
+		one(&f.lag[l], to.lag[l], tuneFast*share)
+	}
+	one(&f.gain, to.gain, tuneFast*share)
 }

@@ -32,10 +32,11 @@ type weights struct {
 	usual []float32             // each feature's mean over candidates
 	next  int64                 // likes: then a like is learnt again
 	pull  []float32
+	llm   int // place of the LLM's feature, -1: none
 }
 
 func newWeights(names []string) weights {
-	w := weights{names: names, usual: make([]float32, len(names)), pull: make([]float32, len(names))}
+	w := weights{names: names, usual: make([]float32, len(names)), pull: make([]float32, len(names)), llm: slices.Index(names, "llm")}
 	for r := range w.w {
 		w.w[r], w.g[r] = make([]float32, len(names)), make([]float32, len(names))
 		for k := range names {
@@ -124,7 +125,10 @@ func (m *Model) teach(q *ask, e *event) {
 	if m.steer != nil {
 		m.steer.log(q, from)
 	}
-	m.weights.learn(q, from, len(m.items)-len(q.met))
+	m.weights.learn(q, from, len(m.items)-len(q.met), m.steer)
+	if m.steer != nil {
+		m.steer.learnt()
+	}
 	q.end()
 	q.past = past
 }
@@ -176,7 +180,7 @@ func (q *ask) likely() {
 
 // learn steps the weights against the gradient of ln(sum of e^score) - score(target), the sum running over free items. The picks are
 // the rivals, then the target, then from `drawn` on those that stand for the rest.
-func (w *weights) learn(q *ask, drawn, free int) {
+func (w *weights) learn(q *ask, drawn, free int, s *steer) {
 	target := drawn - 1
 	q.set = q.set[:0]
 	top := q.score[target]
@@ -199,6 +203,9 @@ func (w *weights) learn(q *ask, drawn, free int) {
 	stands := float32(0)
 	if n := len(q.set) - best; n > 0 {
 		stands = float32(max(0, free-1-best)) / float32(n)
+	}
+	if s != nil {
+		s.follow(q, q.set, best, stands, target, w.at(q.rows, w.llm))
 	}
 	clear(w.pull)
 	z := float32(0)

@@ -12,8 +12,8 @@ type Worth struct {
 	With, Without float64
 	CI            [2]float64 // of the difference, 95 %, by the rows' spread
 	Rows          int64
-	Version       int64 // trainings taken in; 0: the start, A = I
-	TrainedAt     int64 // events that were learnt before the last one was taken in
+	Version       int64 // in use; 0: the start, A = I
+	TrainedAt     int64 // events that were learnt when its training began
 }
 
 // worthRows is after how many rows the older half of the figures is dropped.
@@ -35,18 +35,20 @@ var gains = func() (g [10]float64) {
 	return g
 }()
 
-func (w *worth) add(rankWith, rankWithout int) {
-	gain := func(rank int) float64 {
-		if rank < len(gains) {
-			return gains[rank]
-		}
-		return 0
+// gainOf is what the target's rank, from 0, adds to NDCG@10.
+func gainOf(rank int) float64 {
+	if rank < len(gains) {
+		return gains[rank]
 	}
+	return 0
+}
+
+func (w *worth) add(rankWith, rankWithout int) {
 	b := &w.blocks[0]
 	if b.rows == worthRows {
 		w.blocks[1], *b = *b, worthBlock{}
 	}
-	with, without := gain(rankWith), gain(rankWithout)
+	with, without := gainOf(rankWith), gainOf(rankWithout)
 	d := with - without
 	b.rows++
 	b.with += with
@@ -111,6 +113,6 @@ func (m *Model) Worth() Worth {
 		return Worth{}
 	}
 	w := m.steer.worth.figures()
-	w.Version, w.TrainedAt = m.steer.version, m.steer.at
+	w.Version, w.TrainedAt = m.steer.court.active.id, m.steer.court.active.at
 	return w
 }

@@ -29,7 +29,7 @@ func benchCommand() *cobra.Command {
 	var seconds float64
 	var lf bench.LLMFlags
 	var size bench.Market
-	var file string
+	var file, texts string
 	benches := map[string]func(context.Context, bench.Deps, io.Writer, time.Duration) error{
 		"learn": func(ctx context.Context, d bench.Deps, w io.Writer, length time.Duration) error {
 			return bench.Learn(ctx, d, w, length, func() ([]corastream.Event, error) { return benchLog(d.Kafka, file) })
@@ -39,6 +39,12 @@ func benchCommand() *cobra.Command {
 		},
 		"generator": bench.Generator,
 		"llm": func(ctx context.Context, d bench.Deps, w io.Writer, length time.Duration) error {
+			if texts != "" {
+				var err error
+				if lf.Items, err = datafile.Items(d.Kafka, texts); err != nil {
+					return err
+				}
+			}
 			return bench.LLM(ctx, d, w, length, lf)
 		},
 	}
@@ -77,6 +83,7 @@ weights per second. freshness: from a click's append to its recommendation, thro
 	c.Flags().StringSliceVar(&lf.Cases, "cases", bench.DefaultLLMCases, "llm: which of "+strings.Join(bench.LLMCases, ", "))
 	c.Flags().StringSliceVar(&lf.Numerics, "numerics", nil, "llm: f32, bf16, int8 or auto (default: the configured, and int8)")
 	c.Flags().IntSliceVar(&lf.Threads, "threads", nil, "llm: cores of a call (default: 1 and the configured)")
+	c.Flags().StringVar(&texts, "texts", "", "llm: a catalogue for the case list_100_n1 (default: invented titles)")
 	c.Flags().StringVar(&lf.CacheDir, "cache-dir", "", "llm: where packed weights and items are kept (default: nowhere)")
 	c.Flags().StringVar(&lf.Prompts, "prompts-out", "", "llm: write the prompts' tokens to this file, for other programs")
 	return c

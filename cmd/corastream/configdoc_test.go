@@ -25,6 +25,9 @@ const referenceFile = "../../docs/reference/configuration.md"
 func TestConfigurationReferenceIsUpToDate(t *testing.T) {
 	r := &keyReference{comments: map[string]map[string]string{}}
 	want := r.document(t)
+	if len(r.bare) > 0 {
+		t.Fatalf("keys without a text of their own: write a comment over the field of %s", strings.Join(r.bare, ", "))
+	}
 	if os.Getenv("CORASTREAM_WRITE") != "" {
 		if err := os.WriteFile(referenceFile, []byte(want), 0o644); err != nil {
 			t.Fatal(err)
@@ -36,9 +39,6 @@ func TestConfigurationReferenceIsUpToDate(t *testing.T) {
 	}
 	if string(have) != want {
 		t.Errorf("docs/reference/configuration.md is not what the code says: run go generate ./cmd/corastream")
-	}
-	if len(r.bare) > 0 {
-		t.Errorf("keys without a comment: %v", r.bare)
 	}
 	if keys := strings.Count(want, "\n| `"); keys < 120 {
 		t.Errorf("only %d keys", keys)
@@ -53,11 +53,14 @@ type keyReference struct {
 
 const referenceHead = `# Configuration
 
-` + "`corastream up -c FILE`" + ` reads YAML over these defaults; an unknown key is refused with its line. ` + "`corastream config check FILE`" + ` reports
-all problems at once, ` + "`corastream config print`" + ` shows every value in force, secrets as ` + "`***`" + `. Flags go over the file. Two secrets may
-come from the environment instead: ` + "`CORASTREAM_HTTP_TOKEN`" + ` and ` + "`CORASTREAM_KAFKA_PASSWORD`" + `.
+` + "`corastream up -c FILE`" + ` reads a YAML file. Keys that the file leaves out have the defaults below. An unknown key is
+refused, and the error names its line. A flag replaces the value of the file.
 
-This page is made from the code (` + "`go generate ./cmd/corastream`" + `); a test holds it to the code.
+- ` + "`corastream config check FILE`" + ` reports all problems at once.
+- ` + "`corastream config print`" + ` shows every value in use. Secrets print as ` + "`***`" + `.
+- Two secrets may come from the environment: ` + "`CORASTREAM_HTTP_TOKEN`" + ` and ` + "`CORASTREAM_KAFKA_PASSWORD`" + `.
+
+This page is made from the code by ` + "`go generate ./cmd/corastream`" + `, and a test compares the two.
 `
 
 func (r *keyReference) document(t *testing.T) string {
@@ -74,7 +77,8 @@ func (r *keyReference) document(t *testing.T) string {
 		f := c.Type().Field(i)
 		if c.Field(i).Kind() == reflect.Struct {
 			fmt.Fprintf(&b, "\n## %s\n\n", key(f))
-			if doc := r.comment(t, f.Type, ""); describes.MatchString(doc) {
+			doc, _, _ := strings.Cut(r.comment(t, f.Type, ""), "\n\n") // what follows is for readers of the code
+			if describes.MatchString(doc) {
 				fmt.Fprintf(&b, "%s\n\n", r.plain(f.Type, f.Type.Name(), "This section", doc))
 			}
 			b.WriteString(rowsHead)
@@ -114,10 +118,7 @@ func isScalar(v reflect.Value) bool {
 func (r *keyReference) row(t *testing.T, b *strings.Builder, in reflect.Type, f reflect.StructField, name string, v reflect.Value) {
 	doc := r.comment(t, in, f.Name)
 	if doc == "" {
-		doc = "See the row above."
-		if strings.HasSuffix(b.String(), rowsHead) {
-			r.bare = append(r.bare, name)
-		}
+		r.bare = append(r.bare, name)
 	}
 	value := ""
 	if name == "llm.threads" { // the machine's
@@ -142,20 +143,42 @@ func key(f reflect.StructField) string {
 	return name
 }
 
-var camel = regexp.MustCompile(`\b[A-Z][a-z0-9]+[A-Z][A-Za-z0-9]*\b`)
+var (
+	exported = regexp.MustCompile(`\b[A-Z][A-Za-z0-9]*\b`)
+	// The column beside it has the default.
+	rangeToo    = regexp.MustCompile(`\bDefault [^ ,]+( [KMG]iB)?, (range|at least|at most|over|above)\b`)
+	defaultOnly = regexp.MustCompile(` ?\bDefault ("[^"]*"|[^ ]+)( [KMG]iB)?\.$`)
+)
 
-// plain puts keys in the place of Go's names.
+// plain puts keys in the place of Go's names, and leaves out the default that the column beside it shows. A single capitalised word at the
+// begin of a sentence is a word of that sentence.
 func (r *keyReference) plain(in reflect.Type, self, as, doc string) string {
 	doc = strings.Join(strings.Fields(doc), " ")
 	if rest, ok := strings.CutPrefix(doc, self+" "); ok {
 		doc = as + " " + rest
 	}
-	return camel.ReplaceAllStringFunc(doc, func(name string) string {
-		if f, ok := in.FieldByName(name); ok {
-			return "`" + key(f) + "`"
+	var b strings.Builder
+	end := 0
+	for _, at := range exported.FindAllStringIndex(doc, -1) {
+		name := doc[at[0]:at[1]]
+		begins := at[0] == 0 || strings.HasSuffix(doc[:at[0]], ". ") || strings.HasSuffix(doc[:at[0]], `"`)
+		camel := strings.ToUpper(name) != name && strings.ToLower(name[1:]) != name[1:]
+		f, ok := in.FieldByName(name)
+		if !ok || key(f) == "-" || strings.ToUpper(name) == name || begins && !camel {
+			continue
 		}
-		return name
+		b.WriteString(doc[end:at[0]] + "`" + key(f) + "`")
+		end = at[1]
+	}
+	doc = b.String() + doc[end:]
+	doc = rangeToo.ReplaceAllStringFunc(doc, func(s string) string {
+		word := s[strings.LastIndex(s, ", ")+2:]
+		return strings.ToUpper(word[:1]) + word[1:]
 	})
+	if short := defaultOnly.ReplaceAllString(doc, ""); short != "" {
+		doc = short
+	}
+	return doc
 }
 
 // comment is the text over a field, or over the type itself.

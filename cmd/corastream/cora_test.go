@@ -11,6 +11,7 @@ import (
 
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cmd/internal/node"
+	"github.com/corastream/corastream/cmd/internal/testkit"
 	"github.com/corastream/corastream/ingest"
 )
 
@@ -21,13 +22,13 @@ func TestOneClickMovesTheWeightsOfItsUser(t *testing.T) {
 	t.Parallel()
 	cfg := node.Default()
 	cfg.Data, cfg.LLM.CacheDir, cfg.HTTP.Listen = t.TempDir(), "", "127.0.0.1:0"
-	cfg.LLM.File, cfg.Checkpoint = realLLM(t), demoCheckpoint(t)
+	cfg.LLM.File, cfg.Checkpoint = testkit.RealLLM(t), testkit.DemoCheckpoint(t)
 	cfg.Pipeline.Candidates = 10
 	e, err := node.Open(t.Context(), cfg, version, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = e.Run(withTimeout(t), func(ctx context.Context) error { return clicks(ctx, t, e) })
+	err = e.Run(testkit.Context(t), func(ctx context.Context) error { return clicks(ctx, t, e) })
 	if err := e.Close(); err != nil {
 		t.Errorf("close: %v", err)
 	}
@@ -45,7 +46,7 @@ func clicks(ctx context.Context, t *testing.T, e *node.Node) error {
 	if err := e.Producer.Items(ctx, items); err != nil {
 		return err
 	}
-	eventually(t, "the catalogue", func() bool { return e.Pipeline.Stats.ItemsRead.Load() == films })
+	testkit.Eventually(t, "the catalogue", func() bool { return e.Pipeline.Stats.ItemsRead.Load() == films })
 	var events []corastream.Event
 	for i := range 12 { // "old" likes the even items, "new" the odd ones
 		for _, user := range []string{"old", "new"} {
@@ -59,7 +60,7 @@ func clicks(ctx context.Context, t *testing.T, e *node.Node) error {
 	if err := e.Producer.Events(ctx, events); err != nil {
 		return err
 	}
-	eventually(t, "the first clicks", func() bool { return e.Pipeline.Stats.Events.Load() == int64(len(events)) && noDebts(e) })
+	testkit.Eventually(t, "the first clicks", func() bool { return e.Pipeline.Stats.Events.Load() == int64(len(events)) && noDebts(e) })
 	before, err := weightsOf(ctx, e, "old")
 	if err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/corastream/corastream/cmd/internal/node"
+	"github.com/corastream/corastream/cmd/internal/testkit"
 )
 
 // TestTroubleshootingQuotesMessagesThereAre: each heading of docs/guide/troubleshooting.md that is a message is in the code, letter by letter.
@@ -106,7 +107,7 @@ func TestYAMLOfTheDocumentsLoads(t *testing.T) {
 			}
 			text += block
 			found++
-			if _, err := node.Load(write(t, filepath.Base(file)+".yaml", text)); err != nil {
+			if _, err := node.Load(testkit.Write(t, filepath.Base(file)+".yaml", text)); err != nil {
 				t.Errorf("%s: %v\n%s", file, err, text)
 			}
 		}

@@ -74,7 +74,7 @@ low-rank weights from the moved embeddings (CoRA), and lets a frozen language mo
 	root.AddCommand(
 		upCommand(), runCommand(), demoCommand(), produceCommand(), consumeCommand(), requestsCommand(),
 		replayCommand(), trainCommand(), scoreCommand(), recommendCommand(), exportCommand(), benchCommand(),
-		configCommand(), doctorCommand(), validateCommand(), simulateCommand(), storeCommand(), eraseCommand(), healthcheckCommand(), rolloutCommand(), completionCommand(), versionCommand(),
+		configCommand(), doctorCommand(), validateCommand(), storeCommand(), eraseCommand(), healthcheckCommand(), rolloutCommand(), completionCommand(), versionCommand(),
 	)
 	root.AddCommand(gpuCommands()...)
 	usageArgs(root)
@@ -95,6 +95,9 @@ func usageArgs(c *cobra.Command) {
 	}
 	c.Args = func(cmd *cobra.Command, args []string) error {
 		if err := check(cmd, args); err != nil {
+			if len(args) > 0 && !cmd.HasParent() && args[0] == "simulate" {
+				return corastream.Usagef("simulate", "run `go run ./cmd/scalesim` in a clone of the repository", "it is a developer's tool of its own now")
+			}
 			return corastream.Usagef("", "see "+cmd.CommandPath()+" --help", "%v", err)
 		}
 		return nil

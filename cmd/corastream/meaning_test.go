@@ -13,6 +13,7 @@ import (
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cmd/internal/datafile"
 	"github.com/corastream/corastream/cmd/internal/node"
+	"github.com/corastream/corastream/cmd/internal/testkit"
 	"github.com/corastream/corastream/ingest"
 )
 
@@ -24,8 +25,6 @@ type eventCase struct {
 	want   string // "kind label weight item", more of them after a comma; implicit ends in +
 	refuse string // a word of the refusal
 }
-
-const aTime = `"timestamp":"2022-06-24T21:20:11Z"`
 
 // meanings is what an event may look like. Where from is blank, the case follows from another one.
 var meanings = []eventCase{
@@ -137,7 +136,7 @@ func TestEveryFormOfAnEventMeansTheSame(t *testing.T) {
 	cfg := ingest.Default()
 	for _, c := range meanings {
 		t.Run(c.name, func(t *testing.T) {
-			body := whole(c.fields)
+			body := testkit.WholeEvent(c.fields)
 			var first []byte
 			for form, read := range map[string]func(*testing.T, ingest.Config, string) ([]corastream.Event, string){
 				"csv": inCSV, "json line": inLine, "record": inRecord, "http": inHTTP,
@@ -173,21 +172,6 @@ func TestEveryFormOfAnEventMeansTheSame(t *testing.T) {
 	if len(meanings) < 60 {
 		t.Errorf("%d cases", len(meanings))
 	}
-}
-
-// whole adds to a case's members the user, the item and the time that it does not speak of.
-func whole(fields string) string {
-	out := fields
-	for _, m := range []struct{ name, member string }{{"user_id", `"user_id":"u"`}, {"item", `"item_id":"i"`}, {"timestamp", aTime}} {
-		if strings.Contains(fields, `"`+m.name) || m.name == "item" && strings.Contains(fields, `"products"`) {
-			continue
-		}
-		if out != "" {
-			out += ","
-		}
-		out += m.member
-	}
-	return "{" + out + "}"
 }
 
 func inShort(events []corastream.Event) string {
@@ -248,7 +232,7 @@ func inCSV(t *testing.T, cfg ingest.Config, body string) ([]corastream.Event, st
 		t.Fatal(err)
 	}
 	w.Flush()
-	events, err := datafile.Events(cfg, write(t, "log.csv", text.String()), "log")
+	events, err := datafile.Events(cfg, testkit.Write(t, "log.csv", text.String()), "log")
 	return bare(events), said(err)
 }
 
@@ -260,7 +244,7 @@ func said(err error) string {
 }
 
 func inLine(t *testing.T, cfg ingest.Config, body string) ([]corastream.Event, string) {
-	events, err := datafile.Events(cfg, write(t, "log.jsonl", body+"\n"), "log")
+	events, err := datafile.Events(cfg, testkit.Write(t, "log.jsonl", body+"\n"), "log")
 	return bare(events), said(err)
 }
 

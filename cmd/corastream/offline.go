@@ -118,7 +118,7 @@ checkpoint for it, with a catalogue that has grown, keep the basis of the checkp
 					bars[p.Phase].Set(p.Done, p.Total)
 				})
 			if err != nil {
-				return err
+				return node.InSection("train", "generator.", err)
 			}
 			log.Info().Str("checkpoint", out).Stringer("took", time.Since(began).Round(time.Second)).Msg("trained")
 			return console.Summary(cmd.OutOrStdout(), report)

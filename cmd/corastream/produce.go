@@ -94,6 +94,7 @@ func produceFile(ctx context.Context, cfg node.Config, log zerolog.Logger, path,
 		return produceLines(ctx, cfg, p, path, topic, rate, stdin, bad)
 	}
 	read := datafile.Reading(ingest.NewDecoder(cfg.Kafka))
+	read.Untimed = true
 	if bad.skip {
 		read.Forgive = func(b replay.BadRow) { bad.add(b.Err.Where, b.Err.What) }
 	}

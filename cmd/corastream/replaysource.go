@@ -152,14 +152,31 @@ func (r *replaying) readTopic(ctx context.Context, cfg node.Config, log zerolog.
 func (r *replaying) cut(d *replay.Data, events []corastream.Event) error {
 	slices.SortStableFunc(events, func(a, b corastream.Event) int { return a.Time.Compare(b.Time) })
 	n := int(float64(len(events)) * r.warmup)
-	for n > 0 && n < len(events) && events[n].Time.Equal(events[n-1].Time) {
-		n++
+	together := func(n int) bool { return n > 0 && n < len(events) && events[n].Time.Equal(events[n-1].Time) }
+	early, late := n, n
+	for together(late) {
+		late++
+	}
+	for together(early) {
+		early--
+	}
+	// Where all that follows is of one moment, as in a log of days, that moment is scored.
+	if n = late; late == len(events) && early > 0 {
+		n = early
 	}
 	d.Train, d.Test = events[:n], events[n:]
-	if !r.dryRun && (len(d.Train) == 0 || len(d.Test) == 0) {
-		return corastream.Usagef("", "widen --from and --to, or change --warmup (see --dry-run)", "%d events, of which %d are learnt and %d scored", len(events), len(d.Train), len(d.Test))
+	if r.dryRun || len(d.Train) > 0 && len(d.Test) > 0 {
+		return nil
 	}
-	return nil
+	one := len(events) > 0 && events[0].Time.Equal(events[len(events)-1].Time)
+	switch {
+	case one && len(events) > 1:
+		return corastream.Usagef("", "map the column that tells when an event happened (kafka.fields.events.timestamp), or give --train and --test as files of their own",
+			"all %d events have the time %s, so that no part of them is later than another", len(events), events[0].Time.Format(time.RFC3339))
+	case r.log != "":
+		return corastream.Usagef("", "give a longer log, or change --warmup (see --dry-run)", "%d events, of which %d are learnt and %d scored", len(events), len(d.Train), len(d.Test))
+	}
+	return corastream.Usagef("", "widen --from and --to, or change --warmup (see --dry-run)", "%d events, of which %d are learnt and %d scored", len(events), len(d.Train), len(d.Test))
 }
 
 // pace is what holds reading back to a multiple of the log's own speed.

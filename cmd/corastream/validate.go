@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -12,6 +14,7 @@ import (
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cmd/internal/console"
 	"github.com/corastream/corastream/cmd/internal/datafile"
+	"github.com/corastream/corastream/cmd/internal/itemcodes"
 	"github.com/corastream/corastream/cmd/internal/node"
 	"github.com/corastream/corastream/replay"
 )
@@ -44,12 +47,18 @@ without a title; events on items that the catalogue lacks. Exit code 0: no error
 				return corastream.Usagef("", "see --help", "name files, or a topic with --topic")
 			}
 			var surveys []*replay.Survey
+			var prompts []string
 			for _, path := range args {
 				s, err := datafile.SurveyFile(cfg.Kafka, path)
 				if err != nil {
 					return err
 				}
 				surveys = append(surveys, s)
+				if s.Records > 0 && prompts == nil { // a catalogue; what is wrong with it the survey says
+					if items, err := datafile.Items(cfg.Kafka, path); err == nil {
+						prompts = itemcodes.Prompts(items, 3)
+					}
+				}
 			}
 			if topic != "" {
 				s, err := surveyTopic(cmd.Context(), cfg, log, topic, from, to)
@@ -59,8 +68,13 @@ without a title; events on items that the catalogue lacks. Exit code 0: no error
 				surveys = append(surveys, s)
 			}
 			result := concludeAll(surveys)
+			result.Prompts = prompts
 			for _, s := range surveys {
 				console.Say(cmd.OutOrStdout(), s.String())
+			}
+			if len(prompts) > 0 {
+				console.Say(cmd.OutOrStdout(), fmt.Sprintf("What the language model reads of an item, for lists (title and fields are cut at 48 tokens each):\n  %s\n",
+					strings.Join(quoted(prompts), "\n  ")))
 			}
 			if !console.IsTerminal(cmd.OutOrStdout()) {
 				if err := console.JSONLine(cmd.OutOrStdout(), result); err != nil {
@@ -82,12 +96,22 @@ without a title; events on items that the catalogue lacks. Exit code 0: no error
 	return c
 }
 
+// quoted shows texts of a catalogue without letting them steer a terminal.
+func quoted(texts []string) []string {
+	out := make([]string, len(texts))
+	for i, t := range texts {
+		out[i] = strconv.Quote(t)
+	}
+	return out
+}
+
 // validation is validate's summary.
 type validation struct {
 	OK       bool             `json:"ok"`
 	Errors   int              `json:"errors"`
 	Warnings int              `json:"warnings"`
 	Sources  []*replay.Survey `json:"sources"`
+	Prompts  []string         `json:"prompts,omitempty"` // three of a catalogue: what the LLM reads for lists
 }
 
 // concludeAll ends the surveys and compares every log with the catalogue beside it, when there is just one.

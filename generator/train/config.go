@@ -10,46 +10,50 @@ import (
 	"github.com/corastream/corastream/generator"
 )
 
-// Config of a training run.
+// Config of a training run. A field without a YAML key is a constant of the recipe that docs/measured/quality.md measured; tests and
+// experiments in Go may set it.
 type Config struct {
 	Spec generator.Spec `yaml:"generator" json:"generator"`
 	// Seed of every draw. Default 1.
 	Seed uint64 `yaml:"seed" json:"seed"`
 	// Warm is the share of the training log that CF learns in Passes passes before rows for the generator are taken from
 	// the rest. Default 0.6, range 0..0.9.
-	Warm float64 `yaml:"warm" json:"warm"`
+	Warm float64 `yaml:"-" json:"warm"`
 	// Holdout is the newest share of the training log, which decides the epoch. Default 0.15, range 0.01..0.5.
-	Holdout float64 `yaml:"holdout" json:"holdout"`
+	Holdout float64 `yaml:"-" json:"holdout"`
 	// Passes of CF over the warm part. Default 6, range 1..100.
 	Passes int `yaml:"passes" json:"passes"`
 	// Rows bounds the generator's rows (the newest are kept). Default 12000, range 64..10^7.
 	Rows int `yaml:"rows" json:"rows"`
 	// Judges bounds the held-out rows that are scored after each epoch (the newest are kept). Default 6000, range 64..10^7.
-	Judges int `yaml:"judges" json:"judges"`
+	Judges int `yaml:"-" json:"judges"`
 	// Report bounds the validation rows in the report (the newest are kept). Default 20000, range 64..10^7.
-	Report int `yaml:"report" json:"report"`
-	// Align is the number of distillation epochs, Labels that of label epochs after them. Defaults 4 and 1, range 0..100.
-	Align  int `yaml:"align" json:"align"`
+	Report int `yaml:"-" json:"report"`
+	// Align is the number of distillation epochs: the generator learns to give the CF model's score. Default 4, range 0..100.
+	Align int `yaml:"align" json:"align"`
+	// Labels is the number of epochs on the log's own labels, after distillation. Default 1, range 0..100.
 	Labels int `yaml:"labels" json:"labels"`
 	// Swapped is the share of swapped rows in label epochs. Default 0.5, range 0..1.
-	Swapped float64 `yaml:"swapped" json:"swapped"`
+	Swapped float64 `yaml:"-" json:"swapped"`
 	// Patience ends training after that many epochs without a better AUC. Default 3, range 1..100.
-	Patience int `yaml:"patience" json:"patience"`
+	Patience int `yaml:"-" json:"patience"`
 	// Batch is the rows of one step. Default 32, range 2..1024.
-	Batch int `yaml:"batch" json:"batch"`
-	// Rate of the generator and P; LinearRate of the linear path. Defaults 0.0015 and 0.0001, above 0 and at most 1.
-	Rate       float64 `yaml:"rate" json:"rate"`
-	LinearRate float64 `yaml:"linear_rate" json:"linear_rate"`
+	Batch int `yaml:"-" json:"batch"`
+	// Rate is the step of the generator and P. Lower it where training with another LLM diverges. Default 0.0015, above 0 and
+	// at most 1.
+	Rate float64 `yaml:"rate" json:"rate"`
+	// LinearRate is the step of the linear path: 0.0001.
+	LinearRate float64 `yaml:"-" json:"linear_rate"`
 	// Decay is AdamW's weight decay. Default 0.001, range 0..1.
-	Decay float64 `yaml:"decay" json:"decay"`
+	Decay float64 `yaml:"-" json:"decay"`
 	// WarmUp steps before the cosine. Default 50, range 0..10^6.
-	WarmUp int `yaml:"warm_up" json:"warm_up"`
+	WarmUp int `yaml:"-" json:"warm_up"`
 	// Clip bounds the gradient's length. Default 1, above 0.
-	Clip float64 `yaml:"clip" json:"clip"`
+	Clip float64 `yaml:"-" json:"clip"`
 	// Ridge is the decoder's penalty for 6,000 rows of states in units of their spread. Default 1000, above 0.
-	Ridge float64 `yaml:"ridge" json:"ridge"`
+	Ridge float64 `yaml:"-" json:"ridge"`
 	// History is how many liked titles go into each prompt. Default 0 (`item` prompts), range 0..50.
-	History int `yaml:"history" json:"history"`
+	History int `yaml:"-" json:"history"`
 
 	// Blank, when set, is the title of the one prompt that every row gets in place of its own: the control that shows what the items'
 	// texts are worth (replay's cora-blank).
@@ -57,14 +61,16 @@ type Config struct {
 	// Out is where the checkpoint goes; beside it, Out + ".state" keeps what a killed run needs to go on. "" writes neither.
 	Out string `yaml:"-" json:"-"`
 	// StateEvery is the time between two state files. Default 30s, range 1s..1h.
-	StateEvery time.Duration `yaml:"state_every" json:"-"`
+	StateEvery time.Duration `yaml:"-" json:"-"`
 }
 
 // Default returns the defaults above with generator.DefaultSpec.
 func Default() Config {
-	return Config{Spec: generator.DefaultSpec(), Seed: 1, Warm: 0.6, Holdout: 0.15, Passes: 6, Rows: 12000, Judges: 6000, Report: 20000, Align: 4, Labels: 1,
+	return Config{
+		Spec: generator.DefaultSpec(), Seed: 1, Warm: 0.6, Holdout: 0.15, Passes: 6, Rows: 12000, Judges: 6000, Report: 20000, Align: 4, Labels: 1,
 		Swapped: 0.5, Patience: 3, Batch: 32, Rate: 1.5e-3, LinearRate: 1e-4, Decay: 1e-3, WarmUp: 50, Clip: 1, Ridge: 1000,
-		StateEvery: 30 * time.Second}
+		StateEvery: 30 * time.Second,
+	}
 }
 
 // Validate reports all problems at once. A Hidden of 0 is filled in from the LLM by Run.

@@ -66,7 +66,7 @@ func designMatrix(states []corastream.States, weights []float64, layers, hidden 
 		}
 		for l, o := range s.Answer[len(s.Answer)-layers:] {
 			if len(o) != hidden {
-				return nil, nil, corastream.Usagef("generator.linear", "set linear: false",
+				return nil, nil, corastream.Usagef("generator.linear", "set train: {generator: {linear: false}}",
 					"this LLM's answer states have %d numbers, W_A has %d rows: no decoder to start from", len(o), hidden)
 			}
 			copy(raw[i*d+l*hidden:], o)

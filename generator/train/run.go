@@ -69,10 +69,10 @@ func newRunner(cfg Config, data Data, deps Deps, progress func(Progress)) (*runn
 func fits(s generator.Spec, llm LLM) error {
 	var errs []error
 	if s.Hidden != llm.Hidden {
-		errs = append(errs, corastream.Usagef("generator.hidden", fmt.Sprintf("set %d, or 0", llm.Hidden), "%d is not this LLM's width", s.Hidden))
+		errs = append(errs, corastream.Usagef("generator.hidden", fmt.Sprintf("set train: {generator: {hidden: %d}}, or leave it out", llm.Hidden), "%d is not this LLM's width", s.Hidden))
 	}
 	if s.Layers > llm.Layers {
-		errs = append(errs, corastream.Usagef("generator.layers", fmt.Sprintf("choose at most %d", llm.Layers), "this LLM has no %d layers", s.Layers))
+		errs = append(errs, corastream.Usagef("generator.layers", fmt.Sprintf("set train: {generator: {layers: %d}} or less", llm.Layers), "this LLM has no %d layers", s.Layers))
 	}
 	for _, t := range s.Targets {
 		if in := llm.In[t]; in != s.Hidden {
@@ -157,7 +157,7 @@ func (r *runner) readCatalogue(ctx context.Context) error {
 			return err
 		}
 	} else if r.basis.Out != r.cfg.Spec.Contents() {
-		return corastream.Usagef("generator.taste", fmt.Sprintf("set %d", r.basis.Out), "the given basis has %d components", r.basis.Out)
+		return corastream.Usagef("generator.taste", fmt.Sprintf("set cf: {content: %d}", r.basis.Out), "the given basis has %d components", r.basis.Out)
 	}
 	for i := range r.items {
 		var err error
@@ -173,12 +173,12 @@ func (r *runner) readCatalogue(ctx context.Context) error {
 func (r *runner) enough(s *snapshots) error {
 	r.report.Rows, r.report.Skipped, r.report.Sampled = len(s.train), s.skipped, s.sampled
 	if len(s.train) < r.cfg.Batch {
-		return corastream.Usagef("train", "give a longer log, or set train.warm or train.batch lower",
+		return corastream.Usagef("train", "give a longer log",
 			"%d rows are left for the generator, a step takes %d (%d events, %d of them on items without a title)",
 			len(s.train), r.cfg.Batch, len(r.data.Train), s.skipped)
 	}
 	if figuresOf(cfScores(s.holdout), s.holdout).AUC == 0 {
-		return corastream.Usagef("train", "give a longer log, or raise train.holdout",
+		return corastream.Usagef("train", "give a longer log",
 			"the %d held-out rows do not have both labels", len(s.holdout))
 	}
 	return nil
@@ -288,8 +288,10 @@ func (r *runner) checkpoint() (*generator.Checkpoint, error) {
 
 // figures puts the report's figures into the checkpoint.
 func (r *runner) figures(c *generator.Checkpoint) {
-	c.Figures = map[string]float64{"items": float64(r.report.Items), "rows": float64(r.report.Rows), "best_epoch": float64(r.report.Best),
-		"decoder_fit": r.report.DecoderFit, "seed": float64(r.cfg.Seed)}
+	c.Figures = map[string]float64{
+		"items": float64(r.report.Items), "rows": float64(r.report.Rows), "best_epoch": float64(r.report.Best),
+		"decoder_fit": r.report.DecoderFit, "seed": float64(r.cfg.Seed),
+	}
 	var newest time.Time
 	for _, ev := range r.data.Train {
 		if ev.Time.After(newest) {

@@ -194,7 +194,7 @@ func TestWhatDoesNotFitIsRefusedByName(t *testing.T) {
 		"generator.hidden":  func(c *Config, _ *Data, _ *Deps) { c.Spec.Hidden = 14 },
 		"generator.layers":  func(c *Config, _ *Data, d *Deps) { d.LLM.Layers = 1 },
 		"generator.targets": func(c *Config, _ *Data, d *Deps) { d.LLM.In = map[corastream.Target]int{"q": 12, "o": 16} },
-		"generator.taste":   func(_ *Config, d *Data, _ *Deps) { d.Items = d.Items[:3] },
+		"two items or more": func(_ *Config, d *Data, _ *Deps) { d.Items = d.Items[:1] },
 		"generator.linear":  func(c *Config, _ *Data, _ *Deps) { c.Spec.Inputs = generator.InputsPaper },
 		"train.batch":       func(c *Config, _ *Data, _ *Deps) { c.Batch = 1 },
 		"train.rate":        func(c *Config, _ *Data, _ *Deps) { c.Rate = math.NaN() },

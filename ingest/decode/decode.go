@@ -39,9 +39,11 @@ const (
 	ReasonUnread         = "unread"    // a field that nothing reads, where it matters
 )
 
-var reasons = []string{ReasonJSON, ReasonEmpty, ReasonSchemaRegistry, ReasonTooLarge, ReasonTooMany, ReasonNoUser, ReasonNoItem,
+var reasons = []string{
+	ReasonJSON, ReasonEmpty, ReasonSchemaRegistry, ReasonTooLarge, ReasonTooMany, ReasonNoUser, ReasonNoItem,
 	ReasonID, ReasonType, ReasonAmbiguous, ReasonKind, ReasonLabel, ReasonNaN, ReasonTime, ReasonFuture, ReasonOld, ReasonTitle,
-	ReasonFields, ReasonUnread}
+	ReasonFields, ReasonUnread,
+}
 
 // Dialects, found out per record.
 const (
@@ -99,6 +101,8 @@ func (d *Decoder) Decode(b *corastream.Batch, r Record, now time.Time) {
 			r.Pos.Offset, r.Pos.Offset+r.Covers-1, d.cfg.MaxFetchBytes))
 	case r.TooLarge > 0:
 		j.bury(r.Value, ReasonTooLarge, fmt.Sprintf("%d bytes are over max_record_bytes=%d; the value is cut", r.TooLarge, d.cfg.MaxRecordBytes))
+	case len(r.Value) > d.cfg.MaxRecordBytes: // of a file: a topic's record comes with TooLarge
+		j.bury(nil, ReasonTooLarge, fmt.Sprintf("%d bytes are over max_record_bytes=%d", len(r.Value), d.cfg.MaxRecordBytes))
 	case len(r.Value) == 0 && r.Pos.Topic == d.cfg.Topics.Items:
 		j.tombstone()
 	case len(r.Value) == 0:

@@ -16,7 +16,8 @@ const tapeBytes = 256 << 20
 // [0,1] (soft targets are fine) with its gradients: dLoss/dW_A [hidden*rank] of each row, and dLoss/dP. The model itself is
 // frozen; keys and values of tokens that no delta reaches are constants.
 func (m *Model) Backward(ctx context.Context, prompts []corastream.Prompt, w []corastream.Weights, p *corastream.Projection,
-	labels []float32) (*corastream.Gradients, error) {
+	labels []float32,
+) (*corastream.Gradients, error) {
 	if len(prompts) == 0 || len(labels) != len(prompts) {
 		return nil, fmt.Errorf("llm: %d prompts with %d labels", len(prompts), len(labels))
 	}
@@ -221,13 +222,17 @@ func (p *pass) newTape(first int, s, tail *stage, rank int) *tape {
 	g := carve(grow(&t.grad, rows*(2*a.hidden+a.qkvWidth()+a.qWidth()+2*a.ffn+rank+added)))
 	t.first, t.layers = first, t.layers[:0]
 	for range n {
-		t.layers = append(t.layers, activations{tape: true, x: c.take(k * a.hidden), qkv: c.take(k * a.qkvWidth()), tq: c.take(k * rank),
+		t.layers = append(t.layers, activations{
+			tape: true, x: c.take(k * a.hidden), qkv: c.take(k * a.qkvWidth()), tq: c.take(k * rank),
 			att: c.take(k * a.qWidth()), mid: c.take(k * a.hidden), gateUp: c.take(k * 2 * a.ffn), to: c.take(k * rank), tg: c.take(k * rank),
-			raw: c.take(k * raw), oRaw: c.take(k * added), ffnRaw: c.take(k * added)})
+			raw: c.take(k * raw), oRaw: c.take(k * added), ffnRaw: c.take(k * added),
+		})
 	}
 	k = tail.rows
-	t.tail = activations{tape: true, x: c.take(k * a.hidden), att: c.take(k * a.qWidth()), mid: c.take(k * a.hidden),
-		gateUp: c.take(k * 2 * a.ffn), to: c.take(k * rank), tg: c.take(k * rank), oRaw: c.take(k * added), ffnRaw: c.take(k * added)}
+	t.tail = activations{
+		tape: true, x: c.take(k * a.hidden), att: c.take(k * a.qWidth()), mid: c.take(k * a.hidden),
+		gateUp: c.take(k * 2 * a.ffn), to: c.take(k * rank), tg: c.take(k * rank), oRaw: c.take(k * added), ffnRaw: c.take(k * added),
+	}
 	t.out = c.take(k * a.hidden)
 	t.dx, t.norm, t.dqkv = g.take(rows*a.hidden), g.take(rows*a.hidden), g.take(rows*a.qkvWidth())
 	t.datt, t.dgu, t.dt = g.take(rows*a.qWidth()), g.take(rows*2*a.ffn), g.take(rows*rank)

@@ -24,11 +24,14 @@ type chatForm struct {
 var chatForms = []chatForm{
 	{name: "chatml", marks: []string{"<|im_start|>"}, end: []string{"<|im_end|>"}, write: writeChatML},
 	{name: "llama3", marks: []string{"<|start_header_id|>", "<|eot_id|>"}, end: []string{"<|eot_id|>"}, write: writeLlama3},
+	{name: "gemma", marks: []string{"<start_of_turn>"}, end: []string{"<end_of_turn>"}, write: writeGemma},
 	{name: "zephyr", marks: []string{"<|user|>", "<|assistant|>"}, write: writeZephyr},
 	{name: "llama2", marks: []string{"[INST]", "<<SYS>>"}, write: writeLlama2},
 	{name: "mistral", marks: []string{"[INST]"}, write: writeMistral},
-	{name: "vicuna", marks: []string{"USER:", "ASSISTANT:"}, write: writeVicuna,
-		system: "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, and polite answers to the user's questions."},
+	{
+		name: "vicuna", marks: []string{"USER:", "ASSISTANT:"}, write: writeVicuna,
+		system: "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, and polite answers to the user's questions.",
+	},
 }
 
 func chatNames() []string {
@@ -174,6 +177,25 @@ func writeLlama3(_ *chat, t talk) (p []token.Part, _ error) {
 		p = append(p, head(m.Role), plain(strings.TrimSpace(m.Content)), mark("<|eot_id|>"))
 	}
 	return append(p, head("assistant")), nil
+}
+
+// writeGemma calls the assistant model, and puts a system message before the first user's, as Gemma 3's template does. Gemma 2's refuses one.
+func writeGemma(_ *chat, t talk) (p []token.Part, _ error) {
+	_, turns, err := t.alternating()
+	if err != nil {
+		return nil, err
+	}
+	if t.system != "" {
+		turns[0] = t.system + "\n\n" + turns[0]
+	}
+	for i, text := range turns {
+		role := "user"
+		if i%2 == 1 {
+			role = "model"
+		}
+		p = append(p, mark("<start_of_turn>"+role+"\n"), plain(text), mark("<end_of_turn>\n"))
+	}
+	return append(p, mark("<start_of_turn>model\n")), nil
 }
 
 func writeZephyr(c *chat, t talk) (p []token.Part, _ error) {

@@ -46,13 +46,13 @@ func invisible(r rune) bool {
 }
 
 const (
-	nonJoiner   = '\u200c'
-	joiner      = '\u200d'
-	textStyle   = '\ufe0e'
-	emojiStyle  = '\ufe0f'
-	keycap      = '\u20e3'
-	blackFlag   = '\U0001f3f4'
-	tagsEnd     = '\U000e007f'
+	nonJoiner  = '\u200c'
+	joiner     = '\u200d'
+	textStyle  = '\ufe0e'
+	emojiStyle = '\ufe0f'
+	keycap     = '\u20e3'
+	blackFlag  = '\U0001f3f4'
+	tagsEnd    = '\U000e007f'
 
 	// maxMarks is how many marks may stand between a joiner and its letter; more are no spelling, and would cost time.
 	maxMarks = 8

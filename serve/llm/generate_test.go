@@ -233,8 +233,10 @@ func TestADialogueThatDoesNotFitIsRefused(t *testing.T) {
 		d     corastream.Dialogue
 		n     int
 	}{
-		{"messages", corastream.Dialogue{}, 200}, {"temperature", corastream.Dialogue{Temperature: -1}, 3},
-		{"temperature", corastream.Dialogue{Temperature: float32(math.NaN())}, 3}, {"top_p", corastream.Dialogue{TopP: 1.5}, 3},
+		{"messages", corastream.Dialogue{}, 200},
+		{"temperature", corastream.Dialogue{Temperature: -1}, 3},
+		{"temperature", corastream.Dialogue{Temperature: float32(math.NaN())}, 3},
+		{"top_p", corastream.Dialogue{TopP: 1.5}, 3},
 		{"logit_bias", corastream.Dialogue{Bias: map[int32]float32{9999: 1}}, 3},
 	} {
 		_, err := m.Continue(t.Context(), slices.Repeat([]int32{5}, c.n), c.d, func(corastream.Piece) error { return nil })
@@ -275,6 +277,7 @@ func TestConversationsAreWrittenAsTheFamilyDoes(t *testing.T) {
 	for _, c := range []struct{ family, template, name, want string }{
 		{"chatml", "{{'<|im_start|>' + message['role']}}", "", "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello<|im_end|>\n<|im_start|>user\nWho?<|im_end|>\n<|im_start|>assistant\n"},
 		{"llama3", "<|start_header_id|> <|eot_id|>", "", "<|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nHello<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nWho?<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"},
+		{"gemma", "{{ bos_token }}{{ '<start_of_turn>' + role }}", "", "<start_of_turn>user\nBe brief.\n\nHi<end_of_turn>\n<start_of_turn>model\nHello<end_of_turn>\n<start_of_turn>user\nWho?<end_of_turn>\n<start_of_turn>model\n"},
 		{"llama2", "[INST] <<SYS>>", "", "[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nHi [/INST] Hello [INST] Who? [/INST]"},
 		{"mistral", "[INST]", "", "[INST] Be brief.\n\nHi [/INST] Hello [INST] Who? [/INST]"},
 		{"vicuna", "", "vicuna-7b-v1.5", "Be brief. USER: Hi ASSISTANT: HelloUSER: Who? ASSISTANT:"},

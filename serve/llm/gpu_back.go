@@ -239,8 +239,10 @@ func (pb *passBack) forward(ctx context.Context, answers []int32) error {
 		if err := errors.Join(pb.copyRows(t.x, rows), q.RMSNorm(t.x, ly.attnNorm.At(0), a.eps, rows, a.hidden, pb.g.norm, d.ldh)); err != nil {
 			return err
 		}
-		qkv := cuda.Gemm{End: "rope", M: rows, N: a.qkvWidth(), K: ly.inQKV, A: pb.g.norm, LDA: d.ldh, W: ly.qkv.At(0), LDW: ly.inQKV, Out: t.qkv, LDO: d.ldq,
-			Bias: ly.bias.At(0), Angles: d.angles.At(0), Where: d.fork.pos, Turned: a.qWidth() + a.kvWidth(), Head: a.headDim}
+		qkv := cuda.Gemm{
+			End: "rope", M: rows, N: a.qkvWidth(), K: ly.inQKV, A: pb.g.norm, LDA: d.ldh, W: ly.qkv.At(0), LDW: ly.inQKV, Out: t.qkv, LDO: d.ldq,
+			Bias: ly.bias.At(0), Angles: d.angles.At(0), Where: d.fork.pos, Turned: a.qWidth() + a.kvWidth(), Head: a.headDim,
+		}
 		if err := errors.Join(pb.withDelta(&qkv, dl.qkv, &d.fork, pb.g.norm, d.ldh, t.tq), q.Gemm(qkv)); err != nil {
 			return err
 		}
@@ -268,8 +270,10 @@ func (pb *passBack) forward(ctx context.Context, answers []int32) error {
 
 func (pb *passBack) attention(l, top int, qkv, att cuda.Pointer) cuda.Attend {
 	d, a, plan := pb.d, pb.d.m.arch, pb.plans[top]
-	return cuda.Attend{QKV: qkv, LDQ: d.ldq, QWidth: a.qWidth(), KVWidth: a.kvWidth(), Pool: d.pages.pool.At(0), Layers: d.pages.top,
-		Layer: max(0, l-(a.layers-d.pages.top)), Few: plan.few, Many: plan.many, Runs: plan.runs, Refs: plan.refs, Out: att, LDO: d.ldo, Scale: d.m.scale}
+	return cuda.Attend{
+		QKV: qkv, LDQ: d.ldq, QWidth: a.qWidth(), KVWidth: a.kvWidth(), Pool: d.pages.pool.At(0), Layers: d.pages.top,
+		Layer: max(0, l-(a.layers-d.pages.top)), Few: plan.few, Many: plan.many, Runs: plan.runs, Refs: plan.refs, Out: att, LDO: d.ldo, Scale: d.m.scale,
+	}
 }
 
 // finish is device.finish with a tape: gate and up are kept before they meet.

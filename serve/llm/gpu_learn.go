@@ -160,8 +160,10 @@ func (l *Learner) Backward(ctx context.Context, prompts []corastream.Prompt, w [
 	if err != nil {
 		return 0, err
 	}
-	b := &backprop{d: &delta{prepared: l.with, w: w}, labels: labels, loss: make([]float64, len(prompts)),
-		g: &corastream.Gradients{Scores: make([]float32, len(prompts))}}
+	b := &backprop{
+		d: &delta{prepared: l.with, w: w}, labels: labels, loss: make([]float64, len(prompts)),
+		g: &corastream.Gradients{Scores: make([]float32, len(prompts))},
+	}
 	if err := l.d.do(ctx, l.forms); err != nil {
 		return 0, err
 	}

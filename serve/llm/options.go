@@ -20,17 +20,17 @@ type Options struct {
 	Numerics string `yaml:"numerics"`
 	// Template makes prompts. Default: DefaultTemplate.
 	Template Template `yaml:"template"`
-	// ChatTemplate is how conversations are written: "chatml", "llama3", "llama2", "mistral", "vicuna", "zephyr", or "auto": by the
-	// markers of the file's own template. Default auto.
+	// ChatTemplate is how conversations are written: "chatml", "llama3", "gemma", "llama2", "mistral", "vicuna", "zephyr", or "auto":
+	// by the markers of the file's own template. Default auto.
 	ChatTemplate string `yaml:"chat_template"`
 	// TitleTokens caps a title, field or history line. Default 48, range 1..1024.
 	TitleTokens int `yaml:"title_tokens"`
 	// Score is the logit that Backward trains and Score reports: "yes-no" (logit of " Yes" less that of " No") or "yes"
 	// (the paper's: Logits.No is then 0, so that P ranks by " Yes" alone). Default yes-no.
-	Score string `yaml:"score"`
+	Score string `yaml:"-"`
 	// ReadLayer is where Encode reads the title: the residual stream after that many layers. Default 0: two thirds of
 	// the layers (20 of 30), range 0..layers.
-	ReadLayer int `yaml:"read_layer"`
+	ReadLayer int `yaml:"-"`
 	// TopLayers is how many top layers the item cache keeps; a checkpoint that adapts lower ones is scored without the
 	// cache. Default 4, range 1..layers.
 	TopLayers int `yaml:"top_layers"`
@@ -41,7 +41,7 @@ type Options struct {
 	ContextTokens int `yaml:"context_tokens"`
 	// BatchTokens is how many prompt tokens go through the layers at once; it bounds working memory (about 45 kB each
 	// for a hidden size of 576). Default 1024, range 16..65536; a longer prompt still goes through, alone.
-	BatchTokens int `yaml:"batch_tokens"`
+	BatchTokens int `yaml:"-"`
 	// CacheDir keeps on disk what was read of each item, and the packed weights, so that a next start maps them; "" keeps
 	// neither. Default "".
 	CacheDir string `yaml:"cache_dir"`

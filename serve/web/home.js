@@ -8,6 +8,7 @@ export function home(s) {
   return [tiles(s), card(width, ["Freshness ", h("small", {}, "from a click in the log to the recommendation that knows it")], histogram(s.freshness)),
     lists && card(width, ["HR@10 ", h("small", {}, "was it among the ten? the lists, the same an hour late, and what is popular")], curve(s.curve, "hits10", s.hits10, "HR@10")),
     labels && card(width, ["Running AUC ", h("small", {}, "each event scored before it is learnt")], curve(s.curve, "auc", s.auc, "AUC")),
+    s.llm && llm(s.llm),
     card(8, "Recommendations going out", flow(s.recent)), side(s), letters(s)].filter(Boolean);
 }
 
@@ -24,6 +25,21 @@ function tiles(s) {
     s.hits10.mix !== undefined ? tile(prob(s.hits10.mix), "HR@10" + (s.hits10.late === undefined ? "" : ` · an hour late ${prob(s.hits10.late)}`)) :
     tile(auc === undefined ? "–" : prob(auc), "AUC" + (s.auc.cora === undefined ? "" : " of cora") + (s.auc.cora !== undefined && s.auc.cf !== undefined ? ` · cf ${prob(s.auc.cf)}` : "")),
     tile(count(buried), "dead letters" + (s.duplicates ? ` · ${count(s.duplicates)} duplicates` : "")));
+}
+
+// llm shows what the LLM's part of the lists is worth, and what became of the versions of its weights.
+function llm(l) {
+  const w = l.worth, kinds = { gain: "good", nothing: "warn", promoted: "good", refused: "", "taken back": "bad" };
+  const tag = (name) => h("span", { class: "tag " + (kinds[name] || "") }, name);
+  const percent = (x) => (x < 0 ? "−" : "+") + Math.abs(100 * x).toFixed(2) + " %";
+  const now = [["in use", `version ${l.version}`, l.version ? `trained after ${count(l.trained_at_event)} events` : "the start, before any training"]];
+  if (l.training) now.push(["in training", "", "beside the stream"]);
+  if (l.shadow) now.push(["tried unseen", `version ${l.shadow.version}`, `${count(l.shadow.rows)} of ${count(l.shadow.of_rows)} likes: it makes what was taken ${percent(l.shadow.chance)} more probable [${percent(l.shadow.ci[0])}, ${percent(l.shadow.ci[1])}]`]);
+  return card(12, ["What the language model is worth to the lists ", tag(w.finding)],
+    h("p", {}, w.says), w.advice && h("p", { class: "soft" }, "What to do: ", w.advice),
+    table(["", "", ""], now, ""),
+    h("details", {}, h("summary", {}, `verdicts on ${count(l.verdicts.length)} versions of its weights`),
+      table(["#version", "verdict", "#at event", "#likes", "why"], l.verdicts.map((v) => [v.version, tag(v.decision), count(v.at_event), count(v.rows), v.reason]), "None yet.")));
 }
 
 export const tags = (m) => [m.cold && h("span", { class: "tag" }, "new user"), m.arm === "canary" && h("span", { class: "tag" }, "canary"),

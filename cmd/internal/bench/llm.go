@@ -27,6 +27,7 @@ type LLMFlags struct {
 	Threads  []int
 	CacheDir string
 	Prompts  string
+	Items    []corastream.Item // the list case's catalogue; none: invented titles
 }
 
 // llmCase is one row of docs/measured/performance.md.
@@ -40,7 +41,7 @@ type llmCase struct {
 
 // LLMCases are the names in the order of the table.
 var LLMCases = []string{
-	"prompt_110", "prefix_80_32x30", "click_20_n4", "click_20_n8", "deltas_off_8x110", "deltas_on_8x110", "catalogue_256_n4", "encode_64", "train_32_n4", "memory",
+	"prompt_110", "prefix_80_32x30", "click_20_n4", "click_20_n8", "deltas_off_8x110", "deltas_on_8x110", "catalogue_256_n4", "encode_64", "train_32_n4", listCase, "memory",
 }
 
 // DefaultLLMCases leaves out memory, which takes long to fill a cache, and needs a process of its own.
@@ -78,6 +79,8 @@ func LLM(ctx context.Context, d Deps, w io.Writer, length time.Duration, f LLMFl
 			top = 8
 		case "memory":
 			top = layers
+		case listCase:
+			top = 1
 		}
 		top = min(top, layers)
 		byTop[top] = append(byTop[top], c)
@@ -118,6 +121,14 @@ func layersOf(path string) (int, error) {
 }
 
 func measureModel(ctx context.Context, m *llm.Model, threads int, w io.Writer, length time.Duration, f LLMFlags) error {
+	if i := slices.Index(f.Cases, listCase); i >= 0 {
+		if err := measureList(ctx, m, threads, w, length, f.Items); err != nil {
+			return fmt.Errorf("case %s: %w", listCase, err)
+		}
+		if len(f.Cases) == 1 {
+			return nil
+		}
+	}
 	info := m.Info()
 	cases, err := makeLLMCases(m, f.Prompts)
 	if err != nil {

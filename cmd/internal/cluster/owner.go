@@ -174,8 +174,10 @@ func (o *owner) learn(st *store.Store, log zerolog.Logger) error {
 		return err
 	}
 	defer mover.Close()
-	mine := &gather{Source: dropForeignBad{sources[0], o.notMine}, owned: NewOwned(kc, o.shard, born), move: mover.Move,
-		tell: func(n int, first corastream.Event, home int32) { o.l.strays.add(n, first, home, log) }}
+	mine := &gather{
+		Source: dropForeignBad{sources[0], o.notMine}, owned: NewOwned(kc, o.shard, born), move: mover.Move,
+		tell: func(n int, first corastream.Event, home int32) { o.l.strays.add(n, first, home, log) },
+	}
 	both := newExchange(mine, sources[1], o.l.d.Cluster.ExchangeEvery, kc.Topics.Embeddings)
 	collected := make(chan struct{})
 	go func() {

@@ -10,7 +10,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,7 +40,8 @@ func Events(c ingest.Config, path, name string) ([]corastream.Event, error) {
 		return Reading(ingest.NewDecoder(c)).Events(path, name)
 	}
 	var events []corastream.Event
-	err := EachJSONLine(ingest.NewDecoder(c), path, c.Topics.Interactions, func(place string, b corastream.Batch) error {
+	d := ingest.NewDecoder(c)
+	err := EachJSONLine(d, path, c.Topics.Interactions, func(place string, b corastream.Batch) error {
 		if len(b.Bad) > 0 {
 			return badLine(path, place, b.Bad[0])
 		}
@@ -48,6 +51,9 @@ func Events(c ingest.Config, path, name string) ([]corastream.Event, error) {
 		}
 		return nil
 	})
+	if n := d.Counts.NoTime(); err == nil && n > 0 { // a column of times would be asked for too
+		return nil, corastream.Usagef(path, "write timestamp, or map kafka.fields.events.timestamp; `corastream validate "+path+"` says more", "%d events have no time of their own", n)
+	}
 	return events, err
 }
 
@@ -81,7 +87,11 @@ func Items(c ingest.Config, path string) ([]corastream.Item, error) {
 }
 
 func badLine(path, place string, l corastream.DeadLetter) error {
-	return corastream.Usagef(place, "`corastream validate "+path+"` lists all of them", "%s: %s", l.Reason, l.Detail)
+	_, fix := Remedy(l)
+	if fix != "" {
+		fix += "; "
+	}
+	return corastream.Usagef(place, fix+"`corastream validate "+path+"` lists all such records", "%s: %s", l.Reason, l.Detail)
 }
 
 // EachJSONLine decodes a file's records as those of a topic.
@@ -211,6 +221,12 @@ func JSONTopic(c ingest.Config, path string) (string, error) {
 			if len(b.Bad) == 0 {
 				topic = t
 				return errEnough
+			}
+		}
+		var members map[string]json.RawMessage
+		if json.Unmarshal(value, &members) == nil {
+			if _, catalogue := d.Columns(slices.Collect(maps.Keys(members))); catalogue { // a bad one of these
+				topic = c.Topics.Items
 			}
 		}
 		return nil

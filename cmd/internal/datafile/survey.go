@@ -48,7 +48,11 @@ func SurveyCounts(s *replay.Survey, cfg ingest.Config, c *ingest.Counts) {
 			"%d of %d events do not say what happened, and are taken for a %s", implied, s.Events, cfg.DefaultKind)
 	}
 	if n := c.NoTime(); n > 0 {
-		s.Add(replay.LevelWarning, "write timestamp, or map kafka.fields.events.timestamp", "%d events have no time of their own: they are taken to happen when they are read", n)
+		fix := "write timestamp, or map kafka.fields.events.timestamp"
+		if name := ingest.NewDecoder(cfg).Likely(slices.Sorted(maps.Keys(c.Unread())))["timestamp"]; name != "" {
+			fix += fmt.Sprintf(", as in kafka: {fields: {events: {timestamp: %s}}}", name)
+		}
+		s.Add(replay.LevelWarning, fix, "%d events have no time of their own: they are taken to happen when they are read", n)
 	}
 	surveyRatings(s, cfg.RatingThreshold, c)
 	unread := c.Unread()

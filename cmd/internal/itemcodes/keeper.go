@@ -33,7 +33,7 @@ type coding struct {
 	Coder    *generator.Coder `json:"coder"`
 }
 
-// Deps is what a Keeper works with.
+// Deps is what Keep works with.
 type Deps struct {
 	Open     func() (*Reader, error)                                  // called once, when there is something to read; nil: there is no LLM
 	Texts    func(most int) []corastream.Item                         // the catalogue's titled items, by id

@@ -2,7 +2,7 @@
 // the first components of the LLM's state after the item's title and fields, in a basis fitted to the catalogue.
 //
 // A Reader reads, and keeps each state in a file, so that no text is read twice. Fit makes the codes of a catalogue at once, for a
-// replay; a Keeper follows the catalogue of a running process. Equal texts, LLM and prompt give equal states, whatever device there is;
+// replay; Keep follows the catalogue of a running process. Equal texts, LLM and prompt give equal states, whatever device there is;
 // codes of different bases must not meet in one list model, so the basis is kept in the data folder.
 package itemcodes
 

@@ -10,6 +10,7 @@ import (
 	"github.com/corastream/corastream/cfstream/mix"
 	"github.com/corastream/corastream/cmd/internal/console"
 	"github.com/corastream/corastream/cmd/internal/itemcodes"
+	"github.com/corastream/corastream/cmd/internal/listworth"
 	"github.com/corastream/corastream/serve"
 )
 
@@ -66,15 +67,18 @@ func (e *Node) codeCatalogue(ctx context.Context) {
 	}
 }
 
+// watchLists logs what becomes of the versions of the LLM's part.
+func (e *Node) watchLists(ctx context.Context) {
+	if m, ok := e.Ranker.(*mix.Model); ok && e.LLM != nil && m.Spec().Codes > 0 {
+		listworth.Watch(ctx, m, e.Log)
+	}
+}
+
 // llmStatus says what the LLM's part does to the lists; nil where it has none.
 func (e *Node) llmStatus() *serve.LLMStatus {
 	m, ok := e.Ranker.(*mix.Model)
 	if !ok || e.LLM == nil || m.Spec().Codes == 0 {
 		return nil
 	}
-	w := m.Worth()
-	return &serve.LLMStatus{
-		Worth:   serve.LLMWorth{NDCG10With: w.With, NDCG10Without: w.Without, CI: w.CI, Rows: w.Rows},
-		Version: w.Version, TrainedAtEvent: w.TrainedAt, Coded: m.CodedItems(),
-	}
+	return listworth.Status(m)
 }

@@ -34,7 +34,7 @@ type Config struct {
 	Data string `yaml:"data"`
 	// LLM is the frozen language model.
 	LLM LLMConfig `yaml:"llm"`
-	// Checkpoint is the generator's safetensors file; "" ranks by CF alone (degraded: cf). Default "".
+	// Checkpoint is the generator's safetensors file. Without one the probability of a like is that of CF. Default "".
 	Checkpoint string `yaml:"checkpoint"`
 
 	Kafka     ingest.Config              `yaml:"kafka"`
@@ -86,12 +86,14 @@ const DefaultLLM = ".cache/smollm2-135m-instruct-q4_1.gguf"
 
 // Default gathers every package's defaults.
 func Default() Config {
+	judge := replay.Default()
+	judge.Kinds = cfstream.Kinds
 	return Config{
 		Data: "data", LLM: LLMConfig{File: DefaultLLM, Options: llm.Default()},
 		Kafka: ingest.Default(), Broker: BrokerConfig{Listen: "127.0.0.1:0"}, Cluster: cluster.Default(), Store: store.Default(), CF: cfstream.Default(), Mix: mix.Default(),
 		Generator: generator.DefaultStageConfig(), Pipeline: corastream.DefaultPipelineConfig(),
 		Filters: corastream.DefaultFilter(), Recommend: corastream.DefaultRecommend(), Explore: corastream.DefaultExplore(), Rollout: rollout.Default(),
-		Retriever: serve.DefaultRetrieverConfig(), HTTP: serve.DefaultConfig(), Replay: replay.Default(), Train: train.Default(),
+		Retriever: serve.DefaultRetrieverConfig(), HTTP: serve.DefaultConfig(), Replay: judge, Train: train.Default(),
 		Log: LogConfig{Level: "info"}, Telemetry: tracing.Default(),
 	}
 }
@@ -101,6 +103,13 @@ func (c Config) pipeline() corastream.PipelineConfig {
 	p := c.Pipeline
 	p.Filter, p.Explore, p.Recommend = c.Filters, c.Explore, c.Recommend
 	return p
+}
+
+// spread copies the keys that hold for several sections.
+func (c *Config) spread() {
+	c.Generator.Device = generator.DeviceChoice(c.LLM.Device)
+	c.HTTP.MaxIDBytes = c.Kafka.MaxIDBytes
+	c.Replay.History, c.Train.History = c.Pipeline.History, c.Pipeline.History
 }
 
 // Validate reports the problems of all sections at once. The broker addresses may still be empty: the embedded broker
@@ -150,6 +159,15 @@ func Section(name string, err error) error {
 	return fmt.Errorf("%s: %w", name, err)
 }
 
+// InSection is Section for an error whose key begins with the given part. It leaves any other as it is.
+func InSection(name, part string, err error) error {
+	var u *corastream.UsageError
+	if errors.As(err, &u) && strings.HasPrefix(u.Where, part) {
+		return Section(name, err)
+	}
+	return err
+}
+
 // Load reads a file over the defaults; "" is the defaults alone. Unknown keys are refused with file and line.
 func Load(path string) (Config, error) {
 	c := Default()
@@ -162,8 +180,12 @@ func Load(path string) (Config, error) {
 		return c, corastream.Usagef(path, "check --config", "%v", err)
 	}
 	if at, err := decodeYAML(b, &c); err != nil {
+		if err := checkRemoved(path, b); err != nil {
+			return c, err
+		}
 		return c, corastream.Usagef(path+at, "`corastream config print` shows every key", "%v", err)
 	}
+	c.spread()
 	secretsFromEnvironment(&c)
 	if err := c.Validate(); err != nil {
 		return c, corastream.Usagef(path, "", "%v", err)
@@ -174,9 +196,8 @@ func Load(path string) (Config, error) {
 // deepest is how many brackets may be open: the YAML library's memory grows with depth times length, and no key lies deeper than a few.
 const deepest = 64
 
-// decodeYAML reads b strictly. at is the place of a mistake, ":line:column"; the line itself is not shown, since it may
-// hold a secret.
-func decodeYAML(b []byte, into any) (at string, err error) {
+// tooDeep says whether, and where, more than deepest brackets are open.
+func tooDeep(b []byte) (at string, deep bool) {
 	depth := 0
 	for i, c := range b {
 		switch c {
@@ -187,8 +208,20 @@ func decodeYAML(b []byte, into any) (at string, err error) {
 		}
 		if depth > deepest {
 			line := 1 + bytes.Count(b[:i], []byte("\n"))
-			return fmt.Sprintf(":%d:%d", line, i-bytes.LastIndexByte(b[:i], '\n')), fmt.Errorf("over %d brackets are open", deepest)
+			return fmt.Sprintf(":%d:%d", line, i-bytes.LastIndexByte(b[:i], '\n')), true
 		}
+	}
+	return "", false
+}
+
+// decodeYAML reads b strictly. at is the place of a mistake, ":line:column"; the line itself is not shown, since it may
+// hold a secret.
+func decodeYAML(b []byte, into any) (at string, err error) {
+	if at, deep := tooDeep(b); deep {
+		return at, fmt.Errorf("over %d brackets are open", deepest)
+	}
+	if nothing.Match(b) { // the library would set everything to zero
+		return "", nil
 	}
 	err = yaml.UnmarshalWithOptions(b, into, yaml.Strict())
 	if err == nil || errors.Is(err, io.EOF) {
@@ -208,6 +241,9 @@ func decodeYAML(b []byte, into any) (at string, err error) {
 	}
 	return at, errors.New(what)
 }
+
+// nothing is a file of blank lines and comments.
+var nothing = regexp.MustCompile(`^(\s*(#.*|---|\.\.\.)?[ \t\r]*(\n|$))*$`)
 
 // quoted is what a message of the parser repeats of the file.
 var quoted = regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)

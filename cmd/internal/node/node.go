@@ -201,6 +201,7 @@ func (e *Node) Run(ctx context.Context, after func(context.Context) error) error
 	if e.Ranker != nil {
 		wg.Go(func() { e.keepClock(ctx) })
 		wg.Go(func() { e.codeCatalogue(ctx) })
+		wg.Go(func() { e.watchLists(ctx) })
 	}
 	if after != nil {
 		wg.Go(func() {

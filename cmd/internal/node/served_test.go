@@ -11,6 +11,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cmd/internal/testkit"
 	"github.com/corastream/corastream/replay"
 )
 
@@ -37,13 +38,13 @@ func TestWhatIsServedIsWhatIsJudged(t *testing.T) {
 	served := make(chan error, 1)
 	go func() { served <- e.HTTP.Run(ctx) }()
 	defer func() { cancel(); <-served }()
-	eventually(t, "an address", func() bool { return e.HTTP.Addr() != "" })
+	testkit.Eventually(t, "an address", func() bool { return e.HTTP.Addr() != "" })
 	url := "http://" + e.HTTP.Addr()
 
 	// Users of five tastes rate 150 films; nobody rates one twice.
 	var b corastream.Batch
 	for i := range 150 {
-		b.Items = append(b.Items, corastream.Item{ID: fmt.Sprint("i", i), Title: title(i)})
+		b.Items = append(b.Items, corastream.Item{ID: fmt.Sprint("i", i), Title: testkit.Title(i)})
 	}
 	if err := e.Pipeline.LearnBatch(ctx, b); err != nil {
 		t.Fatal(err)

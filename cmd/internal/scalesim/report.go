@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Report is what `simulate scale` prints: the JSON of the last line.
+// Report is what cmd/scalesim prints: the JSON of the last line.
 type Report struct {
 	Config Config `json:"config"`
 	// Saturated says that some queue grew throughout; times below are then of a cluster that falls behind.

@@ -26,7 +26,7 @@ type Config struct {
 	// Endpoint is a collector, as http://127.0.0.1:4318; without a path, /v1/traces is added. Default "": what the environment says.
 	Endpoint string `yaml:"endpoint"`
 	// Service is service.name in every trace; OTEL_SERVICE_NAME goes first. Default corastream.
-	Service string `yaml:"service"`
+	Service string `yaml:"-"`
 	// Sample is the share of the traces begun here that are kept; one that came with a request or an event is kept as its beginning
 	// decided. OTEL_TRACES_SAMPLER goes first. Default 1, range 0..1.
 	Sample float64 `yaml:"sample"`

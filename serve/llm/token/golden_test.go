@@ -192,8 +192,10 @@ func readPieces(t testing.TB) (p pieces) {
 }
 
 func (p pieces) keys() map[string]any {
-	return map[string]any{"model": "llama", "tokens": p.Tokens, "scores": p.Scores, "token_type": p.Types, "bos_token_id": uint32(1),
-		"eos_token_id": uint32(2), "unknown_token_id": uint32(0)}
+	return map[string]any{
+		"model": "llama", "tokens": p.Tokens, "scores": p.Scores, "token_type": p.Types, "bos_token_id": uint32(1),
+		"eos_token_id": uint32(2), "unknown_token_id": uint32(0),
+	}
 }
 
 func TestIDsAreThoseOfSentencePiece(t *testing.T) {

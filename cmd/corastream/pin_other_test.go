@@ -1,8 +1,0 @@
-//go:build !linux
-
-package main
-
-import "testing"
-
-// pin is possible on Linux alone.
-func pin(t *testing.T, _, _ int) { t.Skip("processes are pinned to cores on Linux alone") }
