@@ -44,7 +44,7 @@ var allowed = map[string][]string{
 	// know neither node nor its Config; none imports a command.
 	"cmd/internal/node": {
 		module, module + "/cfstream", module + "/cmd/internal/adapter", module + "/cmd/internal/cluster", module + "/cmd/internal/console", module + "/cmd/internal/datafile",
-		module + "/cmd/internal/itemcodes", module + "/cmd/internal/listworth", module + "/cmd/internal/rollout", module + "/cmd/internal/tracing", module + "/generator", module + "/ingest", module + "/kernels/cuda", module + "/replay",
+		module + "/cmd/internal/gorse", module + "/cmd/internal/itemcodes", module + "/cmd/internal/listworth", module + "/cmd/internal/rollout", module + "/cmd/internal/tracing", module + "/generator", module + "/ingest", module + "/kernels/cuda", module + "/replay",
 		module + "/serve", module + "/store", "github.com/goccy/go-yaml",
 	},
 	"cmd/internal/console":   {"github.com/schollz/progressbar/v3", "golang.org/x/term"},
@@ -59,6 +59,7 @@ var allowed = map[string][]string{
 	"cmd/internal/training":  {module, module + "/cfstream", module + "/generator", module + "/kernels/cuda", module + "/serve/llm"},
 	"cmd/internal/bench":     {module, module + "/cfstream", module + "/generator", module + "/ingest", module + "/kernels", module + "/serve/llm", module + "/store"},
 	"cmd/internal/rollout":   {module, module + "/generator", module + "/replay", module + "/serve"},
+	"cmd/internal/gorse":     {},
 	"cmd/internal/datafile":  {module, module + "/ingest", module + "/replay"},
 	"cmd/internal/adapter":   {module, module + "/generator", module + "/serve"},
 }

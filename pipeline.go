@@ -28,8 +28,9 @@ type Pipeline struct {
 	DeadLetters DeadLetters
 	Monitor     Monitor
 	Tracer      Tracer
-	Arms        Arms     // nil: Generator answers everybody
-	Versions    Versions // of the generator and the LLM in use, where Arms is nil
+	Arms        Arms      // nil: Generator answers everybody
+	Audience    *Audience // who is owed a recommendation; nil: everybody who moved
+	Versions    Versions  // of the generator and the LLM in use, where Arms is nil
 	Stats       Stats
 	Behind      func() *Behind // of a replica: goes into every answer; nil elsewhere
 	Warn        func(what string, err error)
@@ -40,6 +41,7 @@ type Pipeline struct {
 	once    sync.Once
 	debts   chan struct{} // somebody is owed a recommendation
 	unread  chan struct{} // an item waits to be read
+	applied progress      // what Learnt waits for
 	backlog atomic.Bool   // more items wait than one reading takes: the LLM is busy for a while
 }
 
@@ -119,6 +121,7 @@ func (p *Pipeline) LearnBatch(ctx context.Context, b Batch) (err error) {
 	if err := p.moved(ctx, done.Items); err != nil {
 		return err
 	}
+	p.applied.reach(b.Spans)
 	wake(p.debts)
 	wake(p.unread)
 	return nil
@@ -161,16 +164,26 @@ func (p *Pipeline) recommend(ctx context.Context, learnt <-chan struct{}) error 
 		if err != nil || len(owed) == 0 {
 			return 0, err
 		}
-		recs, err := p.Recommend(ctx, owed)
-		if err != nil {
+		if err := p.pay(ctx, p.wanted(owed)); err != nil {
 			return 0, err
 		}
-		if err := p.Sink.Publish(ctx, recs); err != nil {
-			return 0, err
-		}
-		p.Stats.published(recs, p.Now())
 		return len(owed), p.Store.Settle(ctx, owed)
 	})
+}
+
+func (p *Pipeline) pay(ctx context.Context, owed []Owed) error {
+	if len(owed) == 0 {
+		return nil
+	}
+	recs, err := p.Recommend(ctx, owed)
+	if err != nil {
+		return err
+	}
+	if err := p.Sink.Publish(ctx, recs); err != nil {
+		return err
+	}
+	p.Stats.published(recs, p.Now())
+	return nil
 }
 
 // Recommend makes one recommendation for each debt. The Ranker gives the list; for its items W_A is made from the embeddings as
@@ -183,6 +196,9 @@ func (p *Pipeline) Recommend(ctx context.Context, owed []Owed) (recs []Recommend
 	slates := make([]slate, len(owed))
 	if err := p.Store.View(ctx, func(s State) error {
 		for i, o := range owed {
+			if o.Request != nil {
+				p.Audience.Ask(o.User)
+			}
 			var err error
 			if slates[i], err = p.slate(s, o); err != nil {
 				return fmt.Errorf("candidates of %q: %w", o.User, err)

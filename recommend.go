@@ -28,6 +28,12 @@ type PipelineConfig struct {
 	Recommend RecommendConfig `yaml:"-"`
 	// Explore makes the ranking stochastic; the configuration's section `explore`.
 	Explore ExploreConfig `yaml:"-"`
+	// Recommendations says who gets a recommendation on the topic when he clicks. "always": everybody. "active": who asked within
+	// ActiveFor, over the topic or HTTP. "on_request": nobody, so a click costs no list and no pass of the LLM. Requests are answered
+	// in each case. Default always.
+	Recommendations string `yaml:"recommendations"`
+	// ActiveFor is how long a user who asked counts as active. Default 30m, range 1s..720h.
+	ActiveFor time.Duration `yaml:"active_for"`
 	// History is how many liked titles go into a `history` prompt; 0 makes `item` prompts. Default 0, range 0..50.
 	History int `yaml:"history"`
 	// Seen says which items of a user's history may be listed again. "exclude": none. "clicked": those that were shown and not
@@ -38,7 +44,8 @@ type PipelineConfig struct {
 
 // DefaultPipelineConfig returns the defaults above.
 func DefaultPipelineConfig() PipelineConfig {
-	return PipelineConfig{Candidates: 20, Items: 10, RecommendBatch: 16, ReadBatch: 32, Filter: DefaultFilter(), Recommend: DefaultRecommend(), Explore: DefaultExplore(), Seen: SeenAuto}
+	return PipelineConfig{Candidates: 20, Items: 10, RecommendBatch: 16, ReadBatch: 32, Filter: DefaultFilter(), Recommend: DefaultRecommend(), Explore: DefaultExplore(), Seen: SeenAuto,
+		Recommendations: RecommendAlways, ActiveFor: 30 * time.Minute}
 }
 
 // Validate reports all problems at once.
@@ -46,7 +53,17 @@ func (c PipelineConfig) Validate() error {
 	return errors.Join(
 		inRange("candidates", c.Candidates, 1, 500), inRange("items", c.Items, 1, c.Candidates),
 		inRange("recommend_batch", c.RecommendBatch, 1, 1024), inRange("read_batch", c.ReadBatch, 1, 1024),
-		inRange("history", c.History, 0, 50), CheckSeen("seen", c.Seen))
+		inRange("history", c.History, 0, 50), CheckSeen("seen", c.Seen), c.checkAudience())
+}
+
+func (c PipelineConfig) checkAudience() error {
+	switch {
+	case !slices.Contains([]string{RecommendAlways, RecommendOnRequest, RecommendActive}, c.Recommendations):
+		return Usagef("recommendations", "choose always, active or on_request", "%q is not a choice", c.Recommendations)
+	case c.ActiveFor < time.Second || c.ActiveFor > 720*time.Hour:
+		return Usagef("active_for", "choose from 1s to 720h", "%v is out of range", c.ActiveFor)
+	}
+	return nil
 }
 
 func inRange(key string, v, lo, hi int) error {
@@ -505,6 +522,12 @@ func (p *Pipeline) rounds(ctx context.Context, awake, last <-chan struct{}, work
 			ending = true
 		}
 	}
+}
+
+// wanted are the debts that somebody waits for: all requests, and of moved users those that the Audience names. The others may be debts
+// of a time when the configuration said otherwise.
+func (p *Pipeline) wanted(owed []Owed) []Owed {
+	return slices.DeleteFunc(slices.Clone(owed), func(o Owed) bool { return o.Request == nil && !p.Audience.Wants(o.User) })
 }
 
 // Wake says that the store may owe a recommendation that no batch brought.

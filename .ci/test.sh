@@ -22,8 +22,14 @@ GOARCH=arm64 go vet ./kernels/... ./cmd/...
 if CORASTREAM_CLIENTS=$(bash .ci/clients/venv.sh "${CACHE:-.cache}/clients"); then
   export CORASTREAM_CLIENTS
 else
-  echo "NOT TESTED: OpenAI's and Cohere's clients and schemathesis (python3 with venv and pip, and a package index, are needed)"
+  echo "NOT TESTED: OpenAI's, Cohere's and Gorse's clients and schemathesis (python3 with venv and pip, and a package index, are needed)"
   unset CORASTREAM_CLIENTS
+fi
+if command -v node >/dev/null && CORASTREAM_NODE=$(bash .ci/clients/npm.sh "${CACHE:-.cache}/clients-npm"); then
+  export CORASTREAM_NODE
+else
+  echo "NOT TESTED: Gorse's client for Node (node, npm and a package index are needed)"
+  unset CORASTREAM_NODE
 fi
 export CORASTREAM_SCREENSHOTS="${CORASTREAM_SCREENSHOTS:-$PWD/bin/screenshots}"
 mkdir -p "$CORASTREAM_SCREENSHOTS"

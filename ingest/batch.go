@@ -12,14 +12,20 @@ func comparePartitions(a, b corastream.Partition) int {
 	return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.ID, b.ID))
 }
 
-// Next waits for a micro-batch: up to MaxBatchEvents, or what came within MaxBatchWait of its first record.
+// Next waits for a micro-batch: up to MaxBatchEvents, or what came while the pause lasts. The pause begins with the call and is as long
+// as the caller took for the batch before, but at most MaxBatchWait: a lone event is handed out at once, and of a stream so many
+// are gathered that the caller is busy half of the time with them, until batches are full.
 func (s *Source) Next(ctx context.Context) (corastream.Batch, error) {
+	s.mu.Lock()
+	pause := min(s.cfg.MaxBatchWait, time.Since(s.last))
+	s.mu.Unlock()
+	called := time.Now()
 	for {
 		s.mu.Lock()
-		ready, first, idle := s.look()
+		ready, idle := s.look()
 		err, news := s.err, s.news
 		if err == nil && ready > 0 {
-			wait := s.cfg.MaxBatchWait - time.Since(first)
+			wait := pause - time.Since(called)
 			if wait <= 0 || ready >= s.cfg.MaxBatchEvents {
 				b := s.cut()
 				s.mu.Unlock()
@@ -63,23 +69,17 @@ func sleep(ctx, own context.Context, news <-chan struct{}, d time.Duration) erro
 	return nil
 }
 
-// look says, under the lock, how many outputs are ready, when the first of them came, and how long until an idle source
-// ends: below 0, not as things stand.
-func (s *Source) look() (ready int, first time.Time, idle time.Duration) {
+// look says, under the lock, how many outputs are ready, and how long until an idle source ends: below 0, not as things stand.
+func (s *Source) look() (ready int, idle time.Duration) {
 	caught := s.placed // between two assignments nothing is idle
 	for _, f := range s.feeds {
 		ready += f.left
 		caught = caught && f.caught
-		if len(f.queue) > 0 {
-			if came := f.queue[0].came; first.IsZero() || came.Before(first) {
-				first = came
-			}
-		}
 	}
 	if s.cfg.ExitWhenIdle <= 0 || !caught || ready > 0 {
-		return ready, first, -1
+		return ready, -1
 	}
-	return ready, first, max(0, s.cfg.ExitWhenIdle-time.Since(s.active))
+	return ready, max(0, s.cfg.ExitWhenIdle-time.Since(s.active))
 }
 
 // cut makes a batch, under the lock. Every partition that has records gets an equal share, what one leaves goes to the
@@ -103,6 +103,7 @@ func (s *Source) cut() corastream.Batch {
 	}
 	s.turn = (s.turn + 1) % n
 	s.active = time.Now()
+	s.last = s.active
 	return b
 }
 

@@ -17,7 +17,7 @@
 //
 //	src, err := ingest.NewSource(ctx, cfg, ingest.Hooks{Next: store.Next, Meta: store.Meta, SetMeta: store.SetMeta})
 //	for {
-//		batch, err := src.Next(ctx) // up to MaxBatchEvents, or what came within MaxBatchWait
+//		batch, err := src.Next(ctx) // up to MaxBatchEvents, or what came meanwhile
 //		...                         // commit it with its spans
 //		src.Committed(batch.Spans)  // for lag tools
 //	}

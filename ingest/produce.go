@@ -173,6 +173,10 @@ func (p *Producer) Requests(ctx context.Context, requests []corastream.Request) 
 
 // Raw writes records as they are, for data that is in an accepted form already.
 func (p *Producer) Raw(ctx context.Context, topic string, records []Record) error {
+	return p.w.write(ctx, messages(topic, records))
+}
+
+func messages(topic string, records []Record) []kafka.Message {
 	msgs := make([]kafka.Message, len(records))
 	for i, r := range records {
 		msgs[i] = kafka.Message{Topic: topic, Key: r.Key, Value: r.Value}
@@ -180,7 +184,17 @@ func (p *Producer) Raw(ctx context.Context, topic string, records []Record) erro
 			msgs[i].Headers = append(msgs[i].Headers, kafka.Header{Key: h.Key, Value: h.Value})
 		}
 	}
-	return p.w.write(ctx, msgs)
+	return msgs
+}
+
+// Place is Raw that says where each record lies.
+func (p *Producer) Place(ctx context.Context, topic string, records []Record) ([]corastream.Position, error) {
+	msgs := messages(topic, records)
+	at := make([]corastream.Position, len(records))
+	for i := range msgs {
+		msgs[i].WriterData = &at[i]
+	}
+	return at, p.w.write(ctx, msgs)
 }
 
 // produce encodes and writes in portions, so that a large input is never in memory twice.

@@ -60,6 +60,7 @@ type Source struct {
 	placed bool                          // an assignment is in force
 	err    error
 	active time.Time     // when something last came, or the assignment changed
+	last   time.Time     // when a batch was last handed out
 	news   chan struct{} // closed and replaced when any of the above changes
 
 	metaMu                 sync.Mutex // the partitions of one topic ask at once
@@ -79,7 +80,7 @@ func NewSource(ctx context.Context, cfg Config, h Hooks) (*Source, error) {
 	s := &Source{
 		cfg: cfg, hooks: h, access: a, decoder: NewDecoder(cfg), handed: map[corastream.Partition]int64{},
 		topics: h.Topics,
-		news:   make(chan struct{}), active: time.Now(),
+		news:   make(chan struct{}), active: time.Now(), last: time.Now().Add(-time.Minute), // the first batch takes its time, so that it sees all partitions
 	}
 	if len(s.topics) == 0 {
 		s.topics = []string{cfg.Topics.Interactions, cfg.Topics.Items, cfg.Topics.Requests}

@@ -9,12 +9,14 @@ import (
 
 	"github.com/rs/zerolog"
 	kafka "github.com/segmentio/kafka-go"
+
+	"github.com/corastream/corastream"
 )
 
 const (
-	writeAtOnce  = 5000      // records handed to kafka-go in one call
-	writeBytes   = 1_000_000 // of a record or batch; brokers take 1,048,588 by default, the batch's head included
-	writeTimeout = 5 * time.Millisecond
+	writeAtOnce  = 5000             // records handed to kafka-go in one call
+	writeBytes   = 1_000_000        // of a record or batch; brokers take 1,048,588 by default, the batch's head included
+	writeTimeout = time.Millisecond // that a record waits for others that could go with it
 )
 
 // writer stores records and returns when every in-sync replica has them. It goes on trying while that can help, so that
@@ -39,8 +41,20 @@ func newWriter(c Config, size int64, log zerolog.Logger) (*writer, error) {
 		Addr: kafka.TCP(c.Brokers...), Transport: tr, Balancer: kafka.Murmur2Balancer{}, RequiredAcks: kafka.RequireAll,
 		BatchSize: writeAtOnce, BatchBytes: size, BatchTimeout: writeTimeout,
 		MaxAttempts: 3, WriteBackoffMin: backoffMin, WriteBackoffMax: backoffMax,
-		ReadTimeout: callTimeout, WriteTimeout: callTimeout,
+		ReadTimeout: callTimeout, WriteTimeout: callTimeout, Completion: placed,
 	}}, nil
+}
+
+// placed tells whoever asked where a stored batch lies. kafka-go calls it before WriteMessages returns.
+func placed(msgs []kafka.Message, err error) {
+	if err != nil {
+		return
+	}
+	for i := range msgs {
+		if at, ok := msgs[i].WriterData.(*corastream.Position); ok {
+			*at = corastream.Position{Topic: msgs[i].Topic, Partition: int32(msgs[i].Partition), Offset: msgs[i].Offset}
+		}
+	}
 }
 
 // write stores all records, in order per partition but for those that had to be sent again.

@@ -94,6 +94,11 @@ type Config struct {
 	// ShutdownTimeoutMS is how long requests in flight may take to finish at the end. Default
 	// 15000, range 0..600000.
 	ShutdownTimeoutMS int `yaml:"shutdown_timeout_ms"`
+	// LearntWaitMS is how long a request with wait=learnt waits for its events to be learnt; after that it is answered 202, and they are
+	// learnt later. Default 2000, range 1..60000.
+	LearntWaitMS int `yaml:"learnt_wait_ms"`
+	// Gorse answers Gorse's REST paths below /api/ too, so that its SDKs work unchanged; `up --gorse` sets it. Default false.
+	Gorse bool `yaml:"gorse"`
 	// Recent is how many recommendations and dead letters the dashboard remembers. Default 200, range 1..10000.
 	Recent int `yaml:"-"`
 	// Pages is how many lists that were begun are kept for their cursors, for half an hour each, up to 100 kB a list. Default 1000,
@@ -107,7 +112,7 @@ func DefaultConfig() Config {
 		Listen: "127.0.0.1:8642", MaxBodyBytes: 64 << 10, MaxIDBytes: 256, MaxCandidates: 500, MaxConnections: 4096,
 		MaxInFlight: 0, MaxQueue: 128, QueueTimeoutMS: 2000, RatePerSecond: 1000, RateBurst: 2000,
 		MaxGenerations: 2, MaxGenerationQueue: 16, MaxGeneratedTokens: 512, GenerationTimeoutMS: 120_000,
-		RequestTimeoutMS: 10_000, ShutdownTimeoutMS: 15_000, Recent: 200, Pages: 1000,
+		RequestTimeoutMS: 10_000, ShutdownTimeoutMS: 15_000, Recent: 200, Pages: 1000, LearntWaitMS: 2000,
 	}
 }
 
@@ -153,7 +158,7 @@ func (c Config) Validate() error {
 		inRange("max_body_bytes", c.MaxBodyBytes, 1024, 16<<20), inRange("max_id_bytes", c.MaxIDBytes, 8, 4096),
 		inRange("max_candidates", c.MaxCandidates, 1, 10_000), inRange("max_connections", c.MaxConnections, 1, 100_000),
 		inRange("max_in_flight", c.MaxInFlight, 0, 1024), inRange("max_queue", c.MaxQueue, 0, 100_000),
-		inRange("queue_timeout_ms", c.QueueTimeoutMS, 1, 60_000), inRange("rate_burst", c.RateBurst, 1, 1_000_000),
+		inRange("learnt_wait_ms", c.LearntWaitMS, 1, 60_000), inRange("queue_timeout_ms", c.QueueTimeoutMS, 1, 60_000), inRange("rate_burst", c.RateBurst, 1, 1_000_000),
 		inRange("max_generations", c.MaxGenerations, 1, 256), inRange("max_generation_queue", c.MaxGenerationQueue, 0, 10_000),
 		inRange("max_generated_tokens", c.MaxGeneratedTokens, 1, 1<<20),
 		inRange("generation_timeout_ms", c.GenerationTimeoutMS, 100, 3_600_000),

@@ -29,9 +29,10 @@ type Viewer interface {
 // EventSink takes events in any dialect of the interactions topic, one JSON object each, and
 // returns when the broker has all of them. headers are the request's ce-* headers (CloudEvents,
 // binary mode). It produces none when one of them is bad; the error is then a
-// *corastream.UsageError whose Where names it ("[3].user_id").
+// *corastream.UsageError whose Where names it ("[3].user_id"). The positions are where the events
+// lie.
 type EventSink interface {
-	Produce(ctx context.Context, events [][]byte, headers map[string]string) error
+	Produce(ctx context.Context, events [][]byte, headers map[string]string) ([]corastream.Position, error)
 }
 
 // TextScorer reads raw prompts. LabelLogits returns the next-token logits of each label
@@ -92,9 +93,18 @@ type Deps struct {
 	Arms        corastream.Arms    // nil: Generator answers everybody
 	Rollout     Rollout            // nil: 501
 	Neighbours  Neighbours
-	Crowd       *Crowd // who took what; nil: 501
+	Crowd       *Crowd            // who took what; nil: 501
+	Forget      func(user string) // what else knows users in memory; nil: nothing
 	Adapters    Adapters
 	Events      EventSink
+	// Catalogue takes records of the items topic as Events takes events; nil: 501.
+	Catalogue EventSink
+	// Users lists up to n users whose ids begin with prefix and come after the id after, in the order of ids; nil: 501.
+	Users func(prefix, after string, n int) ([]corastream.UserState, error)
+	// Foreign answers another program's paths, which begin with /api/, by the API's handler, where Config.Gorse is set; nil: nothing.
+	Foreign func(api http.Handler) http.Handler
+	// Learnt waits until the events at these positions are part of what lists are made from, or until ctx ends; nil: 501.
+	Learnt func(ctx context.Context, at []corastream.Position) error
 	// Past reads the interactions that a request brings, in the forms of the interactions topic
 	// without a user; nil: 501. An error about an entry is a *corastream.UsageError whose Where is
 	// its index ("[3]").

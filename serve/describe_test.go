@@ -122,7 +122,7 @@ func newDescriber() (*describer, error) {
 		},
 		Names: map[reflect.Type]string{
 			reflect.TypeFor[failureBody](): "Error", reflect.TypeFor[openAIFailure](): "OpenAIError", reflect.TypeFor[OpenAIError](): "OpenAIFailure",
-			reflect.TypeFor[corastream.Why](): "Reason", reflect.TypeFor[document](): "Document", reflect.TypeFor[rerankDocument](): "RerankDocument", reflect.TypeFor[event](): "Event",
+			reflect.TypeFor[corastream.Why](): "Reason", reflect.TypeFor[document](): "Document", reflect.TypeFor[rerankDocument](): "RerankDocument", reflect.TypeFor[event](): "Event", reflect.TypeFor[record](): "Record",
 		},
 		Forms: map[string]openapi.Object{},
 	}}

@@ -9,11 +9,6 @@ import (
 	"strings"
 )
 
-// accepted is the answer to events: the broker has them.
-type accepted struct {
-	Accepted int `json:"accepted"` // how many events the broker has
-}
-
 // eventList is a body of events: one or an array. Its form is in describe_test.go, since the
 // decoder of the stream reads it.
 type eventList []json.RawMessage
@@ -36,6 +31,10 @@ func eventForms() []mediaBody {
 func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 	if s.deps.Events == nil {
 		return missing("a broker to send events to", "run the ingest stage too, or produce to the topic")
+	}
+	wait, err := s.wantsLearnt(r)
+	if err != nil {
+		return err
 	}
 	types := []string{"application/cloudevents+json", "application/cloudevents-batch+json", "application/x-ndjson", "application/ndjson", "application/jsonl"}
 	if s.fromAllowed(r) {
@@ -62,11 +61,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 		}
 		headers["content-type"] = "application/json"
 	}
-	if err := s.deps.Events.Produce(r.Context(), list, headers); err != nil {
-		return fmt.Errorf("produce events: %w", err)
-	}
-	writeJSON(w, http.StatusAccepted, accepted{len(list)})
-	return nil
+	return s.accept(w, r, s.deps.Events, wait, list, headers)
 }
 
 // splitEvents returns each event's bytes. lines says that the body may hold several objects, one

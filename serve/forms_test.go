@@ -50,6 +50,8 @@ var forms = map[string]string{
 	"stopTexts":      `{"oneOf":[STOP,{"type":"array","items":STOP,"maxItems":MANY}]}`,
 	"chatContent":    `{"oneOf":[{"type":"string"},{"type":"array","items":{"type":"object","properties":{"type":{"type":"string","enum":["text"]},"text":{"type":"string"}},"required":["type","text"],"additionalProperties":false}}]}`,
 	"event":          `{"type":"object","properties":{"user_id":{"type":"string"},"item_id":{"type":"string"}}}`,
+	"record":         `{"type":"object","properties":{"item_id":{"type":"string"},"title":{"type":"string"}}}`,
+	"itemList":       `{"oneOf":[{"$ref":"#/components/schemas/Record"},{"type":"array","items":{"$ref":"#/components/schemas/Record"},"minItems":1,"maxItems":MAX}]}`,
 	"eventList":      `{"oneOf":[{"$ref":"#/components/schemas/Event"},{"type":"array","items":{"$ref":"#/components/schemas/Event"},"minItems":1,"maxItems":MAX}]}`,
 	"past":           `{"anyOf":[ID,{"type":"object","properties":{"item_id":ID,"timestamp":{"description":"RFC 3339, or unix seconds or milliseconds; default: now","type":["string","number"]},"type":{"type":"string","description":"a kind of event, such as click or dislike"},"label":{"type":["number","boolean"],"description":"1 liked, 0 not"},"rating":{"type":"number"}},"required":["item_id"]}]}`,
 }

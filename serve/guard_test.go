@@ -92,6 +92,7 @@ func TestEveryBodyIsUnderstoodInFullOrRefused(t *testing.T) {
 		"/v1/rerank":    `{"query":"anna","documents":["i1"]}`,
 		"/v2/rerank":    `{"query":"anna","documents":["i1"]}`,
 		"/v1/events":    `{"user_id":"anna","item_id":"i3"}`,
+		"/v1/items":     `{"item_id":"i3","title":"Casablanca"}`,
 
 		"/v1/users/{id}/merge": `{"from":"bob"}`,
 

@@ -43,6 +43,7 @@ type fixture struct {
 	pipeline  *corastream.Pipeline
 	retriever *Retriever
 	sent      *eventLog
+	shelved   *eventLog // catalogue records
 	log       *bytes.Buffer
 }
 
@@ -77,7 +78,7 @@ func newFixture(t *testing.T, change ...func(*Config, *Deps)) *fixture {
 			}
 		}
 	}
-	f := &fixture{t: t, store: &memoryStore{m: m}, retriever: NewRetriever(DefaultRetrieverConfig(), model, nil), sent: &eventLog{}, log: &bytes.Buffer{}}
+	f := &fixture{t: t, store: &memoryStore{m: m}, retriever: NewRetriever(DefaultRetrieverConfig(), model, nil), sent: &eventLog{}, shelved: &eventLog{}, log: &bytes.Buffer{}}
 	if err := f.retriever.Rebuild(m); err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +88,7 @@ func newFixture(t *testing.T, change ...func(*Config, *Deps)) *fixture {
 	}
 	cfg := DefaultConfig()
 	deps := Deps{
-		Recommender: f.pipeline, View: f.store, Predictor: model, Neighbours: f.retriever, Events: f.sent, Stats: &f.pipeline.Stats,
+		Recommender: f.pipeline, View: f.store, Predictor: model, Neighbours: f.retriever, Events: f.sent, Catalogue: f.shelved, Stats: &f.pipeline.Stats,
 		Versions: func() corastream.Versions { return f.pipeline.Versions },
 		Models: func() []Model {
 			return []Model{{ID: "smollm", Digest: "sha256:llm"}, {ID: "smollm+cora", Parent: "smollm", Digest: "sha256:gen"}}
@@ -138,17 +139,18 @@ type eventLog struct {
 	err     error
 }
 
-func (l *eventLog) Produce(_ context.Context, events [][]byte, headers map[string]string) error {
+func (l *eventLog) Produce(_ context.Context, events [][]byte, headers map[string]string) (at []corastream.Position, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.err != nil {
-		return l.err
+		return nil, l.err
 	}
 	l.headers = headers
 	for _, e := range events {
+		at = append(at, corastream.Position{Topic: "events", Offset: int64(len(l.events))})
 		l.events = append(l.events, string(e))
 	}
-	return nil
+	return at, nil
 }
 
 // call sends a request through the handler and decodes the answer into out (when not nil).

@@ -163,13 +163,7 @@ func (s *Server) item(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		vec = append(vec, e.Vec...)
-		out = ItemResponse{ItemID: id, Title: it.Title, Fields: it.Fields, Status: "available", Events: it.Count, Version: it.Version, Bias: e.Bias, Read: it.Content != nil}
-		switch {
-		case it.Removed:
-			out.Status = "removed"
-		case it.Withdrawn:
-			out.Status = "withdrawn"
-		}
+		out = ItemResponse{ItemID: id, Title: it.Title, Fields: it.Fields, Status: statusOf(it), Events: it.Count, Version: it.Version, Bias: e.Bias, Read: it.Content != nil}
 		return nil
 	}); err != nil {
 		return err

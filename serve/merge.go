@@ -112,6 +112,10 @@ func (s *Server) mergeSession(w http.ResponseWriter, r *http.Request) error {
 	if s.deps.Events == nil {
 		return missing("a broker to send events to", "run the ingest stage too, or produce to the topic")
 	}
+	wait, err := s.wantsLearnt(r)
+	if err != nil {
+		return err
+	}
 	past, err := s.past(q.History)
 	if err != nil {
 		return err
@@ -138,13 +142,7 @@ func (s *Server) mergeSession(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	if len(events) > 0 {
-		if err := s.deps.Events.Produce(r.Context(), events, map[string]string{}); err != nil {
-			return fmt.Errorf("produce merged events: %w", err)
-		}
-	}
-	writeJSON(w, http.StatusAccepted, accepted{len(events)})
-	return nil
+	return s.accept(w, r, s.deps.Events, wait, events, map[string]string{})
 }
 
 // session returns the last events under an id that the store keeps, oldest first.

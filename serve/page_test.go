@@ -86,7 +86,11 @@ func TestPagesInABrowser(t *testing.T) {
 		t.Skip("no Chromium in PATH: the pages are not run (Debian: apt-get install chromium)")
 	}
 	const hostile = `<img src=x onerror="document.title='owned'"><script>document.title='owned'</script>`
-	f := newFixture(t, freePort)
+	f := newFixture(t, freePort, func(_ *Config, d *Deps) {
+		d.Users = func(prefix, _ string, _ int) ([]corastream.UserState, error) {
+			return []corastream.UserState{{ID: prefix + "na"}}, nil
+		}
+	})
 	it, _ := f.store.m.Item("i3")
 	it.Title = hostile
 	f.pipeline.Stats.Events.Store(1234)
@@ -108,6 +112,8 @@ func TestPagesInABrowser(t *testing.T) {
 	f.run()
 	locked := newFixture(t, freePort, func(c *Config, _ *Deps) { c.Token = token })
 	locked.run()
+	listed := shop(t, freePort)
+	listed.run()
 	escaped := `&lt;img src=x onerror=`
 	for _, c := range []struct {
 		name, url string
@@ -115,8 +121,11 @@ func TestPagesInABrowser(t *testing.T) {
 	}{
 		{"home", f.URL(), []string{"1\u202f234", "p50 72 ms", "p99 72 ms", "polyline", escaped, `href="/users/anna"`, "Dead letters", "16 weights in 3 ms", ">ready<",
 			"it makes the lists better", "version 3", "tried unseen", "−1.20 %", "taken back", "clearly worse: &lt;b&gt;"}},
-		{"user", f.URL() + "users/anna", []string{"User anna", "10 events learnt", "Recommended now", `href="/items/i1"`, escaped, "by CF alone", "Blade Runner", "popularity"}},
-		{"item", f.URL() + "items/i3", []string{escaped, "year", "1979", "Near it", "Alien"}},
+		{"user", f.URL() + "users/anna", []string{"User anna", "10 events learnt", "Recommended now", `href="/items/i1"`, escaped, "by CF alone", "Blade Runner", "popularity", "as curl", "v1/recommend"}},
+		{"item", f.URL() + "items/i3", []string{escaped, "year", "1979", "Near it", "Alien", "Hide from lists"}},
+		{"items", f.URL() + "items?q=bla", []string{"Blade Runner", "year: 1979", `href="/items/i2"`}},
+		{"users", f.URL() + "users?q=an", []string{`href="/users/anna"`, "events learnt"}},
+		{"lists", listed.URL() + "lists", []string{"Alien", "Popular", "Trending", "Latest", "v1/popular?n=10"}},
 		{"unknown", f.URL() + "users/nobody", []string{"No such user", "Go to the live page"}},
 		{"locked", locked.URL() + "users/anna", []string{"This server asks for a token", "the token is missing", ">locked<"}},
 	} {
@@ -142,6 +151,9 @@ func TestPagesInABrowser(t *testing.T) {
 			for shade, scheme := range map[string]string{"light": "1", "dark": "0"} {
 				if shade == "dark" && c.name != "home" && c.name != "user" {
 					continue // the same colours
+				}
+				if shade == "light" {
+					f.browse(browser, c.url, "--screenshot="+filepath.Join(dir, c.name+"-360.png"), "--window-size=360,1400", "--hide-scrollbars")
 				}
 				f.browse(browser, c.url, "--screenshot="+filepath.Join(dir, c.name+"-"+shade+".png"), "--window-size=1280,1200", "--hide-scrollbars", "--blink-settings=preferredColorScheme="+scheme)
 			}

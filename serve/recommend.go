@@ -131,7 +131,7 @@ func (s *Server) writeBack(ctx context.Context, q *RecommendRequest, out *Recomm
 	}
 	ev, err := shownEvent(string(q.UserID), out.ID, ids)
 	if err == nil {
-		err = s.deps.Events.Produce(ctx, [][]byte{ev}, map[string]string{})
+		_, err = s.deps.Events.Produce(ctx, [][]byte{ev}, map[string]string{})
 	}
 	if err != nil {
 		s.deps.Log.Warn().Str("error", s.redact(err.Error())).Msg("what was shown is not written back")

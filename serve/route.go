@@ -86,7 +86,9 @@ func (s *Server) wrap(rt route) http.Handler {
 			if err := g.enter(ctx); err != nil {
 				return err
 			}
-			defer g.leave()
+			slot := &slot{g: g}
+			defer slot.leave()
+			ctx = context.WithValue(ctx, slotKey{}, slot)
 		}
 		return rt.handle(w, r.WithContext(ctx))
 	})

@@ -42,7 +42,11 @@ type parameter struct {
 // statuses are those of an answer, and what each says.
 type statuses map[int]string
 
-var inTheBroker = statuses{http.StatusAccepted: "the broker has them"}
+// learntOrThere is of events that may be waited for.
+var learntOrThere = statuses{
+	http.StatusOK:       "with wait=learnt: the next list is made with them",
+	http.StatusAccepted: "the broker has them",
+}
 
 // mediaBody is a body of another media type.
 type mediaBody struct {
@@ -57,6 +61,7 @@ var (
 	allowed   = parameter{"allow", "FIELD:VALUE, as often as needed: an item must have one of the values of each field", []string{}, fieldValues}
 	denied    = parameter{"deny", "FIELD:VALUE, as often as needed: an item must have none of these", []string{}, fieldValues}
 	nextPage  = parameter{"cursor", "of the page before: the next page of the same list, with n alone", "", "max=cursor"}
+	forLearnt = parameter{waitParameter, "learnt: answer when the next list is made with the events", "", "enum=learnt"}
 	browseAll = []parameter{pageSize, timeSpan, allowed, denied, nextPage}
 )
 
@@ -82,8 +87,9 @@ func (s *Server) routes() []route {
 		}},
 		{method: "POST", path: "/v1/events", writes: true, handle: s.events, operation: operation{
 			id: "events", summary: "Send events; answered when the broker has all of them",
-			body: eventList{}, also: eventForms(), example: `{"user_id":"196","item_id":"242","kind":"click"}`,
-			done: inTheBroker, answer: accepted{}, fails: []int{400, 501},
+			query: []parameter{forLearnt},
+			body:  eventList{}, also: eventForms(), example: `{"user_id":"196","item_id":"242","kind":"click"}`,
+			done: learntOrThere, answer: accepted{}, fails: []int{400, 501},
 		}},
 		{method: "GET", path: "/v1/popular", heavy: true, handle: s.popular, operation: operation{
 			id: "popular", summary: "Items that are liked most",
@@ -120,13 +126,40 @@ func (s *Server) routes() []route {
 		}},
 		{method: "DELETE", path: "/v1/users/{id}/events", writes: true, handle: s.takeBack, operation: operation{
 			id: "takeBack", summary: "Take back what a user did with an item: an event of type retract",
-			query: []parameter{{"item_id", "the item", ident(""), "required"}},
-			done:  inTheBroker, answer: accepted{}, fails: []int{400, 501},
+			query: []parameter{{"item_id", "the item", ident(""), "required"}, forLearnt},
+			done:  learntOrThere, answer: accepted{}, fails: []int{400, 501},
 		}},
 		{method: "POST", path: "/v1/users/{id}/merge", writes: true, handle: s.mergeSession, operation: operation{
 			id: "merge", summary: "Make what somebody did before logging in the user's own",
-			note: "The events of the session are produced again under the user. A second merge of the same session is dropped as a duplicate.",
-			body: MergeRequest{}, example: `{"from":"session-81c2"}`, done: inTheBroker, answer: accepted{}, fails: []int{400, 501},
+			note:  "The events of the session are produced again under the user. A second merge of the same session is dropped as a duplicate.",
+			query: []parameter{forLearnt},
+			body:  MergeRequest{}, example: `{"from":"session-81c2"}`, done: learntOrThere, answer: accepted{}, fails: []int{400, 501},
+		}},
+		{method: "GET", path: "/v1/users", heavy: true, handle: s.users, operation: operation{
+			id: "users", summary: "Users, in the order of their ids",
+			query:  []parameter{{"q", "the beginning of an id", "", "max=256"}, {"n", "users of a page; default 10", 0, pageSize.bounds}, {"cursor", "of the page before", "", "max=256"}},
+			answer: UsersResponse{}, fails: []int{400, 501},
+		}},
+		{method: "GET", path: "/v1/items", heavy: true, handle: s.items, operation: operation{
+			id: "items", summary: "The catalogue, in the order in which items first came",
+			note:   "A search looks through 20,000 items for one page: a page may be empty and have a next one.",
+			query:  []parameter{{"q", "a part of a title or id", "", "max=256"}, pageSize, {"cursor", "of the page before", "", "pattern=^[0-9]{1,9}$"}},
+			answer: ItemsResponse{}, fails: []int{400, 501},
+		}},
+		{method: "POST", path: "/v1/items", writes: true, handle: s.putItems, operation: operation{
+			id: "putItems", summary: "Send catalogue records; answered when the broker has all of them",
+			query: []parameter{forLearnt},
+			body:  itemList{}, also: []mediaBody{{"application/x-ndjson", record{}}}, example: `{"item_id":"242","title":"Kolya (1996)","genre":"comedy"}`,
+			done: learntOrThere, answer: accepted{}, fails: []int{400, 501},
+		}},
+		{method: "PATCH", path: "/v1/items/{id}", writes: true, handle: s.changeItem, operation: operation{
+			id: "changeItem", summary: "Change an item's title or fields, hide it from lists, or bring it back",
+			query: []parameter{forLearnt}, body: ItemPatch{}, example: `{"withdrawn":true}`,
+			done: learntOrThere, answer: accepted{}, fails: []int{400, 404, 501},
+		}},
+		{method: "DELETE", path: "/v1/items/{id}", writes: true, handle: s.removeItem, operation: operation{
+			id: "removeItem", summary: "Remove an item: it is not listed any more, and its title is forgotten",
+			query: []parameter{forLearnt}, done: learntOrThere, answer: accepted{}, fails: []int{400, 501},
 		}},
 		{method: "GET", path: "/v1/items/{id}", handle: s.item, operation: operation{
 			id: "item", summary: "An item's state, and the items like it",
@@ -170,6 +203,9 @@ func (s *Server) routes() []route {
 		}},
 		{method: "GET", path: "/openapi.json", public: true, handle: s.openAPI, operation: operation{id: "openapi", summary: "This description", answer: "application/json"}},
 		{method: "GET", path: "/{$}", public: true, handle: s.page, operation: operation{id: "dashboard", summary: "The dashboard", answer: "text/html"}},
+		{method: "GET", path: "/items", public: true, handle: s.page, operation: operation{id: "itemsPage", summary: "The dashboard's search of the catalogue", answer: "text/html"}},
+		{method: "GET", path: "/users", public: true, handle: s.page, operation: operation{id: "usersPage", summary: "The dashboard's search of users", answer: "text/html"}},
+		{method: "GET", path: "/lists", public: true, handle: s.page, operation: operation{id: "listsPage", summary: "The dashboard's lists for everybody", answer: "text/html"}},
 		{method: "GET", path: "/users/{id}", public: true, handle: s.page, operation: operation{
 			id: "userPage", summary: "The dashboard's page of a user; 404 when it is not known", answer: "text/html", fails: []int{404},
 		}},

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -67,7 +68,21 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	}
 	s.metrics = newMetrics(s)
 	s.handler = s.asked(s.mux())
+	if cfg.Gorse && deps.Foreign != nil {
+		s.handler = beside(s.handler, deps.Foreign(s.handler))
+	}
 	return s, nil
+}
+
+// beside sends paths below /api/ to foreign and all others to own.
+func beside(own, foreign http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/api/") {
+			foreign.ServeHTTP(w, r)
+			return
+		}
+		own.ServeHTTP(w, r)
+	})
 }
 
 func loadTLS(cfg Config) (*tls.Config, error) {

@@ -2,7 +2,6 @@ package serve
 
 import (
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"time"
 )
@@ -15,8 +14,8 @@ func (s *Server) takeBack(w http.ResponseWriter, r *http.Request) error {
 	}
 	ask := r.URL.Query()
 	for name := range ask {
-		if name != "item_id" {
-			return badField(name, "send item_id alone", "there is no such parameter")
+		if name != "item_id" && name != waitParameter {
+			return badField(name, "send item_id, and wait", "there is no such parameter")
 		}
 	}
 	user, item := plainID(r.PathValue("id")), plainID(ask.Get("item_id"))
@@ -26,15 +25,15 @@ func (s *Server) takeBack(w http.ResponseWriter, r *http.Request) error {
 	if err := s.checkID("item_id", item); err != nil {
 		return err
 	}
+	wait, err := s.wantsLearnt(r)
+	if err != nil {
+		return err
+	}
 	body, err := json.Marshal(map[string]string{
 		"user_id": user, "item_id": item, "type": "retract", "timestamp": s.deps.Now().UTC().Format(time.RFC3339Nano),
 	})
 	if err != nil {
 		return err
 	}
-	if err := s.deps.Events.Produce(r.Context(), [][]byte{body}, nil); err != nil {
-		return fmt.Errorf("produce a retraction: %w", err)
-	}
-	writeJSON(w, http.StatusAccepted, accepted{1})
-	return nil
+	return s.accept(w, r, s.deps.Events, wait, [][]byte{body}, nil)
 }

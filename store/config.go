@@ -129,5 +129,11 @@ type Option func(*Store)
 // WithLogger sets where the store and Badger log; nothing is logged by default.
 func WithLogger(l zerolog.Logger) Option { return func(s *Store) { s.log = l } }
 
+// WithOwing says whose clicks are followed by a debt; by default everybody's are.
+func WithOwing(wants func(user string) bool) Option { return func(s *Store) { s.wants = wants } }
+
+// WithNewestFirst has Owed give those first who clicked last.
+func WithNewestFirst() Option { return func(s *Store) { s.newest = true } }
+
 // WithClock replaces time.Now, which stamps journal lines and erasures. State never depends on it.
 func WithClock(now func() time.Time) Option { return func(s *Store) { s.now = now } }

@@ -47,8 +47,8 @@ func (w *work) owe(u *userWork, ev corastream.Event) {
 	d.pend = append(kept, pending{seq, at})
 }
 
-// Owed returns up to n debts: requests first, then users whose embedding moved, each oldest first. It takes nothing away:
-// Settle does.
+// Owed returns up to n debts: requests first, then users whose embedding moved, each oldest first. With WithNewestFirst three
+// quarters of the moved users are those that were owed last, newest first. It takes nothing away: Settle does.
 func (s *Store) Owed(n int) ([]corastream.Owed, error) {
 	sn, requests, moved, err := s.heads(n)
 	if err != nil {
@@ -93,7 +93,7 @@ func (s *Store) heads(n int) (sn *snap, requests, moved []string, err error) {
 	}
 	requests, err = s.queue.requests.first(sn.txn, n)
 	if err == nil {
-		moved, err = s.queue.debts.first(sn.txn, n-len(requests))
+		moved, err = s.queue.moved(sn.txn, n-len(requests), s.newest)
 	}
 	if err != nil {
 		sn.release()

@@ -200,7 +200,7 @@ func TestManyDebtsAreReadInOrder(t *testing.T) {
 			for _, i := range order[from:min(from+5000, n)] {
 				key := debtKey(int64(i), fmt.Sprint("user", i))
 				wk.extra = append(wk.extra, op{key, seal(key, []byte{recordVersion})})
-				w.change(change{string(key), true})
+				w.change(change{key: string(key), add: true})
 				if wk.charge(1, 30); wk.full() {
 					if err := wk.close(nil, nil); err != nil {
 						return err
@@ -231,7 +231,7 @@ func TestManyDebtsAreReadInOrder(t *testing.T) {
 				if key != string(debtKey(int64(want+i), fmt.Sprint("user", want+i))) {
 					t.Fatalf("%s: at %d: %q", name, want+i, key)
 				}
-				w.change(change{key, false})
+				w.change(change{key: key})
 			}
 			if len(keys) != min(1000, n-want) {
 				t.Fatalf("%s: at %d: %d keys", name, want, len(keys))

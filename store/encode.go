@@ -101,6 +101,9 @@ func (w *work) putDebt(p *part, u *userWork) error {
 		at = u.rec.debt.oldest()
 	}
 	if owed == u.owed && at == u.owedAt {
+		if owed && u.learnt && w.s.newest {
+			w.changes.touch(debtKey(at, u.rec.ID)) // he clicked again
+		}
 		return nil
 	}
 	if u.owed {

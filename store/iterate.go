@@ -23,6 +23,32 @@ func (s *Store) Users() iter.Seq2[*corastream.UserState, error] {
 	}
 }
 
+// UsersFrom returns up to n users whose ids begin with prefix and lie behind the id after, in the order of ids, without histories.
+func (s *Store) UsersFrom(prefix, after string, n int) ([]corastream.UserState, error) {
+	sn, err := s.acquire()
+	if err != nil {
+		return nil, err
+	}
+	defer sn.release()
+	head := append([]byte{pUser}, prefix...)
+	from := head
+	if after >= prefix {
+		from = append(append([]byte{pUser}, after...), 0)
+	}
+	var out []corastream.UserState
+	err = scan(sn.txn, head, from, func(key []byte, it *badger.Item) (bool, error) {
+		err := it.Value(func(v []byte) error {
+			u, err := assembleUser(sn.txn, key, v)
+			if err == nil && !s.expired(u, sn.shared.clock) {
+				out = append(out, corastream.UserState{ID: u.ID, Embedding: corastream.Embedding{Bias: u.Bias, Count: u.Count, Version: u.Version}})
+			}
+			return err
+		})
+		return len(out) < n, err
+	})
+	return out, err
+}
+
 // Items yields every item in the order of their ids, as Users does.
 func (s *Store) Items() iter.Seq2[*corastream.ItemState, error] {
 	return func(yield func(*corastream.ItemState, error) bool) {

@@ -15,6 +15,7 @@ import (
 type queues struct {
 	mu       sync.Mutex
 	debts    window
+	latest   latest // of debts
 	requests window
 	unread   bitset
 	handed   map[string]uint64 // user -> the newest journal line when Owed last gave out the debt
@@ -26,10 +27,15 @@ type changes struct{ list []change }
 type change struct {
 	key string
 	add bool
+
+	again bool // a debt that was there before, of a user who clicked again
 }
 
-func (c *changes) add(key []byte)    { c.list = append(c.list, change{string(key), true}) }
-func (c *changes) remove(key []byte) { c.list = append(c.list, change{string(key), false}) }
+func (c *changes) add(key []byte)    { c.list = append(c.list, change{key: string(key), add: true}) }
+func (c *changes) remove(key []byte) { c.list = append(c.list, change{key: string(key)}) }
+func (c *changes) touch(key []byte) {
+	c.list = append(c.list, change{key: string(key), add: true, again: true})
+}
 
 // load reads the lists when the store is opened.
 func (q *queues) load(txn *badger.Txn, most int) error {
@@ -53,7 +59,10 @@ func (q *queues) apply(c *changes) {
 	for _, ch := range c.list {
 		switch ch.key[0] {
 		case pDebt:
-			q.debts.change(ch)
+			if !ch.again {
+				q.debts.change(ch)
+			}
+			q.latest.change(ch)
 		case pRequest:
 			q.requests.change(ch)
 		case pUnread:

@@ -59,6 +59,9 @@ type Store struct {
 	epoch     uint64               // under writer
 	void      [][]byte             // under writer: keys to be written to the changelog again
 	outbox    outbox
+
+	wants  func(user string) bool // who is owed a recommendation for a click; nil: everybody
+	newest bool                   // Owed gives the newest debts first
 }
 
 var _ corastream.Store = (*Store)(nil)

@@ -319,7 +319,9 @@ func (w *work) event(ev corastream.Event, learn func(corastream.State, corastrea
 	}
 	u.rec.last = max(u.rec.last, at)
 	u.rec.recall(ev.ID != "", hash, at, w.s.cfg)
-	w.owe(u, ev)
+	if w.s.wants == nil || w.s.wants(ev.User) {
+		w.owe(u, ev)
+	}
 	w.shared.clock = max(w.shared.clock, at)
 	w.charge(0, len(ev.Item)+len(ev.Pos.Topic)+96)
 	w.settle()

@@ -130,10 +130,16 @@ func TestEveryWayToAskAgrees(t *testing.T) {
 	if len(consumed) != 7 || consumed[0]["user_id"] == nil || consumed[0]["degraded"] == "cf" {
 		t.Errorf("consume --limit 7: %d lines, %v", len(consumed), consumed)
 	}
-	if code, v := fetchJSON(t, "POST", url+"/v1/events", `{"user_id":"fresh","item_id":"i1","rating":5}`); code/100 != 2 {
+	_, before := fetchJSON(t, "POST", url+"/v1/recommend", `{"user_id":"fresh","n":5}`)
+	if code, v := fetchJSON(t, "POST", url+"/v1/events?wait=learnt", `{"user_id":"fresh","item_id":"i1","rating":5}`); code != 200 || v["learnt"] != true {
 		t.Errorf("/v1/events: %d %v", code, v)
 	}
-	eventually(t, "the event sent over HTTP", func() bool { return counter(url, "corastream_events_total") == 601 })
+	if n := counter(url, "corastream_events_total"); n != 601 {
+		t.Errorf("an event that was waited for is not learnt: %v events", n)
+	}
+	if _, after := fetchJSON(t, "POST", url+"/v1/recommend", `{"user_id":"fresh","n":5}`); before["cold"] != true || after["cold"] == true || reflect.DeepEqual(ranking(t, after), ranking(t, before)) {
+		t.Errorf("the next list is made without the event: %v", after)
+	}
 	if code, v := fetchJSON(t, "POST", url+"/v1/events", `{"user_id":"fresh","rating":5}`); code != 400 {
 		t.Errorf("a bad event over HTTP: %d %v", code, v)
 	}

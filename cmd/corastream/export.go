@@ -24,7 +24,7 @@ func exportCommand() *cobra.Command {
 	var out string
 	c := &cobra.Command{
 		Use:   "export",
-		Short: "Write a user's weights as a LoRA adapter that other LLM servers load: a PEFT folder, and a GGUF for llama.cpp",
+		Short: "Write a user's weights as a LoRA adapter that other LLM servers load: a PEFT folder, and a GGUF for llama.cpp; or the log's events or items",
 		Long: `Export writes the low-rank weights as they stand now: with --item the pair's, which give this program's score in any server that
 runs the same base model in the same precision; without it the user's part, whose scores lack the item's bias. It asks the running
 ` + "`up`" + `, or with --data reads a data folder that nobody holds. README.md and corastream.json in the folder say what is in it.`,
@@ -64,6 +64,7 @@ runs the same base model in the same precision; without it the user's part, whos
 			return printExport(cmd.OutOrStdout(), out, files)
 		},
 	}
+	c.AddCommand(exportEventsCommand(), exportItemsCommand())
 	f.add(c, "data", "llm", "checkpoint")
 	c.Flags().StringVar(&ask.User, "user", "", "who")
 	c.Flags().StringVar(&ask.Item, "item", "", "with this item's bias: the weights of one pair (default: the user's part)")

@@ -102,6 +102,8 @@ func checkCluster(cfg node.Config) error {
 		return corastream.Usagef("kafka.shards", "set it, or pass --shards N: two to four times as many as processes that will learn (docs/measured/scale.md)", "a cluster needs shards")
 	case len(cfg.Kafka.Brokers) == 0:
 		return corastream.Usagef("kafka.brokers", "name them, or pass --bootstrap-server; `corastream up` alone has an embedded broker", "a cluster's processes meet in Kafka")
+	case cfg.Pipeline.Recommendations != corastream.RecommendAlways:
+		return corastream.Usagef("pipeline.recommendations", "set it to always, or use `corastream up`", "a process of a cluster that learns does not know who asked")
 	case cfg.Kafka.ExitWhenIdle > 0:
 		return corastream.Usagef("kafka.exit_when_idle", "leave it out: others may still be learning", "a process of a cluster can not tell that all is done")
 	}

@@ -14,6 +14,7 @@ func upCommand() *cobra.Command {
 	var f common
 	var exitWhenIdle bool
 	var listen string
+	var likeGorse bool
 	c := &cobra.Command{
 		Use:   "up",
 		Short: "Run all stages in one process: learn from the log, recommend to moved users and to requests, serve HTTP",
@@ -21,7 +22,8 @@ func upCommand() *cobra.Command {
 --bootstrap-server it starts an embedded broker in the data folder. Ctrl-C drains, commits and exits 0.`,
 		Example: `  corastream up -c configs/default.yaml
   corastream up --bootstrap-server kafka-1:9092,kafka-2:9092 --data /var/lib/corastream --checkpoint cora.safetensors
-  corastream up --exit-when-idle        # ends when the log is used up`,
+  corastream up --exit-when-idle        # ends when the log is used up
+  corastream up --gorse                 # answers Gorse's SDKs too`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, log, err := f.load()
@@ -42,6 +44,7 @@ func upCommand() *cobra.Command {
 			if listen != "" {
 				cfg.HTTP.Listen = listen
 			}
+			cfg.HTTP.Gorse = cfg.HTTP.Gorse || likeGorse
 			ctx := cmd.Context()
 			e, err := node.Open(ctx, cfg, version, log)
 			if err != nil && ctx.Err() != nil { // asked to stop before it had begun: nothing is done, nothing is lost
@@ -77,6 +80,7 @@ func upCommand() *cobra.Command {
 	}
 	f.add(c, "data", "llm", "checkpoint", "bootstrap")
 	c.Flags().BoolVar(&exitWhenIdle, "exit-when-idle", false, "end once the log is used up and every recommendation is out")
+	c.Flags().BoolVar(&likeGorse, "gorse", false, "answer Gorse's REST paths below /api/ too, for its SDKs (http.gorse)")
 	c.Flags().StringVar(&listen, "listen", "", "HTTP address (default 127.0.0.1:8642)")
 	return c
 }

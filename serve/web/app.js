@@ -4,21 +4,22 @@ import { h, put, Missing, api, useToken } from "./lib.js";
 import { home } from "./home.js";
 import { user } from "./user.js";
 import { item } from "./item.js";
+import { items, lists, users } from "./browse.js";
 
 const $ = (id) => document.getElementById(id);
 const [, kind, rawID] = location.pathname.split("/");
 const id = rawID ? decodeURIComponent(rawID) : "";
-const view = kind === "users" ? user : kind === "items" ? item : home;
+const view = kind === "lists" ? lists : kind === "users" ? (id ? user : users) : kind === "items" ? (id ? item : items) : home;
 const everyMS = view === home ? 1000 : 2000;
 
-document.title = id ? `${id} · corastream` : "corastream";
+document.title = id || kind ? `${id || kind} · corastream` : "corastream";
 if (kind === "users" || kind === "items") $("kind").value = kind;
-$("id").value = id;
+$("id").value = id || new URLSearchParams(location.search).get("q") || "";
 
 $("search").addEventListener("submit", (e) => {
   e.preventDefault();
   const wanted = $("id").value.trim();
-  if (wanted) location.assign(`/${$("kind").value}/${encodeURIComponent(wanted)}`);
+  location.assign(`/${$("kind").value}` + (wanted ? "?q=" + encodeURIComponent(wanted) : ""));
 });
 
 $("login").addEventListener("submit", (e) => {

@@ -25,13 +25,18 @@ func NewEventSink(producer *ingest.Producer, c ingest.Config) EventSink {
 	return EventSink{producer, ingest.NewDecoder(c).Strict(), c.Topics.Interactions}
 }
 
+// newItemSink makes one for POST /v1/items.
+func newItemSink(producer *ingest.Producer, c ingest.Config) EventSink {
+	return EventSink{producer, ingest.NewDecoder(c).Decoder, c.Topics.Items}
+}
+
 // Produce implements serve.EventSink.
-func (s EventSink) Produce(ctx context.Context, events [][]byte, headers map[string]string) error {
+func (s EventSink) Produce(ctx context.Context, events [][]byte, headers map[string]string) ([]corastream.Position, error) {
 	records, err := s.Records(events, headers, tracing.Traceparent(ctx), time.Now())
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return s.producer.Raw(ctx, s.topic, records)
+	return s.producer.Place(ctx, s.topic, records)
 }
 
 // Records are what goes onto the topic: the bodies as they are, after the checks that the stream would make.
@@ -57,8 +62,11 @@ func (s EventSink) Records(events [][]byte, headers map[string]string, trace str
 			}
 			return nil, corastream.Usagef(fmt.Sprintf("[%d]", i), fix, "%s: %s", b.Bad[0].Reason, b.Bad[0].Detail)
 		}
-		if len(b.Events) > 0 {
+		switch {
+		case len(b.Events) > 0:
 			r.Key = []byte(b.Events[0].User)
+		case len(b.Items) > 0:
+			r.Key = []byte(b.Items[0].ID)
 		}
 		records[i] = r
 	}

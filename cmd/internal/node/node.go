@@ -50,8 +50,9 @@ type Node struct {
 	replica   *cluster.Replica   // nil but in a cluster's answering process
 	shardHost *cluster.ShardHost // the shards that the same process learns, if it does; its page shows both
 	crowd     *serve.Crowd
-	telemetry *tracing.Exporter // nil: no traces
-	tracer    *tracing.Tracer   // nil: no traces
+	audience  *corastream.Audience // nil in a cluster: everybody who moved is owed
+	telemetry *tracing.Exporter    // nil: no traces
+	tracer    *tracing.Tracer      // nil: no traces
 
 	Judged  func() error // ends the monitor once the rows in its queue are judged
 	closers []func() error

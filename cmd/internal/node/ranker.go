@@ -31,12 +31,12 @@ func NewRanker(cfg Config, model string, all bool) (corastream.Ranker, error) {
 }
 
 // OpenStore opens the store of a data folder with its list model.
-func OpenStore(cfg Config, log zerolog.Logger) (*store.Store, *mix.Model, error) {
+func OpenStore(cfg Config, log zerolog.Logger, more ...store.Option) (*store.Store, *mix.Model, error) {
 	m, err := NewMix(cfg)
 	if err != nil {
 		return nil, nil, err
 	}
-	s, err := store.Open(filepath.Join(cfg.Data, "store"), cfg.Store, store.WithLogger(log), store.WithDerived(m))
+	s, err := store.Open(filepath.Join(cfg.Data, "store"), cfg.Store, append([]store.Option{store.WithLogger(log), store.WithDerived(m)}, more...)...)
 	return s, m, err
 }
 
@@ -47,7 +47,8 @@ func (e *Node) openList(ctx context.Context) error {
 	if e.replica != nil {
 		e.Store, m, err = e.replica.Open(e.Config.Shards(), e.Log)
 	} else {
-		e.Store, m, err = OpenStore(e.Config, e.Log)
+		e.audience = corastream.NewAudience(e.Config.Pipeline.Recommendations, e.Config.Pipeline.ActiveFor, nil)
+		e.Store, m, err = OpenStore(e.Config, e.Log, store.WithOwing(e.audience.Wants), store.WithNewestFirst())
 	}
 	if err != nil {
 		return err

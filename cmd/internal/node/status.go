@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cmd/internal/gorse"
 	"github.com/corastream/corastream/ingest"
 	"github.com/corastream/corastream/replay"
 	"github.com/corastream/corastream/serve"
@@ -15,11 +16,14 @@ import (
 func (e *Node) httpDeps() serve.Deps {
 	p := e.Pipeline
 	d := serve.Deps{
-		Recommender: p, Browser: p, Crowd: e.crowd, View: e.Store, Predictor: e.CF, Neighbours: e.Catalogue, History: e.Config.Pipeline.History,
-		Past:     ingest.NewDecoder(e.Config.Kafka).Past,
-		Events:   NewEventSink(e.Producer, e.Config.Kafka),
-		Versions: e.versions,
-		Stats:    &p.Stats, Status: e.checks, AUC: e.auc, Hits: e.hits, LLM: e.llmStatus, Gauges: e.gauges, Facts: e.facts, Models: e.models,
+		Recommender: p, Browser: p, Crowd: e.crowd, Forget: e.audience.Forget, View: e.Store, Predictor: e.CF, Neighbours: e.Catalogue, History: e.Config.Pipeline.History,
+		Past:      ingest.NewDecoder(e.Config.Kafka).Past,
+		Events:    NewEventSink(e.Producer, e.Config.Kafka),
+		Catalogue: newItemSink(e.Producer, e.Config.Kafka),
+		Users:     e.Store.UsersFrom,
+		Foreign:   gorse.Handler,
+		Versions:  e.versions,
+		Stats:     &p.Stats, Status: e.checks, AUC: e.auc, Hits: e.hits, LLM: e.llmStatus, Gauges: e.gauges, Facts: e.facts, Models: e.models,
 		Version: e.Version, Log: e.Log,
 	}
 	if e.replica == nil {
@@ -27,6 +31,7 @@ func (e *Node) httpDeps() serve.Deps {
 		if d.Data, _ = filepath.Abs(e.Config.Data); d.Data == "" {
 			d.Data = e.Config.Data
 		}
+		d.Learnt = p.Learnt
 	}
 	if e.Familiarity != nil {
 		d.Generator, d.Arms, d.Rollout, d.Adapters = e.Rollout, e.Rollout, e.Rollout, e.Adapters()

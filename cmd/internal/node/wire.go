@@ -15,7 +15,7 @@ import (
 // wire builds the pipeline, the monitor and the HTTP server around the opened stages.
 func (e *Node) wire(ctx context.Context) (err error) {
 	p := &corastream.Pipeline{
-		Config: e.Config.pipeline(), Store: e.Store, Learner: e.CF, Predictor: e.CF, Retriever: e.Catalogue, Ranker: e.Ranker,
+		Config: e.Config.pipeline(), Store: e.Store, Learner: e.CF, Predictor: e.CF, Retriever: e.Catalogue, Ranker: e.Ranker, Audience: e.audience,
 		Warn: func(what string, err error) { e.Log.Warn().Err(err).Msg(what) },
 	}
 	if e.Ranker != nil {
