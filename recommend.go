@@ -44,8 +44,10 @@ type PipelineConfig struct {
 
 // DefaultPipelineConfig returns the defaults above.
 func DefaultPipelineConfig() PipelineConfig {
-	return PipelineConfig{Candidates: 20, Items: 10, RecommendBatch: 16, ReadBatch: 32, Filter: DefaultFilter(), Recommend: DefaultRecommend(), Explore: DefaultExplore(), Seen: SeenAuto,
-		Recommendations: RecommendAlways, ActiveFor: 30 * time.Minute}
+	return PipelineConfig{
+		Candidates: 20, Items: 10, RecommendBatch: 16, ReadBatch: 32, Filter: DefaultFilter(), Recommend: DefaultRecommend(), Explore: DefaultExplore(), Seen: SeenAuto,
+		Recommendations: RecommendAlways, ActiveFor: 30 * time.Minute,
+	}
 }
 
 // Validate reports all problems at once.

@@ -60,7 +60,7 @@ const (
 func (w *ListWeights) decode(answers, codes [][]float32) error {
 	n, d, m := len(answers), w.Hidden, w.Width
 	x, y := make([]float32, n*d), make([]float32, n*m)
-	var mean = make([]float64, m)
+	mean := make([]float64, m)
 	for i := range n {
 		if len(answers[i]) != d || len(codes[i]) != m {
 			return fmt.Errorf("fit list weights: item %d has a state of %d and a code of %d numbers, the first %d and %d", i, len(answers[i]), len(codes[i]), d, m)

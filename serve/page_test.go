@@ -119,8 +119,10 @@ func TestPagesInABrowser(t *testing.T) {
 		name, url string
 		shows     []string
 	}{
-		{"home", f.URL(), []string{"1\u202f234", "p50 72 ms", "p99 72 ms", "polyline", escaped, `href="/users/anna"`, "Dead letters", "16 weights in 3 ms", ">ready<",
-			"it makes the lists better", "version 3", "tried unseen", "−1.20 %", "taken back", "clearly worse: &lt;b&gt;"}},
+		{"home", f.URL(), []string{
+			"1\u202f234", "p50 72 ms", "p99 72 ms", "polyline", escaped, `href="/users/anna"`, "Dead letters", "16 weights in 3 ms", ">ready<",
+			"it makes the lists better", "version 3", "tried unseen", "−1.20 %", "taken back", "clearly worse: &lt;b&gt;",
+		}},
 		{"user", f.URL() + "users/anna", []string{"User anna", "10 events learnt", "Recommended now", `href="/items/i1"`, escaped, "by CF alone", "Blade Runner", "popularity", "as curl", "v1/recommend"}},
 		{"item", f.URL() + "items/i3", []string{escaped, "year", "1979", "Near it", "Alien", "Hide from lists"}},
 		{"items", f.URL() + "items?q=bla", []string{"Blade Runner", "year: 1979", `href="/items/i2"`}},

@@ -173,8 +173,10 @@ func (d *duel) add(gain, ndcg, other float64) {
 }
 
 func (d duel) plus(e duel) duel {
-	return duel{rows: d.rows + e.rows, gain: d.gain + e.gain, gain2: d.gain2 + e.gain2,
-		ndcg: d.ndcg + e.ndcg, other: d.other + e.other, diff: d.diff + e.diff, diff2: d.diff2 + e.diff2}
+	return duel{
+		rows: d.rows + e.rows, gain: d.gain + e.gain, gain2: d.gain2 + e.gain2,
+		ndcg: d.ndcg + e.ndcg, other: d.other + e.other, diff: d.diff + e.diff, diff2: d.diff2 + e.diff2,
+	}
 }
 
 // spread is a mean and its standard error.
