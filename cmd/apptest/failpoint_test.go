@@ -29,7 +29,7 @@ var (
 		"sink.publish": 6, "sink.published": 6, "store.settle": 5, "llm.cached": 9,
 	}
 	commandFailpoints = []string{"llm.packed", "store.erase", "snapshot.block", "snapshot.written", "restore.written", "restore.renamed"}
-	tableFailpoints   = []string{"table.write", "table.written", "table.kept"} // store: TestKillAtEveryPlaceOfTheListModel
+	tableFailpoints   = []string{"table.write", "table.written", "table.kept"}                            // store: TestKillAtEveryPlaceOfTheListModel
 	versionFailpoints = []string{"llm.train", "llm.trained", "llm.shadow", "llm.promote", "llm.takeback"} // simulation: TestKillWhileAVersionIsTrained...
 	clusterFailpoints = []string{"changelog.append", "changelog.appended", "replica.settle"}
 )
