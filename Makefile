@@ -47,6 +47,10 @@ test: fetch ## every test that needs no GPU: unit tests, and real binaries on re
 check: ## format, vet, static analysis, modules tidy, generated code up to date, unit tests (default and purego)
 	@bash .ci/check.sh
 
+.PHONY: lint
+lint: ## the same without tests
+	@bash .ci/check.sh lint
+
 .PHONY: race
 race: fetch ## the tests under the race detector (needs a C compiler)
 	CGO_ENABLED=1 go test -race ./...

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -147,6 +148,40 @@ func TestTheCommandsAreFlagsAndPrinting(t *testing.T) {
 		t.Errorf("cmd/corastream has %d lines without tests, over %d", total, commandLines)
 	}
 	t.Logf("%d lines", total)
+}
+
+// TestPairsAreScoredInOnePlace: filters, arms, degradation and the check of numbers change in ScorePairs, and nowhere else.
+func TestPairsAreScoredInOnePlace(t *testing.T) {
+	own := map[string]string{
+		"score.go":                          "the one place",
+		"cmd/internal/tracing/stages.go":    "a span around the stage",
+		"cmd/internal/adapter/adapter.go":   "one pair with the weights that are exported",
+		"generator/train/measure.go":        "weights of a generator in training, which is no stage yet",
+		"cmd/internal/bench/llm.go":         "times the LLM alone",
+		"cmd/internal/bench/list.go":        "the same",
+		"cmd/internal/gpucheck/llm.go":      "the same",
+		"cmd/internal/gpucheck/roofline.go": "the same",
+		"serve/llm/score.go":                "the implementation",
+	}
+	call := regexp.MustCompile(`\.Score\(ctx, `)
+	seen := 0
+	err := filepath.WalkDir(".", func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") || strings.HasPrefix(path, ".cache") {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		if err != nil || !call.Match(b) {
+			return err
+		}
+		seen++
+		if own[path] == "" && !strings.HasSuffix(path, "doc.go") {
+			t.Errorf("%s runs the LLM on prompts by itself: call corastream.ScorePairs", path)
+		}
+		return nil
+	})
+	if err != nil || seen == 0 {
+		t.Errorf("%d files seen: %v", seen, err)
+	}
 }
 
 // TestRealBinariesAreTestedApart: each test file of cmd/apptest has the tag `app`, so that `go test ./...` starts no binary.

@@ -1,9 +1,6 @@
 package corastream
 
-import (
-	"context"
-	"errors"
-)
+import "context"
 
 // Arm is one of the checkpoints that answer side by side while a new one is tried.
 type Arm struct {
@@ -27,15 +24,15 @@ func (p *Pipeline) arm(user string) Arm {
 	return p.Arms.Arm(user)
 }
 
-// judge fills in the logits of all slates, arm by arm: pairs -> W_A -> frozen LLM. Slates of an arm that fails are ranked by CF.
+// scoreSlates fills in the logits of all slates, arm by arm: pairs -> W_A -> frozen LLM. Slates of an arm that fails are ranked by CF.
 // It returns an error only when ctx ends.
-func (p *Pipeline) judge(ctx context.Context, slates []slate) error {
+func (p *Pipeline) scoreSlates(ctx context.Context, slates []slate) error {
 	for from := range slates {
-		if slates[from].judged {
+		if slates[from].scored {
 			continue
 		}
 		if slates[from].unread { // the list does not wait for the LLM to read the catalogue
-			slates[from].judged, slates[from].cf = true, true
+			slates[from].scored, slates[from].cf = true, true
 			continue
 		}
 		arm := slates[from].arm
@@ -43,14 +40,14 @@ func (p *Pipeline) judge(ctx context.Context, slates []slate) error {
 		var prompts []Prompt
 		for i := range slates[from:] {
 			if s := &slates[from+i]; s.arm.Name == arm.Name && !s.unread {
-				pairs, prompts, s.judged = append(pairs, s.pairs...), append(prompts, s.prompts...), true
+				pairs, prompts, s.scored = append(pairs, s.pairs...), append(prompts, s.prompts...), true
 			}
 		}
-		logits, err := p.score(ctx, arm.Generator, pairs, prompts)
+		logits, err := ScorePairs(ctx, arm.Generator, p.Scorer, pairs, prompts)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if err != nil && !errors.Is(err, ErrDegraded) {
+		if Failed(err) {
 			p.Stats.Degraded.Add(1)
 			p.Warn("scoring by CF alone", err)
 		}

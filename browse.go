@@ -131,7 +131,7 @@ func related(r Relater, q Query) []Candidate {
 		for _, c := range r.Related(seed, q.N, skip) {
 			i, ok := at[c.Item]
 			if !ok {
-				i, at[c.Item] = len(out), len(out)
+				at[c.Item] = len(out)
 				out, most = append(out, c), append(most, c.Score)
 				continue
 			}

@@ -12,13 +12,14 @@ import (
 // ExploreConfig makes the ranking stochastic, so that the log tells what another policy would have earned: each place of a list is
 // drawn from the candidates that are left, and the probability of what was drawn goes out with it.
 type ExploreConfig struct {
-	// Policy is "off"; "epsilon": each place goes to the best candidate left, or with probability Epsilon to any of those left;
-	// "softmax": each place is drawn by the softmax of the list's scores (without a list model: of the scores' logits) over
-	// Temperature, mixed with Epsilon of an even draw (Plackett-Luce). Default off.
+	// Policy is "off", "epsilon" or "softmax". With epsilon, each place goes to the best candidate left, or with probability
+	// `explore.epsilon` to any of those left. With softmax, each place is drawn by the softmax of the list's scores (without a list
+	// model: of the scores' logits) over `explore.temperature`, mixed with a share `explore.epsilon` of even draws (Plackett-Luce).
+	// Default off.
 	Policy string `yaml:"policy"`
 	// Epsilon is the share of even draws; above 0 every candidate has a chance. Default 0.1, range 0..1.
 	Epsilon float64 `yaml:"epsilon"`
-	// Temperature of softmax, in logits. Default 0.5, range 0.01..100.
+	// Temperature is the temperature of softmax, in logits. Default 0.5, range 0.01..100.
 	Temperature float64 `yaml:"temperature"`
 	// Seed goes into every draw beside the recommendation's id, so that an answer made twice is the same. Default 1.
 	Seed uint64 `yaml:"-"`

@@ -192,7 +192,7 @@ func (p *Pipeline) Recommend(ctx context.Context, owed []Owed) (recs []Recommend
 	}); err != nil {
 		return nil, err
 	}
-	if err := p.judge(ctx, slates); err != nil {
+	if err := p.scoreSlates(ctx, slates); err != nil {
 		return nil, err
 	}
 	recs = make([]Recommendation, len(owed))
@@ -200,20 +200,4 @@ func (p *Pipeline) Recommend(ctx context.Context, owed []Owed) (recs []Recommend
 		recs[i] = p.answer(owed[i], s)
 	}
 	return recs, nil
-}
-
-// score: pairs -> W_A -> frozen LLM.
-func (p *Pipeline) score(ctx context.Context, g Generator, pairs []Pair, prompts []Prompt) ([]Logits, error) {
-	if g == nil || p.Scorer == nil {
-		return nil, ErrDegraded
-	}
-	weights, projection, err := g.Weights(ctx, pairs)
-	if err != nil {
-		return nil, fmt.Errorf("generate weights: %w", err)
-	}
-	logits, err := p.Scorer.Score(ctx, prompts, weights, projection)
-	if err != nil {
-		return nil, fmt.Errorf("score: %w", err)
-	}
-	return logits, finite(logits, prompts)
 }

@@ -14,9 +14,9 @@ import (
 
 // PipelineConfig bounds the pipeline's queues and answers.
 type PipelineConfig struct {
-	// Candidates scored by the LLM for each recommendation. Default 20, range 1..500.
+	// Candidates is how many candidates the LLM scores for each recommendation. Default 20, range 1..500.
 	Candidates int `yaml:"candidates"`
-	// Items in a recommendation. Default 10, range 1..Candidates.
+	// Items is how many items a recommendation has. Default 10, range 1 to `pipeline.candidates`.
 	Items int `yaml:"items"`
 	// RecommendBatch is how many users one scoring batch serves. Default 16, range 1..1024.
 	RecommendBatch int `yaml:"recommend_batch"`
@@ -96,7 +96,7 @@ type slate struct {
 	ranked  bool        // listed is in the order of the answer: a Ranker made it
 	reasons []Why       // of listed
 	arm     Arm
-	judged  bool
+	scored  bool
 	cf      bool // there are no logits: the CF score stands in
 	failed  bool // the same, and there should be
 	unread  bool // the LLM has yet to read an item, or is busy reading: its score joins later
@@ -120,7 +120,7 @@ func (p *Pipeline) slate(s State, o Owed) (slate, error) {
 	if err != nil {
 		return slate{}, err
 	}
-	history, err := likedTitles(s, u, p.Config.History)
+	history, err := LikedTitles(s, u, p.Config.History)
 	if err != nil {
 		return slate{}, err
 	}
@@ -364,7 +364,7 @@ func (p *Pipeline) answer(o Owed, s slate) Recommendation {
 		}
 	}
 	for i, pair := range s.pairs {
-		item := Scored{Item: pair.ItemID, Title: s.prompts[i].Title, CF: sigmoid(pair.Logit()), Propensity: 1}
+		item := Scored{Item: pair.ItemID, Title: s.prompts[i].Title, CF: pair.P(), Propensity: 1}
 		item.Score = item.CF
 		if !s.cf {
 			item.Score = s.logits[i].P()
@@ -442,23 +442,6 @@ func number(x float32) float32 {
 	return x
 }
 
-func likedTitles(s State, u *UserState, n int) ([]string, error) {
-	if n == 0 {
-		return nil, nil
-	}
-	var titles []string
-	for _, id := range u.Liked(n) {
-		it, err := s.Item(id)
-		if err != nil {
-			return nil, err
-		}
-		if it.Title != "" {
-			titles = append(titles, it.Title)
-		}
-	}
-	return titles, nil
-}
-
 // recommendationID hashes what decides the answer: the user, its cause and the versions.
 func recommendationID(r Recommendation) string {
 	h := sha256.New()
@@ -466,18 +449,6 @@ func recommendationID(r Recommendation) string {
 		r.RequestID, r.Versions.User, r.Versions.Generator, r.Versions.LLM)
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
-
-// finite refuses scores that are not a number: one is never published.
-func finite(logits []Logits, prompts []Prompt) error {
-	for i, l := range logits {
-		if p := l.P(); math.IsNaN(float64(p)) {
-			return fmt.Errorf("score of item %q is not a number", prompts[i].ItemID)
-		}
-	}
-	return nil
-}
-
-func sigmoid(z float32) float32 { return float32(1 / (1 + math.Exp(-float64(z)))) }
 
 func (p *Pipeline) init() {
 	p.once.Do(func() {

@@ -47,6 +47,16 @@ const demandFloor = -8
 // candidates and a replay that judges it rank alike by it.
 func BelowPeak(demand, peak float32) float32 { return max(demand-peak, demandFloor) }
 
+// DemandWeight is the weight of an item's demand beside its CF score, in the units of a logit. Users take what is in demand more often
+// than the score alone tells. Measured by replay's ranking of all items (docs/measured/quality.md).
+const DemandWeight = 2
+
+// WithDemand is the score by which items are found among all: the CF score and, weighed, how far the item's demand lies below the
+// highest. serve's index and replay's ranking of all items both come here.
+func WithDemand[F float32 | float64](score, weight F, demand, peak float32) F {
+	return score + weight*F(BelowPeak(demand, peak))
+}
+
 // Retriever finds candidates for a query, best first; Moved tells it which items changed. The list is the Ranker's where
 // there is one.
 type Retriever interface {

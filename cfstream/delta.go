@@ -15,11 +15,8 @@ type local struct{ model }
 // Shardable says whether a cluster can divide the model's state: nil, or an error that names why not, and the fix.
 func Shardable(spec Spec) error {
 	const fix = "choose cf.kind hybrid (with cf.layers 0), mf or bias, or run one shard"
-	switch {
-	case spec.propagates():
-		return corastream.Usagef("cf.kind", fix, "%v can not be divided into shards: a like moves the vectors of both ends by each other's, and a shard holds its own users alone", spec)
-	case spec.Kind == SASRec:
-		return corastream.Usagef("cf.kind", fix, "%v can not be divided into shards: all users' vectors are read by one block, which is learnt as a whole and has no delta", spec)
+	if why := spec.kind().undivided; why != "" {
+		return corastream.Usagef("cf.kind", fix, "%v can not be divided into shards: %s", spec, why)
 	}
 	return nil
 }

@@ -41,13 +41,7 @@ func New(spec Spec) (Model, error) {
 		factorDamp: float32(spec.FactorDamp), damp: float32(spec.Damp), clip: float32(spec.Clip), negativeWeight: float32(spec.NegativeWeight),
 		blockRate: float32(spec.BlockRate), blockDecay: float32(spec.BlockDecay),
 	}
-	switch {
-	case spec.propagates():
-		return &lightGCN{model: base, layers: spec.Layers}, nil
-	case spec.Kind == SASRec:
-		return &sasRec{model: base, window: spec.Window}, nil
-	}
-	return &local{base}, nil
+	return spec.kind().make(base), nil
 }
 
 type model struct {

@@ -13,19 +13,6 @@ import (
 	"github.com/corastream/corastream"
 )
 
-// The kinds of model.
-const (
-	Bias   = "bias"
-	MF     = "mf"
-	Hybrid = "hybrid"
-
-	LightGCN = "lightgcn"
-	SASRec   = "sasrec"
-)
-
-// Kinds lists them.
-var Kinds = []string{Bias, MF, Hybrid, LightGCN, SASRec}
-
 // Spec is a CF model's configuration. kind, factors and content are its identity. A checkpoint or a store belongs to them.
 //
 // A field without a YAML key is a constant of its kind, which the figures of docs/measured/quality.md were measured with. Rates are not
@@ -122,33 +109,20 @@ func DefaultFor(kind string) Spec {
 
 // filled puts in the kind's own numbers where a 0 asks for them.
 func (s Spec) filled() Spec {
-	factors, layers, rate, decay, init := 32, 0, 0.02, 0.02, 0.01
-	switch s.Kind {
-	case Bias:
-		factors = -1
-	case Hybrid:
-		factors, decay = 16, 0.01
-	case LightGCN:
-		layers, rate, decay, init = 2, 0.05, 0.003, 0.1
-	case SASRec:
-		rate, init = 0.01, 0.1
-	}
-	if s.Kind == Hybrid && s.Layers > 0 {
-		rate, decay, init = 0.04, 0.002, 0.1
-	}
-	or := func(v *float64, own float64) {
+	own := s.kind()
+	or := func(v *float64, kinds float64) {
 		if *v == 0 {
-			*v = own
+			*v = kinds
 		}
 	}
-	or(&s.FactorRate, rate)
-	or(&s.FactorDecay, decay)
-	or(&s.FactorInit, init)
+	or(&s.FactorRate, own.rate)
+	or(&s.FactorDecay, own.decay)
+	or(&s.FactorInit, own.init)
 	if s.Factors == 0 {
-		s.Factors = factors
+		s.Factors = own.factors
 	}
 	if s.Layers == 0 {
-		s.Layers = layers
+		s.Layers = own.layers
 	}
 	return s
 }
@@ -185,33 +159,24 @@ func inRange(key string, v, lo, hi float64) error {
 // Widths are K and m as the kind has them.
 func (s Spec) Widths() (factors, content int) {
 	s = s.filled()
-	factors = max(0, s.Factors)
-	switch s.Kind {
-	case Bias:
-		return 0, 0
-	case MF, LightGCN, SASRec:
-		return factors, 0
+	own := s.kind()
+	if own.factors >= 0 {
+		factors = max(0, s.Factors)
 	}
-	return factors, s.Content
-}
-
-// propagates says whether the factors are those of a graph.
-func (s Spec) propagates() bool {
-	return s.Kind == LightGCN || s.Kind == Hybrid && s.Layers > 0 && s.Factors >= 0
+	if own.content {
+		content = s.Content
+	}
+	return factors, content
 }
 
 // String is the spec's identity: the kind and its dimensions, not its rates.
 func (s Spec) String() string {
+	s = s.filled()
 	k, m := s.Widths()
-	switch {
-	case s.Kind == LightGCN:
-		return fmt.Sprintf("%s(factors=%d,layers=%d)", s.Kind, k, s.filled().Layers)
-	case s.Kind == SASRec:
-		return fmt.Sprintf("%s(factors=%d,window=%d)", s.Kind, k, s.Window)
-	case s.propagates():
-		return fmt.Sprintf("%s(factors=%d,layers=%d,content=%d)", s.Kind, k, s.Layers, m)
+	if s.kind().identity == nil {
+		return s.Kind
 	}
-	return fmt.Sprintf("%s(factors=%d,content=%d)", s.Kind, k, m)
+	return s.Kind + "(" + s.kind().identity(s, k, m) + ")"
 }
 
 // Digest is a short hash of String, for checkpoints and stores to compare.

@@ -1,10 +1,11 @@
 package cfstream
 
 import (
-	"github.com/corastream/corastream/cfstream/internal/num"
 	"math"
 	"strings"
 	"testing"
+
+	"github.com/corastream/corastream/cfstream/internal/num"
 )
 
 func TestDefaultsAreValidAndBadSpecsNameEveryKey(t *testing.T) {
@@ -55,8 +56,15 @@ func TestDigestTellsKindAndWidthsAndNothingElse(t *testing.T) {
 		t.Error("a rate changed the digest")
 	}
 	seen := map[string]string{}
-	for _, s := range []Spec{a, {Kind: Hybrid, Content: 32}, {Kind: Hybrid, Factors: -1, Content: 64}, {Kind: Hybrid, Factors: 4, Content: 64}, DefaultFor(MF), DefaultFor(Bias), DefaultFor(LightGCN), DefaultFor(SASRec),
-		{Kind: LightGCN, Layers: 3}, {Kind: SASRec, Window: 20}, {Kind: Hybrid, Factors: 4, Layers: 2, Content: 64},
+	for _, s := range []Spec{
+		a,
+		{Kind: Hybrid, Content: 32},
+		{Kind: Hybrid, Factors: -1, Content: 64},
+		{Kind: Hybrid, Factors: 4, Content: 64},
+		DefaultFor(MF), DefaultFor(Bias), DefaultFor(LightGCN), DefaultFor(SASRec),
+		{Kind: LightGCN, Layers: 3},
+		{Kind: SASRec, Window: 20},
+		{Kind: Hybrid, Factors: 4, Layers: 2, Content: 64},
 	} {
 		if other, ok := seen[s.Digest()]; ok {
 			t.Errorf("%v and %s have one digest", s, other)

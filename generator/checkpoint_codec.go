@@ -47,8 +47,10 @@ func (c *Checkpoint) encode() (map[string]Tensor, map[string]string, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("training figures: %w", err)
 	}
-	meta := map[string]string{"format": Format, "spec": string(spec), "made": string(made), "figures": string(figures),
-		"basis": c.Basis.Digest(), "items": strconv.Itoa(c.Catalogue.Items)}
+	meta := map[string]string{
+		"format": Format, "spec": string(spec), "made": string(made), "figures": string(figures),
+		"basis": c.Basis.Digest(), "items": strconv.Itoa(c.Catalogue.Items),
+	}
 	meta[sumKey] = contentSum(tensors, meta)
 	return tensors, meta, nil
 }

@@ -22,8 +22,10 @@ func TestCheckpointComesBackBitForBit(t *testing.T) {
 		if err := c.Save(path); err != nil {
 			t.Fatal(err)
 		}
-		got, err := Open(path, Want{LLM: "llm", Template: "template", CF: "cf", Basis: c.Basis.Digest(), Hidden: spec.Hidden, Layers: 5,
-			Out: map[corastream.Target]int{"q": 4, "o": 4}})
+		got, err := Open(path, Want{
+			LLM: "llm", Template: "template", CF: "cf", Basis: c.Basis.Digest(), Hidden: spec.Hidden, Layers: 5,
+			Out: map[corastream.Target]int{"q": 4, "o": 4},
+		})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -110,8 +110,10 @@ func (a *Adapter) PEFT() (map[string][]byte, error) {
 		return nil, err
 	}
 	r, h, slots := a.Weights.Rank, a.Weights.Hidden, a.Slots()
-	c := peftConfig{PEFTType: "LORA", TaskType: "CAUSAL_LM", Base: a.Base, R: r, Alpha: a.Projection.Alpha, Bias: "none", Inference: true,
-		Pattern: "layers", Invocation: a.Invocation}
+	c := peftConfig{
+		PEFTType: "LORA", TaskType: "CAUSAL_LM", Base: a.Base, R: r, Alpha: a.Projection.Alpha, Bias: "none", Inference: true,
+		Pattern: "layers", Invocation: a.Invocation,
+	}
 	down := a.A()
 	tensors := map[string]Tensor{}
 	for _, s := range slots {

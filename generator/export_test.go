@@ -21,8 +21,10 @@ func smallAdapter() *Adapter {
 			p.P[corastream.Slot{Layer: l, Target: t}] = normal(r, rank*(i+1))
 		}
 	}
-	return &Adapter{Base: "org/model", Projection: p,
-		Weights: corastream.Weights{Hidden: hidden, Rank: rank, User: normal(r, hidden*rank), Item: normal(r, hidden*rank), ItemScale: -.5}}
+	return &Adapter{
+		Base: "org/model", Projection: p,
+		Weights: corastream.Weights{Hidden: hidden, Rank: rank, User: normal(r, hidden*rank), Item: normal(r, hidden*rank), ItemScale: -.5},
+	}
 }
 
 // TestPEFTFolderComputesTheDelta: lora_alpha/r * lora_B (lora_A x), as PEFT computes it, is (alpha/r) P^T (W_A^T x) for

@@ -154,8 +154,10 @@ func (d *onDevice) prepare(q *cuda.Queue, x, lin []float32, rows int) (*batch, e
 			float32(NormEps), in, width, lins, h.rows, h.ld); err != nil {
 			return err
 		}
-		return q.Gemm(cuda.Gemm{End: end, M: rows, N: size, K: h.ld, A: h.rows.At(0), LDA: h.ld, W: h.out.At(0), LDW: h.ld,
-			Out: store.Buffer().At(0), LDO: size, Where: h.where.At(0)})
+		return q.Gemm(cuda.Gemm{
+			End: end, M: rows, N: size, K: h.ld, A: h.rows.At(0), LDA: h.ld, W: h.out.At(0), LDW: h.ld,
+			Out: store.Buffer().At(0), LDO: size, Where: h.where.At(0),
+		})
 	}
 	return b, nil
 }

@@ -144,9 +144,16 @@ func (d *deviceQFormer) upload(q *cuda.Queue, m *Model, x, lin []float32, rows i
 		bytes int
 		clear bool // padding that no kernel writes
 	}{
-		{&d.x, 2 * rows * cuda.Padded(in), false}, {&d.h, 4 * n * w, false}, {&d.copy, 2 * n * ld, false}, {&d.qkv, 2 * n * cuda.Padded(3*w), true},
-		{&d.mix, 2 * n * ld, false}, {&d.wide, 2 * n * cuda.Padded(4*w), true}, {&d.mixed, 4 * rows * d.cross.out, false}, {&d.body, 2 * rows * ld, false},
-		{&d.linRows, 2 * rows * max(1, d.lin.ld), false}, {&d.raw, raw, false},
+		{&d.x, 2 * rows * cuda.Padded(in), false},
+		{&d.h, 4 * n * w, false},
+		{&d.copy, 2 * n * ld, false},
+		{&d.qkv, 2 * n * cuda.Padded(3*w), true},
+		{&d.mix, 2 * n * ld, false},
+		{&d.wide, 2 * n * cuda.Padded(4*w), true},
+		{&d.mixed, 4 * rows * d.cross.out, false},
+		{&d.body, 2 * rows * ld, false},
+		{&d.linRows, 2 * rows * max(1, d.lin.ld), false},
+		{&d.raw, raw, false},
 	} {
 		grow := q.Grow
 		if b.clear {

@@ -66,9 +66,11 @@ func smallCheckpoint(t testing.TB, spec Spec, seed uint64) *Checkpoint {
 			}
 		}
 	}
-	c := &Checkpoint{Made: Made{LLM: "llm", Template: "template", CF: "cf", Layers: 5}, Basis: basis, Model: m, Catalogue: catalogue,
+	c := &Checkpoint{
+		Made: Made{LLM: "llm", Template: "template", CF: "cf", Layers: 5}, Basis: basis, Model: m, Catalogue: catalogue,
 		Projection: &corastream.Projection{Rank: spec.Rank, Alpha: spec.Alpha, Adapt: spec.Adapt, P: map[corastream.Slot][]float32{}},
-		Figures:    map[string]float64{"valid.cora.auc": 0.75}}
+		Figures:    map[string]float64{"valid.cora.auc": 0.75},
+	}
 	for _, slot := range spec.Slots(5) {
 		c.Projection.P[slot] = normal(r, spec.Rank*4)
 	}

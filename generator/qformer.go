@@ -77,8 +77,10 @@ type heads struct {
 func newHeads(n, nq, w, count int) *heads {
 	d := w / count
 	b := make([]float32, 4*n*d+nq*nq)
-	return &heads{n: n, nq: nq, w: w, count: count, d: d,
-		q: b[:n*d], k: b[n*d : 2*n*d], v: b[2*n*d : 3*n*d], mix: b[3*n*d : 4*n*d], s: b[4*n*d:]}
+	return &heads{
+		n: n, nq: nq, w: w, count: count, d: d,
+		q: b[:n*d], k: b[n*d : 2*n*d], v: b[2*n*d : 3*n*d], mix: b[3*n*d : 4*n*d], s: b[4*n*d:],
+	}
 }
 
 // attend computes y [n][w] = sum over heads of softmax(q k^T / sqrt(d)) v o + bias, within each group of queries.

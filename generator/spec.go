@@ -84,8 +84,10 @@ func PaperSpec(layers int) Spec {
 	return s
 }
 
-var targets = []corastream.Target{corastream.TargetQ, corastream.TargetK, corastream.TargetV, corastream.TargetO,
-	corastream.TargetGate, corastream.TargetUp}
+var targets = []corastream.Target{
+	corastream.TargetQ, corastream.TargetK, corastream.TargetV, corastream.TargetO,
+	corastream.TargetGate, corastream.TargetUp,
+}
 
 // Validate reports all problems at once, each with its key and what to do about it.
 func (s Spec) Validate() error {

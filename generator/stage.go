@@ -120,8 +120,10 @@ func (s *Stage) Weights(ctx context.Context, pairs []corastream.Pair) ([]corastr
 	out := make([]corastream.Weights, len(pairs))
 	for i := range pairs {
 		p := &pairs[i]
-		out[i] = corastream.Weights{Hidden: spec.Hidden, Rank: spec.Rank, User: of[i].made, UserVersion: p.User.Version,
-			ItemVersion: p.Item.Version, Generator: l.digest}
+		out[i] = corastream.Weights{
+			Hidden: spec.Hidden, Rank: spec.Rank, User: of[i].made, UserVersion: p.User.Version,
+			ItemVersion: p.Item.Version, Generator: l.digest,
+		}
 		if column != nil {
 			out[i].Item, out[i].ItemScale = column, p.ItemScale(spec.Factors)
 		}

@@ -16,7 +16,7 @@ const (
 
 // vet compares the cluster's and the topic's id with those that the store's offsets belong to. A topic that was deleted
 // and made again under its name has the same offsets for other events.
-func (s *Source) vet(c cluster, topic string) error {
+func (s *Source) vet(c brokersView, topic string) error {
 	if s.hooks.Meta == nil || s.hooks.SetMeta == nil {
 		return nil
 	}

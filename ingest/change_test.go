@@ -20,7 +20,8 @@ var (
 
 func TestAChangeAndAParcelAreReadAsWritten(t *testing.T) {
 	for _, want := range []corastream.Change{
-		{Pos: changePos, Epoch: 1, Key: []byte("u:"), Value: []byte{}}, {Pos: changePos, Epoch: 1 << 63, Seq: 1<<64 - 1, Key: []byte("x:\x00\xff"), Value: []byte("v")},
+		{Pos: changePos, Epoch: 1, Key: []byte("u:"), Value: []byte{}},
+		{Pos: changePos, Epoch: 1 << 63, Seq: 1<<64 - 1, Key: []byte("x:\x00\xff"), Value: []byte("v")},
 		{Pos: changePos, Epoch: 300, Seq: 7, Key: []byte("i:7")},
 	} {
 		r := encodeChange(want)
@@ -44,11 +45,16 @@ func TestWhatIsNotAChangeOrAParcelIsRefusedByPlace(t *testing.T) {
 		r    Record
 		word string
 	}{
-		{Record{Key: []byte("u:1")}, "missing"}, {Record{Key: []byte("u:1"), Headers: []Header{{Key: "w", Value: []byte{1, 1}}}}, "missing"},
-		{Record{Headers: version(1, 1)}, "key"}, {Record{Key: []byte("user"), Headers: version(1, 1)}, "key"},
-		{Record{Key: []byte("u:1"), Headers: version()}, "header"}, {Record{Key: []byte("u:1"), Headers: version(1)}, "header"},
-		{Record{Key: []byte("u:1"), Headers: version(0, 1)}, "header"}, {Record{Key: []byte("u:1"), Headers: version(1, 1, 1)}, "header"},
-		{Record{Key: []byte("u:1"), Headers: version(0x80, 0x80)}, "header"}, {Record{Key: []byte("u:1"), Headers: version(bytes.Repeat([]byte{0xff}, 11)...)}, "header"},
+		{Record{Key: []byte("u:1")}, "missing"},
+		{Record{Key: []byte("u:1"), Headers: []Header{{Key: "w", Value: []byte{1, 1}}}}, "missing"},
+		{Record{Headers: version(1, 1)}, "key"},
+		{Record{Key: []byte("user"), Headers: version(1, 1)}, "key"},
+		{Record{Key: []byte("u:1"), Headers: version()}, "header"},
+		{Record{Key: []byte("u:1"), Headers: version(1)}, "header"},
+		{Record{Key: []byte("u:1"), Headers: version(0, 1)}, "header"},
+		{Record{Key: []byte("u:1"), Headers: version(1, 1, 1)}, "header"},
+		{Record{Key: []byte("u:1"), Headers: version(0x80, 0x80)}, "header"},
+		{Record{Key: []byte("u:1"), Headers: version(bytes.Repeat([]byte{0xff}, 11)...)}, "header"},
 		{Record{Key: []byte("u:1"), Headers: append(version(1, 1), version(1, 2)...)}, "header"},
 		{Record{Key: []byte("u:1"), Headers: version(1, 1), TooLarge: 1 << 25}, "33554432"},
 	} {
@@ -57,9 +63,17 @@ func TestWhatIsNotAChangeOrAParcelIsRefusedByPlace(t *testing.T) {
 		refusedByPlace(t, err, "topic corastream.embeddings partition 3 offset 41", c.word)
 	}
 	key := make([]byte, 12)
-	for _, r := range []Record{{}, {Key: key}, {Key: key, Value: []byte{1}}, {Key: key, Value: []byte{2, 3}}, {Key: key, Value: []byte{1, 4}},
-		{Key: key, Value: []byte{1, 0x80}}, {Key: key[:11], Value: []byte{1, 3}}, {Key: append([]byte{0x80}, key[1:]...), Value: []byte{1, 3}},
-		{Key: key, Value: []byte{1, 3}, TooLarge: 1 << 25}} {
+	for _, r := range []Record{
+		{},
+		{Key: key},
+		{Key: key, Value: []byte{1}},
+		{Key: key, Value: []byte{2, 3}},
+		{Key: key, Value: []byte{1, 4}},
+		{Key: key, Value: []byte{1, 0x80}},
+		{Key: key[:11], Value: []byte{1, 3}},
+		{Key: append([]byte{0x80}, key[1:]...), Value: []byte{1, 3}},
+		{Key: key, Value: []byte{1, 3}, TooLarge: 1 << 25},
+	} {
 		r.Pos = parcelPos
 		_, err := decodeParcel(r)
 		refusedByPlace(t, err, "topic corastream.gradients partition 3 offset 41", "")

@@ -59,8 +59,10 @@ func OpenChangelog(cfg Config, shard int, member string, log zerolog.Logger) (*C
 	part := corastream.Partition{Topic: cfg.Topics.Embeddings, ID: int32(shard)}
 	t := cfg.tail(a, part, fromFirst, true)
 	t.size = max(t.size, changelogFetch)
-	return &Changelog{part: part, member: member, mark: hex.EncodeToString(mark[:]), tail: t, stale: map[string]struct{}{},
-		log: log.With().Int("shard", shard).Logger(), post: newPoster(a)}, nil
+	return &Changelog{
+		part: part, member: member, mark: hex.EncodeToString(mark[:]), tail: t, stale: map[string]struct{}{},
+		log: log.With().Int("shard", shard).Logger(), post: newPoster(a),
+	}, nil
 }
 
 const changelogFetch = 8 << 20 // asked for at a time: a shard is rebuilt at the pace of the broker's disk

@@ -76,9 +76,9 @@ type Config struct {
 type Topics struct {
 	Interactions    string `yaml:"interactions"`    // events in, keyed by user
 	Items           string `yaml:"items"`           // the catalogue, keyed by item; compacted
-	Requests        string `yaml:"requests"`        // asks for a recommendation
+	Requests        string `yaml:"requests"`        // requests for a recommendation
 	Recommendations string `yaml:"recommendations"` // answers, keyed by user
-	DeadLetters     string `yaml:"dead_letters"`    // what could not be used: its bytes, with reason and position in the headers
+	DeadLetters     string `yaml:"dead_letters"`    // records that could not be used: their bytes, with reason and position in the headers
 	Embeddings      string `yaml:"embeddings"`      // a cluster's changelogs, one partition per shard; compacted
 	Gradients       string `yaml:"gradients"`       // a cluster's parcels, one partition per shard that they go to
 }
@@ -224,9 +224,13 @@ func (c Config) validateKinds(bad func(key, fix, format string, args ...any)) {
 func (t Topics) validate(bad func(key, fix, format string, args ...any)) {
 	seen := map[string]string{}
 	for _, n := range []struct{ key, name string }{
-		{"topics.interactions", t.Interactions}, {"topics.items", t.Items}, {"topics.requests", t.Requests},
-		{"topics.recommendations", t.Recommendations}, {"topics.dead_letters", t.DeadLetters},
-		{"topics.embeddings", t.Embeddings}, {"topics.gradients", t.Gradients},
+		{"topics.interactions", t.Interactions},
+		{"topics.items", t.Items},
+		{"topics.requests", t.Requests},
+		{"topics.recommendations", t.Recommendations},
+		{"topics.dead_letters", t.DeadLetters},
+		{"topics.embeddings", t.Embeddings},
+		{"topics.gradients", t.Gradients},
 	} {
 		if !legalTopic(n.name) {
 			bad(n.key, "use 1 to 249 of letters, digits, '.', '_' and '-'", "%q is not a topic name", n.name)

@@ -52,8 +52,10 @@ func (a *access) dialer() *kafka.Dialer {
 
 // transport serves kafka-go's Writer and Client.
 func (a *access) transport() *kafka.Transport {
-	return &kafka.Transport{ClientID: a.clientID, DialTimeout: dialTimeout, TLS: a.tls, SASL: a.sasl,
-		MetadataTTL: time.Second, Dial: (&net.Dialer{Timeout: dialTimeout}).DialContext}
+	return &kafka.Transport{
+		ClientID: a.clientID, DialTimeout: dialTimeout, TLS: a.tls, SASL: a.sasl,
+		MetadataTTL: time.Second, Dial: (&net.Dialer{Timeout: dialTimeout}).DialContext,
+	}
 }
 
 // conn is one connection to one broker, used by one goroutine. It speaks what kafka-go's own readers can not say: a

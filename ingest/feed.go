@@ -43,9 +43,11 @@ func decodeChunk(d *Decoder, w *wants, c chunk, came time.Time) (*block, error) 
 		if len(b.batch.Events) > n {
 			at = b.batch.Events[n].Time
 		}
-		m := mark{to: r.Pos.Offset + r.Covers, at: at.UnixMilli(),
+		m := mark{
+			to: r.Pos.Offset + r.Covers, at: at.UnixMilli(),
 			events: len(b.batch.Events), items: len(b.batch.Items), requests: len(b.batch.Requests), bads: len(b.batch.Bad),
-			changes: len(b.batch.Changes), parcels: len(b.batch.Parcels)}
+			changes: len(b.batch.Changes), parcels: len(b.batch.Parcels),
+		}
 		if k := len(b.marks); k > 0 && d.topics.own(r.Pos.Topic) && m.outputs() == b.marks[k-1].outputs() {
 			b.marks[k-1].to = m.to // not wanted: it costs no share of a batch
 			continue

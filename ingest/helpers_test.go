@@ -62,8 +62,10 @@ func testConfigWith(t *testing.T, addr string, change func(*Config)) Config {
 		}
 		return '-'
 	}, t.Name()), os.Getpid(), unique.Add(1))
-	for _, p := range []*string{&c.Topics.Interactions, &c.Topics.Items, &c.Topics.Requests, &c.Topics.Recommendations, &c.Topics.DeadLetters,
-		&c.Topics.Embeddings, &c.Topics.Gradients} {
+	for _, p := range []*string{
+		&c.Topics.Interactions, &c.Topics.Items, &c.Topics.Requests, &c.Topics.Recommendations, &c.Topics.DeadLetters,
+		&c.Topics.Embeddings, &c.Topics.Gradients,
+	} {
 		*p = strings.TrimPrefix(*p, "corastream.") + "." + id
 	}
 	c.Group = id
@@ -216,8 +218,10 @@ func events(from, n int) []corastream.Event {
 	out := make([]corastream.Event, n)
 	for i := range out {
 		k := from + i
-		out[i] = corastream.Event{ID: fmt.Sprint("e", k), User: fmt.Sprint("u", k%50), Item: fmt.Sprint("i", k%77),
-			Kind: "rating", Label: float32(k % 2), Time: time.UnixMilli(900_000_000_000 + int64(k)*1000).UTC()}
+		out[i] = corastream.Event{
+			ID: fmt.Sprint("e", k), User: fmt.Sprint("u", k%50), Item: fmt.Sprint("i", k%77),
+			Kind: "rating", Label: float32(k % 2), Time: time.UnixMilli(900_000_000_000 + int64(k)*1000).UTC(),
+		}
 	}
 	return out
 }

@@ -22,8 +22,10 @@ import (
 // rawWriter writes what our own producer would not: large records, times of their own, batches of several.
 func rawWriter(t *testing.T, cfg Config) *kafka.Writer {
 	t.Helper()
-	w := &kafka.Writer{Addr: kafka.TCP(cfg.Brokers...), RequiredAcks: kafka.RequireAll, BatchTimeout: time.Millisecond,
-		BatchBytes: 30 << 20, Transport: &kafka.Transport{}, Balancer: kafka.Murmur2Balancer{}}
+	w := &kafka.Writer{
+		Addr: kafka.TCP(cfg.Brokers...), RequiredAcks: kafka.RequireAll, BatchTimeout: time.Millisecond,
+		BatchBytes: 30 << 20, Transport: &kafka.Transport{}, Balancer: kafka.Murmur2Balancer{},
+	}
 	t.Cleanup(func() { w.Close() })
 	return w
 }
@@ -102,8 +104,10 @@ func TestFreshnessCountsFromTheBrokersClock(t *testing.T) {
 			t.Errorf("the topic's clock is %q: EnsureTopics asked for the broker's", clock)
 		}
 		slow := time.Now().Add(-2 * time.Hour)
-		must(t, rawWriter(t, cfg).WriteMessages(t.Context(), kafka.Message{Topic: cfg.Topics.Interactions, Key: []byte("u"),
-			Value: []byte(`{"user_id":"u","item_id":"i"}`), Time: slow}))
+		must(t, rawWriter(t, cfg).WriteMessages(t.Context(), kafka.Message{
+			Topic: cfg.Topics.Interactions, Key: []byte("u"),
+			Value: []byte(`{"user_id":"u","item_id":"i"}`), Time: slow,
+		}))
 		s := newStore()
 		mustDrain(t, cfg, s)
 		age := time.Since(s.events()[0].Appended)
@@ -214,8 +218,13 @@ func TestSharesAreEqualAndComplete(t *testing.T) {
 		total int
 		want  []int
 	}{
-		{[]int{10, 10, 10}, 9, []int{3, 3, 3}}, {[]int{1, 10, 10}, 9, []int{1, 4, 4}}, {[]int{0, 0, 5}, 9, []int{0, 0, 5}},
-		{[]int{10, 10, 10}, 10, []int{4, 3, 3}}, {[]int{2, 2}, 1, []int{1, 0}}, {nil, 5, nil}, {[]int{100, 1}, 50, []int{49, 1}},
+		{[]int{10, 10, 10}, 9, []int{3, 3, 3}},
+		{[]int{1, 10, 10}, 9, []int{1, 4, 4}},
+		{[]int{0, 0, 5}, 9, []int{0, 0, 5}},
+		{[]int{10, 10, 10}, 10, []int{4, 3, 3}},
+		{[]int{2, 2}, 1, []int{1, 0}},
+		{nil, 5, nil},
+		{[]int{100, 1}, 50, []int{49, 1}},
 	} {
 		want := make([]int, len(c.have))
 		share(want, c.have, c.total)

@@ -18,8 +18,8 @@ import (
 	"github.com/corastream/corastream"
 )
 
-// cluster is what the brokers say of themselves at one moment.
-type cluster struct {
+// brokersView is what the brokers say of themselves at one moment.
+type brokersView struct {
 	id      string
 	brokers map[int32]string // node -> host:port
 	topics  map[string]topicInfo
@@ -32,7 +32,7 @@ type topicInfo struct {
 }
 
 // leader returns the address of a partition's leader.
-func (c cluster) leader(p corastream.Partition) (string, error) {
+func (c brokersView) leader(p corastream.Partition) (string, error) {
 	t := c.topics[p.Topic]
 	if t.err != nil {
 		return "", fmt.Errorf("topic %s: %w", p.Topic, t.err)
@@ -50,7 +50,7 @@ func (c cluster) leader(p corastream.Partition) (string, error) {
 
 // describe asks the first broker that answers. kafka-go caches metadata, which is what must not happen right after a
 // restart, and knows no topic ids.
-func (a *access) describe(ctx context.Context, topics ...string) (cluster, error) {
+func (a *access) describe(ctx context.Context, topics ...string) (brokersView, error) {
 	var errs []error
 	for _, addr := range a.brokers {
 		c, err := a.dial(ctx, addr)
@@ -68,7 +68,7 @@ func (a *access) describe(ctx context.Context, topics ...string) (cluster, error
 		}
 		errs = append(errs, fmt.Errorf("metadata from %s: %w", addr, err))
 	}
-	return cluster{}, errors.Join(errs...)
+	return brokersView{}, errors.Join(errs...)
 }
 
 // errLogin: a broker told its versions and hung up at the first question proper, as one does that wants a login.
@@ -76,7 +76,7 @@ var errLogin = errors.New("the broker hung up: it seems to ask for a login")
 
 const metadataWithIDs = 12
 
-func (c *conn) describe(ctx context.Context, topics []string) (cluster, error) {
+func (c *conn) describe(ctx context.Context, topics []string) (brokersView, error) {
 	if c.versions[protocol.Metadata] < metadataWithIDs {
 		return c.describeOld(ctx, topics)
 	}
@@ -90,15 +90,15 @@ func (c *conn) describe(ctx context.Context, topics []string) (cluster, error) {
 	body = append(body, 0, 0, 0) // create nothing, list no rights, no tagged fields
 	b, err := c.send(ctx, protocol.Metadata, metadataWithIDs, body)
 	if err != nil {
-		return cluster{}, err
+		return brokersView{}, err
 	}
 	return parseMetadata(b)
 }
 
 // parseMetadata reads a Metadata answer, version 12, from after the correlation id.
-func parseMetadata(b []byte) (cluster, error) {
+func parseMetadata(b []byte) (brokersView, error) {
 	w := &wire{b: b}
-	out := cluster{brokers: map[int32]string{}, topics: map[string]topicInfo{}}
+	out := brokersView{brokers: map[int32]string{}, topics: map[string]topicInfo{}}
 	w.tags()
 	w.int32() // throttle
 	w.compactList(func() {
@@ -135,18 +135,18 @@ func parseMetadata(b []byte) (cluster, error) {
 	})
 	w.tags()
 	if w.err != nil {
-		return cluster{}, fmt.Errorf("metadata: %w", w.err)
+		return brokersView{}, fmt.Errorf("metadata: %w", w.err)
 	}
 	return out, nil
 }
 
-func (c *conn) describeOld(ctx context.Context, topics []string) (cluster, error) {
+func (c *conn) describeOld(ctx context.Context, topics []string) (brokersView, error) {
 	msg, err := c.call(ctx, min(8, c.versions[protocol.Metadata]), &metadata.Request{TopicNames: topics})
 	if err != nil {
-		return cluster{}, err
+		return brokersView{}, err
 	}
 	res := msg.(*metadata.Response)
-	out := cluster{id: res.ClusterID, brokers: map[int32]string{}, topics: map[string]topicInfo{}}
+	out := brokersView{id: res.ClusterID, brokers: map[int32]string{}, topics: map[string]topicInfo{}}
 	for _, b := range res.Brokers {
 		out.brokers[b.NodeID] = net.JoinHostPort(b.Host, strconv.Itoa(int(b.Port)))
 	}

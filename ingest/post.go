@@ -34,7 +34,7 @@ type posting struct {
 type poster struct {
 	access *access
 	codec  protocol.Attributes // none: vectors hardly shrink (BenchmarkChangelog)
-	now    *cluster            // nil: to be asked for
+	now    *brokersView        // nil: to be asked for
 	conns  map[string]*conn
 }
 
@@ -133,8 +133,10 @@ func (p *poster) request(batches []*posting) *wireproduce.Request {
 				records[i].Headers = append(records[i].Headers, protocol.Header{Key: h.Key, Value: h.Value})
 			}
 		}
-		one := wireproduce.RequestPartition{Partition: b.part.ID,
-			RecordSet: protocol.RecordSet{Version: 2, Attributes: p.codec, Records: protocol.NewRecordReader(records...)}}
+		one := wireproduce.RequestPartition{
+			Partition: b.part.ID,
+			RecordSet: protocol.RecordSet{Version: 2, Attributes: p.codec, Records: protocol.NewRecordReader(records...)},
+		}
 		i := slices.IndexFunc(req.Topics, func(t wireproduce.RequestTopic) bool { return t.Topic == b.part.Topic })
 		if i < 0 {
 			i = len(req.Topics)

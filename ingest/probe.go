@@ -71,7 +71,7 @@ func (s *Source) probe(ctx context.Context, p corastream.Partition) error {
 	}
 	t := s.cfg.tail(s.access, p, next, p.Topic == s.cfg.Topics.Items)
 	t.patience = 0
-	t.vet = func(c cluster) error { return s.vet(c, p.Topic) }
+	t.vet = func(c brokersView) error { return s.vet(c, p.Topic) }
 	defer t.drop()
 	return t.attach(ctx)
 }

@@ -89,8 +89,10 @@ func (b batch) records(dst []Record, p corastream.Partition, from int64, lim lim
 		}
 		if body == nil {
 			base := max(b.base, from)
-			return append(dst, Record{Pos: corastream.Position{Topic: p.Topic, Partition: p.ID, Offset: base},
-				Time: b.time(0), TooLarge: lim.batch + 1, Covers: b.last - base + 1}), nil
+			return append(dst, Record{
+				Pos:  corastream.Position{Topic: p.Topic, Partition: p.ID, Offset: base},
+				Time: b.time(0), TooLarge: lim.batch + 1, Covers: b.last - base + 1,
+			}), nil
 		}
 	}
 	w := &wire{b: body}

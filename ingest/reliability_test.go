@@ -42,8 +42,10 @@ func TestGroupOffsetsAreReported(t *testing.T) {
 		s := newStore()
 		mustDrain(t, cfg, s)
 		client := &kafka.Client{Addr: kafka.TCP(cfg.Brokers...), Transport: &kafka.Transport{}}
-		res, err := client.OffsetFetch(t.Context(), &kafka.OffsetFetchRequest{GroupID: cfg.Group,
-			Topics: map[string][]int{cfg.Topics.Interactions: {0, 1, 2, 3}}})
+		res, err := client.OffsetFetch(t.Context(), &kafka.OffsetFetchRequest{
+			GroupID: cfg.Group,
+			Topics:  map[string][]int{cfg.Topics.Interactions: {0, 1, 2, 3}},
+		})
 		must(t, err)
 		for _, p := range res.Topics[cfg.Topics.Interactions] {
 			want := s.next[corastream.Partition{Topic: cfg.Topics.Interactions, ID: int32(p.Partition)}]
@@ -60,8 +62,10 @@ func TestTheSameSpansGiveTheSameBatch(t *testing.T) {
 		p := producer(t, cfg)
 		must(t, p.Items(t.Context(), []corastream.Item{{ID: "i1", Title: "Heat"}}))
 		must(t, p.Events(t.Context(), events(0, 500)))
-		must(t, p.Raw(t.Context(), cfg.Topics.Interactions, []Record{{Key: []byte("u1"), Value: []byte(`{"item_id":"x"}`)},
-			{Value: []byte(`[{"user_id":"a","item_id":"b"},{"user_id":"a"}]`)}}))
+		must(t, p.Raw(t.Context(), cfg.Topics.Interactions, []Record{
+			{Key: []byte("u1"), Value: []byte(`{"item_id":"x"}`)},
+			{Value: []byte(`[{"user_id":"a","item_id":"b"},{"user_id":"a"}]`)},
+		}))
 		s := newStore()
 		mustDrain(t, cfg, s)
 		if len(s.batches) < 6 {

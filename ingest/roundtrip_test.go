@@ -115,10 +115,12 @@ func TestOneUsersEventsKeepTheirOrder(t *testing.T) {
 func TestRecommendationsAndDeadLettersComeOutAsTheyWentIn(t *testing.T) {
 	eachBroker(t, func(t *testing.T, cfg Config) {
 		made := time.Date(2026, 11, 23, 10, 0, 0, 123_000_000, time.UTC)
-		in := corastream.Recommendation{ID: "abc", User: "u1", Candidates: 20, RequestID: "r",
+		in := corastream.Recommendation{
+			ID: "abc", User: "u1", Candidates: 20, RequestID: "r",
 			Items: []corastream.Scored{{Item: "i1", Title: "Heat", Score: .75, CF: .5, Rank: 1, Propensity: 1}},
 			Cause: corastream.Position{Topic: "x", Partition: 3, Offset: 9}, Oldest: made.Add(-150 * time.Millisecond), Made: made,
-			Versions: corastream.Versions{User: 7, Generator: "g", LLM: "l"}, Degraded: "cf", Cold: true}
+			Versions: corastream.Versions{User: 7, Generator: "g", LLM: "l"}, Degraded: "cf", Cold: true,
+		}
 		s := sink(t, cfg)
 		must(t, s.Publish(t.Context(), []corastream.Recommendation{in}))
 		recs := consume(t, cfg, cfg.Topics.Recommendations)

@@ -33,9 +33,11 @@ func certificate(t *testing.T) (*tls.Config, string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(t, err)
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotBefore: time.Now().Add(-time.Hour),
+	tmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotBefore: time.Now().Add(-time.Hour),
 		NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
 	must(t, err)
 	file := filepath.Join(t.TempDir(), "ca.pem")
@@ -167,8 +169,10 @@ func TestSecretsShowNowhere(t *testing.T) {
 	cfg.SASL = SASL{Mechanism: "PLAIN", User: "ann", Password: NewSecret("canary")}
 	asJSON, err := json.Marshal(cfg)
 	must(t, err)
-	for _, s := range []string{fmt.Sprint(cfg), fmt.Sprintf("%+v %#v %v %s %q %x %d", cfg, cfg, &cfg, cfg.SASL.Password, cfg.SASL.Password, cfg.SASL.Password, cfg.SASL.Password),
-		string(asJSON), fmt.Sprint(cfg.Validate()), fmt.Sprintf("%#v", cfg.SASL.Password)} {
+	for _, s := range []string{
+		fmt.Sprint(cfg), fmt.Sprintf("%+v %#v %v %s %q %x %d", cfg, cfg, &cfg, cfg.SASL.Password, cfg.SASL.Password, cfg.SASL.Password, cfg.SASL.Password),
+		string(asJSON), fmt.Sprint(cfg.Validate()), fmt.Sprintf("%#v", cfg.SASL.Password),
+	} {
 		if strings.Contains(s, "canary") || strings.Contains(s, fmt.Sprintf("%x", "canary")) {
 			t.Errorf("the password shows in %s", s)
 		}
@@ -195,8 +199,10 @@ func TestConfigReportsAllProblemsAtOnce(t *testing.T) {
 	c.TLS.CA = "ca.pem"
 	c.SASL = SASL{Mechanism: "PLAIN"}
 	err := c.Validate()
-	for _, key := range []string{"brokers[0]", "brokers[1]", "start", "max_batch_events", "max_batch_wait", "topics.items", "topics.requests",
-		"kinds.x.label", "kinds.x.weight", "kinds.y.implicit", "default_kind", "tls.enabled", "sasl.mechanism", "sasl.user", "sasl.password"} {
+	for _, key := range []string{
+		"brokers[0]", "brokers[1]", "start", "max_batch_events", "max_batch_wait", "topics.items", "topics.requests",
+		"kinds.x.label", "kinds.x.weight", "kinds.y.implicit", "default_kind", "tls.enabled", "sasl.mechanism", "sasl.user", "sasl.password",
+	} {
 		if !strings.Contains(err.Error(), key+": ") {
 			t.Errorf("%s is not reported in:\n%v", key, err)
 		}

@@ -141,14 +141,16 @@ func TestASourceReadsChangesAndParcels(t *testing.T) {
 		must(t, sender.Send(ctx, sent))
 		must(t, sender.Send(ctx, []corastream.Parcel{{From: 1, To: 0, Seq: 1}}))
 
-		h := Hooks{Topics: []string{cfg.Topics.Embeddings, cfg.Topics.Gradients},
+		h := Hooks{
+			Topics: []string{cfg.Topics.Embeddings, cfg.Topics.Gradients},
 			Pick: func(all []corastream.Partition) []corastream.Partition {
 				if len(all)%2 != 0 {
 					t.Errorf("to pick from: %v", all)
 				}
 				return slices.DeleteFunc(all, func(p corastream.Partition) bool { return p.ID != 1 })
 			},
-			Keep: func(key []byte) bool { return strings.HasPrefix(string(key), corastream.ChangeItem) }}
+			Keep: func(key []byte) bool { return strings.HasPrefix(string(key), corastream.ChangeItem) },
+		}
 		cfg.Group = ""
 		got, ends := readAll(t, clusterSource(t, cfg, h))
 		state := map[string]string{}
@@ -271,8 +273,10 @@ func TestAReplicaReadsOnWhereTheGroupsReportsEnd(t *testing.T) {
 			must(t, p.Requests(t.Context(), asked))
 		}
 		ask(0, 200)
-		h := Hooks{Topics: []string{cfg.Topics.Requests}, GroupOffsets: true,
-			Next: func(corastream.Partition) (int64, bool, error) { return 0, false, errors.New("asked for an offset") }}
+		h := Hooks{
+			Topics: []string{cfg.Topics.Requests}, GroupOffsets: true,
+			Next: func(corastream.Partition) (int64, bool, error) { return 0, false, errors.New("asked for an offset") },
+		}
 		first := clusterSource(t, cfg, h)
 		var batches []corastream.Batch
 		for n := 0; n < 200; {
@@ -428,8 +432,11 @@ func TestDealingMovesNoMoreThanItMust(t *testing.T) {
 		{"who has most keeps the odd one", map[string][]int{"a": {1, 3, 5}, "b": {0, 2, 4, 6}}, "map[a:[1 3 5] b:[0 2 4 6]]"},
 		{"both say they have it", map[string][]int{"a": {0, 1, 2}, "b": {2, 3, 4, 5}}, "map[a:[0 1 2 6] b:[3 4 5]]"},
 		{"what is not there is not dealt", map[string][]int{"a": {9, 1, 1}, "b": {0}}, "map[a:[1 2 3 4] b:[0 5 6]]"},
-		{"more members than partitions", map[string][]int{"a": {0}, "b": {1, 2}, "c": {3}, "d": {4}, "e": {5}, "f": {6}, "g": nil, "h": nil},
-			"map[a:[0] b:[1] c:[3] d:[4] e:[5] f:[6] g:[2] h:[]]"},
+		{
+			"more members than partitions",
+			map[string][]int{"a": {0}, "b": {1, 2}, "c": {3}, "d": {4}, "e": {5}, "f": {6}, "g": nil, "h": nil},
+			"map[a:[0] b:[1] c:[3] d:[4] e:[5] f:[6] g:[2] h:[]]",
+		},
 		{"nobody", map[string][]int{}, "map[]"},
 	} {
 		if got := fmt.Sprint(deal(c.holds, all)); got != c.want {

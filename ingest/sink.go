@@ -81,8 +81,10 @@ type position struct {
 
 // EncodeRecommendation gives the record's value.
 func EncodeRecommendation(r corastream.Recommendation) ([]byte, error) {
-	out := recommendation{ID: r.ID, User: r.User, RequestID: r.RequestID, Items: r.Items, Candidates: r.Candidates,
-		Versions: r.Versions, Degraded: r.Degraded, Cold: r.Cold, Arm: r.Arm, Policy: r.Policy, Rest: r.Rest, Fallback: r.Fallback, Behind: r.Behind, GeneratedAt: r.Made.UTC()}
+	out := recommendation{
+		ID: r.ID, User: r.User, RequestID: r.RequestID, Items: r.Items, Candidates: r.Candidates,
+		Versions: r.Versions, Degraded: r.Degraded, Cold: r.Cold, Arm: r.Arm, Policy: r.Policy, Rest: r.Rest, Fallback: r.Fallback, Behind: r.Behind, GeneratedAt: r.Made.UTC(),
+	}
 	if out.Items == nil {
 		out.Items = []corastream.Scored{}
 	}
@@ -107,8 +109,10 @@ func DecodeRecommendation(r Record) (corastream.Recommendation, error) {
 	if err := json.Unmarshal(r.Value, &in); err != nil {
 		return corastream.Recommendation{}, fmt.Errorf("recommendation at %s/%d offset %d: %w", r.Pos.Topic, r.Pos.Partition, r.Pos.Offset, err)
 	}
-	out := corastream.Recommendation{ID: in.ID, User: in.User, RequestID: in.RequestID, Items: in.Items, Candidates: in.Candidates,
-		Versions: in.Versions, Degraded: in.Degraded, Cold: in.Cold, Arm: in.Arm, Policy: in.Policy, Rest: in.Rest, Fallback: in.Fallback, Behind: in.Behind, Made: in.GeneratedAt}
+	out := corastream.Recommendation{
+		ID: in.ID, User: in.User, RequestID: in.RequestID, Items: in.Items, Candidates: in.Candidates,
+		Versions: in.Versions, Degraded: in.Degraded, Cold: in.Cold, Arm: in.Arm, Policy: in.Policy, Rest: in.Rest, Fallback: in.Fallback, Behind: in.Behind, Made: in.GeneratedAt,
+	}
 	if in.Cause != nil {
 		out.Cause = corastream.Position(*in.Cause)
 	}

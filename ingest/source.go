@@ -250,17 +250,21 @@ func (s *Source) start(ctx context.Context, a assigned) (*feed, error) {
 	}
 	s.mu.Unlock()
 	t := s.cfg.tail(s.access, p, next, s.compact[p.Topic])
-	t.vet = func(c cluster) error { return s.vet(c, p.Topic) }
+	t.vet = func(c brokersView) error { return s.vet(c, p.Topic) }
 	ctx, cancel := context.WithCancel(ctx)
-	f := &feed{s: s, part: p, end: -1, read: max(next, 0), tail: t, cancel: cancel,
-		done: make(chan struct{}), room: make(chan struct{}, blocksAhead), wants: wants{keep: s.hooks.Keep}}
+	f := &feed{
+		s: s, part: p, end: -1, read: max(next, 0), tail: t, cancel: cancel,
+		done: make(chan struct{}), room: make(chan struct{}, blocksAhead), wants: wants{keep: s.hooks.Keep},
+	}
 	go f.run(ctx)
 	return f, nil
 }
 
 func (c Config) tail(a *access, p corastream.Partition, next int64, compacted bool) *tail {
-	t := &tail{access: a, part: p, next: next, compacted: compacted, size: c.FetchBytes, patience: c.GapPatience,
-		limits: limits{record: c.MaxRecordBytes, batch: c.MaxFetchBytes}, now: time.Now}
+	t := &tail{
+		access: a, part: p, next: next, compacted: compacted, size: c.FetchBytes, patience: c.GapPatience,
+		limits: limits{record: c.MaxRecordBytes, batch: c.MaxFetchBytes}, now: time.Now,
+	}
 	if c.Topics.own(p.Topic) {
 		t.limits.record = ownBatchBytes
 	}

@@ -27,7 +27,7 @@ type tail struct {
 	size      int   // bytes to ask for
 	limits    limits
 	patience  time.Duration
-	vet       func(cluster) error // refuses another cluster or another topic of the same name; may be nil
+	vet       func(brokersView) error // refuses another cluster or another topic of the same name; may be nil
 	now       func() time.Time
 
 	conn   *conn

@@ -41,8 +41,10 @@ func (c Config) Specs() []TopicSpec {
 		batch := strconv.Itoa(ownBatchBytes)
 		specs = append(specs,
 			// The lag lets a reader that is near the end see every record, and so whose they are. The embedded broker does not wait.
-			TopicSpec{c.Topics.Embeddings, c.Shards, map[string]string{"cleanup.policy": "compact", "min.compaction.lag.ms": "3600000",
-				"delete.retention.ms": keep, "max.message.bytes": batch}},
+			TopicSpec{c.Topics.Embeddings, c.Shards, map[string]string{
+				"cleanup.policy": "compact", "min.compaction.lag.ms": "3600000",
+				"delete.retention.ms": keep, "max.message.bytes": batch,
+			}},
 			TopicSpec{c.Topics.Gradients, c.Shards, stamped("max.message.bytes", batch)})
 	}
 	return specs
@@ -140,7 +142,7 @@ func (a *access) fitsShards(ctx context.Context, c Config) error {
 	return cause(ctx, nil)
 }
 
-func allLed(cl cluster, t topicInfo) bool {
+func allLed(cl brokersView, t topicInfo) bool {
 	for _, node := range t.leaders {
 		if _, ok := cl.brokers[node]; !ok {
 			return false

@@ -11,8 +11,15 @@ import (
 func TestAttendBlockAgreesWithFloat64(t *testing.T) {
 	atLevels(t, func(t *testing.T) {
 		worst := 0.0
-		for _, c := range []struct{ m, n, heads, kv, d, pad int }{{1, 1, 1, 1, 16, 0}, {1, 14, 9, 3, 64, 0}, {5, 5, 2, 1, 48, 3}, {14, 47, 4, 4, 16, 0},
-			{30, 110, 9, 3, 64, 192}, {37, 37, 6, 3, 20, 1}, {43, 75, 2, 2, 80, 0}} {
+		for _, c := range []struct{ m, n, heads, kv, d, pad int }{
+			{1, 1, 1, 1, 16, 0},
+			{1, 14, 9, 3, 64, 0},
+			{5, 5, 2, 1, 48, 3},
+			{14, 47, 4, 4, 16, 0},
+			{30, 110, 9, 3, 64, 192},
+			{37, 37, 6, 3, 20, 1},
+			{43, 75, 2, 2, 80, 0},
+		} {
 			r := newRand(uint64(c.n))
 			width := c.kv * c.d
 			stride, ldq, ldd := width+c.pad, c.heads*c.d+3, c.heads*c.d+5

@@ -9,8 +9,16 @@ import (
 func TestAttentionAgreesWithFloat64(t *testing.T) {
 	atLevels(t, func(t *testing.T) {
 		worst := 0.0
-		for _, s := range []struct{ n, heads, kv, dim, pad int }{{1, 1, 1, 16, 0}, {2, 9, 3, 64, 0}, {3, 4, 2, 20, 5}, {5, 2, 1, 80, 3},
-			{7, 4, 4, 48, 1}, {110, 9, 3, 64, 0}, {33, 2, 2, 128, 16}, {64, 6, 2, 7, 2}} {
+		for _, s := range []struct{ n, heads, kv, dim, pad int }{
+			{1, 1, 1, 16, 0},
+			{2, 9, 3, 64, 0},
+			{3, 4, 2, 20, 5},
+			{5, 2, 1, 80, 3},
+			{7, 4, 4, 48, 1},
+			{110, 9, 3, 64, 0},
+			{33, 2, 2, 128, 16},
+			{64, 6, 2, 7, 2},
+		} {
 			for n := max(1, s.n-4); n <= s.n; n++ {
 				name := fmt.Sprintf("%+v n=%d", s, n)
 				r := newRand(uint64(n))

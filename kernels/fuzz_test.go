@@ -174,8 +174,10 @@ func FuzzAttention(f *testing.F) {
 			cut := int(seed>>8) % (n - m + 1)
 			var s Scratch
 			block, queries := make([]float32, m*len(q)), random(newRand(seed+2), make([]float32, m*len(q)))
-			AttendBlock(block, len(q), queries, len(q), m, []Stretch{{x[:n*stride], x[n*stride:], cut, stride},
-				{x[cut*stride : n*stride], x[(n+cut)*stride:], n - cut, stride}}, 2*group, 2, d, float32(1/math.Sqrt(float64(d))), &s)
+			AttendBlock(block, len(q), queries, len(q), m, []Stretch{
+				{x[:n*stride], x[n*stride:], cut, stride},
+				{x[cut*stride : n*stride], x[(n+cut)*stride:], n - cut, stride},
+			}, 2*group, 2, d, float32(1/math.Sqrt(float64(d))), &s)
 			dst = append(dst, block...)
 			return dst
 		}, near(1e-4, 1))

@@ -11,8 +11,20 @@ import (
 func TestGemmAgreesWithFloat64(t *testing.T) {
 	atLevels(t, func(t *testing.T) {
 		worst := 0.0
-		for _, s := range []struct{ m, n, k int }{{1, 1, 1}, {1, 33, 5}, {2, 16, 31}, {3, 8, 16}, {6, 47, 9}, {14, 64, 64}, {15, 16, 17},
-			{29, 7, 40}, {40, 65, 3}, {5, 19, gemmDepthOfTest + 13}, {700, 3, 9}, {2, 3, 0}} {
+		for _, s := range []struct{ m, n, k int }{
+			{1, 1, 1},
+			{1, 33, 5},
+			{2, 16, 31},
+			{3, 8, 16},
+			{6, 47, 9},
+			{14, 64, 64},
+			{15, 16, 17},
+			{29, 7, 40},
+			{40, 65, 3},
+			{5, 19, gemmDepthOfTest + 13},
+			{700, 3, 9},
+			{2, 3, 0},
+		} {
 			for bits := 0; bits < 8; bits++ {
 				transA, transB, accumulate := bits&1 != 0, bits&2 != 0, bits&4 != 0
 				name := fmt.Sprintf("m=%d n=%d k=%d transA=%v transB=%v accumulate=%v", s.m, s.n, s.k, transA, transB, accumulate)

@@ -92,9 +92,28 @@ func roundQ4(w []float32, _, _ int) {
 }
 
 // mulShapes cover every height of tile, odd and even depths, part panels, and more rows than one round.
-var mulShapes = []struct{ m, out, in int }{{1, 1, 1}, {2, 33, 7}, {3, 31, 16}, {4, 8, 32}, {5, 64, 17}, {6, 16, 15}, {7, 40, 33},
-	{8, 33, 65}, {9, 20, 31}, {10, 32, 64}, {11, 5, 34}, {12, 48, 96}, {13, 65, 24}, {14, 32, 64}, {15, 64, 40}, {20, 17, 100},
-	{29, 40, 31}, {31, 34, 129}, {300, 33, 3}, {70, 3, 2600}}
+var mulShapes = []struct{ m, out, in int }{
+	{1, 1, 1},
+	{2, 33, 7},
+	{3, 31, 16},
+	{4, 8, 32},
+	{5, 64, 17},
+	{6, 16, 15},
+	{7, 40, 33},
+	{8, 33, 65},
+	{9, 20, 31},
+	{10, 32, 64},
+	{11, 5, 34},
+	{12, 48, 96},
+	{13, 65, 24},
+	{14, 32, 64},
+	{15, 64, 40},
+	{20, 17, 100},
+	{29, 40, 31},
+	{31, 34, 129},
+	{300, 33, 3},
+	{70, 3, 2600},
+}
 
 // TestMulAgreesWithFloat64 checks each packed form against sums in float64 at odd shapes, strides and offsets.
 func TestMulAgreesWithFloat64(t *testing.T) {

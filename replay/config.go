@@ -22,9 +22,6 @@ const (
 const (
 	Bias         = "bias"
 	CF           = "cf"
-	MF           = "mf"
-	LightGCN     = "lightgcn"
-	SASRec       = "sasrec"
 	Popularity   = "popularity"
 	Recent       = "recent"
 	ItemKNN      = "itemknn"
@@ -40,9 +37,10 @@ const (
 	CoraBlank    = "cora-blank"
 )
 
-// Models lists all models. Beside them, cf@CONTENT is the CF model on another content of Contents.
+// Models lists the models that replay knows by itself. Beside them, cf@CONTENT is the CF model on another content of Contents, and each of
+// Config.Kinds is another CF model.
 var Models = []string{
-	Bias, CF, MF, LightGCN, SASRec, Popularity, Recent, ItemKNN, EASE, Mix, Words, All, Reader, LLM, Stack, Cora, CoraShuffled, CoraBlank,
+	Bias, CF, Popularity, Recent, ItemKNN, EASE, Mix, Words, All, Reader, LLM, Stack, Cora, CoraShuffled, CoraBlank,
 }
 
 // isList says that a model is a list model of its own name, and needs nothing of the CF model. Cora and CoraShuffled are list models with
@@ -62,9 +60,8 @@ func ReadsContent(models []string, checkpoint bool) bool {
 	})
 }
 
-// learners are the models that Deps.NewModel makes, counters those that are replay's own.
+// counters are replay's own models that count likes.
 var (
-	learners = []string{Bias, CF, MF, LightGCN, SASRec}
 	counters = []string{Popularity, Recent, ItemKNN, EASE}
 )
 
@@ -77,10 +74,13 @@ func contentOf(model string) string {
 	return content
 }
 
-func isLearner(model string) bool { return slices.Contains(learners, model) || contentOf(model) != "" }
+// isLearner says that Deps.NewModel makes the model: all but replay's own.
+func isLearner(model string) bool {
+	return model == Bias || model == CF || !slices.Contains(Models, model)
+}
 
-func isModel(name string) bool {
-	return slices.Contains(Models, name) || slices.Contains(Contents, contentOf(name))
+func (c Config) isModel(name string) bool {
+	return slices.Contains(Models, name) || slices.Contains(c.Kinds, name) || slices.Contains(Contents, contentOf(name))
 }
 
 // Config says what is evaluated, and how.
@@ -92,6 +92,8 @@ type Config struct {
 	Mode string `yaml:"mode"`
 	// Models to evaluate. Default popularity, cf, mix.
 	Models []string `yaml:"models"`
+	// Kinds are the names of further CF models that Deps.NewModel makes: cfstream's kinds. Default none.
+	Kinds []string `yaml:"-"`
 	// Content is what a hybrid knows of an item before any click: one of Contents. Default llm.
 	Content string `yaml:"-"`
 	// LabelDelay is how long after its row a label is learnt, in prequential mode. Default 0, range 0..8760h.
@@ -147,9 +149,20 @@ type Config struct {
 // Default returns the defaults above.
 func Default() Config {
 	return Config{
-		Mode: Static, Models: []string{Popularity, CF, Mix}, Content: ContentLLM, Epochs: 6, Bootstraps: 2000, Seed: 1, Seeds: 1, Task: TaskAuto, RankRows: 1e6, Demand: 2,
+		Mode: Static, Models: []string{Popularity, CF, Mix}, Content: ContentLLM, Epochs: 6, Bootstraps: 2000, Seed: 1, Seeds: 1, Task: TaskAuto, RankRows: 1e6, Demand: corastream.DemandWeight,
 		BatchRows: 256, ReaderShare: 0.3, Window: 30 * time.Minute, HalfLife: 720 * time.Hour, KNNShrink: 10, EASEPenalty: 250, Sharding: DefaultSharding(),
 	}
+}
+
+// Names lists what Models may name, but for cf@CONTENT.
+func (c Config) Names() []string {
+	names := slices.Clone(Models)
+	for _, k := range c.Kinds {
+		if !slices.Contains(names, k) {
+			names = append(names, k)
+		}
+	}
+	return names
 }
 
 // Validate reports all problems at once.
@@ -161,12 +174,12 @@ func (c Config) Validate() error {
 	if c.Task != TaskAuto && c.Task != TaskUnseen && c.Task != TaskAll {
 		errs = append(errs, corastream.Usagef("task", "choose unseen, all or auto", "%q is not a task", c.Task))
 	}
-	choose := "choose from " + strings.Join(Models, ",") + ",cf@CONTENT"
+	choose := "choose from " + strings.Join(c.Names(), ",") + ",cf@CONTENT"
 	if len(c.Models) == 0 {
 		errs = append(errs, corastream.Usagef("models", choose, "no model to evaluate"))
 	}
 	for i, m := range c.Models {
-		if !isModel(m) {
+		if !c.isModel(m) {
 			errs = append(errs, corastream.Usagef("models", choose, "%q is not a model", m))
 		} else if slices.Contains(c.Models[:i], m) {
 			errs = append(errs, corastream.Usagef("models", "name each once", "%q is named twice", m))
@@ -197,7 +210,7 @@ func (c Config) Validate() error {
 		inRange("ease_penalty", c.EASEPenalty, 1e-3, 1e9), c.Sharding.Validate())
 	if c.Sharding.Shards > 1 {
 		for _, m := range c.Models {
-			if slices.Contains(counters, m) || m == LightGCN || m == SASRec || isList(m) {
+			if slices.Contains(counters, m) || isList(m) {
 				errs = append(errs, corastream.Usagef("models", "leave "+m+" out, or drop --shards", "%s can not be divided into shards", m))
 			}
 		}
@@ -230,7 +243,7 @@ type Model interface {
 
 // Deps are the other stages, handed in through the root's interfaces.
 type Deps struct {
-	// NewModel makes a CF model: kind is Bias, CF, MF, LightGCN or SASRec. Seed 0 is the configured start; others draw anew.
+	// NewModel makes a CF model: kind is Bias, CF or one of Config.Kinds. Seed 0 is the configured start; others draw anew.
 	NewModel func(kind string, seed uint64) (Model, error)
 	// NewRanker makes the list model of that name: Mix, Words, All, Cora or CoraShuffled. all says that items the user met may be listed.
 	// nil where none is offered.

@@ -212,7 +212,7 @@ func (c *cf) addDemand(out []float64) {
 	}
 	for i, d := range c.demands {
 		if !math.IsInf(float64(peak), -1) {
-			out[i] += c.demand * float64(corastream.BelowPeak(d, peak))
+			out[i] = corastream.WithDemand(out[i], c.demand, d, peak)
 		}
 	}
 }
@@ -269,16 +269,8 @@ func promptOf(s corastream.State, user, item string, history int) (corastream.Pr
 	if err != nil {
 		return p, err
 	}
-	for _, id := range u.Liked(history) {
-		liked, err := s.Item(id)
-		if err != nil {
-			return p, err
-		}
-		if liked.Title != "" {
-			p.History = append(p.History, liked.Title)
-		}
-	}
-	return p, nil
+	p.History, err = corastream.LikedTitles(s, u, history)
+	return p, err
 }
 
 // walking is how walk goes through rows.

@@ -32,8 +32,10 @@ var layouts = []layout{
 	{
 		name: "MovieLens u.item", first: regexp.MustCompile(`^\d+\|[^|]+\|[^|]*\|[^|]*\|[^|]*(\|[01]){19}$`), sep: "|",
 		header: []string{"item_id", "title", "release_date", "video_date", "url", "genres"},
-		flags: []string{"", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy", "Film-Noir",
-			"Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western"},
+		flags: []string{
+			"", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy", "Film-Noir",
+			"Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
+		},
 	},
 }
 

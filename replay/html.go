@@ -192,8 +192,10 @@ func (s *splitView) place(pair string) int {
 // headlines put the paired differences that matter into words.
 func (r *Report) headlines() (out []string) {
 	for _, pair := range []struct{ a, b, what string }{
-		{CF, Bias, "what users and items have in common, beyond averages"}, {Cora, CF, "what the language model adds to its CF teacher"},
-		{Cora, CoraShuffled, "what reading the right title is worth"}, {Cora, LLM, "what the generated weights are worth"},
+		{CF, Bias, "what users and items have in common, beyond averages"},
+		{Cora, CF, "what the language model adds to its CF teacher"},
+		{Cora, CoraShuffled, "what reading the right title is worth"},
+		{Cora, LLM, "what the generated weights are worth"},
 	} {
 		d, ok := r.Paired[pair.a+"-"+pair.b]
 		if !ok || math.IsNaN(float64(d.AUC)) {

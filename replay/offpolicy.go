@@ -241,7 +241,7 @@ func (e *evaluation) rankLists(ctx context.Context, model string, lists []List) 
 		if name != model {
 			generator := e.deps.Generator
 			if model == LLM {
-				generator = nil
+				generator = corastream.Unadapted{}
 			}
 			for j := range pairs {
 				pairs[j].User = pairs[0].User // one slice, so that the LLM's stage sees one user

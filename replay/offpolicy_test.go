@@ -129,8 +129,10 @@ func tinyData() Data {
 func TestReplayEstimatesWhatEachModelWouldHaveEarned(t *testing.T) {
 	data := tinyData()
 	for n := range 12 {
-		data.Lists = append(data.Lists, List{User: fmt.Sprint("u", n%3), Made: data.Test[n].Time.Add(-time.Second),
-			Items: []string{fmt.Sprint("i", n%5), fmt.Sprint("i", (n+1)%5)}, Propensity: []float64{0.5, 0.25}, Rest: []string{fmt.Sprint("i", (n+2)%5)}})
+		data.Lists = append(data.Lists, List{
+			User: fmt.Sprint("u", n%3), Made: data.Test[n].Time.Add(-time.Second),
+			Items: []string{fmt.Sprint("i", n%5), fmt.Sprint("i", (n+1)%5)}, Propensity: []float64{0.5, 0.25}, Rest: []string{fmt.Sprint("i", (n+2)%5)},
+		})
 	}
 	c := Default()
 	c.Models, c.Bootstraps, c.Mode = []string{Popularity, Recent}, 20, Prequential

@@ -185,7 +185,7 @@ func TestDelaysAreReadAndRefused(t *testing.T) {
 func TestSeedsSpreadWhatStartsAtRandom(t *testing.T) {
 	data := makeLog(10, 1500)
 	d, _ := deps(data)
-	c := quick(replay.Prequential, replay.Bias, replay.MF, replay.Popularity)
+	c := quick(replay.Prequential, replay.Bias, "mf", replay.Popularity)
 	c.Seeds, c.RankRows = 3, 50
 	r := run(t, c, data, d)
 	if len(r.Seeds) != 2*2 || r.Configurations != 3+2*2 {
@@ -196,7 +196,7 @@ func TestSeedsSpreadWhatStartsAtRandom(t *testing.T) {
 		if s.Test {
 			own = r.Test[s.Model].AUC
 		}
-		if spread := s.AUC.Max > s.AUC.Min; spread != (s.Model == replay.MF) || s.AUC.Min > own || s.AUC.Max < own || s.AUC.SD < 0 {
+		if spread := s.AUC.Max > s.AUC.Min; spread != (s.Model == "mf") || s.AUC.Min > own || s.AUC.Max < own || s.AUC.SD < 0 {
 			t.Errorf("%s: %+v, the run's AUC is %v", s.Model, s.AUC, own)
 		}
 	}

@@ -182,8 +182,12 @@ func run(t *testing.T, c replay.Config, data replay.Data, d replay.Deps) *replay
 func quick(mode string, models ...string) replay.Config {
 	c := replay.Default()
 	c.Mode, c.Models, c.Bootstraps, c.BatchRows = mode, models, 100, 100
+	c.Kinds = kinds
 	return c
 }
+
+// kinds are further CF models.
+var kinds = []string{"mf", "lightgcn", "sasrec"}
 
 // TestAllModelsAreJudgedOnTheSameRows: with a stand-in LLM that answers e_u.c + biases, cora is the CF score itself, a swapped
 // or blank prompt loses the content, and every model has every row.
@@ -192,9 +196,9 @@ func TestAllModelsAreJudgedOnTheSameRows(t *testing.T) {
 	d, calls := deps(data)
 	for _, mode := range []string{replay.Static, replay.Prequential} {
 		*calls = nil
-		r := run(t, quick(mode, replay.Models...), data, d)
+		r := run(t, quick(mode, slices.Concat(replay.Models, kinds)...), data, d)
 		for split, figures := range map[string]map[string]replay.Figures{"valid": r.Valid, "test": r.Test} {
-			for _, m := range replay.Models {
+			for _, m := range slices.Concat(replay.Models, kinds) {
 				if f := figures[m]; f.Rows != 800 || f.Users != 40 {
 					t.Errorf("%s %s %s: %d rows, %d users", mode, split, m, f.Rows, f.Users)
 				}
@@ -239,7 +243,7 @@ func TestTwoRunsGiveEqualBytesButForTiming(t *testing.T) {
 	d, _ := deps(data)
 	var first []byte
 	for range 2 {
-		r := run(t, quick(replay.Prequential, replay.Models...), data, d)
+		r := run(t, quick(replay.Prequential, slices.Concat(replay.Models, kinds)...), data, d)
 		if r.Timing["events_per_s"] <= 0 {
 			t.Errorf("timing %v", r.Timing)
 		}

@@ -18,7 +18,7 @@ func (e *evaluation) llm(ctx context.Context, model string, seen []sight) (outco
 	generator := e.deps.Generator
 	switch model {
 	case LLM:
-		generator = nil
+		generator = corastream.Unadapted{}
 	case CoraShuffled:
 		shuffle(prompts, e.rows, e.Seed)
 	case CoraBlank:
@@ -104,30 +104,15 @@ func (e *evaluation) scoreAll(ctx context.Context, step string, g corastream.Gen
 	return out, nil
 }
 
-// scoreBatch: pairs -> W_A -> frozen LLM -> logit(Yes)-logit(No). Without a generator the base model answers.
-func scoreBatch(ctx context.Context, g corastream.Generator, s corastream.Scorer, pairs []corastream.Pair,
-	prompts []corastream.Prompt,
-) ([]float64, error) {
-	var weights []corastream.Weights
-	var projection *corastream.Projection
-	if g != nil {
-		var err error
-		if weights, projection, err = g.Weights(ctx, pairs); err != nil {
-			return nil, fmt.Errorf("generate weights: %w", err)
-		}
-	}
-	logits, err := s.Score(ctx, prompts, weights, projection)
+// scoreBatch gives logit(Yes)-logit(No) of each pair.
+func scoreBatch(ctx context.Context, g corastream.Generator, s corastream.Scorer, pairs []corastream.Pair, prompts []corastream.Prompt) ([]float64, error) {
+	logits, err := corastream.ScorePairs(ctx, g, s, pairs, prompts)
 	if err != nil {
-		return nil, fmt.Errorf("run the LLM: %w", err)
-	}
-	if len(logits) != len(prompts) {
-		return nil, fmt.Errorf("the LLM scored %d of %d prompts", len(logits), len(prompts))
+		return nil, err
 	}
 	out := make([]float64, len(logits))
 	for i, l := range logits {
-		if out[i] = float64(l.Yes) - float64(l.No); out[i] != out[i] {
-			return nil, fmt.Errorf("the score of item %q is not a number", prompts[i].ItemID)
-		}
+		out[i] = float64(l.Yes) - float64(l.No)
 	}
 	return out, nil
 }

@@ -15,7 +15,8 @@ import (
 
 func sharded(shards, events int) replay.Config {
 	c := replay.Default()
-	c.Mode, c.Models, c.Epochs, c.Bootstraps, c.RankRows = replay.Prequential, []string{replay.Bias, replay.MF, replay.CF}, 2, 0, 50
+	c.Mode, c.Models, c.Epochs, c.Bootstraps, c.RankRows = replay.Prequential, []string{replay.Bias, "mf", replay.CF}, 2, 0, 50
+	c.Kinds = kinds
 	c.Sharding = replay.DefaultSharding()
 	c.Sharding.Shards, c.Sharding.SyncEvents = shards, events
 	return c
@@ -86,8 +87,6 @@ func TestEqualClustersWriteEqualReports(t *testing.T) {
 
 func TestWhatCanNotBeDividedIsRefusedByName(t *testing.T) {
 	cases := map[string]func(*replay.Config){
-		"lightgcn":   func(c *replay.Config) { c.Models = []string{replay.LightGCN} },
-		"sasrec":     func(c *replay.Config) { c.Models = []string{replay.SASRec} },
 		"popularity": func(c *replay.Config) { c.Models = []string{replay.Popularity} },
 		"two clocks": func(c *replay.Config) { c.Sharding.SyncEvery = time.Second },
 		"never hear": func(c *replay.Config) { c.Sharding.SyncEvents = 0 },

@@ -57,7 +57,7 @@ func (e *evaluation) stackInputs(ctx context.Context, step string, seen []sight)
 		}
 		at[i] = n
 	}
-	asked, err := e.scoreAll(ctx, step, nil, pairs, prompts)
+	asked, err := e.scoreAll(ctx, step, corastream.Unadapted{}, pairs, prompts)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -300,6 +301,29 @@ func TestAnyIDCanBeLookedUp(t *testing.T) {
 		f.ok("GET", "/v1/items/"+path, "", &got)
 		if got.ItemID != id {
 			t.Errorf("%s gave %q", path, got.ItemID)
+		}
+	}
+}
+
+// longTexts refuses as the LLM does: by the prompt it was given, or by the place of a label.
+type longTexts struct {
+	byHand
+	where string
+}
+
+func (l longTexts) LabelLogits(context.Context, []string, []int, []corastream.Weights, *corastream.Projection) ([][]float32, int, error) {
+	return nil, 0, corastream.Usagef(l.where, "shorten it", "it is too long")
+}
+
+func TestARefusalOfTheLLMNamesWhatWasSent(t *testing.T) {
+	for _, c := range []struct{ where, body, want string }{
+		{"prompts[1]", `{"query":"q","items":["a","b"]}`, "items[1]"},
+		{"labels[0]", `{"query":"q","items":["a"],"labels":[" Yes"]}`, "labels[0]"},
+		{"labels[2]", `{"query":"q","items":["a"],"label_token_ids":[1,2,999999]}`, "label_token_ids[2]"},
+	} {
+		f := newFixture(t, withLLM, func(_ *Config, d *Deps) { d.Text = longTexts{where: c.where} })
+		if code, fail := f.failure("POST", "/v1/score", c.body); code != 400 || fail.Field != c.want {
+			t.Errorf("%s: %d %+v, want %s", c.body, code, fail, c.want)
 		}
 	}
 }

@@ -146,9 +146,9 @@ func (s *Server) merge(ctx context.Context, user string, d *corastream.Dialogue)
 	if g, ok := arm.Generator.(interface{ PerPair() bool }); ok && g.PerPair() {
 		return nil, notHere("model", "ask for the model without weights", "with this checkpoint every pair of user and item has weights of its own: there is no user's part")
 	}
-	weights, projection, err := arm.Generator.Weights(ctx, pair)
+	weights, projection, err := corastream.MakeWeights(ctx, arm.Generator, pair)
 	if err != nil {
-		return nil, fmt.Errorf("generate weights: %w", err)
+		return nil, err
 	}
 	mine := weights[0]
 	mine.Item, mine.ItemScale = nil, 0

@@ -100,6 +100,10 @@ type Deps struct {
 	// its index ("[3]").
 	Past func(entries [][]byte, now time.Time) ([]corastream.Interaction, error)
 
+	// Erase forgets a user, once and for all; nil: 501. Data is the folder that it forgets in.
+	Erase func(ctx context.Context, user string) error
+	Data  string
+
 	History  int                        // liked titles in a prompt, as in corastream.PipelineConfig
 	Versions func() corastream.Versions // of the generator and the LLM in use
 	Models   func() []Model

@@ -13,8 +13,8 @@ import (
 
 // RetrieverConfig bounds the index.
 type RetrieverConfig struct {
-	// MaxItems is how many items the index holds; later ones are counted (Sizes) and not
-	// recommended. One item costs 4*dim+64 bytes. Default 2000000, range 1..100000000.
+	// MaxItems is how many items the index holds; later ones are counted and not recommended.
+	// One item costs 4*dim+64 bytes. Default 2000000, range 1..100000000.
 	MaxItems int `yaml:"max_items"`
 	// MaxCandidates bounds n of one search. Default 1000, range 1..10000.
 	MaxCandidates int `yaml:"-"`
@@ -30,7 +30,7 @@ type RetrieverConfig struct {
 
 // DefaultRetrieverConfig returns the defaults above.
 func DefaultRetrieverConfig() RetrieverConfig {
-	return RetrieverConfig{MaxItems: 2_000_000, MaxCandidates: 1000, Demand: 2, Workers: 2}
+	return RetrieverConfig{MaxItems: 2_000_000, MaxCandidates: 1000, Demand: corastream.DemandWeight, Workers: 2}
 }
 
 // Validate reports all problems at once.

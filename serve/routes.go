@@ -104,6 +104,11 @@ func (s *Server) routes() []route {
 			id: "user", summary: "A user's state: history, taste and recommendations that went out",
 			answer: UserResponse{}, fails: []int{400, 404, 501},
 		}},
+		{method: "DELETE", path: "/v1/users/{id}", writes: true, handle: s.erase, operation: operation{
+			id: "erase", summary: "Forget a user: vectors, history, ids and debts",
+			note:  "What the log holds of the user until now is never learnt again. What item vectors learnt from the user stays in them.",
+			query: []parameter{{"data", "refuse with 409 unless the state is in this folder", "", ""}}, answer: erased{}, fails: []int{400, 409, 501},
+		}},
 		{method: "GET", path: "/v1/users/{id}/similar", heavy: true, handle: s.similarUsers, operation: operation{
 			id: "similarUsers", summary: "Users of like taste",
 			query: []parameter{{"n", "users; default 10", 0, pageSize.bounds}}, answer: SimilarUsersResponse{}, fails: []int{400, 404, 501},

@@ -5,11 +5,8 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"math"
 	"net/http"
-	"slices"
 
 	"github.com/corastream/corastream"
 )
@@ -195,16 +192,16 @@ func (s *Server) scoreSlate(ctx context.Context, user string, docs []document) (
 		return nil, err
 	}
 	for i, p := range out.pairs {
-		out.cf[i] = float32(1 / (1 + math.Exp(-float64(p.Logit()))))
+		out.cf[i] = p.P()
 	}
 	arm := s.arm(user)
 	out.arm = arm.Name
-	logits, err := s.logits(ctx, arm.Generator, out.pairs, out.prompts)
+	logits, err := corastream.ScorePairs(ctx, arm.Generator, s.deps.Scorer, out.pairs, out.prompts)
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
 	if err != nil {
-		if !errors.Is(err, corastream.ErrDegraded) {
+		if corastream.Failed(err) {
 			s.deps.Stats.Degraded.Add(1)
 			s.deps.Log.Warn().Err(err).Msg("scoring by CF alone")
 		}
@@ -224,15 +221,9 @@ func (s *Server) slate(st corastream.State, user string, docs []document, out *s
 		return err
 	}
 	out.cold, out.versions.User = len(u.History) == 0, u.Version
-	var history []string
-	for _, id := range u.Liked(s.deps.History) {
-		it, err := st.Item(id)
-		if err != nil {
-			return err
-		}
-		if it.Title != "" {
-			history = append(history, it.Title)
-		}
+	history, err := corastream.LikedTitles(st, u, s.deps.History)
+	if err != nil {
+		return err
 	}
 	for _, d := range docs {
 		prompt := corastream.Prompt{Title: d.Text, Fields: d.Fields, History: history}
@@ -257,25 +248,4 @@ func (s *Server) slate(st corastream.State, user string, docs []document, out *s
 		out.pairs, out.prompts, out.known = append(out.pairs, pair), append(out.prompts, prompt), append(out.known, isKnown)
 	}
 	return nil
-}
-
-func (s *Server) logits(ctx context.Context, g corastream.Generator, pairs []corastream.Pair, prompts []corastream.Prompt) ([]corastream.Logits, error) {
-	if g == nil || s.deps.Scorer == nil {
-		return nil, corastream.ErrDegraded
-	}
-	weights, projection, err := g.Weights(ctx, pairs)
-	if err != nil {
-		return nil, fmt.Errorf("generate weights: %w", err)
-	}
-	logits, err := s.deps.Scorer.Score(ctx, prompts, weights, projection)
-	if err != nil {
-		return nil, fmt.Errorf("score: %w", err)
-	}
-	if len(logits) != len(prompts) {
-		return nil, fmt.Errorf("%d prompts, %d scores", len(prompts), len(logits))
-	}
-	if i := slices.IndexFunc(logits, func(l corastream.Logits) bool { return l.P() != l.P() }); i >= 0 {
-		return nil, fmt.Errorf("score of item %q is not a number", prompts[i].ItemID)
-	}
-	return logits, nil
 }

@@ -2,8 +2,10 @@ package serve
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
+	"strings"
 
 	"github.com/corastream/corastream"
 )
@@ -36,7 +38,7 @@ func (s *Server) scoreText(ctx context.Context, q *ScoreRequest, out *ScoreRespo
 	}
 	logits, tokens, err := s.deps.Text.LabelLogits(ctx, prompts, labels, weights, projection)
 	if err != nil {
-		return fmt.Errorf("score text: %w", err)
+		return fmt.Errorf("score text: %w", asSent(err, q))
 	}
 	if len(logits) != len(prompts) {
 		return fmt.Errorf("score text: %d prompts, %d answers", len(prompts), len(logits))
@@ -51,6 +53,22 @@ func (s *Server) scoreText(ctx context.Context, q *ScoreRequest, out *ScoreRespo
 	}
 	out.Usage = &usage{PromptTokens: tokens, TotalTokens: tokens}
 	return nil
+}
+
+// asSent gives a refusal of the LLM the name of what the client sent: a prompt was made of an item, and a label may have come as a token.
+func asSent(err error, q *ScoreRequest) error {
+	var u *corastream.UsageError
+	if !errors.As(err, &u) {
+		return err
+	}
+	named := *u
+	if rest, ok := strings.CutPrefix(u.Where, "prompts["); ok {
+		named.Where = "items[" + rest
+	}
+	if rest, ok := strings.CutPrefix(u.Where, "labels["); ok && len(q.LabelTokenIDs) > 0 {
+		named.Where = "label_token_ids[" + rest
+	}
+	return &named
 }
 
 func (s *Server) labels(q *ScoreRequest) ([]int, error) {
@@ -115,9 +133,9 @@ func (s *Server) userWeights(ctx context.Context, user string, n int, out *Score
 	for i := range pairs {
 		pairs[i] = one
 	}
-	w, p, err := arm.Generator.Weights(ctx, pairs)
+	w, p, err := corastream.MakeWeights(ctx, arm.Generator, pairs)
 	if err != nil {
-		return nil, nil, fmt.Errorf("generate weights: %w", err)
+		return nil, nil, err
 	}
 	out.Arm, out.Checkpoint = arm.Name, arm.Versions.Generator
 	return w, p, nil

@@ -186,7 +186,7 @@ func (s *search) scanBlock(b *block, dots []float32) {
 		score := dots[i] + bias
 		switch {
 		case s.by == byScore && s.demand > 0:
-			score += s.demand * corastream.BelowPeak(b.demand[i], s.peak)
+			score = corastream.WithDemand(score, s.demand, b.demand[i], s.peak)
 		case s.by == byScore:
 		case bias == absent || s.by == byCosine && b.inverse[i] == 0:
 			continue

@@ -47,11 +47,15 @@ func TestDebtsSurviveRestart(t *testing.T) {
 	for i, user := range []string{"b", "a", "c", "a"} {
 		mustCommit(t, s, click(user, int64(i), 10+i))
 	}
-	request := corastream.Request{ID: "r1", User: "z", N: 5, Exclude: []string{"i"}, Candidates: []string{"j", "k"}, Appended: sec(50),
+	request := corastream.Request{
+		ID: "r1", User: "z", N: 5, Exclude: []string{"i"}, Candidates: []string{"j", "k"}, Appended: sec(50),
 		Seen: corastream.SeenInclude, History: []corastream.Interaction{{Item: "j", Label: 1, Time: sec(40)}, {Item: "i", Shown: true, Time: sec(41)}},
-		Pos: corastream.Position{Topic: "requests", Partition: 2, Offset: 7}}
-	mustCommit(t, s, corastream.Batch{Requests: []corastream.Request{request},
-		Spans: []corastream.Span{{Partition: corastream.Partition{Topic: "requests", ID: 2}, From: 7, To: 8}}})
+		Pos: corastream.Position{Topic: "requests", Partition: 2, Offset: 7},
+	}
+	mustCommit(t, s, corastream.Batch{
+		Requests: []corastream.Request{request},
+		Spans:    []corastream.Span{{Partition: corastream.Partition{Topic: "requests", ID: 2}, From: 7, To: 8}},
+	})
 	want := []corastream.Owed{
 		{User: "z", Cause: request.Pos, Seq: 5, Request: &request},
 		{User: "b", Cause: corastream.Position{Topic: topic, Offset: 0}, Oldest: sec(10), Seq: 1},

@@ -40,8 +40,10 @@ func samples() map[string]struct{ key, value []byte } {
 	}
 	add("item", itemKey("i"), body)
 	add("shared", sharedKey, (&sharedRec{Embedding: vec, clock: noTime, items: 7, users: 9, first: 3}).encode(nil))
-	line := Line{Kind: KindContent, At: epoch, Spans: []corastream.Span{{Partition: corastream.Partition{Topic: "t", ID: -1}, From: 0, To: math.MaxInt64}},
-		Items: []corastream.Item{{ID: "i", Content: []float32{1}}, {ID: "j", Content: []float32{}}}, Erasures: []Erasure{ErasureOf("u", epoch)}}
+	line := Line{
+		Kind: KindContent, At: epoch, Spans: []corastream.Span{{Partition: corastream.Partition{Topic: "t", ID: -1}, From: 0, To: math.MaxInt64}},
+		Items: []corastream.Item{{ID: "i", Content: []float32{1}}, {ID: "j", Content: []float32{}}}, Erasures: []Erasure{ErasureOf("u", epoch)},
+	}
 	if body, err = line.encode(nil); err != nil {
 		panic(err)
 	}
@@ -144,8 +146,13 @@ func TestRecordsKeepEveryValue(t *testing.T) {
 
 // TestInteractionsKeepLabelsAndTimes of every size, and take few bytes for common ones.
 func TestInteractionsKeepLabelsAndTimes(t *testing.T) {
-	times := []time.Time{{}, epoch, epoch.Add(1), epoch.Add(time.Second), epoch.Add(-time.Hour), time.Unix(0, 0).UTC(),
-		time.Date(1700, 1, 1, 0, 0, 0, 5, time.UTC), time.Date(2261, 1, 1, 0, 0, 0, 0, time.UTC), {}, epoch}
+	times := []time.Time{
+		{},
+		epoch, epoch.Add(1), epoch.Add(time.Second), epoch.Add(-time.Hour), time.Unix(0, 0).UTC(),
+		time.Date(1700, 1, 1, 0, 0, 0, 5, time.UTC), time.Date(2261, 1, 1, 0, 0, 0, 0, time.UTC),
+		{},
+		epoch,
+	}
 	labels := []float32{0, 1, 0.5, float32(math.Copysign(0, -1)), 1e-30}
 	var list []corastream.Interaction
 	r := rand.New(rand.NewPCG(1, 1))

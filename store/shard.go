@@ -474,8 +474,8 @@ func MovedUser(c corastream.Change) (o corastream.Owed, ok bool, err error) {
 	return corastream.Owed{User: u.ID, Cause: u.debt.cause, Oldest: timeOf(u.debt.oldest())}, true, nil
 }
 
-// Told is what a changelog's record says to outsiders: the vector of a user, of an item, or what all share.
-type Told struct {
+// Description is what a changelog's record says to outsiders: the vector of a user, of an item, or what all share.
+type Description struct {
 	Kind                 string // "user", "item" or "shared"
 	ID                   string
 	Gone                 bool // forgotten: there is no Embedding
@@ -485,8 +485,8 @@ type Told struct {
 	Interactions         uint64    // of a user, ever
 }
 
-// Tell reads a change; ok is false for what only copies of a shard need.
-func Tell(c corastream.Change) (t Told, ok bool, err error) {
+// Describe reads a change; ok is false for what only copies of a shard need.
+func Describe(c corastream.Change) (t Description, ok bool, err error) {
 	kind, rest := changeKind(c.Key)
 	t.ID, t.Gone = string(rest), c.Value == nil
 	switch kind {

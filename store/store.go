@@ -131,6 +131,9 @@ func openBadger(o badger.Options) (db *badger.DB, err error) {
 	return badger.Open(o)
 }
 
+// ErrInUse says that another process has the folder.
+var ErrInUse = errors.New("the store is in use")
+
 // openError tells apart what people can do about a folder that does not open: wait, make room or access, or restore.
 func openError(dir string, err error) error {
 	text := err.Error()
@@ -139,7 +142,7 @@ func openError(dir string, err error) error {
 	var errno syscall.Errno
 	switch {
 	case has("Cannot acquire directory lock"):
-		return corastream.Usagef(dir, "stop the other process, or ask it through its admin socket", "the store is in use: %v", err)
+		return fmt.Errorf("%w: %w", ErrInUse, corastream.Usagef(dir, "stop the other process, or ask it over HTTP", "%v", err))
 	case has("external magic"), has("unsupported version"):
 		return fmt.Errorf("%w: %s: the folder holds another product's store: %w", corastream.ErrMismatch, dir, err)
 	case errors.As(err, &path), errors.As(err, &errno), has("too many open files"), has("no space left"), has("permission denied"):

@@ -20,7 +20,6 @@ import struct
 import tempfile
 
 import gguf
-import llama_cpp
 import numpy as np
 
 OWN_TITLES = [
@@ -86,6 +85,8 @@ def write_f32(src, dst):
 
 class Model:
     def __init__(self, path, threads):
+        import llama_cpp  # formats.py needs the prompts alone, and has llama.cpp from elsewhere
+        self.api = llama_cpp
         self.llm = llama_cpp.Llama(model_path=path, n_ctx=1024, n_batch=1024, n_ubatch=1024, n_threads=threads, n_threads_batch=threads,
                                    type_k=0, type_v=0, flash_attn=False, logits_all=False, verbose=False)
 
@@ -97,7 +98,7 @@ class Model:
     def logits(self, ids):
         self.llm.reset()
         self.llm.eval(ids)
-        last = llama_cpp.llama_get_logits_ith(self.llm.ctx, -1)
+        last = self.api.llama_get_logits_ith(self.llm.ctx, -1)
         return np.ctypeslib.as_array(last, shape=(self.llm.n_vocab(),)).astype(np.float32).copy()
 
 

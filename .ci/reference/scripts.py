@@ -3,11 +3,14 @@
 .ci/reference/compare (Go). The tokenizer is built from the GGUF file's vocabulary as the published tokenizer.json of its family says.
 
   scripts.py --model M.gguf --out FILE.jsonl
+  scripts.py --model M.gguf --golden FILE.jsonl     156 of them, with the CRC-32 of the ids (int32, little-endian) under each family
 """
 import argparse
 import json
 import random
+import struct
 import unicodedata
+import zlib
 
 import gguf
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
@@ -74,8 +77,16 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--model", required=True)
     p.add_argument("--pre", help="as if the vocabulary were of this family")
-    p.add_argument("--out", required=True)
+    p.add_argument("--out")
+    p.add_argument("--golden")
     a = p.parse_args()
+    if a.golden:
+        families = {pre: tokenizer(a.model, pre) for pre in ("smollm", "gpt-2", "llama-bpe", "tekken", "qwen2")}
+        with open(a.golden, "w", encoding="utf-8") as f:
+            for text in titles(156, 13):
+                ids = {pre: tok.encode(text).ids for pre, tok in families.items()}
+                f.write(json.dumps({"text": text, "crc": {pre: zlib.crc32(struct.pack(f"<{len(i)}i", *i)) for pre, i in ids.items()}}) + "\n")
+        return
     tok = tokenizer(a.model, a.pre)
     with open(a.out, "w", encoding="utf-8") as f:
         for text in titles():

@@ -21,7 +21,6 @@ type ask struct {
 	score []float32   // by pick
 	rows  [3]int      // of the weights
 	order []int32     // picks
-	drawn []int32     // picks that stand for all items
 	set   []int32     // picks that the weights learn from
 
 	near    [][pairSums]float32 // by candidate: covisit's

@@ -21,7 +21,7 @@ const (
 	TextFields = "fields"
 )
 
-// Spec is what a Model is made of. Two states can only be compared when their specs are equal.
+// Spec is the shape of the list model. Two states can only be compared when their specs are equal.
 type Spec struct {
 	// Neighbours is how many others are kept of each item. Default 256, range 8..4096.
 	Neighbours int `yaml:"-"`

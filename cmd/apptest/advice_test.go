@@ -80,8 +80,10 @@ func TestAdviceThatIsFollowedLeadsOn(t *testing.T) {
 		{"UTF-16", csv("\xff\xfeu\x00"), "write it as UTF-8, as with iconv -f UTF-16 -t UTF-8", csv(rated + two), 0},
 		{"UTF-16 lines", lines("\xff\xfe{\x00"), "write it as UTF-8, as with iconv -f UTF-16 -t UTF-8", lines(like), 0},
 		{"a broken gzip", validate("a.csv.gz", "\x1f\x8b\x00"), "check the file, or unpack it", csv(rated + two), 0},
-		{"foreign columns", csv("t_dat,customer_id,article_id\n2018-09-20,c1,663\n2018-09-21,c2,664\n"), "set kafka: {fields: {events: {user_id: customer_id, item_id: article_id, timestamp: t_dat}}}",
-			csv("t_dat,customer_id,article_id\n2018-09-20,c1,663\n2018-09-21,c2,664\n", config("kafka: {fields: {events: {user_id: customer_id, item_id: article_id, timestamp: t_dat}}}")...), 0},
+		{
+			"foreign columns", csv("t_dat,customer_id,article_id\n2018-09-20,c1,663\n2018-09-21,c2,664\n"), "set kafka: {fields: {events: {user_id: customer_id, item_id: article_id, timestamp: t_dat}}}",
+			csv("t_dat,customer_id,article_id\n2018-09-20,c1,663\n2018-09-21,c2,664\n", config("kafka: {fields: {events: {user_id: customer_id, item_id: article_id, timestamp: t_dat}}}")...), 0,
+		},
 		{"columns of nobody", csv("a,b,c\n1,2,3\n"), "kafka.fields in the configuration maps names", csv("a,b,c\n1,2,1700000000\n3,4,1700000001\n", config("kafka: {fields: {events: {user_id: a, item_id: b, timestamp: c}}}")...), 0},
 		{"a row too short", csv(rated + two + "u,a\n"), "each line needs the header's columns; quote fields that hold commas or quotes", csv(rated + two + "u,\"a,c\",5,1700000003\n"), 0},
 		{"half an array", validate("a.json", "["+strings.TrimSpace(strings.Split(like, "\n")[0])+",\n"), "write one array of JSON objects, or one object a line", lines(like), 0},
@@ -95,12 +97,18 @@ func TestAdviceThatIsFollowedLeadsOn(t *testing.T) {
 		{"a return by quantity", lines(with(`"type":"purchase","quantity":-1`)), "give such rows the type return, or leave them out", lines(with(`"type":"return","quantity":-1`)), 0},
 		{"a flag against", lines(with(`"type":"purchase","returned":true`)), "leave such rows out, or give them a type that takes back, such as unlike or return", lines(with(`"type":"return","returned":true`)), 0},
 		{"nothing is said", lines(with(`"x":1`), config("kafka: {default_kind: \"\"}")...), "write type, label or rating; kafka.fields.events maps", lines(with(`"type":"like"`), config("kafka: {default_kind: \"\"}")...), 0},
-		{"no user", lines(like + `{"customer":{"id":"u"},"item_id":"a","type":"like","timestamp":1700000000}` + "\n"), "kafka: {fields: {events: {user_id: customer.id}}}",
-			lines(like+`{"customer":{"id":"u"},"item_id":"c","type":"like","timestamp":1700000000}`+"\n", config("kafka: {fields: {events: {user_id: customer.id}}}")...), 0},
-		{"no user of any name", lines(like + `{"who":"u","item_id":"c","type":"like","timestamp":1700000000}` + "\n"), "map it with kafka: {fields: {events: {user_id: NAME}}}",
-			lines(like+`{"who":"u","item_id":"c","type":"like","timestamp":1700000000}`+"\n", config("kafka: {fields: {events: {user_id: who}}}")...), 0},
-		{"no item", lines(like + `{"user_id":"u","sku":"c","type":"like","timestamp":1700000000}` + "\n"), "kafka: {fields: {events: {item_id: sku}}}",
-			lines(like+`{"user_id":"u","sku":"c","type":"like","timestamp":1700000000}`+"\n", config("kafka: {fields: {events: {item_id: sku}}}")...), 0},
+		{
+			"no user", lines(like + `{"customer":{"id":"u"},"item_id":"a","type":"like","timestamp":1700000000}` + "\n"), "kafka: {fields: {events: {user_id: customer.id}}}",
+			lines(like+`{"customer":{"id":"u"},"item_id":"c","type":"like","timestamp":1700000000}`+"\n", config("kafka: {fields: {events: {user_id: customer.id}}}")...), 0,
+		},
+		{
+			"no user of any name", lines(like + `{"who":"u","item_id":"c","type":"like","timestamp":1700000000}` + "\n"), "map it with kafka: {fields: {events: {user_id: NAME}}}",
+			lines(like+`{"who":"u","item_id":"c","type":"like","timestamp":1700000000}`+"\n", config("kafka: {fields: {events: {user_id: who}}}")...), 0,
+		},
+		{
+			"no item", lines(like + `{"user_id":"u","sku":"c","type":"like","timestamp":1700000000}` + "\n"), "kafka: {fields: {events: {item_id: sku}}}",
+			lines(like+`{"user_id":"u","sku":"c","type":"like","timestamp":1700000000}`+"\n", config("kafka: {fields: {events: {item_id: sku}}}")...), 0,
+		},
 		{"an empty record", lines(like + "{}\n"), "give each record a user_id", lines(like + `{"user_id":"u","item_id":"c","type":"like","timestamp":1700000000}` + "\n"), 0},
 		{"no time", csv(csvHeader + "u,a,1,today\nv,b,0,1700000000\n"), "write RFC 3339, 2022-06-24 21:20:11, a date", csv(csvHeader + "u,a,1,2022-06-24 21:20:11\nv,b,0,1700000000\n"), 0},
 		{"the future", csv(csvHeader + "u,a,1,4102444800\nv,b,0,1700000000\n"), "correct the producer's clock or the unit of timestamp, or raise kafka.max_ahead", csv(csvHeader + "u,a,1,1700000003\nv,b,0,1700000000\n"), 0},
@@ -111,10 +119,14 @@ func TestAdviceThatIsFollowedLeadsOn(t *testing.T) {
 		{"a word for a label", csv(csvHeader + "u,a,good,1700000000\nv,b,0,1700000001\n"), "write ids as text or whole numbers, ratings and labels as numbers, and flags as true or false", csv(csvHeader + "u,a,1,1700000000\nv,b,0,1700000001\n"), 0},
 		{"an id too long", lines(like + `{"user_id":"` + strings.Repeat("u", 300) + `","item_id":"a","type":"like","timestamp":1700000000}` + "\n"), "no longer than kafka.max_id_bytes", lines(like + `{"user_id":"w","item_id":"c","type":"like","timestamp":1700000000}` + "\n"), 0},
 		{"two names for one", lines(like + `{"user_id":"u","user":"v","item_id":"c","type":"like","timestamp":1700000000}` + "\n"), "leave one of the two names out", lines(with(`"type":"like"`)), 0},
-		{"too large", lines(like+`{"user_id":"u","item_id":"c","type":"like","x":"`+strings.Repeat("x", 2000)+`","timestamp":1700000000}`+"\n", config("kafka: {max_record_bytes: 1024}")...), "raise kafka.max_record_bytes",
-			lines(like+`{"user_id":"u","item_id":"c","type":"like","x":"`+strings.Repeat("x", 2000)+`","timestamp":1700000000}`+"\n", config("kafka: {max_record_bytes: 4096}")...), 0},
-		{"too many in one", lines(`[`+strings.Repeat(`{"user_id":"u","item_id":"a","type":"like","timestamp":1700000000},`, 3)+`{"user_id":"v","item_id":"b","type":"dislike","timestamp":1700000001}]`+"\n"+like, config("kafka: {max_array: 3}")...), "raise kafka.max_array, or send fewer in one record",
-			lines(`[{"user_id":"v","item_id":"b","type":"dislike","timestamp":1700000001}]`+"\n"+like, config("kafka: {max_array: 3}")...), 0},
+		{
+			"too large", lines(like+`{"user_id":"u","item_id":"c","type":"like","x":"`+strings.Repeat("x", 2000)+`","timestamp":1700000000}`+"\n", config("kafka: {max_record_bytes: 1024}")...), "raise kafka.max_record_bytes",
+			lines(like+`{"user_id":"u","item_id":"c","type":"like","x":"`+strings.Repeat("x", 2000)+`","timestamp":1700000000}`+"\n", config("kafka: {max_record_bytes: 4096}")...), 0,
+		},
+		{
+			"too many in one", lines(`[`+strings.Repeat(`{"user_id":"u","item_id":"a","type":"like","timestamp":1700000000},`, 3)+`{"user_id":"v","item_id":"b","type":"dislike","timestamp":1700000001}]`+"\n"+like, config("kafka: {max_array: 3}")...), "raise kafka.max_array, or send fewer in one record",
+			lines(`[{"user_id":"v","item_id":"b","type":"dislike","timestamp":1700000001}]`+"\n"+like, config("kafka: {max_array: 3}")...), 0,
+		},
 
 		// A catalogue.
 		{"an item twice", csv(catalogue + "2,Winter (1991)\n"), "keep one line for each item", csv(catalogue), 0},
@@ -131,8 +143,10 @@ func TestAdviceThatIsFollowedLeadsOn(t *testing.T) {
 		{"no record says what happened", csv(clicks), `set kafka.default_kind to what they are, or to "" so that they are refused`, csv(clicks, config(`kafka: {default_kind: ""}`)...), 1},
 		{"some do not say", lines(with(`"x":1`)), "name type, label or rating in each, or set kafka.default_kind", lines(with(`"type":"like"`)), 0},
 		{"no times", lines(strings.ReplaceAll(strings.ReplaceAll(like, `,"timestamp":1700000000`, ""), `,"timestamp":1700000001`, "")), "write timestamp, or map kafka.fields.events.timestamp", lines(like), 0},
-		{"times under another name", lines(strings.ReplaceAll(like, "timestamp", "date")), "write timestamp, or map kafka.fields.events.timestamp, as in kafka: {fields: {events: {timestamp: date}}}",
-			lines(strings.ReplaceAll(like, "timestamp", "date"), config("kafka: {fields: {events: {timestamp: date}}}")...), 0},
+		{
+			"times under another name", lines(strings.ReplaceAll(like, "timestamp", "date")), "write timestamp, or map kafka.fields.events.timestamp, as in kafka: {fields: {events: {timestamp: date}}}",
+			lines(strings.ReplaceAll(like, "timestamp", "date"), config("kafka: {fields: {events: {timestamp: date}}}")...), 0,
+		},
 		{"the threshold is too low", csv(rated + "u,a,5,1700000000\nv,b,10,1700000001\n"), "set kafka.rating_threshold to the lowest rating that means liked, such as 9", csv(rated+"u,a,5,1700000000\nv,b,10,1700000001\n", config("kafka: {rating_threshold: 9}")...), 0},
 		{"no rating is liked", csv(rated + "u,a,1,1700000000\nv,b,2,1700000001\n"), "such as 2", csv(rated+"u,a,1,1700000000\nv,b,2,1700000001\n", config("kafka: {rating_threshold: 2}")...), 0},
 		{"-1 for nothing", csv(rated + "u,a,-1,1700000000\n" + two), "leave such rows out, or give them a type of their own", csv(rated + two), 0},
@@ -158,8 +172,11 @@ func TestAdviceThatIsFollowedLeadsOn(t *testing.T) {
 		{"no topic", produce(file("a.jsonl", like), "--topic", "clicks"), "choose interactions, items or requests", produce(file("a.jsonl", like), "--topic", "interactions"), 0},
 
 		// replay
-		{"one moment for all", replay(file("m.csv", csvHeader+strings.Repeat("u,i1,1,1700000000\nv,i2,0,1700000000\n", 20))), "give --train and --test as files of their own",
-			[]string{"replay", "--llm", "off", "--models", "popularity", "--train", events, "--test", events, "--items", items, "--out", t.TempDir()}, 0},
+		{
+			"one moment for all", replay(file("m.csv", csvHeader+strings.Repeat("u,i1,1,1700000000\nv,i2,0,1700000000\n", 20))), "give --train and --test as files of their own",
+			[]string{"replay", "--llm", "off", "--models", "popularity", "--train", events, "--test", events, "--items", items, "--out", t.TempDir()},
+			0,
+		},
 		{"too short to cut", replay(file("m.csv", csvHeader+"u,i1,1,1700000000\n")), "give a longer log, or change --warmup (see --dry-run)", replay(events), 0},
 		{"a share out of range", replay(events, "--warmup", "2"), "choose above 0 and below 1", replay(events, "--warmup", "0.5"), 0},
 		{"a bad row", replay(file("m.csv", rated+"u,i1,good,1700000000\n")), "ratings and labels as numbers", replay(events), 0},
@@ -170,8 +187,10 @@ func TestAdviceThatIsFollowedLeadsOn(t *testing.T) {
 		// train
 		{"a catalogue of one", train(tiny, events, file("one.csv", "item_id,title\ni1,The Last Harbour\n")), "give a catalogue of two items or more with titles", train(tiny, events, file("six.csv", short)), 0},
 		{"another width for the generator", train(strings.Replace(tiny, "generator: {", "generator: {taste: 4, ", 1), events, items), "it is cf.content", train(strings.Replace(tiny, "content: 8", "content: 4", 1), events, items), 0},
-		{"factors alone", train(strings.Replace(tiny, "kind: hybrid, content: 8", "kind: mf, factors: 4", 1), events, items), "set train: {generator: {inputs: paper, linear: false}}, or cf: {kind: hybrid}",
-			train(strings.Replace(strings.Replace(tiny, "kind: hybrid, content: 8", "kind: mf, factors: 4", 1), "generator: {", "generator: {inputs: paper, linear: false, ", 1), events, items), 0},
+		{
+			"factors alone", train(strings.Replace(tiny, "kind: hybrid, content: 8", "kind: mf, factors: 4", 1), events, items), "set train: {generator: {inputs: paper, linear: false}}, or cf: {kind: hybrid}",
+			train(strings.Replace(strings.Replace(tiny, "kind: hybrid, content: 8", "kind: mf, factors: 4", 1), "generator: {", "generator: {inputs: paper, linear: false, ", 1), events, items), 0,
+		},
 		{"the linear path of paper's inputs", train(strings.Replace(tiny, "generator: {", "generator: {inputs: paper, ", 1), events, items), "set train: {generator: {linear: false}}", train(strings.Replace(tiny, "generator: {", "generator: {inputs: paper, linear: false, ", 1), events, items), 0},
 		{"more layers than there are", train(strings.Replace(strings.Replace(tiny, "layers: 2", "layers: 9", 1), "rank: 4", "rank: 9", 1), events, items), "set train: {generator: {layers: " + fmt.Sprint(tinyLayers) + "}} or less", train(tiny, events, items), 0},
 		{"a short log", train(tiny, few, items), "give a longer log", train(tiny, events, items), 0},
@@ -198,10 +217,12 @@ func TestAdviceThatIsFollowedLeadsOn(t *testing.T) {
 // everyAdviceIsTried holds the cases against the source: each advice that is a literal there is in some case, but for those that only tell
 // people to look.
 func everyAdviceIsTried(t *testing.T, cases []advice) {
-	look := []string{"check the path", "check the file", "check this line", "see --help", "is this a data file?", "one JSON object a line, at most", "write max, or a number above 0",
+	look := []string{
+		"check the path", "check the file", "check this line", "see --help", "is this a data file?", "one JSON object a line, at most", "write max, or a number above 0",
 		"produce JSON to this topic", "leave empty records out", "correct the name, or leave it out", "correct the row", "map the right member", "give one of them",
 		"give --log or --topic alone", "give --valid FILE", "write --compare", "widen --from and --to", "start `corastream up`", "or send impressions too",
-		"write ids in UTF-8", "write such records to the interactions topic", "beyond kafka.max_ahead", "lists all such records", "`corastream validate ", "set kafka.rating_threshold"}
+		"write ids in UTF-8", "write such records to the interactions topic", "beyond kafka.max_ahead", "lists all such records", "`corastream validate ", "set kafka.rating_threshold",
+	}
 	for _, path := range []string{"../internal/datafile/datafile.go", "../internal/datafile/remedy.go", "../../replay/csv.go", "../../replay/survey.go", "../internal/datafile/survey.go", "../corastream/validate.go", "../corastream/produce.go", "../corastream/replaysource.go", "../corastream/offline.go"} {
 		f, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
 		if err != nil {

@@ -51,9 +51,11 @@ func TestRealClients(t *testing.T) {
 	}
 	// What is on the admin address is asked there; --url goes over the address that the description names.
 	fuzz := func(more ...string) []string {
-		return append([]string{filepath.Join(filepath.Dir(python), "schemathesis"), "run", url + "/openapi.json", "--seed", "1", "--max-examples", examples, "--phases", phases, "--workers", "2",
+		return append([]string{
+			filepath.Join(filepath.Dir(python), "schemathesis"), "run", url + "/openapi.json", "--seed", "1", "--max-examples", examples, "--phases", phases, "--workers", "2",
 			"--checks", "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance", "--suppress-health-check", "all",
-			"--warnings", "off"}, more...)
+			"--warnings", "off",
+		}, more...)
 	}
 	for name, command := range map[string][]string{
 		"openai": {python, filepath.Join(dir, "openai_client.py"), url},

@@ -258,8 +258,10 @@ func measureFreshness(t *testing.T, brokers string) {
 		t.Fatalf("%d recommendations of 600 ratings", len(ms))
 	}
 	slices.Sort(ms)
-	tell(t, map[string]any{"figure": "freshness_ms", "shards": 2, "replicas": 2, "ratings_per_s": 20, "recommendations": len(ms),
-		"p50": ms[len(ms)/2], "p90": ms[len(ms)*9/10], "p99": ms[len(ms)*99/100], "max": ms[len(ms)-1]})
+	tell(t, map[string]any{
+		"figure": "freshness_ms", "shards": 2, "replicas": 2, "ratings_per_s": 20, "recommendations": len(ms),
+		"p50": ms[len(ms)/2], "p90": ms[len(ms)*9/10], "p99": ms[len(ms)*99/100], "max": ms[len(ms)-1],
+	})
 	g.end(g.all()...)
 }
 
@@ -282,8 +284,10 @@ func measureMove(t *testing.T, brokers string) {
 	for from := 0; from < users; from += slice {
 		recs := make([]*kgo.Record, 0, slice)
 		for u := from; u < min(users, from+slice); u++ {
-			recs = append(recs, &kgo.Record{Topic: g.topics.interactions, Key: []byte(fmt.Sprint("u", u)),
-				Value: []byte(fmt.Sprintf(`{"user_id":"u%d","item_id":"i%d","rating":%d,"timestamp":%d}`, u, u%2000, 1+u%5, firstTime+u))})
+			recs = append(recs, &kgo.Record{
+				Topic: g.topics.interactions, Key: []byte(fmt.Sprint("u", u)),
+				Value: []byte(fmt.Sprintf(`{"user_id":"u%d","item_id":"i%d","rating":%d,"timestamp":%d}`, u, u%2000, 1+u%5, firstTime+u)),
+			})
 		}
 		send(t, brokers, recs...)
 	}

@@ -40,8 +40,10 @@ func TestAUserOnTwoPartitionsIsOneUser(t *testing.T) {
 		if n%2 == 0 {
 			id = fmt.Sprintf(`,"id":"e%d"`, n)
 		}
-		rec := &kgo.Record{Topic: g.topics.interactions, Key: []byte(user), Partition: int32(crc32.ChecksumIEEE([]byte(user)) % testShards),
-			Value: fmt.Appendf(nil, `{"user_id":"%s","item_id":"%s","type":"click","timestamp":%d%s}`, user, item, firstTime+n, id)}
+		rec := &kgo.Record{
+			Topic: g.topics.interactions, Key: []byte(user), Partition: int32(crc32.ChecksumIEEE([]byte(user)) % testShards),
+			Value: fmt.Appendf(nil, `{"user_id":"%s","item_id":"%s","type":"click","timestamp":%d%s}`, user, item, firstTime+n, id),
+		}
 		if n%3 == 1 {
 			rec.Key, rec.Partition = nil, int32(n/7%testShards)
 		}

@@ -124,8 +124,10 @@ func TestFilesAreReadAsTheyAre(t *testing.T) {
 		"no header":    {"a.csv", "17,42,5,1700000000\n18,43,1,1700000001\n", []string{"header line"}},
 		"RetailRocket": {"a.csv", "timestamp,visitorid,event,itemid,transactionid\n1433221332117,257597,view,355908,\n", []string{"user_id: visitorid"}},
 		"H&M":          {"a.csv", "t_dat,customer_id,article_id,price,sales_channel_id\n2018-09-20,c1,663713001,0.05,2\n", []string{"item_id: article_id", "timestamp: t_dat", "user_id: customer_id"}},
-		"Book-Crossing": {"a.csv", "\"User-ID\";\"ISBN\";\"Book-Rating\"\n\"276725\";\"034545104X\";\"0\"\n",
-			[]string{"item_id: ISBN, rating: Book-Rating", "missing column item_id"}},
+		"Book-Crossing": {
+			"a.csv", "\"User-ID\";\"ISBN\";\"Book-Rating\"\n\"276725\";\"034545104X\";\"0\"\n",
+			[]string{"item_id: ISBN, rating: Book-Rating", "missing column item_id"},
+		},
 		"half an array": {"a.json", "[" + one + ",\n", []string{"a.json[1]", "array"}},
 	} {
 		r := call(t, "validate", write(t, c.file, c.content))
@@ -148,19 +150,37 @@ func TestDataSetsAsPeopleHaveThem(t *testing.T) {
 		"RecBole's inter without rating": {"ml.inter", "user_id:token\titem_id:token\ttimestamp:float\nu\ta\t1700000000\nv\tb\t1700000001\n", nil, "", 2, 2},
 		"RecBole's inter":                {"ml.inter", "user_id:token\titem_id:token\trating:float\ttimestamp:float\nu\ta\t5\t1700000000\nv\tb\t1\t1700000001\n", nil, "", 2, 1},
 		"MovieLens' ratings.csv":         {"ratings.csv", "userId,movieId,rating,timestamp\n1,31,2.5,1260759144\n1,1029,4.0,1260759179\n", nil, "", 2, 1},
-		"Yelp's review.json": {"review.json", `{"review_id":"r1","user_id":"u","business_id":"b1","stars":4.0,"useful":0,"funny":0,"cool":0,"text":"x","date":"2018-07-07 22:09:11"}` + "\n" +
-			`{"review_id":"r2","user_id":"v","business_id":"b2","stars":1.0,"useful":0,"funny":0,"cool":0,"text":"y","date":"2018-07-08 22:09:11"}` + "\n",
-			[]string{"item_id: business_id, rating: stars, timestamp: date"}, "kafka: {fields: {events: {item_id: business_id, rating: stars, timestamp: date}}}", 2, 1},
-		"Book-Crossing's ratings": {"BX-Book-Ratings.csv", "\"User-ID\";\"ISBN\";\"Book-Rating\"\n\"276725\";\"034545104X\";\"0\"\n\"276726\";\"0155061224\";\"9\"\n",
-			[]string{"item_id: ISBN, rating: Book-Rating"}, "kafka: {fields: {events: {item_id: ISBN, rating: Book-Rating}}, rating_threshold: 7}", 2, 1},
-		"RetailRocket's events": {"events.csv", "timestamp,visitorid,event,itemid,transactionid\n1433221332117,257597,view,355908,\n1433224214164,992329,transaction,248676,4000\n",
-			[]string{"user_id: visitorid"}, "kafka: {fields: {events: {user_id: visitorid}}, kinds: {view: {label: 1, implicit: true}, transaction: {label: 1, implicit: true}}}", 2, 2},
-		"H&M's transactions": {"transactions_train.csv", "t_dat,customer_id,article_id,price,sales_channel_id\n2018-09-20,c1,0663713001,0.05,2\n2018-09-21,c2,0663713002,0.05,2\n",
-			[]string{"user_id: customer_id, item_id: article_id, timestamp: t_dat"}, "kafka: {fields: {events: {user_id: customer_id, item_id: article_id, timestamp: t_dat}}}", 2, 2},
-		"Outbrain's page views": {"page_views.csv", "uuid,document_id,timestamp,platform,geo_location,traffic_source\nu1,120,61,1,US>CA>803,2\nu2,120,36833,1,US>CA>803,2\n",
-			[]string{"user_id: uuid, item_id: document_id"}, "kafka: {fields: {events: {user_id: uuid, item_id: document_id}}}", 2, 2},
-		"Amazon's reviews": {"reviews.jsonl", `{"reviewerID":"A2","asin":"0000013714","overall":5.0,"unixReviewTime":1252800000}` + "\n" + `{"reviewerID":"A3","asin":"0000013715","overall":1.0,"unixReviewTime":1252800001}` + "\n",
-			[]string{"user_id is missing"}, "kafka: {fields: {events: {user_id: reviewerID, item_id: asin, rating: overall, timestamp: unixReviewTime}}}", 2, 1},
+		"Yelp's review.json": {
+			"review.json", `{"review_id":"r1","user_id":"u","business_id":"b1","stars":4.0,"useful":0,"funny":0,"cool":0,"text":"x","date":"2018-07-07 22:09:11"}` + "\n" +
+				`{"review_id":"r2","user_id":"v","business_id":"b2","stars":1.0,"useful":0,"funny":0,"cool":0,"text":"y","date":"2018-07-08 22:09:11"}` + "\n",
+			[]string{"item_id: business_id, rating: stars, timestamp: date"},
+			"kafka: {fields: {events: {item_id: business_id, rating: stars, timestamp: date}}}", 2, 1,
+		},
+		"Book-Crossing's ratings": {
+			"BX-Book-Ratings.csv", "\"User-ID\";\"ISBN\";\"Book-Rating\"\n\"276725\";\"034545104X\";\"0\"\n\"276726\";\"0155061224\";\"9\"\n",
+			[]string{"item_id: ISBN, rating: Book-Rating"},
+			"kafka: {fields: {events: {item_id: ISBN, rating: Book-Rating}}, rating_threshold: 7}", 2, 1,
+		},
+		"RetailRocket's events": {
+			"events.csv", "timestamp,visitorid,event,itemid,transactionid\n1433221332117,257597,view,355908,\n1433224214164,992329,transaction,248676,4000\n",
+			[]string{"user_id: visitorid"},
+			"kafka: {fields: {events: {user_id: visitorid}}, kinds: {view: {label: 1, implicit: true}, transaction: {label: 1, implicit: true}}}", 2, 2,
+		},
+		"H&M's transactions": {
+			"transactions_train.csv", "t_dat,customer_id,article_id,price,sales_channel_id\n2018-09-20,c1,0663713001,0.05,2\n2018-09-21,c2,0663713002,0.05,2\n",
+			[]string{"user_id: customer_id, item_id: article_id, timestamp: t_dat"},
+			"kafka: {fields: {events: {user_id: customer_id, item_id: article_id, timestamp: t_dat}}}", 2, 2,
+		},
+		"Outbrain's page views": {
+			"page_views.csv", "uuid,document_id,timestamp,platform,geo_location,traffic_source\nu1,120,61,1,US>CA>803,2\nu2,120,36833,1,US>CA>803,2\n",
+			[]string{"user_id: uuid, item_id: document_id"},
+			"kafka: {fields: {events: {user_id: uuid, item_id: document_id}}}", 2, 2,
+		},
+		"Amazon's reviews": {
+			"reviews.jsonl", `{"reviewerID":"A2","asin":"0000013714","overall":5.0,"unixReviewTime":1252800000}` + "\n" + `{"reviewerID":"A3","asin":"0000013715","overall":1.0,"unixReviewTime":1252800001}` + "\n",
+			[]string{"user_id is missing"},
+			"kafka: {fields: {events: {user_id: reviewerID, item_id: asin, rating: overall, timestamp: unixReviewTime}}}", 2, 1,
+		},
 		"user, item and time alone": {"a.csv", "user_id,item_id,timestamp\nu,a,2022-06-24 21:20:11\nv,b,2022-06-24T23:20:11+0200\n", []string{"log of implicit positives"}, "kafka: {default_kind: played}", 2, 2},
 		"semicolons":                {"a.csv", "user_id;item_id;rating;timestamp\nu;a;5;1700000000\nv;b;1;1700000001\n", nil, "", 2, 1},
 	} {

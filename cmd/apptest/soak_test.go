@@ -164,7 +164,7 @@ func (tr *traffic) stream(ctx context.Context, t *testing.T, h *home, url string
 func (tr *traffic) ask(ctx context.Context, url string) {
 	fresh := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	for n := 0; ctx.Err() == nil; n++ {
-		var method, path, body = http.MethodGet, "/v1/users/u1", ""
+		method, path, body := http.MethodGet, "/v1/users/u1", ""
 		switch n % 6 {
 		case 0:
 			method, path, body = http.MethodPost, "/v1/recommend", fmt.Sprintf(`{"user_id":"u%d","n":5}`, n%soakUsers)

@@ -180,8 +180,10 @@ func TestTracesGoFromTheCallerToTheTopicAndBack(t *testing.T) {
 	// An event over HTTP: through the topic into the commit, and out again.
 	post(t, url+"/v1/events", `{"user_id":"u3","item_id":"i5","rating":5,"timestamp":1700009999}`, 202, "Traceparent", "00-"+eventTrace+"-"+callersSpan+"-01")
 	// The recommendation is below the event that caused it, not below the batch that learnt it: that may hold many.
-	spans = follow(eventTrace, map[string]string{"POST /v1/events": "", "learn": "POST /v1/events", "commit": "learn", "recommend": "POST /v1/events",
-		"candidates": "recommend", "publish": "recommend"})
+	spans = follow(eventTrace, map[string]string{
+		"POST /v1/events": "", "learn": "POST /v1/events", "commit": "learn", "recommend": "POST /v1/events",
+		"candidates": "recommend", "publish": "recommend",
+	})
 	if figureOf(spans["learn"], "corastream.learnt") != 1 {
 		t.Errorf("%v", spans["learn"])
 	}
@@ -199,8 +201,10 @@ func TestTracesGoFromTheCallerToTheTopicAndBack(t *testing.T) {
 	}
 	defer client.Close()
 	record := func(user, key, trace string) *kgo.Record {
-		return &kgo.Record{Topic: h.topics.interactions, Partition: 0, Key: []byte("same"), Value: []byte(`{"user_id":"` + user + `","item_id":"i6","rating":4}`),
-			Headers: []kgo.RecordHeader{{Key: key, Value: []byte("00-" + trace + "-" + callersSpan + "-01")}, {Key: "traceparent", Value: []byte("not a trace")}}}
+		return &kgo.Record{
+			Topic: h.topics.interactions, Partition: 0, Key: []byte("same"), Value: []byte(`{"user_id":"` + user + `","item_id":"i6","rating":4}`),
+			Headers: []kgo.RecordHeader{{Key: key, Value: []byte("00-" + trace + "-" + callersSpan + "-01")}, {Key: "traceparent", Value: []byte("not a trace")}},
+		}
 	}
 	if err := client.ProduceSync(t.Context(), record("u1", "ce_traceparent", kafkaTrace), record("u2", "traceparent", kafkaTrace2)).FirstErr(); err != nil {
 		t.Fatal(err)

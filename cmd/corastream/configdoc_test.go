@@ -53,11 +53,14 @@ type keyReference struct {
 
 const referenceHead = `# Configuration
 
-` + "`corastream up -c FILE`" + ` reads YAML over these defaults; an unknown key is refused with its line. ` + "`corastream config check FILE`" + ` reports
-all problems at once, ` + "`corastream config print`" + ` shows every value in force, secrets as ` + "`***`" + `. Flags go over the file. Two secrets may
-come from the environment instead: ` + "`CORASTREAM_HTTP_TOKEN`" + ` and ` + "`CORASTREAM_KAFKA_PASSWORD`" + `.
+` + "`corastream up -c FILE`" + ` reads a YAML file. Keys that the file leaves out have the defaults below. An unknown key is
+refused, and the error names its line. A flag replaces the value of the file.
 
-This page is made from the code (` + "`go generate ./cmd/corastream`" + `); a test holds it to the code.
+- ` + "`corastream config check FILE`" + ` reports all problems at once.
+- ` + "`corastream config print`" + ` shows every value in use. Secrets print as ` + "`***`" + `.
+- Two secrets may come from the environment: ` + "`CORASTREAM_HTTP_TOKEN`" + ` and ` + "`CORASTREAM_KAFKA_PASSWORD`" + `.
+
+This page is made from the code by ` + "`go generate ./cmd/corastream`" + `, and a test compares the two.
 `
 
 func (r *keyReference) document(t *testing.T) string {

@@ -99,7 +99,7 @@ func printVector(w io.Writer, r ingest.Record) (told bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	t, ok, err := store.Tell(c)
+	t, ok, err := store.Describe(c)
 	if err != nil || !ok {
 		return false, err
 	}

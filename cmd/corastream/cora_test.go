@@ -38,7 +38,7 @@ func TestOneClickMovesTheWeightsOfItsUser(t *testing.T) {
 }
 
 func clicks(ctx context.Context, t *testing.T, e *node.Node) error {
-	const films = 24 // fewer than the gate judges by: the titles are invented
+	const films = 24 // fewer than the familiarity test judges by: the titles are invented
 	var items []corastream.Item
 	for i := range films {
 		items = append(items, corastream.Item{ID: fmt.Sprint("i", i), Title: fmt.Sprintf("The %s of Number %d (%d)", []string{"Return", "Fall"}[i%2], i, 1940+60*(i%2))})

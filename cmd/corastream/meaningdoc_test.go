@@ -12,24 +12,33 @@ const meaningPage = "../../docs/reference/events.md"
 
 const meaningHead = `# What an event may look like
 
-A row of a CSV, a line of JSON, a record of the topic and a body of POST /v1/events have one meaning. The names of columns and of members are
-compared without case, ` + "`_` and `-`" + `. A blank cell is what null is in JSON. Where this page gives no user, item or time, the event has them too:
-` + "`user_id`, `item_id` and `timestamp`" + `.
+An event may come in four forms: a row of a CSV file, a line of JSON, a record of the topic, and a
+body of POST /v1/events. All four have one meaning. The names of columns and members are compared
+without case, ` + "`_`" + ` and ` + "`-`" + `. A blank cell means the same as null in JSON. Every event of the table also
+has ` + "`user_id`" + `, ` + "`item_id`" + ` and ` + "`timestamp`" + `, where the table does not show them.
 
-- ` + "`type`" + ` names what happened, and ` + "`kafka.kinds`" + ` says what each type means. ` + "`label`" + ` (0 to 1) goes before ` + "`rating`" + ` (liked from
-  ` + "`kafka.rating_threshold`" + ` on), and both go before the type's own meaning.
-- A record that says nothing about what happened is of ` + "`kafka.default_kind`" + `. ` + "`corastream validate`" + ` and ` + "`corastream up`" + ` say so.
-- What is not understood is never a like. It becomes a dead letter on a topic and is refused everywhere else, by name.
-- ` + "`items`" + ` with a type is a basket: one event for each. ` + "`items`" + ` with ` + "`clicked`" + `, or with the type impression, is an impression.
-- A time is RFC 3339, ` + "`2022-06-24 21:20:11`" + `, with an offset or UTC behind it, a date alone, or unix s, ms, us or ns. Without an offset it is UTC.
-- HTTP refuses an event that has a field which nothing reads. ` + "`corastream validate`" + ` counts such fields.
-- A type with ` + "`retract: true`" + ` in ` + "`kafka.kinds`" + ` takes back: whatever the user did with the item until then leaves the history, and the item may be
-  listed again. Types of that sort are unlike, unstar, undislike, return, refund, remove_from_cart and retract. A deletion from Debezium is a retract of the row.
-- A dislike, a rating below the threshold and a label below 0.5 of the types like, dislike, rating or label take an earlier like of the item back, and stay.
-- Blanks and byte order marks around ids are taken off, and ids are in the normal form NFC.
+- ` + "`type`" + ` names what happened, and ` + "`kafka.kinds`" + ` says what each type means. If a ` + "`label`" + ` (0 to 1) is
+  there, it decides. Else a ` + "`rating`" + ` decides (liked from ` + "`kafka.rating_threshold`" + ` on). Else the type's
+  own meaning holds.
+- A record that does not say what happened is of ` + "`kafka.default_kind`" + `. ` + "`corastream validate`" + ` and
+  ` + "`corastream up`" + ` report this.
+- An event that is not understood never counts as a like. On a topic it becomes a dead letter.
+  Everywhere else it is refused, and the message names the reason.
+- ` + "`items`" + ` with a type is a basket, which is one event for each item. ` + "`items`" + ` with ` + "`clicked`" + `, or with
+  the type impression, is an impression.
+- A time is RFC 3339, or ` + "`2022-06-24 21:20:11`" + `, with an offset or UTC behind it, or a date alone, or
+  unix s, ms, us or ns. Without an offset it is UTC.
+- HTTP refuses an event with a field that nothing reads. ` + "`corastream validate`" + ` counts such fields.
+- A type with ` + "`retract: true`" + ` in ` + "`kafka.kinds`" + ` takes back: everything that the user did with the item
+  until then leaves the history, and the item may be listed again. The built-in types of this sort are
+  unlike, unstar, undislike, return, refund, remove_from_cart and retract. A deletion from Debezium is
+  a retract of the row.
+- A dislike, a rating below the threshold, and a label below 0.5 of the types like, dislike, rating or
+  label take an earlier like of the item back. They stay in the history themselves.
+- Blanks and byte order marks around ids are removed, and ids are in the normal form NFC.
 
-This page is made from the table in ` + "`cmd/corastream/meaning_test.go`" + `, whose test reads every line in all four forms
-(` + "`go generate ./cmd/corastream`" + `).
+This page is made from the table in ` + "`cmd/corastream/meaning_test.go`" + ` by
+` + "`go generate ./cmd/corastream`" + `. The test of the table reads every line in all four forms.
 
 | Event | What is in it | What it means |
 |---|---|---|
@@ -38,18 +47,21 @@ This page is made from the table in ` + "`cmd/corastream/meaning_test.go`" + `, 
 const meaningTail = `
 ## The catalogue
 
-A record of the items topic and a row of a catalogue have one meaning too.
+A record of the items topic and a row of a catalogue file have one meaning too.
 
-- ` + "`item_id`" + ` (or the record's key), ` + "`title`" + `, ` + "`available`" + ` or ` + "`withdrawn`" + `. Every other member that is text, a number, a truth value or a list
-  of these is a plain field, and so is each member of ` + "`fields`" + `.
-- A record changes only what it names. Null, or a blank cell, clears a title or a field, and an item whose ` + "`available`" + ` or ` + "`withdrawn`" + ` is null is available.
+- The members are ` + "`item_id`" + ` (or the record's key), ` + "`title`" + `, ` + "`available`" + ` or ` + "`withdrawn`" + `. Every other
+  member that is text, a number, a truth value or a list of these is a plain field, and so is each
+  member of ` + "`fields`" + `. An item has at most 64 plain fields.
+- A record changes only what it names. Null, or a blank cell, clears a title or a field. An item whose
+  ` + "`available`" + ` or ` + "`withdrawn`" + ` is null is available.
 - A withdrawn item keeps its title. ` + "`\"available\": true`" + ` is enough to bring it back.
-- A record without a value removes the item and forgets its title and fields. The key may be the id, a JSON string, or an object that names
-  it (` + "`{\"item_id\": \"k\"}`" + `), in Connect's envelope or behind a schema number or not. So does a row that says ` + "`__deleted: true`" + `, as Debezium writes it.
-  A removed item comes back with a title or with ` + "`available: true`" + `. Any other record leaves it removed.
-- The items topic is compacted, so Kafka keeps the last record of each item alone. Where that is a partial one, a store that is learnt anew from
-  the topic lacks the rest. Send whole records now and then, or keep the topic's history (` + "`cleanup.policy=delete`" + `), if you send partial ones.
-- An item has at most 64 plain fields.
+- A record without a value removes the item and forgets its title and fields. The key may be the id, a
+  JSON string, or an object that names the id (` + "`{\"item_id\": \"k\"}`" + `), with or without Connect's envelope
+  or a schema number. A row with ` + "`__deleted: true`" + `, as Debezium writes it, removes the item too.
+- A removed item comes back with a title or with ` + "`available: true`" + `. Any other record leaves it removed.
+- The items topic is compacted, so Kafka keeps only the last record of each item. If that is a partial
+  record, a store that learns anew from the topic lacks the rest. If you send partial records, send
+  whole ones now and then, or keep the topic's history (` + "`cleanup.policy=delete`" + `).
 `
 
 // TestThePageOfEventsIsTheTable: docs/reference/events.md says what the test reads.

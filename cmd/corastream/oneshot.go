@@ -22,7 +22,11 @@ func ask(ctx context.Context, cfg node.Config, path string, body any) (answer js
 	if err != nil {
 		return nil, false, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+cfg.HTTP.Listen+path, bytes.NewReader(b))
+	return send(ctx, cfg, http.MethodPost, path, b)
+}
+
+func send(ctx context.Context, cfg node.Config, method, path string, body []byte) (answer json.RawMessage, ok bool, err error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+cfg.HTTP.Listen+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, false, err
 	}

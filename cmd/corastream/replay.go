@@ -81,7 +81,7 @@ configurations over the same rows and pairs them.`,
 	fl.StringVar(&r.out, "out", "", "folder for report.json and report.html")
 	fl.StringVar(&r.order, "order", "", "nothing but this: apply the log again in the journal order of data folder DIR and compare digests")
 	fl.StringVar(&r.mode, "mode", "", "static or prequential")
-	fl.StringVar(&r.models, "models", "", "comma-separated: "+strings.Join(replay.Models, ",")+",cf@CONTENT")
+	fl.StringVar(&r.models, "models", "", "comma-separated: "+strings.Join(node.Default().Replay.Names(), ",")+",cf@CONTENT")
 	r.opt.add(c)
 	return c
 }

@@ -27,8 +27,10 @@ const (
 )
 
 func (o *adamw) add(name string, group generator.Group, data, grad []float32, cfg *Config) {
-	s := &slot{name: name, data: data, grad: grad, first: make([]float32, len(data)), second: make([]float32, len(data)),
-		rate: cfg.Rate, decay: cfg.Decay}
+	s := &slot{
+		name: name, data: data, grad: grad, first: make([]float32, len(data)), second: make([]float32, len(data)),
+		rate: cfg.Rate, decay: cfg.Decay,
+	}
 	switch group {
 	case generator.LinearPath:
 		s.rate = cfg.LinearRate

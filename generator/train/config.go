@@ -66,9 +66,11 @@ type Config struct {
 
 // Default returns the defaults above with generator.DefaultSpec.
 func Default() Config {
-	return Config{Spec: generator.DefaultSpec(), Seed: 1, Warm: 0.6, Holdout: 0.15, Passes: 6, Rows: 12000, Judges: 6000, Report: 20000, Align: 4, Labels: 1,
+	return Config{
+		Spec: generator.DefaultSpec(), Seed: 1, Warm: 0.6, Holdout: 0.15, Passes: 6, Rows: 12000, Judges: 6000, Report: 20000, Align: 4, Labels: 1,
 		Swapped: 0.5, Patience: 3, Batch: 32, Rate: 1.5e-3, LinearRate: 1e-4, Decay: 1e-3, WarmUp: 50, Clip: 1, Ridge: 1000,
-		StateEvery: 30 * time.Second}
+		StateEvery: 30 * time.Second,
+	}
 }
 
 // Validate reports all problems at once. A Hidden of 0 is filled in from the LLM by Run.

@@ -16,11 +16,11 @@ type OnDevice struct {
 	Device   *cuda.Device
 	Fallback *cuda.Fallback
 	// Learn prepares the LLM's way there and back for an optimiser on the device.
-	Learn func(ctx context.Context, on *cuda.Learning, p *corastream.Projection) (Learner, error)
+	Learn func(ctx context.Context, on *cuda.Learning, p *corastream.Projection) (DeviceBackprop, error)
 }
 
-// Learner is Backprop with P, dLoss/dP and dLoss/dW_A in device memory; back comes the mean loss. What fails is an error.
-type Learner interface {
+// DeviceBackprop is Backprop with P, dLoss/dP and dLoss/dW_A in device memory; back comes the mean loss. What fails is an error.
+type DeviceBackprop interface {
 	Backward(ctx context.Context, prompts []corastream.Prompt, w []corastream.Weights, labels []float32) (float32, error)
 	Close() error
 }
@@ -29,13 +29,13 @@ type Learner interface {
 // since, which are made again on the CPU, from the same draws.
 type resident struct {
 	*OnDevice
-	r       *runner
-	arena   *cuda.Arena
-	learner Learner
-	slot    map[string]int // of the arena, by the slice's name
-	on      *cuda.Learning
-	x, lin  *cuda.Buffer // input rows
-	body    body
+	r        *runner
+	arena    *cuda.Arena
+	backprop DeviceBackprop
+	slot     map[string]int // of the arena, by the slice's name
+	on       *cuda.Learning
+	x, lin   *cuda.Buffer // input rows
+	body     body
 	// [rows][...]: raw (then its gradient), the linear path, 1/|raw|, dgain, and where W_A lies
 	raw, path, inv, dgain, where *cuda.Buffer
 	hosts                        [][]float32 // W_A on the host, by address alone: it is never downloaded
@@ -120,14 +120,14 @@ func (d *resident) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.learner, err = d.Learn(ctx, d.on, r.proj)
+	d.backprop, err = d.Learn(ctx, d.on, r.proj)
 	return err
 }
 
 // close frees the device's memory, now or with the device's next work.
 func (d *resident) close() {
-	if d.learner != nil {
-		if err := d.learner.Close(); err != nil {
+	if d.backprop != nil {
+		if err := d.backprop.Close(); err != nil {
 			d.Fallback.Note(fmt.Errorf("training's memory on the GPU: %w", err))
 		}
 	}
@@ -152,7 +152,7 @@ func (d *resident) step(ctx context.Context, x, lin []float32, prompts []corastr
 	if err != nil {
 		return 0, err
 	}
-	loss, err := d.learner.Backward(ctx, prompts, w, labels)
+	loss, err := d.backprop.Backward(ctx, prompts, w, labels)
 	if err != nil {
 		return 0, err
 	}

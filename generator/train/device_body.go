@@ -160,9 +160,16 @@ type qformerLinears struct{ q, k, v, o, value, mix, up, down linear }
 
 func (b *qformerBody) linears(l int) qformerLinears {
 	at, w, head := fmt.Sprintf("qf.%d.", l), b.w, b.w/b.spec.Heads
-	return qformerLinears{linear{at + "self.q", w, w, head}, linear{at + "self.k", w, w, head}, linear{at + "self.v", w, w, head},
-		linear{at + "self.o", w, w, w}, linear{at + "cross.v", b.in, w, w}, linear{at + "cross.o", w, w, w}, linear{at + "ffn.0", w, 4 * w, 4 * w},
-		linear{at + "ffn.1", 4 * w, w, w}}
+	return qformerLinears{
+		linear{at + "self.q", w, w, head},
+		linear{at + "self.k", w, w, head},
+		linear{at + "self.v", w, w, head},
+		linear{at + "self.o", w, w, w},
+		linear{at + "cross.v", b.in, w, w},
+		linear{at + "cross.o", w, w, w},
+		linear{at + "ffn.0", w, 4 * w, 4 * w},
+		linear{at + "ffn.1", 4 * w, w, w},
+	}
 }
 
 var normNames = [3]string{"self.norm", "cross.norm", "ffn.norm"}

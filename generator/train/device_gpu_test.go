@@ -21,7 +21,7 @@ import (
 
 // onDevice has steps made on a device, through the same linear LLM: it takes W_A and P from there and leaves its gradients there.
 func onDevice(deps Deps, d *cuda.Device, f *cuda.Fallback) Deps {
-	deps.OnDevice = &OnDevice{Device: d, Fallback: f, Learn: func(_ context.Context, on *cuda.Learning, p *corastream.Projection) (Learner, error) {
+	deps.OnDevice = &OnDevice{Device: d, Fallback: f, Learn: func(_ context.Context, on *cuda.Learning, p *corastream.Projection) (DeviceBackprop, error) {
 		return &linearLearner{Backprop: deps.Backprop, d: d, on: on, p: p}, nil
 	}}
 	return deps

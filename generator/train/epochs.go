@@ -120,7 +120,7 @@ func (r *runner) batch(rows []row, order []int, at *place) []example {
 		if rnd.Float64() < swapped {
 			user := &rows[rnd.IntN(len(rows))].pair
 			out[i].pair.UserID, out[i].pair.User, out[i].pair.Mu = user.UserID, user.User, user.Mu
-			out[i].label = float32(1 / (1 + math.Exp(-float64(out[i].pair.Logit()))))
+			out[i].label = out[i].pair.P()
 		}
 	}
 	return out

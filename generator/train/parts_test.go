@@ -108,8 +108,10 @@ func TestSwappedRowsCarryTheScoreOfTheirOwnPair(t *testing.T) {
 	var rows []row
 	for i := range 500 {
 		u, it := string(rune('a'+i%20)), string(rune('A'+i%23))
-		rows = append(rows, row{label: float32(i % 2), prompt: corastream.Prompt{ItemID: it}, pair: corastream.Pair{UserID: u, ItemID: it, Mu: float32(i) / 500,
-			User: corastream.Embedding{Vec: normal(rnd, 4), Bias: float32(rnd.NormFloat64())}, Item: corastream.Embedding{Vec: normal(rnd, 4), Bias: float32(rnd.NormFloat64())}}})
+		rows = append(rows, row{label: float32(i % 2), prompt: corastream.Prompt{ItemID: it}, pair: corastream.Pair{
+			UserID: u, ItemID: it, Mu: float32(i) / 500,
+			User: corastream.Embedding{Vec: normal(rnd, 4), Bias: float32(rnd.NormFloat64())}, Item: corastream.Embedding{Vec: normal(rnd, 4), Bias: float32(rnd.NormFloat64())},
+		}})
 	}
 	order := rnd.Perm(len(rows))
 	for _, epoch := range []int{0, r.cfg.Align} {
@@ -272,8 +274,10 @@ func TestInputsCarryTheItemsBias(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := &runner{model: m}
-	pair := corastream.Pair{Mu: 0.25, User: corastream.Embedding{Vec: []float32{3, 5, 1, 2, 3, 4}, Bias: 0.5},
-		Item: corastream.Embedding{Vec: []float32{1, -0.25, 9, 9, 9, 9}, Bias: 2}}
+	pair := corastream.Pair{
+		Mu: 0.25, User: corastream.Embedding{Vec: []float32{3, 5, 1, 2, 3, 4}, Bias: 0.5},
+		Item: corastream.Embedding{Vec: []float32{1, -0.25, 9, 9, 9, 9}, Bias: 2},
+	}
 	x, lin, err := r.inputs([]*corastream.Pair{&pair, &pair})
 	if err != nil {
 		t.Fatal(err)

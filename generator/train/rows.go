@@ -140,10 +140,8 @@ func (r *runner) snapshot(mem *corastream.Memory, cf CF, ev corastream.Event, it
 		if err != nil {
 			return row{}, err
 		}
-		for _, id := range u.Liked(r.cfg.History) {
-			if liked, err := mem.Item(id); err == nil && liked.Title != "" {
-				x.prompt.History = append(x.prompt.History, liked.Title)
-			}
+		if x.prompt.History, err = corastream.LikedTitles(mem, u, r.cfg.History); err != nil {
+			return row{}, err
 		}
 	}
 	return x, nil

@@ -288,8 +288,10 @@ func (r *runner) checkpoint() (*generator.Checkpoint, error) {
 
 // figures puts the report's figures into the checkpoint.
 func (r *runner) figures(c *generator.Checkpoint) {
-	c.Figures = map[string]float64{"items": float64(r.report.Items), "rows": float64(r.report.Rows), "best_epoch": float64(r.report.Best),
-		"decoder_fit": r.report.DecoderFit, "seed": float64(r.cfg.Seed)}
+	c.Figures = map[string]float64{
+		"items": float64(r.report.Items), "rows": float64(r.report.Rows), "best_epoch": float64(r.report.Best),
+		"decoder_fit": r.report.DecoderFit, "seed": float64(r.cfg.Seed),
+	}
 	var newest time.Time
 	for _, ev := range r.data.Train {
 		if ev.Time.After(newest) {

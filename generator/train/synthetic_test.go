@@ -28,8 +28,10 @@ const latents = 3
 // world is a catalogue whose titles say what the items are, users with tastes for it, and their log.
 func world(seed uint64, users, items, events int) (Data, *linearLLM) {
 	r := rand.New(rand.NewPCG(seed, 9))
-	llm := &linearLLM{hidden: 12, layers: 5, out: map[corastream.Target]int{"q": 7, "o": 12}, x: map[string]map[corastream.Slot][]float32{},
-		title: map[string][]float32{}, readout: map[corastream.Slot][]float32{}, base: map[string]float32{}}
+	llm := &linearLLM{
+		hidden: 12, layers: 5, out: map[corastream.Target]int{"q": 7, "o": 12}, x: map[string]map[corastream.Slot][]float32{},
+		title: map[string][]float32{}, readout: map[corastream.Slot][]float32{}, base: map[string]float32{},
+	}
 	slots := testSpec().Slots(llm.layers)
 	mixing := map[corastream.Slot][]float32{}
 	for _, s := range slots {
@@ -225,8 +227,10 @@ func (c sgdCF) ItemVector(_ corastream.State, it *corastream.ItemState) (corastr
 
 func depsFor(llm *linearLLM) Deps {
 	return Deps{
-		LLM: LLM{Digest: "llm", Template: "template", Hidden: llm.hidden, Layers: llm.layers,
-			In: map[corastream.Target]int{"q": llm.hidden, "o": llm.hidden}, Out: llm.out},
+		LLM: LLM{
+			Digest: "llm", Template: "template", Hidden: llm.hidden, Layers: llm.layers,
+			In: map[corastream.Target]int{"q": llm.hidden, "o": llm.hidden}, Out: llm.out,
+		},
 		Encoder: llm, Backprop: llm, Scorer: llm, CFDigest: "cf",
 		NewCF: func() (CF, error) { return sgdCF{testSpec().Taste}, nil },
 	}

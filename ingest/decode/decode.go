@@ -39,9 +39,11 @@ const (
 	ReasonUnread         = "unread"    // a field that nothing reads, where it matters
 )
 
-var reasons = []string{ReasonJSON, ReasonEmpty, ReasonSchemaRegistry, ReasonTooLarge, ReasonTooMany, ReasonNoUser, ReasonNoItem,
+var reasons = []string{
+	ReasonJSON, ReasonEmpty, ReasonSchemaRegistry, ReasonTooLarge, ReasonTooMany, ReasonNoUser, ReasonNoItem,
 	ReasonID, ReasonType, ReasonAmbiguous, ReasonKind, ReasonLabel, ReasonNaN, ReasonTime, ReasonFuture, ReasonOld, ReasonTitle,
-	ReasonFields, ReasonUnread}
+	ReasonFields, ReasonUnread,
+}
 
 // Dialects, found out per record.
 const (

@@ -29,8 +29,10 @@ func decodeOne(cfg Config, topic, key, value string, headers ...Header) corastre
 
 // ev is an event as decodeOne makes it from a record without a time of its own.
 func ev(change func(*corastream.Event)) corastream.Event {
-	e := corastream.Event{Pos: corastream.Position{Topic: "corastream.interactions", Partition: 1, Offset: 5}, User: "u", Item: "i",
-		Kind: "click", Label: 1, Weight: 1, Implicit: true, Time: recordTime, Appended: recordTime}
+	e := corastream.Event{
+		Pos: corastream.Position{Topic: "corastream.interactions", Partition: 1, Offset: 5}, User: "u", Item: "i",
+		Kind: "click", Label: 1, Weight: 1, Implicit: true, Time: recordTime, Appended: recordTime,
+	}
 	if change != nil {
 		change(&e)
 	}
@@ -43,8 +45,14 @@ func TestDialectsOfEvents(t *testing.T) {
 		return func(e *corastream.Event) { e.Kind, e.Label, e.Implicit = "rating", label, false }
 	}
 	when := func(e *corastream.Event) { e.Time = at }
-	ce := []Header{{"ce_specversion", []byte("1.0")}, {"ce_id", []byte("7")}, {"ce_source", []byte("/web")},
-		{"ce_type", []byte("com.example.like")}, {"ce_time", []byte("1997-12-04T15:55:49Z")}, {"content-type", []byte("application/json")}}
+	ce := []Header{
+		{"ce_specversion", []byte("1.0")},
+		{"ce_id", []byte("7")},
+		{"ce_source", []byte("/web")},
+		{"ce_type", []byte("com.example.like")},
+		{"ce_time", []byte("1997-12-04T15:55:49Z")},
+		{"content-type", []byte("application/json")},
+	}
 	like := func(e *corastream.Event) {
 		e.Kind, e.Implicit, e.ID, e.Time = "like", false, "/web#7", at
 	}
@@ -70,8 +78,10 @@ func TestDialectsOfEvents(t *testing.T) {
 		"integer ids":      {`{"user_id":12345678901234567890,"item_id":-7}`, nil, []corastream.Event{ev(func(e *corastream.Event) { e.User, e.Item = "12345678901234567890", "-7" })}},
 		"other alphabets":  {`{"user_id":"ユーザー","item_id":"фильм 😀"}`, nil, []corastream.Event{ev(func(e *corastream.Event) { e.User, e.Item = "ユーザー", "фильм 😀" })}},
 		"same field twice": {`{"user_id":"u","user":"u","item_id":"i"}`, nil, []corastream.Event{ev(nil)}},
-		"gorse": {`{"FeedbackType":"star","UserId":"u","ItemId":"i","Value":0,"Timestamp":"1997-12-04T15:55:49Z","Labels":null,"Comment":""}`, nil,
-			[]corastream.Event{ev(func(e *corastream.Event) { e.Kind, e.Time = "star", at })}},
+		"gorse": {
+			`{"FeedbackType":"star","UserId":"u","ItemId":"i","Value":0,"Timestamp":"1997-12-04T15:55:49Z","Labels":null,"Comment":""}`, nil,
+			[]corastream.Event{ev(func(e *corastream.Event) { e.Kind, e.Time = "star", at })},
+		},
 		"gorse rating":      {`{"FeedbackType":"rating","UserId":"u","ItemId":"i","Value":4.5,"Timestamp":"0001-01-01T00:00:00Z"}`, nil, []corastream.Event{ev(rating(1))}},
 		"rating below":      {`{"user_id":"u","item_id":"i","rating":3.9}`, nil, []corastream.Event{ev(rating(0))}},
 		"rating at":         {`{"user_id":"u","item_id":"i","rating":"4"}`, nil, []corastream.Event{ev(rating(1))}},
@@ -85,8 +95,10 @@ func TestDialectsOfEvents(t *testing.T) {
 		"rfc 3339":          {`{"user_id":"u","item_id":"i","timestamp":"1997-12-04T17:55:49+02:00"}`, nil, []corastream.Event{ev(when)}},
 		"plain date":        {`{"user_id":"u","item_id":"i","timestamp":"1997-12-04 15:55:49"}`, nil, []corastream.Event{ev(when)}},
 		"null time":         {`{"user_id":"u","item_id":"i","timestamp":null,"type":null}`, nil, []corastream.Event{ev(nil)}},
-		"array": {`[{"user_id":"u","item_id":"i"},{"user_id":"u","item_id":"i","rating":5}]`, nil,
-			[]corastream.Event{ev(nil), ev(rating(1))}},
+		"array": {
+			`[{"user_id":"u","item_id":"i"},{"user_id":"u","item_id":"i","rating":5}]`, nil,
+			[]corastream.Event{ev(nil), ev(rating(1))},
+		},
 		"cloudevents binary":          {`{"user_id":"u","item_id":"i"}`, ce, []corastream.Event{ev(like)}},
 		"cloudevents structured":      {`{"specversion":"1.0","id":"7","source":"/web","type":"like","time":"1997-12-04T15:55:49Z","data":{"userId":"u","itemId":"i"}}`, nil, []corastream.Event{ev(like)}},
 		"cloudevents base64":          {`{"specversion":"1.0","id":"7","source":"/web","type":"like","time":"1997-12-04T15:55:49Z","data_base64":"eyJ1c2VyIjoidSIsIml0ZW0iOiJpIn0="}`, nil, []corastream.Event{ev(like)}},
@@ -264,8 +276,10 @@ func TestCatalogueRecords(t *testing.T) {
 		key, value string
 		want       corastream.Item
 	}{
-		"plain": {"", `{"item_id":"i","title":"Heat","year":1995,"genres":["Crime","Drama"],"hd":true,"deep":{"x":1},"none":null}`,
-			corastream.Item{ID: "i", Title: "Heat", Fields: map[string]string{"year": "1995", "genres": "Crime, Drama", "hd": "true"}}},
+		"plain": {
+			"", `{"item_id":"i","title":"Heat","year":1995,"genres":["Crime","Drama"],"hd":true,"deep":{"x":1},"none":null}`,
+			corastream.Item{ID: "i", Title: "Heat", Fields: map[string]string{"year": "1995", "genres": "Crime, Drama", "hd": "true"}},
+		},
 		"nested fields": {"", `{"itemId":"i","name":"Heat","fields":{"year":"1995"}}`, corastream.Item{ID: "i", Title: "Heat", Fields: map[string]string{"year": "1995"}}},
 		"key as id":     {"i9", `{"title":"Heat"}`, corastream.Item{ID: "i9", Title: "Heat"}},
 		"withdrawn":     {"", `{"id":7,"withdrawn":true}`, corastream.Item{ID: "7", Withdrawn: true}},
@@ -287,8 +301,10 @@ func TestCatalogueRecords(t *testing.T) {
 func TestCountersTellDialectsAndReasonsApart(t *testing.T) {
 	d := New(Default())
 	var b corastream.Batch
-	for _, v := range []string{`{"user_id":"u","item_id":"i"}`, `{"user_id":"u","item_id":"i","timestamp":881250949}`,
-		`{"FeedbackType":"star","UserId":"u","ItemId":"i"}`, `{"specversion":"1.0","data":{"user_id":"u","item_id":"i"}}`, `{}`, `x`} {
+	for _, v := range []string{
+		`{"user_id":"u","item_id":"i"}`, `{"user_id":"u","item_id":"i","timestamp":881250949}`,
+		`{"FeedbackType":"star","UserId":"u","ItemId":"i"}`, `{"specversion":"1.0","data":{"user_id":"u","item_id":"i"}}`, `{}`, `x`,
+	} {
 		d.Decode(&b, Record{Pos: corastream.Position{Topic: "corastream.interactions"}, Value: []byte(v), Time: recordTime}, recordTime)
 	}
 	if got := d.Counts.Dialects(); got[DialectFlat] != 2 || got[DialectGorse] != 1 || got[DialectCEStructured] != 1 || got[DialectCEBinary] != 0 || len(got) != len(dialects) {
@@ -305,10 +321,12 @@ func TestCountersTellDialectsAndReasonsApart(t *testing.T) {
 // FuzzDecode holds decoding to what a batch promises: everything comes to something, ids are clean, numbers finite, and
 // the same record gives the same again.
 func FuzzDecode(f *testing.F) {
-	for _, v := range []string{`{"user_id":"u","item_id":"i","rating":4}`, `[{"user_id":"u","items":["a",{"id":"b","clicked":true}],"clicked":["c"]}]`,
+	for _, v := range []string{
+		`{"user_id":"u","item_id":"i","rating":4}`, `[{"user_id":"u","items":["a",{"id":"b","clicked":true}],"clicked":["c"]}]`,
 		`{"FeedbackType":"star","UserId":"u","ItemId":"i","Timestamp":"2020-01-01T00:00:00Z"}`, `{"specversion":"1.0","id":"7","source":"s","type":"like","data":{"user":"u","item":"i"}}`,
 		`{"item_id":"i","title":"t","year":1995,"fields":{"a":[1,"b",[2]]},"available":false}`, `{"user_id":"u","n":3,"exclude":["a"],"candidates":[1]}`,
-		"\x00\x00\x00\x00\x01", `{"a":"\`, `{"rating":NaN}`, `[[[[`, `{"user_id":"\ud800","item_id":"i","label":1e999,"timestamp":-1e20}`, `{"\u0075ser":"x"}`, ``} {
+		"\x00\x00\x00\x00\x01", `{"a":"\`, `{"rating":NaN}`, `[[[[`, `{"user_id":"\ud800","item_id":"i","label":1e999,"timestamp":-1e20}`, `{"\u0075ser":"x"}`, ``,
+	} {
 		for role := range byte(3) {
 			f.Add([]byte(v), []byte("key"), "like", role)
 		}
@@ -495,8 +513,10 @@ func TestARecordChangesWhatItNames(t *testing.T) {
 		}
 	}
 	removed := corastream.Item{ID: "i", Withdrawn: true, Removed: true}
-	for members, back := range map[string]bool{`"title":"Boats"`: true, `"available":true`: true, `"available":true,"price":3`: true, `"price":3`: false,
-		`"withdrawn":true`: false, `"title":null`: false} {
+	for members, back := range map[string]bool{
+		`"title":"Boats"`: true, `"available":true`: true, `"available":true,"price":3`: true, `"price":3`: false,
+		`"withdrawn":true`: false, `"title":null`: false,
+	} {
 		b := decodeOne(Default(), "corastream.items", "", `{"item_id":"i",`+members+`}`)
 		if got := b.Items[0].Onto(removed); got.Removed == back || got.Withdrawn == back || !back && got.Fields != nil {
 			t.Errorf("%s of a removed item: %+v", members, got)
@@ -508,8 +528,10 @@ func TestARecordChangesWhatItNames(t *testing.T) {
 // schema-registry clients (obsidiandynamics/kafdrop#547) put around a key or a value.
 func TestWrappedRecordsAreOpened(t *testing.T) {
 	framed := func(s string) string { return "\x00\x00\x00\x00\x07" + s }
-	for _, key := range []string{"k", `"k"`, `{"item_id":"k"}`, `{"ID":"k"}`, `{"sku":"k"}`, framed(`"k"`), framed(`{"item_id":"k"}`),
-		`{"schema":{"type":"string"},"payload":"k"}`, `{"schema":{"type":"struct"},"payload":{"item_id":"k"}}`} {
+	for _, key := range []string{
+		"k", `"k"`, `{"item_id":"k"}`, `{"ID":"k"}`, `{"sku":"k"}`, framed(`"k"`), framed(`{"item_id":"k"}`),
+		`{"schema":{"type":"string"},"payload":"k"}`, `{"schema":{"type":"struct"},"payload":{"item_id":"k"}}`,
+	} {
 		b := decodeOne(Default(), "corastream.items", key, "")
 		if len(b.Items) != 1 || b.Items[0].ID != "k" || !b.Items[0].Removed {
 			t.Errorf("tombstone of %q: %+v", key, b)
@@ -551,8 +573,10 @@ func TestWrappedRecordsAreOpened(t *testing.T) {
 
 // TestACloudEventOfAnUnknownTypeIsNoLike: by its whole name or its last part, in both bindings.
 func TestACloudEventOfAnUnknownTypeIsNoLike(t *testing.T) {
-	for kind, want := range map[string]string{"click": "click", "com.shop.click": "click", "com.shop.click.v1": "click", "com.shop.click.v2.1": "",
-		"com.shop.order.returned": "", "remove_from_basket": "", "com.shop.unlike": "unlike", "com.shop.like.removed": "", "returned": ""} {
+	for kind, want := range map[string]string{
+		"click": "click", "com.shop.click": "click", "com.shop.click.v1": "click", "com.shop.click.v2.1": "",
+		"com.shop.order.returned": "", "remove_from_basket": "", "com.shop.unlike": "unlike", "com.shop.like.removed": "", "returned": "",
+	} {
 		structured := decodeOne(Default(), "corastream.interactions", "", `{"specversion":"1.0","id":"1","source":"s","type":"`+kind+`","data":{"user_id":"u","item_id":"i"}}`)
 		binary := decodeOne(Default(), "corastream.interactions", "", `{"user_id":"u","item_id":"i"}`,
 			Header{"ce_specversion", []byte("1.0")}, Header{"ce_id", []byte("1")}, Header{"ce_source", []byte("s")}, Header{"ce_type", []byte(kind)})

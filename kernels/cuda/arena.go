@@ -38,8 +38,16 @@ func (q *Queue) NewArena(slices []Slice) (_ *Arena, err error) {
 	for _, b := range []struct {
 		at    **Buffer
 		bytes int64
-	}{{&a.Params, size}, {&a.Grads, size}, {&a.First, size}, {&a.Second, size}, {&a.endsAt, 4 * int64(len(slices))}, {&a.rates, 8 * int64(len(slices))},
-		{&a.part, 8 * squareBlocks}, {&a.clip, 8}} {
+	}{
+		{&a.Params, size},
+		{&a.Grads, size},
+		{&a.First, size},
+		{&a.Second, size},
+		{&a.endsAt, 4 * int64(len(slices))},
+		{&a.rates, 8 * int64(len(slices))},
+		{&a.part, 8 * squareBlocks},
+		{&a.clip, 8},
+	} {
 		if *b.at, err = q.Alloc(b.bytes); err != nil {
 			return nil, err
 		}

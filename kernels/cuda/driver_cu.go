@@ -88,8 +88,10 @@ func (d *cuDriver) info() Info {
 	if err != nil {
 		total = 0
 	}
-	return Info{Name: name, Major: at(cu.ComputeCapabilityMajor), Minor: at(cu.ComputeCapabilityMinor),
-		Multiprocessors: at(cu.MultiprocessorCount), MemoryBytes: total, DriverVersion: cu.Version()}
+	return Info{
+		Name: name, Major: at(cu.ComputeCapabilityMajor), Minor: at(cu.ComputeCapabilityMinor),
+		Multiprocessors: at(cu.MultiprocessorCount), MemoryBytes: total, DriverVersion: cu.Version(),
+	}
 }
 
 func (d *cuDriver) load(ptx string) error {

@@ -40,7 +40,8 @@ func float32s(v ...[]float64) (out []float32) {
 func linearCase(rows, k, size, d int, seed uint64) Case {
 	x, w, b, dy, a := draws(seed+70, rows*k, 1), draws(seed+71, k*size, .3), draws(seed+72, size, 1), draws(seed+73, rows*size, 1), draws(seed+74, rows*k, 1)
 	at := func(i, j int) int { return (j/d*k+i)*d + j%d }
-	return Case{Name: fmt.Sprintf("learn: linear %dx%dx%d, matrices of %d", rows, k, size, d), Bound: boundLearn,
+	return Case{
+		Name: fmt.Sprintf("learn: linear %dx%dx%d, matrices of %d", rows, k, size, d), Bound: boundLearn,
 		CPU: func() []float32 {
 			y, dw, dx := make([]float64, rows*size), make([]float64, k*size), make([]float64, rows*k)
 			for r := range rows {
@@ -76,7 +77,8 @@ func linearCase(rows, k, size, d int, seed uint64) Case {
 				return q.Launch("learn_back", [3]int{rows, (k + 3) / 4, 1}, block128, 0, db, wb, ab, k, size, d, 1, dx)
 			})
 			return results(u, y, dw, &Buffer{ptr: uint64(dx), bytes: int64(4 * rows * k)}), u.err
-		}}
+		},
+	}
 }
 
 func ones(n int) []float32 {
@@ -90,7 +92,8 @@ func ones(n int) []float32 {
 func normCase(rows, group, width int) Case {
 	h, y, scale, bias, d := draws(80, rows*width, 1), draws(81, rows/group*width, 1), draws(82, width, 1), draws(83, width, 1), draws(84, rows*width, 1)
 	const eps = 1e-6
-	return Case{Name: "learn: norm, there and back", Bound: boundLearn,
+	return Case{
+		Name: "learn: norm, there and back", Bound: boundLearn,
 		CPU: func() []float32 {
 			out, dx, ds := make([]float64, rows*width), make([]float64, rows*width), make([]float64, width)
 			for r := range rows {
@@ -131,7 +134,8 @@ func normCase(rows, group, width int) Case {
 				return q.Launch("learn_scale_back", [3]int{(width + 127) / 128, 1, 1}, block128, 0, db, unit, rows, width, ds)
 			})
 			return results(u, out, dx, ds), u.err
-		}}
+		},
+	}
 }
 
 func mixCase(groups, nq, width, heads int) Case {
@@ -139,7 +143,8 @@ func mixCase(groups, nq, width, heads int) Case {
 	q, k, v, g := draws(90, n, 1), draws(91, n, 1), draws(92, n, 1), draws(93, n, 1)
 	d := width / heads
 	scale := 1 / math.Sqrt(float64(d))
-	return Case{Name: "learn: self-attention, there and back", Bound: boundLearn,
+	return Case{
+		Name: "learn: self-attention, there and back", Bound: boundLearn,
 		CPU: func() []float32 {
 			out, dq, dk, dv := make([]float64, n), make([]float64, n), make([]float64, n), make([]float64, n)
 			for gr := range groups {
@@ -185,12 +190,14 @@ func mixCase(groups, nq, width, heads int) Case {
 				return qu.Launch("learn_mix_back", [3]int{groups, 1, 1}, block128, 0, gb, qb, kb, vb, p, nq, width, heads, float32(scale), ds, dq, dk, dv)
 			})
 			return results(u, out, dq, dk, dv), u.err
-		}}
+		},
+	}
 }
 
 func unitCase(rows, size int) Case {
 	raw, path, d, gain := draws(100, rows*size, 1), draws(101, rows*size, 1), draws(102, rows*size, 1), []float32{1.5}
-	return Case{Name: "learn: W_A of its raw form, there and back", Bound: boundBF16, // W_A itself is rounded
+	return Case{
+		Name: "learn: W_A of its raw form, there and back", Bound: boundBF16, // W_A itself is rounded
 		CPU: func() []float32 {
 			out, draw, dgain := make([]float64, rows*size), make([]float64, rows*size), make([]float64, rows)
 			for r := range rows {
@@ -226,7 +233,8 @@ func unitCase(rows, size int) Case {
 			})
 			made := wide(fetch[uint16](u, half, rows*size), rows, size, size)
 			return append(made, results(u, &Buffer{ptr: uint64(rb), bytes: int64(4 * rows * size)}, dgain)...), u.err
-		}}
+		},
+	}
 }
 
 // formsCase has P of two targets in an arena, one of which an adapted linear takes as its columns 0..4 in the opposite order; columns 5 to 7
@@ -235,7 +243,8 @@ func formsCase() Case {
 	const rank, out, own, scale = 3, 8, 5, 2
 	params, dp := draws(110, 4+rank*own, 1), draws(111, rank*out, 1)
 	begin := func(n int) int { return 4 + own - 1 - n }
-	return Case{Name: "learn: P's forms and gradients", Bound: boundBF16,
+	return Case{
+		Name: "learn: P's forms and gradients", Bound: boundBF16,
 		CPU: func() []float32 {
 			down, back, grads := make([]float32, out*Pad), make([]float32, (rank+1)*Pad), make([]float32, len(params))
 			for n := range own {
@@ -263,7 +272,8 @@ func formsCase() Case {
 			v := wide(fetch[uint16](u, down, out*Pad), out, Pad, Pad)
 			v = append(v, wide(fetch[uint16](u, back, (rank+1)*Pad), rank+1, Pad, Pad)...)
 			return append(v, results(u, grads)...), u.err
-		}}
+		},
+	}
 }
 
 // adamwCase takes two steps over three slices; the second's gradient is clipped.
@@ -273,7 +283,8 @@ func adamwCase() Case {
 	grads := [][]float32{draws(121, values, 1e-2), draws(122, values, 1)}
 	rates := []float32{1e-2, 1, 2e-2, .99, 3e-2, .9}
 	w := AdamW{Beta1: .9, Beta2: .999, Eps: 1e-8, C2: 100, Clip: 1}
-	return Case{Name: "learn: AdamW", Bound: boundLearn,
+	return Case{
+		Name: "learn: AdamW", Bound: boundLearn,
 		CPU: func() []float32 {
 			p, m, v := make([]float64, values), make([]float64, values), make([]float64, values)
 			var clips []float64
@@ -327,5 +338,6 @@ func adamwCase() Case {
 				p, m, v = append(p, s.Data...), append(m, s.First...), append(v, s.Second...)
 			}
 			return append(append(append(p, m...), v...), clips...), a.Free(q)
-		}}
+		},
+	}
 }

@@ -79,7 +79,8 @@ func llmCases() []Case {
 
 func rmsCase(rows, width int, seed uint64) Case {
 	x, w := draws(seed+10, rows*width, 2), draws(seed+11, width, 1)
-	return Case{Name: fmt.Sprintf("rms_norm %dx%d", rows, width), Bound: boundBF16,
+	return Case{
+		Name: fmt.Sprintf("rms_norm %dx%d", rows, width), Bound: boundBF16,
 		CPU: func() []float32 {
 			y := make([]float32, len(x))
 			for i := range rows {
@@ -102,12 +103,14 @@ func rmsCase(rows, width int, seed uint64) Case {
 				}
 			}
 			return wide(h, rows, width, ld), u.err
-		}}
+		},
+	}
 }
 
 func gatherCase() Case {
 	src, index := draws(20, 9*40, 1), []int32{8, 0, 3, 3, 1}
-	return Case{Name: "gather", Bound: 0,
+	return Case{
+		Name: "gather", Bound: 0,
 		CPU: func() []float32 {
 			var out []float32
 			for _, r := range index {
@@ -121,12 +124,14 @@ func gatherCase() Case {
 			s, ix := u.floats(src), u.ints(index)
 			u.run(func() error { return q.Gather(out.At(0), 33, s, 40, 4, ix, 5, 33) })
 			return fetch[float32](u, out, 5*33), u.err
-		}}
+		},
+	}
 }
 
 func headCase(rows, width int, both bool) Case {
 	x, norm, yes, no := draws(30, rows*width, 2), draws(31, width, 1), draws(32, width, 1), draws(33, width, 1)
-	return Case{Name: fmt.Sprintf("head %dx%d", rows, width), Bound: boundF32,
+	return Case{
+		Name: fmt.Sprintf("head %dx%d", rows, width), Bound: boundF32,
 		CPU: func() []float32 {
 			out, y := make([]float32, 2*rows), make([]float32, width)
 			for i := range rows {
@@ -154,13 +159,15 @@ func headCase(rows, width int, both bool) Case {
 			}
 			u.run(func() error { return q.Head(xb, yb, nb, 1e-5, rows, width, out.At(0)) })
 			return fetch[float32](u, out, 2*rows), u.err
-		}}
+		},
+	}
 }
 
 func titlesCase() Case {
 	const width = 200
 	x, list, begin := draws(40, 12*width, 1), []int32{1, 2, 5, 9, 4, 0, 11, 6, 6}, []int32{0, 4, 5, 9}
-	return Case{Name: "read_titles", Bound: boundF32,
+	return Case{
+		Name: "read_titles", Bound: boundF32,
 		CPU: func() []float32 {
 			out := make([]float32, 3*2*width)
 			for i := range 3 {
@@ -179,7 +186,8 @@ func titlesCase() Case {
 			xb, lb, bb := u.floats(x), u.ints(list), u.ints(begin)
 			u.run(func() error { return q.ReadTitles(xb, width, lb, bb, 3, out.At(0)) })
 			return fetch[float32](u, out, 3*2*width), u.err
-		}}
+		},
+	}
 }
 
 // deltaCase has users of one to 16 rows, the last tile without an item's matrix.
@@ -197,7 +205,8 @@ func deltaCase(hidden, rank, count int, seed uint64) Case {
 		tiles = append(tiles, t)
 	}
 	x, scale := draws(seed+52, rows*hidden, 1), draws(seed+53, rows, 1)
-	return Case{Name: fmt.Sprintf("delta_down %dx%dx%d", rows, hidden, rank), Bound: boundBF16,
+	return Case{
+		Name: fmt.Sprintf("delta_down %dx%dx%d", rows, hidden, rank), Bound: boundBF16,
 		CPU: func() []float32 {
 			out, item := make([]float32, rows*rank), make([]float32, rank)
 			size := hidden * rank
@@ -224,7 +233,8 @@ func deltaCase(hidden, rank, count int, seed uint64) Case {
 			tb := u.ints(flat)
 			u.run(func() error { return q.DeltaDown(xb, Padded(hidden), tb, count, mb, sb, hidden, rank, out.At(0), ldt) })
 			return wide(fetch[uint16](u, out, rows*ldt), rows, rank, ldt), u.err
-		}}
+		},
+	}
 }
 
 // attendCase has runs of rows[i] queries behind before[i] keys, of which the first (cached percent) lie in shuffled pages and
@@ -281,7 +291,8 @@ func attendCase(s AttendShape, rows, before []int, cached, layers int, seed uint
 		out += runs[len(runs)-1-i].N
 	}
 	scale := float32(1 / math.Sqrt(float64(s.HeadDim)))
-	return Case{Name: fmt.Sprintf("attend %dx%dx%d rows %v behind %v, %d%% cached", s.HeadDim, s.Group, s.KVHeads, rows, before, cached), Bound: boundAttend,
+	return Case{
+		Name: fmt.Sprintf("attend %dx%dx%d rows %v behind %v, %d%% cached", s.HeadDim, s.Group, s.KVHeads, rows, before, cached), Bound: boundAttend,
 		CPU: func() []float32 {
 			y := make([]float32, int(out)*qw)
 			var scratch kernels.Scratch
@@ -306,9 +317,12 @@ func attendCase(s AttendShape, rows, before []int, cached, layers int, seed uint
 			room := u.room(2 * int(out) * ldo)
 			half := make([]uint16, len(pool))
 			kernels.BF16FromF32(half, pool)
-			a := Attend{QKV: u.halves(BF16Rows(qkv, total, width)), LDQ: ldq, QWidth: qw, KVWidth: kvw, Pool: u.halves(half), Layers: layers, Layer: layer,
-				Few: u.ints(p.Few), Many: u.ints(p.Many), Runs: u.ints(p.Runs), Refs: u.ints(p.Refs), Out: room.At(0), LDO: ldo, Scale: scale}
+			a := Attend{
+				QKV: u.halves(BF16Rows(qkv, total, width)), LDQ: ldq, QWidth: qw, KVWidth: kvw, Pool: u.halves(half), Layers: layers, Layer: layer,
+				Few: u.ints(p.Few), Many: u.ints(p.Many), Runs: u.ints(p.Runs), Refs: u.ints(p.Refs), Out: room.At(0), LDO: ldo, Scale: scale,
+			}
 			u.run(func() error { return q.Attend(p, a) })
 			return wide(fetch[uint16](u, room, int(out)*ldo), int(out), qw, ldo), u.err
-		}}
+		},
+	}
 }

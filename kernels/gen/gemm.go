@@ -71,8 +71,15 @@ func gemmF32() *file {
 
 // loadTileArgs: DI c, DX ldc, SI a, BX b, R8 ldb, R9 k, CX rows.
 func loadTileArgs(f *file) {
-	for _, s := range [][2]string{{"c+0(FP)", "DI"}, {"ldc+8(FP)", "DX"}, {"a+16(FP)", "SI"}, {"b+24(FP)", "BX"},
-		{"ldb+32(FP)", "R8"}, {"k+40(FP)", "R9"}, {"rows+48(FP)", "CX"}} {
+	for _, s := range [][2]string{
+		{"c+0(FP)", "DI"},
+		{"ldc+8(FP)", "DX"},
+		{"a+16(FP)", "SI"},
+		{"b+24(FP)", "BX"},
+		{"ldb+32(FP)", "R8"},
+		{"k+40(FP)", "R9"},
+		{"rows+48(FP)", "CX"},
+	} {
 		f.i("MOVQ", s[0], s[1])
 	}
 }

@@ -2,8 +2,8 @@ package llm
 
 import "github.com/corastream/corastream/kernels"
 
-// attend fills att with the attention of every run of the stage.
-func (p *pass) attend(l int, s *stage, qkv, att []float32) {
+// attend fills att with the attention of every run of the row set.
+func (p *pass) attend(l int, s *rowSet, qkv, att []float32) {
 	p.eachRun(s, func(r *run, from, to int, w *worker) { p.attendRun(l, r, from, to, qkv, att, w) })
 }
 
@@ -52,7 +52,7 @@ func drop(cache []kernels.Stretch, n int) (dropped int) {
 
 // eachRun spreads runs over the workers, the key/value heads [from, to) of one at a time: all of them where there are runs
 // enough, else head by head.
-func (p *pass) eachRun(s *stage, f func(r *run, from, to int, w *worker)) {
+func (p *pass) eachRun(s *rowSet, f func(r *run, from, to int, w *worker)) {
 	heads, threads := p.m.arch.kvHeads, p.m.opts.Threads
 	step := heads
 	if threads > 1 && len(s.runs) < 4*threads {
@@ -97,7 +97,7 @@ func (p *pass) stretches(l int, r *run, g int, qkv []float32, w *worker) []kerne
 
 // attendBack adds the gradients of attention to t.dqkv, given t.datt by the rows of in. Only rows of s from priv on take
 // gradients: the others are constants.
-func (p *pass) attendBack(l int, s, in *stage, qkv []float32) {
+func (p *pass) attendBack(l int, s, in *rowSet, qkv []float32) {
 	p.eachRun(in, func(r *run, from, to int, w *worker) {
 		if int(r.lo) >= s.priv {
 			for g := from; g < to; g++ {

@@ -16,7 +16,8 @@ const tapeBytes = 256 << 20
 // [0,1] (soft targets are fine) with its gradients: dLoss/dW_A [hidden*rank] of each row, and dLoss/dP. The model itself is
 // frozen; keys and values of tokens that no delta reaches are constants.
 func (m *Model) Backward(ctx context.Context, prompts []corastream.Prompt, w []corastream.Weights, p *corastream.Projection,
-	labels []float32) (*corastream.Gradients, error) {
+	labels []float32,
+) (*corastream.Gradients, error) {
 	if len(prompts) == 0 || len(labels) != len(prompts) {
 		return nil, fmt.Errorf("llm: %d prompts with %d labels", len(prompts), len(labels))
 	}
@@ -177,7 +178,7 @@ func (m *Model) backWhole(ctx context.Context, b *backprop, ts []tokens, pairs [
 }
 
 // plainLayer takes rows through one layer that no delta reaches.
-func (p *pass) plainLayer(ctx context.Context, l int, s *stage, act *activations) error {
+func (p *pass) plainLayer(ctx context.Context, l int, s *rowSet, act *activations) error {
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
 	}
@@ -210,7 +211,7 @@ func (c *carve) take(n int) []float32 {
 }
 
 // newTape lays out buffers for s through layers first.., and for tail in the last one.
-func (p *pass) newTape(first int, s, tail *stage, rank int) *tape {
+func (p *pass) newTape(first int, s, tail *rowSet, rank int) *tape {
 	a, t := p.m.arch, &p.tape
 	n, k := a.layers-first, s.rows
 	raw, added := a.rawWidth(), a.addedWidth()
@@ -221,13 +222,17 @@ func (p *pass) newTape(first int, s, tail *stage, rank int) *tape {
 	g := carve(grow(&t.grad, rows*(2*a.hidden+a.qkvWidth()+a.qWidth()+2*a.ffn+rank+added)))
 	t.first, t.layers = first, t.layers[:0]
 	for range n {
-		t.layers = append(t.layers, activations{tape: true, x: c.take(k * a.hidden), qkv: c.take(k * a.qkvWidth()), tq: c.take(k * rank),
+		t.layers = append(t.layers, activations{
+			tape: true, x: c.take(k * a.hidden), qkv: c.take(k * a.qkvWidth()), tq: c.take(k * rank),
 			att: c.take(k * a.qWidth()), mid: c.take(k * a.hidden), gateUp: c.take(k * 2 * a.ffn), to: c.take(k * rank), tg: c.take(k * rank),
-			raw: c.take(k * raw), oRaw: c.take(k * added), ffnRaw: c.take(k * added)})
+			raw: c.take(k * raw), oRaw: c.take(k * added), ffnRaw: c.take(k * added),
+		})
 	}
 	k = tail.rows
-	t.tail = activations{tape: true, x: c.take(k * a.hidden), att: c.take(k * a.qWidth()), mid: c.take(k * a.hidden),
-		gateUp: c.take(k * 2 * a.ffn), to: c.take(k * rank), tg: c.take(k * rank), oRaw: c.take(k * added), ffnRaw: c.take(k * added)}
+	t.tail = activations{
+		tape: true, x: c.take(k * a.hidden), att: c.take(k * a.qWidth()), mid: c.take(k * a.hidden),
+		gateUp: c.take(k * 2 * a.ffn), to: c.take(k * rank), tg: c.take(k * rank), oRaw: c.take(k * added), ffnRaw: c.take(k * added),
+	}
 	t.out = c.take(k * a.hidden)
 	t.dx, t.norm, t.dqkv = g.take(rows*a.hidden), g.take(rows*a.hidden), g.take(rows*a.qkvWidth())
 	t.datt, t.dgu, t.dt = g.take(rows*a.qWidth()), g.take(rows*2*a.ffn), g.take(rows*rank)
@@ -237,7 +242,7 @@ func (p *pass) newTape(first int, s, tail *stage, rank int) *tape {
 
 // taped runs the adapted layers forward with a tape, then back. x is the residual stream at the lowest adapted layer. answers
 // are the rows that tail gathers, nil when tail is s itself.
-func (p *pass) taped(ctx context.Context, b *backprop, s, tail *stage, answers []int32, order []int, x []float32) error {
+func (p *pass) taped(ctx context.Context, b *backprop, s, tail *rowSet, answers []int32, order []int, x []float32) error {
 	a, d := p.m.arch, b.d
 	h := a.hidden
 	if d.lowest >= a.layers { // nothing is adapted: no layer to go through

@@ -6,7 +6,7 @@ import (
 
 // finishBack undoes finish for the rows from priv on: t.dx comes in as the gradient of the layer's output and leaves as that
 // of the residual after attention's input (o's residual branch included); t.datt becomes the gradient of attention's output.
-func (p *pass) finishBack(l int, s *stage, b *backprop, act *activations, back transposed, order []int) {
+func (p *pass) finishBack(l int, s *rowSet, b *backprop, act *activations, back transposed, order []int) {
 	m, t, ly, d := p.m, &p.tape, &p.m.weights.layers[l], b.d
 	h, o, f, r := m.arch.hidden, m.arch.qWidth(), m.arch.ffn, d.rank
 	own := d.layers[l]
@@ -59,7 +59,7 @@ func (p *pass) finishBack(l int, s *stage, b *backprop, act *activations, back t
 
 // projectBack undoes project: t.dqkv holds the gradients of the turned q, k and v, t.dx that of the residual stream, to which
 // the gradient through the norm is added; the lowest adapted layer needs none.
-func (p *pass) projectBack(l int, s *stage, b *backprop, act *activations, back transposed, order []int) {
+func (p *pass) projectBack(l int, s *rowSet, b *backprop, act *activations, back transposed, order []int) {
 	m, t, ly, d := p.m, &p.tape, &p.m.weights.layers[l], b.d
 	h, q, r := m.arch.hidden, m.arch.qkvWidth(), d.rank
 	own := d.layers[l].qkv
@@ -107,7 +107,7 @@ func turnBack(v []float32, heads, headDim int, m *Model, l int, pos int32, w *wo
 }
 
 // addBack adds W_A dT to dx for rows [lo, hi): the delta's own way back. dx begins at row lo.
-func (d *delta) addBack(s *stage, lo, hi int, dt, dx []float32, ld int, w *worker) {
+func (d *delta) addBack(s *rowSet, lo, hi int, dt, dx []float32, ld int, w *worker) {
 	r := d.rank
 	within(s.groups, lo, hi, func(from, to int, a []float32) {
 		kernels.Gemm(dx[(from-lo)*ld:], ld, dt[(from-lo)*r:], r, a, r, to-from, w.hidden, r, false, true, true)
@@ -123,7 +123,7 @@ func (d *delta) addBack(s *stage, lo, hi int, dt, dx []float32, ld int, w *worke
 
 // gradients adds x^T dT to each pair's dW_A, and T^T dY to dP. Pairs, and columns of P, are spread over the workers, so that the
 // sums do not depend on how many there are.
-func (p *pass) gradients(s *stage, b *backprop, l, kind int, own *projection, x []float32, ldx int, t, dy []float32, order []int) {
+func (p *pass) gradients(s *rowSet, b *backprop, l, kind int, own *projection, x []float32, ldx int, t, dy []float32, order []int) {
 	h, r, dt := p.m.arch.hidden, b.d.rank, p.tape.dt
 	kernels.Parallel(p.m.opts.Threads, len(order), func(lo, hi, _ int) {
 		for i := lo; i < hi; i++ {

@@ -42,8 +42,10 @@ type cached struct {
 func openCache(m *Model) (*cache, error) {
 	a := m.arch
 	c := &cache{limit: m.opts.KVBytes, byKey: map[entryKey]*list.Element{}, order: list.New()}
-	c.dims = &entryDims{layers: a.layers, top: m.opts.TopLayers, hidden: a.hidden, kvWidth: a.kvWidth(),
-		bf16: m.opts.Numerics != "f32", numerics: m.opts.Numerics}
+	c.dims = &entryDims{
+		layers: a.layers, top: m.opts.TopLayers, hidden: a.hidden, kvWidth: a.kvWidth(),
+		bf16: m.opts.Numerics != "f32", numerics: m.opts.Numerics,
+	}
 	if m.opts.CacheDir == "" {
 		return c, nil
 	}

@@ -28,8 +28,10 @@ var chatForms = []chatForm{
 	{name: "zephyr", marks: []string{"<|user|>", "<|assistant|>"}, write: writeZephyr},
 	{name: "llama2", marks: []string{"[INST]", "<<SYS>>"}, write: writeLlama2},
 	{name: "mistral", marks: []string{"[INST]"}, write: writeMistral},
-	{name: "vicuna", marks: []string{"USER:", "ASSISTANT:"}, write: writeVicuna,
-		system: "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, and polite answers to the user's questions."},
+	{
+		name: "vicuna", marks: []string{"USER:", "ASSISTANT:"}, write: writeVicuna,
+		system: "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, and polite answers to the user's questions.",
+	},
 }
 
 func chatNames() []string {

@@ -254,8 +254,8 @@ func (d *delta) order(pairs []int) []int {
 	return sorted
 }
 
-// assign tells a stage which matrices its rows from priv on take: rows of pair order[i] are counts(i) long.
-func (d *delta) assign(s *stage, order []int, count func(i int) int) {
+// assign tells a row set which matrices its rows from priv on take: rows of pair order[i] are counts(i) long.
+func (d *delta) assign(s *rowSet, order []int, count func(i int) int) {
 	if d == nil {
 		return
 	}
@@ -290,9 +290,9 @@ func within(groups []group, lo, hi int, f func(lo, hi int, a []float32)) {
 	}
 }
 
-// add computes T = W_A^T x for rows [lo, hi) of the stage and adds (alpha/r) P^T T to y. x and y begin at row lo; t [hi-lo][rank]
+// add computes T = W_A^T x for rows [lo, hi) of the row set and adds (alpha/r) P^T T to y. x and y begin at row lo; t [hi-lo][rank]
 // keeps T for the backward pass.
-func (d *delta) add(s *stage, p *projection, lo, hi int, x []float32, ldx int, y []float32, ldy int, t []float32, w *worker) {
+func (d *delta) add(s *rowSet, p *projection, lo, hi int, x []float32, ldx int, y []float32, ldy int, t []float32, w *worker) {
 	skip := max(0, s.priv-lo)
 	if p == nil || lo+skip >= hi {
 		return

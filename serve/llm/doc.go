@@ -18,7 +18,7 @@
 //     `adapt: all` and `suffix` act on every token, of `last` on each token that the next one is read behind.
 //   - Titles are text: no title can end its line, hide characters, spell a control token or a second answer mark.
 //
-// It refuses, by name: files of other architectures or with shapes that do not fit, weights and projections made for another
+// It refuses, by name: files of other architectures, with shapes that do not fit or with a tensor that nothing reads, weights and projections made for another
 // model, a target whose input is not as wide as W_A has rows (down always; o where heads*headDim differs from hidden), and
 // templates without a title or an answer mark.
 //
@@ -31,7 +31,7 @@
 //
 // Files: model.go (Open, Info), chat.go, generate.go and sample.go (conversations), arch.go, traits.go (what families add to Llama's layer) and weights.go (from file to matrices), packed.go and digest.go (what a
 // start leaves for the next), template.go and prompt.go (text to tokens),
-// trie.go and stage.go (which rows there are, what attends to what), forward.go and delta.go (a layer), score.go (the paths of
+// trie.go and rowset.go (which rows there are, what attends to what), forward.go and delta.go (a layer), score.go (the paths of
 // a score), items.go, entry.go, cache.go and cachefile.go (what is kept of an item), backward.go and backward_layer.go;
 // gpu.go (the model on a device), gpu_pages.go (the item cache there), gpu_plan.go (what attends to what), gpu_pass.go, gpu_tape.go and
 // gpu_back.go (the same passes there).

@@ -108,13 +108,13 @@ func (p *pass) embed(tokens []int32, x []float32) error {
 	return nil
 }
 
-// project computes q, k and v of every row of the stage: norm, linear, bias, delta, norm of the heads, rotation.
-func (p *pass) project(l int, s *stage, d *delta, a *activations) {
+// project computes q, k and v of every row of the row set: norm, linear, bias, delta, norm of the heads, rotation.
+func (p *pass) project(l int, s *rowSet, d *delta, a *activations) {
 	p.rows(s.rows, func(lo, hi int, w *worker) { p.m.projectRows(l, s, d, a, lo, hi, w) })
 }
 
 // projectRows does so for rows [lo, hi), at most blockRows.
-func (m *Model) projectRows(l int, s *stage, d *delta, a *activations, lo, hi int, w *worker) {
+func (m *Model) projectRows(l int, s *rowSet, d *delta, a *activations, lo, hi int, w *worker) {
 	ly, h, q := &m.weights.layers[l], m.arch.hidden, m.arch.qkvWidth()
 	n := hi - lo
 	for i := range n {
@@ -147,15 +147,15 @@ func (d *delta) kept(tape []float32, lo, hi int, w *worker) []float32 {
 	return w.rank(1, (hi-lo)*d.rank)
 }
 
-// finish takes the stage's rows from attention to the next layer: o, residual, norm, feed-forward, residual. next may be
+// finish takes the row set's rows from attention to the next layer: o, residual, norm, feed-forward, residual. next may be
 // a.x when nothing is taped.
-func (p *pass) finish(l int, s *stage, d *delta, a *activations, next []float32) {
+func (p *pass) finish(l int, s *rowSet, d *delta, a *activations, next []float32) {
 	p.rows(s.rows, func(lo, hi int, w *worker) { p.m.finishRows(l, s, d, a, next, lo, hi, w) })
 }
 
 // finishAndProject takes rows from layer l's attention to q, k and v of the next layer: both ask for a row's own values alone, so
 // that the workers meet once for both.
-func (p *pass) finishAndProject(l int, s *stage, d *delta, a *activations) {
+func (p *pass) finishAndProject(l int, s *rowSet, d *delta, a *activations) {
 	p.rows(s.rows, func(lo, hi int, w *worker) {
 		p.m.finishRows(l, s, d, a, a.x, lo, hi, w)
 		p.m.projectRows(l+1, s, d, a, lo, hi, w)
@@ -163,7 +163,7 @@ func (p *pass) finishAndProject(l int, s *stage, d *delta, a *activations) {
 }
 
 // finishRows does so for rows [lo, hi), at most blockRows.
-func (m *Model) finishRows(l int, s *stage, d *delta, a *activations, next []float32, lo, hi int, w *worker) {
+func (m *Model) finishRows(l int, s *rowSet, d *delta, a *activations, next []float32, lo, hi int, w *worker) {
 	ly := &m.weights.layers[l]
 	h, o, f := m.arch.hidden, m.arch.qWidth(), m.arch.ffn
 	n := hi - lo

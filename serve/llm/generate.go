@@ -157,7 +157,7 @@ func (s *session) step(ctx context.Context, ids []int32, adapted int, last bool)
 		return nil, err
 	}
 	m.forward.Add(int64(n))
-	st := &stage{rows: n, priv: n, pos: make([]int32, n)}
+	st := &rowSet{rows: n, priv: n, pos: make([]int32, n)}
 	for i := range st.pos {
 		st.pos[i] = int32(s.n + i)
 	}

@@ -233,8 +233,10 @@ func TestADialogueThatDoesNotFitIsRefused(t *testing.T) {
 		d     corastream.Dialogue
 		n     int
 	}{
-		{"messages", corastream.Dialogue{}, 200}, {"temperature", corastream.Dialogue{Temperature: -1}, 3},
-		{"temperature", corastream.Dialogue{Temperature: float32(math.NaN())}, 3}, {"top_p", corastream.Dialogue{TopP: 1.5}, 3},
+		{"messages", corastream.Dialogue{}, 200},
+		{"temperature", corastream.Dialogue{Temperature: -1}, 3},
+		{"temperature", corastream.Dialogue{Temperature: float32(math.NaN())}, 3},
+		{"top_p", corastream.Dialogue{TopP: 1.5}, 3},
 		{"logit_bias", corastream.Dialogue{Bias: map[int32]float32{9999: 1}}, 3},
 	} {
 		_, err := m.Continue(t.Context(), slices.Repeat([]int32{5}, c.n), c.d, func(corastream.Piece) error { return nil })

@@ -12,8 +12,8 @@ import (
 // deviceTape bounds what a backward pass keeps on the device; longer batches are cut.
 const deviceTape = 4 << 30
 
-// backAll does what Model.backAll does, on the device. With a Learner, P comes from and gradients stay in its memory.
-func (d *device) backAll(ctx context.Context, b *backprop, one, all []int, ts []tokens, on *Learner) error {
+// backAll does what Model.backAll does, on the device. With a DeviceBackprop, P comes from and gradients stay in its memory.
+func (d *device) backAll(ctx context.Context, b *backprop, one, all []int, ts []tokens, on *DeviceBackprop) error {
 	if b.d.lowest >= d.m.arch.layers {
 		return errors.New("llm: the projection adapts no layer; there is nothing to train")
 	}
@@ -31,7 +31,7 @@ func (d *device) backAll(ctx context.Context, b *backprop, one, all []int, ts []
 	return nil
 }
 
-func (d *device) backCached(ctx context.Context, b *backprop, ts []tokens, pairs []int, on *Learner) error {
+func (d *device) backCached(ctx context.Context, b *backprop, ts []tokens, pairs []int, on *DeviceBackprop) error {
 	m, a := d.m, d.m.arch
 	s, entries, states, order, err := d.cachedStage(ctx, ts, pairs, b.d)
 	if err != nil {
@@ -54,7 +54,7 @@ func (d *device) backCached(ctx context.Context, b *backprop, ts []tokens, pairs
 	})
 }
 
-func (d *device) backWhole(ctx context.Context, b *backprop, ts []tokens, pairs []int, on *Learner) error {
+func (d *device) backWhole(ctx context.Context, b *backprop, ts []tokens, pairs []int, on *DeviceBackprop) error {
 	order := b.d.order(pairs)
 	t := newTrie()
 	for _, j := range order {
@@ -99,21 +99,21 @@ type passBack struct {
 	ldt, ldr int
 	iota     cuda.Pointer
 	order    cuda.Pointer    // which prompt each answer is
-	stages   [2]*stage       // s, and the tail in which the last layer ends
+	stages   [2]*rowSet      // s, and the tail in which the last layer ends
 	plans    [2]*planBuffers // of them
 	spans    [2]cuda.Pointer // rows of each pair in them
 	tasks    [2]cuda.AttendBack
 }
 
 // taped runs the adapted layers forward with a tape, then back: Model.taped on the device. The residual stream is in work.x.
-func (d *device) taped(ctx context.Context, q *cuda.Queue, b *backprop, s, tail *stage, cached [][]int32, answers []int32, order []int, on *Learner) error {
+func (d *device) taped(ctx context.Context, q *cuda.Queue, b *backprop, s, tail *rowSet, cached [][]int32, answers []int32, order []int, on *DeviceBackprop) error {
 	a, with := d.m.arch, b.d
 	x, back, free, err := d.projections(q, with, on)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = free() }() // its error has marked the device as lost
-	pb := &passBack{d: d, q: q, with: with, x: x, p: back, ldt: x.ld, ldr: with.rank + with.rank%2, stages: [2]*stage{s, tail}, plans: [2]*planBuffers{&d.fork, &d.tail}}
+	pb := &passBack{d: d, q: q, with: with, x: x, p: back, ldt: x.ld, ldr: with.rank + with.rank%2, stages: [2]*rowSet{s, tail}, plans: [2]*planBuffers{&d.fork, &d.tail}}
 	var zeros, rest carver
 	d.lay(&zeros, &rest, with, s, tail, pb.ldt, pb.ldr)
 	if err := q.Grow(&d.tapes, zeros.at+rest.at); err != nil {
@@ -159,7 +159,7 @@ func (d *device) taped(ctx context.Context, q *cuda.Queue, b *backprop, s, tail 
 }
 
 // upload puts the lists of a pass into the index buffer: row numbers, places of the answers, spans, tasks; and the labels.
-func (pb *passBack) upload(s, tail *stage, cached [][]int32, answers []int32, b *backprop, order []int) (label cuda.Pointer, err error) {
+func (pb *passBack) upload(s, tail *rowSet, cached [][]int32, answers []int32, b *backprop, order []int) (label cuda.Pointer, err error) {
 	var words []int32
 	var at []int
 	add := func(v []int32) { at, words = append(at, len(words)), append(words, v...) }
@@ -239,8 +239,10 @@ func (pb *passBack) forward(ctx context.Context, answers []int32) error {
 		if err := errors.Join(pb.copyRows(t.x, rows), q.RMSNorm(t.x, ly.attnNorm.At(0), a.eps, rows, a.hidden, pb.g.norm, d.ldh)); err != nil {
 			return err
 		}
-		qkv := cuda.Gemm{End: "rope", M: rows, N: a.qkvWidth(), K: ly.inQKV, A: pb.g.norm, LDA: d.ldh, W: ly.qkv.At(0), LDW: ly.inQKV, Out: t.qkv, LDO: d.ldq,
-			Bias: ly.bias.At(0), Angles: d.angles.At(0), Where: d.fork.pos, Turned: a.qWidth() + a.kvWidth(), Head: a.headDim}
+		qkv := cuda.Gemm{
+			End: "rope", M: rows, N: a.qkvWidth(), K: ly.inQKV, A: pb.g.norm, LDA: d.ldh, W: ly.qkv.At(0), LDW: ly.inQKV, Out: t.qkv, LDO: d.ldq,
+			Bias: ly.bias.At(0), Angles: d.angles.At(0), Where: d.fork.pos, Turned: a.qWidth() + a.kvWidth(), Head: a.headDim,
+		}
 		if err := errors.Join(pb.withDelta(&qkv, dl.qkv, &d.fork, pb.g.norm, d.ldh, t.tq), q.Gemm(qkv)); err != nil {
 			return err
 		}
@@ -268,8 +270,10 @@ func (pb *passBack) forward(ctx context.Context, answers []int32) error {
 
 func (pb *passBack) attention(l, top int, qkv, att cuda.Pointer) cuda.Attend {
 	d, a, plan := pb.d, pb.d.m.arch, pb.plans[top]
-	return cuda.Attend{QKV: qkv, LDQ: d.ldq, QWidth: a.qWidth(), KVWidth: a.kvWidth(), Pool: d.pages.pool.At(0), Layers: d.pages.top,
-		Layer: max(0, l-(a.layers-d.pages.top)), Few: plan.few, Many: plan.many, Runs: plan.runs, Refs: plan.refs, Out: att, LDO: d.ldo, Scale: d.m.scale}
+	return cuda.Attend{
+		QKV: qkv, LDQ: d.ldq, QWidth: a.qWidth(), KVWidth: a.kvWidth(), Pool: d.pages.pool.At(0), Layers: d.pages.top,
+		Layer: max(0, l-(a.layers-d.pages.top)), Few: plan.few, Many: plan.many, Runs: plan.runs, Refs: plan.refs, Out: att, LDO: d.ldo, Scale: d.m.scale,
+	}
 }
 
 // finish is device.finish with a tape: gate and up are kept before they meet.
@@ -293,7 +297,7 @@ func (pb *passBack) finish(l int, t *taped, plan *planBuffers) error {
 func at(p cuda.Pointer, row, ld, size int) cuda.Pointer { return p + cuda.Pointer(row*ld*size) }
 
 // gradients adds to dW and dP of one adapted linear whose output's gradient is dy, and W_A dT to dx, the gradient of its input x. All
-// pointers are to row 0 of the stage.
+// pointers are to row 0 of the row set.
 func (pb *passBack) gradients(l, kind, top int, x cuda.Pointer, ldx int, t, dy cuda.Pointer, ldy, out int, dx cuda.Pointer) error {
 	d, q, h, r := pb.d, pb.q, pb.d.m.arch.hidden, pb.with.rank
 	s, plan := pb.stages[top], pb.plans[top]

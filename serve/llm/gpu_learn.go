@@ -17,9 +17,9 @@ func (m *Model) GPU() *GPU {
 	return m.gpu.GPU
 }
 
-// Learner is Backward for an optimiser on the model's own device: P is read where the optimiser keeps it, dLoss/dP and dLoss/dW_A are
+// DeviceBackprop is Backward for an optimiser on the model's own device: P is read where the optimiser keeps it, dLoss/dP and dLoss/dW_A are
 // left beside it, and only losses come back. What fails is an error: nothing is made good on the CPU here.
-type Learner struct {
+type DeviceBackprop struct {
 	d       *device
 	on      *cuda.Learning
 	with    *prepared // shapes: its values are those of the start
@@ -29,7 +29,7 @@ type Learner struct {
 }
 
 // Learn prepares a projection whose values lie in on. p gives its shape.
-func (m *Model) Learn(ctx context.Context, on *cuda.Learning, p *corastream.Projection) (*Learner, error) {
+func (m *Model) Learn(ctx context.Context, on *cuda.Learning, p *corastream.Projection) (*DeviceBackprop, error) {
 	if m.gpu == nil {
 		return nil, errors.New("llm: the model does not compute on a device")
 	}
@@ -37,7 +37,7 @@ func (m *Model) Learn(ctx context.Context, on *cuda.Learning, p *corastream.Proj
 	if err != nil {
 		return nil, err
 	}
-	l := &Learner{d: m.gpu, on: on, with: with}
+	l := &DeviceBackprop{d: m.gpu, on: on, with: with}
 	err = m.gpu.do(ctx, func(q *cuda.Queue) error {
 		err := l.place(q)
 		if err == nil {
@@ -55,7 +55,7 @@ func (m *Model) Learn(ctx context.Context, on *cuda.Learning, p *corastream.Proj
 }
 
 // place makes room for P's forms and uploads where its columns come from, in the device's order.
-func (l *Learner) place(q *cuda.Queue) error {
+func (l *DeviceBackprop) place(q *cuda.Queue) error {
 	a := l.d.m.arch
 	even := l.with.rank + l.with.rank%2
 	l.x = &deviceDelta{of: l.with, ld: cuda.Padded(l.with.rank), layers: make([]struct{ qkv, o, gateUp *cuda.Buffer }, a.layers)}
@@ -98,7 +98,7 @@ func (l *Learner) place(q *cuda.Queue) error {
 }
 
 // Close frees what Learn made.
-func (l *Learner) Close() error {
+func (l *DeviceBackprop) Close() error {
 	err := l.d.Device.Do(context.Background(), l.free)
 	if errors.Is(err, cuda.ErrLost) {
 		return nil // its memory went with it
@@ -106,7 +106,7 @@ func (l *Learner) Close() error {
 	return err
 }
 
-func (l *Learner) free(q *cuda.Queue) error {
+func (l *DeviceBackprop) free(q *cuda.Queue) error {
 	errs := []error{l.x.free(q)}
 	for _, list := range [][][3]*cuda.Buffer{l.back, l.columns} {
 		for _, bs := range list {
@@ -119,7 +119,7 @@ func (l *Learner) free(q *cuda.Queue) error {
 }
 
 // forms writes P as products read it, from what the optimiser holds now, and clears the gradients.
-func (l *Learner) forms(q *cuda.Queue) error {
+func (l *DeviceBackprop) forms(q *cuda.Queue) error {
 	if err := q.Zero(l.on.Grads, 0, l.on.Grads.Bytes()); err != nil {
 		return err
 	}
@@ -140,7 +140,7 @@ func (l *Learner) forms(q *cuda.Queue) error {
 }
 
 // Backward does what Model.Backward does and gives the loss, the mean over the prompts. W_A is found on the device by its host copy.
-func (l *Learner) Backward(ctx context.Context, prompts []corastream.Prompt, w []corastream.Weights, labels []float32) (float32, error) {
+func (l *DeviceBackprop) Backward(ctx context.Context, prompts []corastream.Prompt, w []corastream.Weights, labels []float32) (float32, error) {
 	m, size := l.d.m, l.d.m.arch.hidden*l.with.rank
 	if len(prompts) == 0 || len(labels) != len(prompts) || len(w) != len(prompts) {
 		return 0, fmt.Errorf("llm: %d prompts with %d weights and %d labels", len(prompts), len(w), len(labels))
@@ -160,8 +160,10 @@ func (l *Learner) Backward(ctx context.Context, prompts []corastream.Prompt, w [
 	if err != nil {
 		return 0, err
 	}
-	b := &backprop{d: &delta{prepared: l.with, w: w}, labels: labels, loss: make([]float64, len(prompts)),
-		g: &corastream.Gradients{Scores: make([]float32, len(prompts))}}
+	b := &backprop{
+		d: &delta{prepared: l.with, w: w}, labels: labels, loss: make([]float64, len(prompts)),
+		g: &corastream.Gradients{Scores: make([]float32, len(prompts))},
+	}
 	if err := l.d.do(ctx, l.forms); err != nil {
 		return 0, err
 	}
@@ -177,7 +179,7 @@ func (l *Learner) Backward(ctx context.Context, prompts []corastream.Prompt, w [
 }
 
 // projections gives P for the way there and back: the learner's own, or uploaded.
-func (d *device) projections(q *cuda.Queue, with *delta, on *Learner) (x *deviceDelta, back [][3]*cuda.Buffer, free func() error, err error) {
+func (d *device) projections(q *cuda.Queue, with *delta, on *DeviceBackprop) (x *deviceDelta, back [][3]*cuda.Buffer, free func() error, err error) {
 	if on != nil {
 		return on.x, on.back, func() error { return nil }, nil
 	}
@@ -189,7 +191,7 @@ func (d *device) projections(q *cuda.Queue, with *delta, on *Learner) (x *device
 }
 
 // leave gives the gradients to the optimiser; only the logits come to the host.
-func (pb *passBack) leave(b *backprop, order []int, on *Learner) error {
+func (pb *passBack) leave(b *backprop, order []int, on *DeviceBackprop) error {
 	d, q, n, r := pb.d, pb.q, len(order), pb.with.rank
 	z := make([]float32, n)
 	errs := []error{cuda.Download(q, z, d.tapes, int64(pb.g.z-d.tapes.At(0))), q.PutRows(on.on.DW.At(0), pb.g.dw, pb.order, n, d.m.arch.hidden*r)}

@@ -12,7 +12,7 @@ import (
 	"github.com/corastream/corastream/kernels/cuda/cudatest"
 )
 
-// What a Learner leaves on the device for P that lies there are the values that Backward brings to the host, bit by bit; and it follows
+// What a DeviceBackprop leaves on the device for P that lies there are the values that Backward brings to the host, bit by bit; and it follows
 // P when an optimiser moves it.
 func TestGPULearnerLeavesBackwardsGradients(t *testing.T) {
 	d := cudatest.Open(t)
@@ -23,7 +23,8 @@ func TestGPULearnerLeavesBackwardsGradients(t *testing.T) {
 		lowest  int
 		targets []corastream.Target
 	}{
-		{tinyLlama, corastream.AdaptLast, false, tinyLlama.layers - 2, allTargets}, {tinyQwen, corastream.AdaptSuffix, true, 1, allTargets},
+		{tinyLlama, corastream.AdaptLast, false, tinyLlama.layers - 2, allTargets},
+		{tinyQwen, corastream.AdaptSuffix, true, 1, allTargets},
 		{tinyQwen, corastream.AdaptAll, true, tinyQwen.layers - 1, []corastream.Target{corastream.TargetV, corastream.TargetGate, corastream.TargetK}},
 	} {
 		t.Run(fmt.Sprintf("%s/%s/%v", c.shape.arch, c.adapt, c.targets), func(t *testing.T) {

@@ -58,8 +58,12 @@ func (d *device) reserve(q *cuda.Queue, rows, ldt int) error {
 		bytes int
 		clear bool
 	}{
-		{&d.work.x, 4 * rows * h, false}, {&d.work.other, 4 * rows * h, false}, {&d.work.norm, 2 * rows * d.ldh, false},
-		{&d.work.qkv, 2 * rows * d.ldq, true}, {&d.work.att, 2 * rows * d.ldo, true}, {&d.work.act, 2 * rows * d.ldf, true},
+		{&d.work.x, 4 * rows * h, false},
+		{&d.work.other, 4 * rows * h, false},
+		{&d.work.norm, 2 * rows * d.ldh, false},
+		{&d.work.qkv, 2 * rows * d.ldq, true},
+		{&d.work.att, 2 * rows * d.ldo, true},
+		{&d.work.act, 2 * rows * d.ldf, true},
 		{&d.work.t, 2 * rows * ldt, false},
 	} {
 		grow := q.Grow
@@ -123,8 +127,10 @@ func (d *device) project(q *cuda.Queue, l, rows int, p *planBuffers, x *deviceDe
 	if err := q.RMSNorm(w.x.At(0), ly.attnNorm.At(0), a.eps, rows, a.hidden, w.norm.At(0), d.ldh); err != nil {
 		return err
 	}
-	g := cuda.Gemm{End: "rope", M: rows, N: a.qkvWidth(), K: ly.inQKV, A: w.norm.At(0), LDA: d.ldh, W: ly.qkv.At(0), LDW: ly.inQKV,
-		Out: w.qkv.At(0), LDO: d.ldq, Bias: ly.bias.At(0), Angles: d.angles.At(0), Where: p.pos, Turned: a.qWidth() + a.kvWidth(), Head: a.headDim}
+	g := cuda.Gemm{
+		End: "rope", M: rows, N: a.qkvWidth(), K: ly.inQKV, A: w.norm.At(0), LDA: d.ldh, W: ly.qkv.At(0), LDW: ly.inQKV,
+		Out: w.qkv.At(0), LDO: d.ldq, Bias: ly.bias.At(0), Angles: d.angles.At(0), Where: p.pos, Turned: a.qWidth() + a.kvWidth(), Head: a.headDim,
+	}
 	if x != nil {
 		if err := d.add(q, &g, p, w.norm, d.ldh, x.layers[l].qkv, x.ld); err != nil {
 			return err
@@ -136,9 +142,11 @@ func (d *device) project(q *cuda.Queue, l, rows int, p *planBuffers, x *deviceDe
 // attend fills att with layer l's attention.
 func (d *device) attend(q *cuda.Queue, l int, p *planBuffers) error {
 	a := d.m.arch
-	return q.Attend(p.attend, cuda.Attend{QKV: d.work.qkv.At(0), LDQ: d.ldq, QWidth: a.qWidth(), KVWidth: a.kvWidth(), Pool: d.pages.pool.At(0),
+	return q.Attend(p.attend, cuda.Attend{
+		QKV: d.work.qkv.At(0), LDQ: d.ldq, QWidth: a.qWidth(), KVWidth: a.kvWidth(), Pool: d.pages.pool.At(0),
 		Layers: d.pages.top, Layer: max(0, l-(a.layers-d.pages.top)), Few: p.few, Many: p.many, Runs: p.runs, Refs: p.refs,
-		Out: d.work.att.At(0), LDO: d.ldo, Scale: d.m.scale})
+		Out: d.work.att.At(0), LDO: d.ldo, Scale: d.m.scale,
+	})
 }
 
 // finish takes rows from attention to the next layer.
@@ -260,7 +268,7 @@ func (d *device) scoreCached(ctx context.Context, ts []tokens, pairs []int, with
 }
 
 // cachedStage is one answer token for each pair, behind its item's pages, with its state: Model.startCached without the CPU's buffers.
-func (d *device) cachedStage(ctx context.Context, ts []tokens, pairs []int, with *delta) (s *stage, entries []*entry, states []float32, order []int, err error) {
+func (d *device) cachedStage(ctx context.Context, ts []tokens, pairs []int, with *delta) (s *rowSet, entries []*entry, states []float32, order []int, err error) {
 	order = with.order(pairs)
 	mine := make([]tokens, len(order))
 	for i, j := range order {
@@ -270,7 +278,7 @@ func (d *device) cachedStage(ctx context.Context, ts []tokens, pairs []int, with
 		return nil, nil, nil, nil, err
 	}
 	h := d.m.arch.hidden
-	s, states = &stage{rows: len(order)}, make([]float32, len(order)*h)
+	s, states = &rowSet{rows: len(order)}, make([]float32, len(order)*h)
 	for i, e := range entries {
 		r := int32(i)
 		s.pos = append(s.pos, int32(e.n))

@@ -7,7 +7,7 @@ import (
 	"github.com/corastream/corastream/kernels/cuda"
 )
 
-// planBuffers is a stage on the device: positions, what attends to what, which rows take which W_A.
+// planBuffers is a row set on the device: positions, what attends to what, which rows take which W_A.
 type planBuffers struct {
 	attend          *cuda.AttendPlan
 	tileCount, rank int
@@ -25,8 +25,8 @@ func (p *planBuffers) free(q *cuda.Queue) error {
 	return err
 }
 
-// put uploads a stage. refs names the pages of cached entries, by run; d is the stage's delta, or nil.
-func (p *planBuffers) put(q *cuda.Queue, g *device, s *stage, cached [][]int32, d *delta) error {
+// put uploads a row set. refs names the pages of cached entries, by run; d is the row set's delta, or nil.
+func (p *planBuffers) put(q *cuda.Queue, g *device, s *rowSet, cached [][]int32, d *delta) error {
 	runs, refs := attendRuns(s, cached)
 	p.attend = g.shape.Plan(runs, refs)
 	var tiles []cuda.DeltaTile
@@ -74,8 +74,8 @@ func (p *planBuffers) put(q *cuda.Queue, g *device, s *stage, cached [][]int32, 
 	return cuda.Upload(q, p.scale, 0, scale)
 }
 
-// attendRuns writes a stage's runs as the kernel takes them: every key by name. cached lists the pages of each run's entry.
-func attendRuns(s *stage, cached [][]int32) (runs []cuda.Run, refs []int32) {
+// attendRuns writes a row set's runs as the kernel takes them: every key by name. cached lists the pages of each run's entry.
+func attendRuns(s *rowSet, cached [][]int32) (runs []cuda.Run, refs []int32) {
 	for i := range s.runs {
 		r := &s.runs[i]
 		run := cuda.Run{Row: r.lo, N: r.hi - r.lo, Out: r.out, Ref: int32(len(refs))}
@@ -98,8 +98,8 @@ func attendRuns(s *stage, cached [][]int32) (runs []cuda.Run, refs []int32) {
 	return runs, refs
 }
 
-// matrices gives room for all of a stage's W_A at a time.
-func (g *device) matrices(q *cuda.Queue, d *delta, s *stage) (*cuda.Rows, error) {
+// matrices gives room for all of a row set's W_A at a time.
+func (g *device) matrices(q *cuda.Queue, d *delta, s *rowSet) (*cuda.Rows, error) {
 	distinct := map[*float32]bool{}
 	for _, list := range [][]group{s.groups, s.shared} {
 		for _, x := range list {
@@ -110,7 +110,7 @@ func (g *device) matrices(q *cuda.Queue, d *delta, s *stage) (*cuda.Rows, error)
 }
 
 // deltaTiles cuts the rows that carry a delta into tiles of one matrix each, and sees to it that the matrices are on the device.
-func deltaTiles(q *cuda.Queue, rows *cuda.Rows, s *stage) ([]cuda.DeltaTile, error) {
+func deltaTiles(q *cuda.Queue, rows *cuda.Rows, s *rowSet) ([]cuda.DeltaTile, error) {
 	const most = 16
 	slots := map[*float32]int32{}
 	slot := func(a []float32) (int32, error) {

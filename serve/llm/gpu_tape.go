@@ -50,7 +50,7 @@ type taped struct {
 	x, qkv, att, mid, gu, tq, to, tg cuda.Pointer
 }
 
-// grads are the gradients on their way, by row of the stage: floats, and bfloat16 copies for the next product.
+// grads are the gradients on their way, by row of the row set: floats, and bfloat16 copies for the next product.
 type grads struct {
 	dx, dn, dqkv, datt, stats, dt, spare cuda.Pointer
 	dxh, dqkvh, dgu, dact, norm          cuda.Pointer
@@ -73,7 +73,7 @@ func (c *carver) take(bytes int) cuda.Pointer {
 
 // lay places tape and gradients for s through layers d.lowest.., with tail in the last one. What begins as zero goes to z: sums, T (rows
 // without a delta have none) and rows with a padding that no kernel writes. The rest is written before it is read.
-func (d *device) lay(z, c *carver, with *delta, s, tail *stage, ldt, ldr int) (layers []taped, last taped, g grads) {
+func (d *device) lay(z, c *carver, with *delta, s, tail *rowSet, ldt, ldr int) (layers []taped, last taped, g grads) {
 	a, r := d.m.arch, with.rank
 	padded := func(bytes, ld, width int) cuda.Pointer {
 		if ld != width {
@@ -120,21 +120,21 @@ func (d *device) lay(z, c *carver, with *delta, s, tail *stage, ldt, ldr int) (l
 // ldgu is the padded width of gate|up.
 func (d *device) ldgu() int { return cuda.Padded(2 * d.m.arch.ffn) }
 
-// perRow is about what lay takes for a row of the stage.
+// perRow is about what lay takes for a row of the row set.
 func (d *device) perRow(with *delta) int {
 	a := d.m.arch
 	layer := 8*a.hidden + 2*(d.ldq+d.ldo+d.ldgu()) + 6*cuda.Padded(with.rank)
 	return max(1, a.layers-with.lowest)*layer + 16*a.hidden + 8*a.qkvWidth() + 8*d.ldgu()
 }
 
-// backPlan lists, for one stage's attention, the queries and keys that take gradients.
+// backPlan lists, for one row set's attention, the queries and keys that take gradients.
 type backPlan struct {
 	queries, keys []int32
 	mostKeys      int
 }
 
 // backTasks does so for the runs of in, whose rows are those of s: rows from s.priv on take gradients.
-func backTasks(s, in *stage, cached [][]int32) backPlan {
+func backTasks(s, in *rowSet, cached [][]int32) backPlan {
 	runs, refs := attendRuns(in, cached)
 	var p backPlan
 	for i, r := range runs {

@@ -35,9 +35,14 @@ func TestGPUScoresLikeTheOracle(t *testing.T) {
 			lowest  int
 			users   int
 		}{
-			{"", false, 0, 1}, {"", true, 0, 1},
-			{corastream.AdaptLast, false, s.layers - 2, 3}, {corastream.AdaptLast, false, 0, 3}, {corastream.AdaptLast, true, s.layers - 1, 2},
-			{corastream.AdaptSuffix, true, 1, 3}, {corastream.AdaptAll, false, 0, 9}, {corastream.AdaptAll, true, 2, 3},
+			{"", false, 0, 1},
+			{"", true, 0, 1},
+			{corastream.AdaptLast, false, s.layers - 2, 3},
+			{corastream.AdaptLast, false, 0, 3},
+			{corastream.AdaptLast, true, s.layers - 1, 2},
+			{corastream.AdaptSuffix, true, 1, 3},
+			{corastream.AdaptAll, false, 0, 9},
+			{corastream.AdaptAll, true, 2, 3},
 		} {
 			t.Run(fmt.Sprintf("%s-%d/%s/history=%v/from=%d", s.arch, s.hidden, c.adapt, c.history, c.lowest), func(t *testing.T) {
 				f := &cuda.Fallback{Warn: func(err error) { t.Error(err) }}
@@ -140,8 +145,10 @@ func TestGPUGradientsAreTheCPUs(t *testing.T) {
 			lowest  int
 			targets []corastream.Target
 		}{
-			{corastream.AdaptLast, false, s.layers - 2, allTargets}, {corastream.AdaptLast, true, s.layers - 1, allTargets},
-			{corastream.AdaptSuffix, true, 1, allTargets}, {corastream.AdaptAll, false, s.layers - 2, allTargets},
+			{corastream.AdaptLast, false, s.layers - 2, allTargets},
+			{corastream.AdaptLast, true, s.layers - 1, allTargets},
+			{corastream.AdaptSuffix, true, 1, allTargets},
+			{corastream.AdaptAll, false, s.layers - 2, allTargets},
 			{corastream.AdaptAll, true, s.layers - 1, []corastream.Target{corastream.TargetV, corastream.TargetGate}},
 			{corastream.AdaptLast, false, s.layers - 2, []corastream.Target{corastream.TargetO}},
 		} {

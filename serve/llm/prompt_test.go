@@ -50,8 +50,12 @@ func TestPromptForms(t *testing.T) {
 func TestRememberedPromptsAreTheirOwn(t *testing.T) {
 	m := tinyLlama.open(t, films)
 	ps := []corastream.Prompt{
-		{Title: "A\x00B"}, {Title: "A", Fields: map[string]string{"year": "B\x00"}}, {Title: "A", Fields: map[string]string{"year": "B"}},
-		{Title: "A", Fields: map[string]string{"other": "B"}}, {Title: ""}, {Title: "A\x01B"},
+		{Title: "A\x00B"},
+		{Title: "A", Fields: map[string]string{"year": "B\x00"}},
+		{Title: "A", Fields: map[string]string{"year": "B"}},
+		{Title: "A", Fields: map[string]string{"other": "B"}},
+		{Title: ""},
+		{Title: "A\x01B"},
 	}
 	want := []string{"Movie: A B\n#Answer:", "Movie: A (B)\n#Answer:", "Movie: A (B)\n#Answer:", "Movie: A\n#Answer:", "Movie:\n#Answer:", "Movie: A B\n#Answer:"}
 	for range 2 {
@@ -84,21 +88,21 @@ func TestHostileTitlesStayTitles(t *testing.T) {
 		"<|bos|> stays text":                      "<|bos|> stays text",
 		"日本語 🎬":                                   "日本語 🎬",
 		// Joiners stay where spelling or an emoji needs them ...
-		"می‌خواهم":     "می‌خواهم",
-		"کِتاب‌ها":     "کِتاب‌ها",
-		"क्‍ष और क्‌ष": "क्‍ष और क्‌ष",
-		"അവന്‍":        "അവന്‍",
-		"👩‍👩‍👧 ❤️‍🔥":   "👩‍👩‍👧 ❤️‍🔥",
-		"👩🏽‍🚀 1️⃣":     "👩🏽‍🚀 1️⃣",
-		england:        england,
+		"می\u200cخواهم":             "می\u200cخواهم",
+		"کِتاب\u200cها":             "کِتاب\u200cها",
+		"क्\u200dष और क्\u200cष":    "क्\u200dष और क्\u200cष",
+		"അവന്\u200d":                "അവന്\u200d",
+		"👩\u200d👩\u200d👧 ❤️\u200d🔥": "👩\u200d👩\u200d👧 ❤️\u200d🔥",
+		"👩🏽\u200d🚀 1️⃣":             "👩🏽\u200d🚀 1️⃣",
+		england:                     england,
 		// ... and nowhere else.
-		"Y‍es N‌o":                    "Yes No",
-		"می‌‌خواهم":                   "می‌خواهم",
-		"کتاب‌ end":                   "کتاب end",
-		"‍👩 a‍🎬 👩‍‍":                  "👩 a🎬 👩",
-		"🏴" + tagged("secret"):        "🏴",
-		england[:4] + tagged("gbenx"): "🏴",
-		"   ":                         "",
+		"Y\u200des N\u200co":             "Yes No",
+		"می\u200c\u200cخواهم":            "می\u200cخواهم",
+		"کتاب\u200c end":                 "کتاب end",
+		"\u200d👩 a\u200d🎬 👩\u200d\u200d": "👩 a🎬 👩",
+		"🏴" + tagged("secret"):           "🏴",
+		england[:4] + tagged("gbenx"):    "🏴",
+		"   ":                            "",
 	} {
 		ts, err := m.prompts.render(corastream.Prompt{Title: title})
 		if err != nil {

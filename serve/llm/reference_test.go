@@ -95,10 +95,12 @@ func (c tinyCase) file(t *testing.T) *gguf.Writer {
 		}
 	}
 	set("general.architecture", c.Arch)
-	for key, v := range map[string]any{"block_count": uint32(c.Layers), "context_length": uint32(256), "embedding_length": uint32(c.Hidden),
+	for key, v := range map[string]any{
+		"block_count": uint32(c.Layers), "context_length": uint32(256), "embedding_length": uint32(c.Hidden),
 		"feed_forward_length": uint32(c.FF), "attention.head_count": uint32(c.Heads), "attention.head_count_kv": uint32(c.KV),
 		"attention.key_length": uint32(c.Dim), "attention.value_length": uint32(c.Dim), "rope.dimension_count": uint32(c.Dim),
-		"attention.layer_norm_rms_epsilon": float32(1e-5), "rope.freq_base": float32(500)} {
+		"attention.layer_norm_rms_epsilon": float32(1e-5), "rope.freq_base": float32(500),
+	} {
 		set(c.Arch+"."+key, v)
 	}
 	if c.Linear != 1 {

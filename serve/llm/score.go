@@ -136,8 +136,8 @@ func (m *Model) scoreCached(ctx context.Context, ts []tokens, pairs []int, d *de
 	return nil
 }
 
-// top takes rows [lo, hi) of a stage of single answer tokens through the layers that the item cache keeps.
-func (p *pass) top(s *stage, d *delta, act *activations, lo, hi int, w *worker) {
+// top takes rows [lo, hi) of a row set of single answer tokens through the layers that the item cache keeps.
+func (p *pass) top(s *rowSet, d *delta, act *activations, lo, hi int, w *worker) {
 	m := p.m
 	for l := m.arch.layers - m.opts.TopLayers; l < m.arch.layers; l++ {
 		m.projectRows(l, s, d, act, lo, hi, w)
@@ -148,8 +148,8 @@ func (p *pass) top(s *stage, d *delta, act *activations, lo, hi int, w *worker) 
 	}
 }
 
-// startCached makes the stage of one answer token for each pair, behind its item's cached K/V.
-func (m *Model) startCached(ctx context.Context, ts []tokens, pairs []int, d *delta) (*stage, *activations, []int, *pass, error) {
+// startCached makes the row set of one answer token for each pair, behind its item's cached K/V.
+func (m *Model) startCached(ctx context.Context, ts []tokens, pairs []int, d *delta) (*rowSet, *activations, []int, *pass, error) {
 	order := d.order(pairs)
 	mine := make([]tokens, len(order))
 	for i, j := range order {
@@ -164,7 +164,7 @@ func (m *Model) startCached(ctx context.Context, ts []tokens, pairs []int, d *de
 		return nil, nil, nil, nil, err
 	}
 	h := m.arch.hidden
-	s := &stage{rows: len(order)}
+	s := &rowSet{rows: len(order)}
 	act := p.reserve(s.rows)
 	for i, e := range entries {
 		r := int32(i)
@@ -239,7 +239,7 @@ func (m *Model) whole(ctx context.Context, ts []tokens, pairs []int, d *delta, d
 }
 
 // fork goes from shared rows to rows of each pair, copying the residual stream.
-func (p *pass) fork(t *trie, ts []tokens, order []int, d *delta) (*stage, []int32) {
+func (p *pass) fork(t *trie, ts []tokens, order []int, d *delta) (*rowSet, []int32) {
 	frozen := make([]int, len(order))
 	for i, j := range order {
 		frozen[i] = d.frozen(ts[j])
@@ -256,7 +256,7 @@ func (p *pass) fork(t *trie, ts []tokens, order []int, d *delta) (*stage, []int3
 }
 
 // answersOnly attends in the last layer for the answers alone and gathers their rows.
-func (p *pass) answersOnly(l int, s *stage, act *activations, answers []int32, order []int, d *delta) (*stage, *activations) {
+func (p *pass) answersOnly(l int, s *rowSet, act *activations, answers []int32, order []int, d *delta) (*rowSet, *activations) {
 	t := s.tail(answers, ascending(len(order)))
 	if d != nil {
 		t.priv = 0

@@ -153,8 +153,10 @@ func (s shape) writeWith(seed uint64, typ gguf.Type, keys map[string]any) *gguf.
 			add(name(l, "post_ffw_norm.weight"), 1, .3, s.hidden)
 		}
 		if s.biased {
-			widths := map[string]int{"attn_q": s.heads * s.dim, "attn_k": s.kv * s.dim, "attn_v": s.kv * s.dim, "attn_output": s.hidden,
-				"ffn_gate": s.ff, "ffn_up": s.ff, "ffn_down": s.hidden}
+			widths := map[string]int{
+				"attn_q": s.heads * s.dim, "attn_k": s.kv * s.dim, "attn_v": s.kv * s.dim, "attn_output": s.hidden,
+				"ffn_gate": s.ff, "ffn_up": s.ff, "ffn_down": s.hidden,
+			}
 			for _, tensor := range biasedLinears[l] {
 				add(name(l, tensor+".bias"), 0, .2, widths[tensor])
 			}

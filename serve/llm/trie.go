@@ -61,14 +61,14 @@ func spans(rows []int32) []span {
 
 // fork makes the rows of the layers that a delta reaches: of each sequence the first frozen[i] rows stay shared, the rest
 // becomes its own. Sequences take their place in the given order. from tells for each new row which row of t it continues.
-func (t *trie) fork(frozen []int, order []int) (s *stage, from []int32, answers []int32) {
+func (t *trie) fork(frozen []int, order []int) (s *rowSet, from []int32, answers []int32) {
 	keep := make([]bool, len(t.tokens))
 	for i, n := range frozen {
 		for _, r := range t.paths[i][:n] {
 			keep[r] = true
 		}
 	}
-	s = &stage{}
+	s = &rowSet{}
 	moved := make([]int32, len(t.tokens))
 	for r, k := range keep {
 		if k {

@@ -89,9 +89,12 @@ func (w *weights) vectors(l int, out *layer) error {
 		n     int
 		dst   *[]float32
 	}{
-		{"attn_norm", true, a.hidden, &out.attnNorm}, {"ffn_norm", true, a.hidden, &out.ffnNorm},
-		{"attn_q_norm", a.headNorms, a.headDim, &out.qNorm}, {"attn_k_norm", a.headNorms, a.headDim, &out.kNorm},
-		{"post_attention_norm", a.postNorms, a.hidden, &out.postAttn}, {"post_ffw_norm", a.postNorms, a.hidden, &out.postFFN},
+		{"attn_norm", true, a.hidden, &out.attnNorm},
+		{"ffn_norm", true, a.hidden, &out.ffnNorm},
+		{"attn_q_norm", a.headNorms, a.headDim, &out.qNorm},
+		{"attn_k_norm", a.headNorms, a.headDim, &out.kNorm},
+		{"post_attention_norm", a.postNorms, a.hidden, &out.postAttn},
+		{"post_ffw_norm", a.postNorms, a.hidden, &out.postFFN},
 	} {
 		if !v.there {
 			continue

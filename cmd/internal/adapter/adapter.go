@@ -71,7 +71,7 @@ func (a Deps) Adapter(ctx context.Context, ask serve.AdapterRequest) (map[string
 	if err != nil {
 		return nil, err
 	}
-	weights, projection, err := active.Weights(ctx, []corastream.Pair{pair})
+	weights, projection, err := corastream.MakeWeights(ctx, active, []corastream.Pair{pair})
 	if err != nil {
 		return nil, err
 	}
@@ -80,8 +80,10 @@ func (a Deps) Adapter(ctx context.Context, ask serve.AdapterRequest) (map[string
 	if err != nil {
 		return nil, err
 	}
-	n := Note{User: ask.User, Item: ask.Item, Part: "pair", Adapt: projection.Adapt, Rank: projection.Rank, Alpha: projection.Alpha,
-		Versions: corastream.Versions{User: w.UserVersion, Generator: w.Generator, LLM: a.LLM.Digest()}}
+	n := Note{
+		User: ask.User, Item: ask.Item, Part: "pair", Adapt: projection.Adapt, Rank: projection.Rank, Alpha: projection.Alpha,
+		Versions: corastream.Versions{User: w.UserVersion, Generator: w.Generator, LLM: a.LLM.Digest()},
+	}
 	if ask.Item == "" {
 		n.Part, w.Item, w.ItemScale = "user", nil, 0
 	} else {
@@ -89,8 +91,10 @@ func (a Deps) Adapter(ctx context.Context, ask serve.AdapterRequest) (map[string
 		if err != nil {
 			return nil, err
 		}
-		n.Check = &reference{Prompt: reading.Text, Tokens: reading.Tokens, YesID: reading.Yes, NoID: reading.No,
-			Yes: logits[0].Yes, No: logits[0].No, P: logits[0].P(), Numbers: a.LLM.Info().Numerics}
+		n.Check = &reference{
+			Prompt: reading.Text, Tokens: reading.Tokens, YesID: reading.Yes, NoID: reading.No,
+			Yes: logits[0].Yes, No: logits[0].No, P: logits[0].P(), Numbers: a.LLM.Info().Numerics,
+		}
 	}
 	n.Activate = invocation(projection.Adapt, n.Part, reading)
 	if ask.Base == "" {
@@ -121,16 +125,8 @@ func (a Deps) pairOf(ctx context.Context, ask serve.AdapterRequest) (pair corast
 			return err
 		}
 		prompt = corastream.Prompt{ItemID: ask.Item, Title: it.Title, Fields: it.Fields}
-		for _, id := range u.Liked(a.History) {
-			liked, err := s.Item(id)
-			if err != nil {
-				return err
-			}
-			if liked.Title != "" {
-				prompt.History = append(prompt.History, liked.Title)
-			}
-		}
-		return nil
+		prompt.History, err = corastream.LikedTitles(s, u, a.History)
+		return err
 	})
 	return pair, prompt, err
 }

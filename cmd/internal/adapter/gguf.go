@@ -26,8 +26,12 @@ func ggufOf(a *generator.Adapter, info llm.Info) ([]byte, error) {
 		name  string
 		value any
 	}{
-		{"general.architecture", info.Arch}, {"general.type", "adapter"}, {"general.base_model.count", uint32(1)},
-		{"general.base_model.0.name", a.Base}, {"adapter.type", "lora"}, {"adapter.lora.alpha", a.Projection.Alpha},
+		{"general.architecture", info.Arch},
+		{"general.type", "adapter"},
+		{"general.base_model.count", uint32(1)},
+		{"general.base_model.0.name", a.Base},
+		{"adapter.type", "lora"},
+		{"adapter.lora.alpha", a.Projection.Alpha},
 	}
 	for _, k := range keys {
 		if err := w.Set(k.name, k.value); err != nil {

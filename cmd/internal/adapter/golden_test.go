@@ -74,8 +74,13 @@ func goldenModel(t *testing.T, arch, path string) {
 		name  string
 		value uint32
 	}{
-		{"block_count", goldenLayers}, {"context_length", 256}, {"embedding_length", goldenHidden}, {"feed_forward_length", goldenFF},
-		{"attention.head_count", goldenHeads}, {"attention.head_count_kv", goldenKV}, {"rope.dimension_count", goldenDim},
+		{"block_count", goldenLayers},
+		{"context_length", 256},
+		{"embedding_length", goldenHidden},
+		{"feed_forward_length", goldenFF},
+		{"attention.head_count", goldenHeads},
+		{"attention.head_count_kv", goldenKV},
+		{"rope.dimension_count", goldenDim},
 	} {
 		set(arch+"."+k.name, k.value)
 	}
@@ -194,8 +199,10 @@ func TestExportsScoreElsewhereAsHere(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			n := Note{User: "u", Item: "i", Part: "pair", Adapt: c.adapt, Rank: p.Rank, Alpha: p.Alpha, Activate: invocation(c.adapt, "pair", reading),
-				Check: &reference{Prompt: reading.Text, Tokens: reading.Tokens, YesID: reading.Yes, NoID: reading.No, Yes: logits[0].Yes, No: logits[0].No, P: logits[0].P(), Numbers: "f32"}}
+			n := Note{
+				User: "u", Item: "i", Part: "pair", Adapt: c.adapt, Rank: p.Rank, Alpha: p.Alpha, Activate: invocation(c.adapt, "pair", reading),
+				Check: &reference{Prompt: reading.Text, Tokens: reading.Tokens, YesID: reading.Yes, NoID: reading.No, Yes: logits[0].Yes, No: logits[0].No, P: logits[0].P(), Numbers: "f32"},
+			}
 			files, err := n.files(&generator.Adapter{Weights: w, Projection: p, Base: "golden", Invocation: n.Activate}, m.Info(), true)
 			if err != nil {
 				t.Fatal(err)

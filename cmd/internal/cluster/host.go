@@ -52,13 +52,13 @@ type ShardHost struct {
 	log   zerolog.Logger
 	began time.Time
 
-	sink    *ingest.Sink
-	http    *serve.Server // nil: a replica in the same process answers
-	stats   corastream.Stats
-	judge   *replay.Monitor // of all shards here: what bias and cf knew of an event before it was learnt
-	judging sync.Mutex
-	strays  strays
-	close   func() error
+	sink      *ingest.Sink
+	http      *serve.Server // nil: a replica in the same process answers
+	stats     corastream.Stats
+	monitor   *replay.Monitor // of all shards here: what bias and cf knew of an event before it was learnt
+	monitorMu sync.Mutex
+	strays    strays
+	close     func() error
 
 	mu       sync.Mutex
 	running  map[int32]*owner
@@ -91,13 +91,13 @@ func OpenShardHost(d Deps) (l *ShardHost, err error) {
 	closers = append(closers, l.sink.Close)
 	mc := replay.DefaultMonitor()
 	mc.Queue = 1 << 16
-	if l.judge, err = replay.NewMonitor(mc, replay.MonitorDeps{Bias: d.Bias}); err != nil {
+	if l.monitor, err = replay.NewMonitor(mc, replay.MonitorDeps{Bias: d.Bias}); err != nil {
 		return nil, err
 	}
 	closers = append(closers, func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		return l.judge.Close(ctx)
+		return l.monitor.Close(ctx)
 	})
 	if d.Listen != nil {
 		l.http, err = d.Listen(serve.Deps{Stats: &l.stats, Status: l.Checks, Gauges: l.Gauges, Facts: l.facts})
@@ -109,13 +109,13 @@ func OpenShardHost(d Deps) (l *ShardHost, err error) {
 func (l *ShardHost) Close() error { return l.close() }
 
 // Monitor judges bias and CF on every event before a shard here learns it.
-func (l *ShardHost) Monitor() *replay.Monitor { return l.judge }
+func (l *ShardHost) Monitor() *replay.Monitor { return l.monitor }
 
 // Run holds the membership, and the shards that come with it, until ctx ends or a shard fails.
 func (l *ShardHost) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	l.judge.Start()
+	l.monitor.Start()
 	var wg sync.WaitGroup
 	if l.http != nil {
 		wg.Go(func() {

@@ -174,8 +174,10 @@ func (o *owner) learn(st *store.Store, log zerolog.Logger) error {
 		return err
 	}
 	defer mover.Close()
-	mine := &gather{Source: dropForeignBad{sources[0], o.notMine}, owned: NewOwned(kc, o.shard, born), move: mover.Move,
-		tell: func(n int, first corastream.Event, home int32) { o.l.strays.add(n, first, home, log) }}
+	mine := &gather{
+		Source: dropForeignBad{sources[0], o.notMine}, owned: NewOwned(kc, o.shard, born), move: mover.Move,
+		tell: func(n int, first corastream.Event, home int32) { o.l.strays.add(n, first, home, log) },
+	}
 	both := newExchange(mine, sources[1], o.l.d.Cluster.ExchangeEvery, kc.Topics.Embeddings)
 	collected := make(chan struct{})
 	go func() {
@@ -187,7 +189,7 @@ func (o *owner) learn(st *store.Store, log zerolog.Logger) error {
 	model := o.model()
 	p := &corastream.Pipeline{
 		Config: o.l.d.Pipeline, Source: both, Store: &countingStore{st, o}, Learner: model, Predictor: model,
-		DeadLetters: o.l.sink, Sink: o.l.sink, Monitor: &lockedMonitor{Monitor: o.l.judge, mu: &o.l.judging}, Warn: func(what string, err error) { log.Warn().Err(err).Msg(what) },
+		DeadLetters: o.l.sink, Sink: o.l.sink, Monitor: &lockedMonitor{Monitor: o.l.monitor, mu: &o.l.monitorMu}, Warn: func(what string, err error) { log.Warn().Err(err).Msg(what) },
 	}
 	if o.l.d.Basis != nil {
 		p.Encoder, p.Basis = o.l.d.LLM, o.l.d.Basis

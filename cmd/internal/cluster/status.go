@@ -47,8 +47,10 @@ func (l *ShardHost) Gauges() []serve.Gauge {
 		{Name: "strays_moved", Help: "Events written again because they lay on a partition of another shard than their user's.", Value: float64(l.strays.count())},
 	}
 	for k, b := range l.standbys {
-		g = append(g, serve.Gauge{Name: "standby_records", Help: "Records that a standby found new when it last looked; below 0: it has not looked yet.",
-			Labels: map[string]string{"shard": fmt.Sprint(k)}, Value: float64(b.read.Load())})
+		g = append(g, serve.Gauge{
+			Name: "standby_records", Help: "Records that a standby found new when it last looked; below 0: it has not looked yet.",
+			Labels: map[string]string{"shard": fmt.Sprint(k)}, Value: float64(b.read.Load()),
+		})
 	}
 	for k, o := range l.running {
 		o.mu.Lock()
@@ -92,6 +94,8 @@ type Summary struct {
 func (l *ShardHost) Summary() Summary {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return Summary{Member: l.d.Member, Events: l.stats.Events.Load(), Duplicates: l.stats.Duplicates.Load(),
-		DeadLetters: l.stats.DeadLetters.Load(), TakenOver: l.moves, Strays: l.strays.count(), Seconds: time.Since(l.began).Seconds()}
+	return Summary{
+		Member: l.d.Member, Events: l.stats.Events.Load(), Duplicates: l.stats.Duplicates.Load(),
+		DeadLetters: l.stats.DeadLetters.Load(), TakenOver: l.moves, Strays: l.strays.count(), Seconds: time.Since(l.began).Seconds(),
+	}
 }

@@ -56,15 +56,19 @@ type Sizes struct {
 func FullSizes() Sizes {
 	spec := generator.DefaultSpec()
 	spec.Hidden = 576
-	return Sizes{model: modelShape{layers: 30, hidden: 576, heads: 9, kv: 3, dim: 64, ffn: 1536}, prompts: 256, length: 110, clicks: 20, items: 512,
-		rows: []int{64, 1024, 4096}, gemmRows: 28160, bandwidth: 4 << 30, spec: spec, factors: 191, checkPrompts: 16, trainRows: 64, clickItems: 200, bound: .1}
+	return Sizes{
+		model: modelShape{layers: 30, hidden: 576, heads: 9, kv: 3, dim: 64, ffn: 1536}, prompts: 256, length: 110, clicks: 20, items: 512,
+		rows: []int{64, 1024, 4096}, gemmRows: 28160, bandwidth: 4 << 30, spec: spec, factors: 191, checkPrompts: 16, trainRows: 64, clickItems: 200, bound: .1,
+	}
 }
 
 func TinySizes() Sizes {
 	spec := generator.DefaultSpec()
 	spec.Hidden, spec.Layers, spec.Rank, spec.Width, spec.Taste = 64, 2, 4, 16, 8
-	return Sizes{model: modelShape{layers: 3, hidden: 64, heads: 4, kv: 2, dim: 16, ffn: 96}, prompts: 4, length: 20, clicks: 4, items: 3,
-		rows: []int{3, 40}, gemmRows: 70, bandwidth: 1 << 20, spec: spec, factors: 3, checkPrompts: 4, trainRows: 4, clickItems: 20, bound: .1}
+	return Sizes{
+		model: modelShape{layers: 3, hidden: 64, heads: 4, kv: 2, dim: 16, ffn: 96}, prompts: 4, length: 20, clicks: 4, items: 3,
+		rows: []int{3, 40}, gemmRows: 70, bandwidth: 1 << 20, spec: spec, factors: 3, checkPrompts: 4, trainRows: 4, clickItems: 20, bound: .1,
+	}
 }
 
 // checker is one run of gpu-check.
@@ -102,8 +106,10 @@ func Run(ctx context.Context, deps Deps, s Sizes, o Options, w io.Writer) error 
 	}
 	c.until = c.began.Add(o.Limit)
 	info := d.Info()
-	if err := c.line("device", map[string]any{"name": info.Name, "compute": fmt.Sprintf("%d.%d", info.Major, info.Minor), "multiprocessors": info.Multiprocessors,
-		"memory_gib": float64(info.MemoryBytes) / (1 << 30), "driver": info.DriverVersion, "build": deps.Version}); err != nil {
+	if err := c.line("device", map[string]any{
+		"name": info.Name, "compute": fmt.Sprintf("%d.%d", info.Major, info.Minor), "multiprocessors": info.Multiprocessors,
+		"memory_gib": float64(info.MemoryBytes) / (1 << 30), "driver": info.DriverVersion, "build": deps.Version,
+	}); err != nil {
 		return err
 	}
 	for _, step := range []func(context.Context) error{c.parity, c.ceilings, c.products, c.generator, c.model, c.goals} {
@@ -111,8 +117,10 @@ func Run(ctx context.Context, deps Deps, s Sizes, o Options, w io.Writer) error 
 			return err
 		}
 	}
-	if err := json.NewEncoder(w).Encode(map[string]any{"gpu": "summary", "parity_failures": c.bad, "parts_failed": c.failed, "answers_of_the_cpu": c.answers + c.count.Count(),
-		"seconds": time.Since(c.began).Seconds()}); err != nil {
+	if err := json.NewEncoder(w).Encode(map[string]any{
+		"gpu": "summary", "parity_failures": c.bad, "parts_failed": c.failed, "answers_of_the_cpu": c.answers + c.count.Count(),
+		"seconds": time.Since(c.began).Seconds(),
+	}); err != nil {
 		return err
 	}
 	if c.bad > 0 || c.failed > 0 {
@@ -211,8 +219,13 @@ func (c *checker) products(ctx context.Context) error {
 	for _, p := range []struct {
 		name, end string
 		n, k      int
-	}{{"qkv", "bf16", (m.heads + 2*m.kv) * m.dim, m.hidden}, {"o", "add", m.hidden, m.heads * m.dim}, {"gate, up", "swiglu", 2 * m.ffn, m.hidden},
-		{"down", "add", m.hidden, m.ffn}, {"4096", "bf16", 4096, 4096}} {
+	}{
+		{"qkv", "bf16", (m.heads + 2*m.kv) * m.dim, m.hidden},
+		{"o", "add", m.hidden, m.heads * m.dim},
+		{"gate, up", "swiglu", 2 * m.ffn, m.hidden},
+		{"down", "add", m.hidden, m.ffn},
+		{"4096", "bf16", 4096, 4096},
+	} {
 		if p.n > 4000 && rows < 1000 {
 			continue
 		}
@@ -323,6 +336,8 @@ func (c *checker) batch(ctx context.Context, name string, m *generator.Model, ro
 		c.set(kind+"written", bytes/ms/1e6)
 		c.set(kind+"made", float64(rows)/ms*1e3)
 	}
-	return c.line("generator", map[string]any{"kind": spec.Kind, "bf16": bf16, "rows": rows, "bytes_each": each, "kernel_ms": ms, "written_gb_per_s": bytes / ms / 1e6,
-		"weights_per_s_kernels": float64(rows) / ms * 1e3, "weights_per_s_to_the_host": float64(rows) / took.Seconds()})
+	return c.line("generator", map[string]any{
+		"kind": spec.Kind, "bf16": bf16, "rows": rows, "bytes_each": each, "kernel_ms": ms, "written_gb_per_s": bytes / ms / 1e6,
+		"weights_per_s_kernels": float64(rows) / ms * 1e3, "weights_per_s_to_the_host": float64(rows) / took.Seconds(),
+	})
 }

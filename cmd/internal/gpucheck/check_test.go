@@ -84,8 +84,10 @@ func TestGPURooflineCountsEveryCase(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := out.String()
-	for _, want := range []string{"| W_A, mlp, bf16, 40 users | 2 |", "Q-Former", "4 prompts of 20 tokens scored |", "of all layers", "a click, 4 candidates", "adapt all, 3 layers", "adapt last, 2 layers",
-		"| adamw | 1 |", "| attend_16_"} {
+	for _, want := range []string{
+		"| W_A, mlp, bf16, 40 users | 2 |", "Q-Former", "4 prompts of 20 tokens scored |", "of all layers", "a click, 4 candidates", "adapt all, 3 layers", "adapt last, 2 layers",
+		"| adamw | 1 |", "| attend_16_",
+	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
 		}

@@ -50,8 +50,12 @@ func (c *checker) model(ctx context.Context) error {
 		adapt  corastream.Adapt
 		users  int
 		layers int
-	}{{"base", "", 1, spec.Layers}, {"all, one W_A", corastream.AdaptAll, 1, spec.Layers}, {"all, a W_A each", corastream.AdaptAll, c.prompts, spec.Layers},
-		{"all, a W_A each, every layer", corastream.AdaptAll, c.prompts, c.Sizes.model.layers}} {
+	}{
+		{"base", "", 1, spec.Layers},
+		{"all, one W_A", corastream.AdaptAll, 1, spec.Layers},
+		{"all, a W_A each", corastream.AdaptAll, c.prompts, spec.Layers},
+		{"all, a W_A each, every layer", corastream.AdaptAll, c.prompts, c.Sizes.model.layers},
+	} {
 		if err := c.part(ctx, "scores, "+k.name, partLimit, func() error {
 			s := spec
 			s.Adapt, s.Layers = k.adapt, k.layers
@@ -69,8 +73,10 @@ func (c *checker) model(ctx context.Context) error {
 				return err
 			}
 			c.set("scores, "+k.name, float64(c.prompts)/took.Seconds())
-			return c.line("scores", map[string]any{"case": k.name, "prompts": c.prompts, "tokens_each": c.Sizes.length, "ms": millis(took), "prompts_per_s": float64(c.prompts) / took.Seconds(),
-				"tflops": c.Sizes.model.flops(c.prompts*c.Sizes.length) / took.Seconds() / 1e12})
+			return c.line("scores", map[string]any{
+				"case": k.name, "prompts": c.prompts, "tokens_each": c.Sizes.length, "ms": millis(took), "prompts_per_s": float64(c.prompts) / took.Seconds(),
+				"tflops": c.Sizes.model.flops(c.prompts*c.Sizes.length) / took.Seconds() / 1e12,
+			})
 		}); err != nil {
 			return err
 		}

@@ -27,8 +27,10 @@ func (s modelShape) write(path string) error {
 	var errs []error
 	set := func(key string, v any) { errs = append(errs, w.Set(key, v)) }
 	set("general.architecture", "llama")
-	for key, v := range map[string]int{"block_count": s.layers, "embedding_length": s.hidden, "feed_forward_length": s.ffn, "context_length": 2048,
-		"attention.head_count": s.heads, "attention.head_count_kv": s.kv, "attention.key_length": s.dim, "attention.value_length": s.dim} {
+	for key, v := range map[string]int{
+		"block_count": s.layers, "embedding_length": s.hidden, "feed_forward_length": s.ffn, "context_length": 2048,
+		"attention.head_count": s.heads, "attention.head_count_kv": s.kv, "attention.key_length": s.dim, "attention.value_length": s.dim,
+	} {
 		set("llama."+key, uint32(v))
 	}
 	set("llama.attention.layer_norm_rms_epsilon", float32(1e-5))

@@ -88,8 +88,10 @@ func (c *checker) training(ctx context.Context, cpu, gpu *llm.Model, file string
 				return err
 			}
 			c.set("training, "+string(k.adapt), fast/slow)
-			return c.line("training", map[string]any{"adapt": string(k.adapt), "rows": c.trainRows, "tokens_each": c.Sizes.length, "on_the_device": resident,
-				"rows_per_s": fast, "rows_per_s_of_one_core": slow, "numerics_of_the_core": one.Info().Numerics, "ratio": fast / slow})
+			return c.line("training", map[string]any{
+				"adapt": string(k.adapt), "rows": c.trainRows, "tokens_each": c.Sizes.length, "on_the_device": resident,
+				"rows_per_s": fast, "rows_per_s_of_one_core": slow, "numerics_of_the_core": one.Info().Numerics, "ratio": fast / slow,
+			})
 		}); err != nil {
 			return err
 		}
@@ -134,8 +136,10 @@ func (c *checker) freshness(ctx context.Context, m *llm.Model, dir, file string,
 	if err := ck.Round(); err != nil {
 		return err
 	}
-	run := FreshnessRun{Device: c.d, File: file, LLM: c.options(nil), CF: cf, Checkpoint: filepath.Join(dir, "drawn.safetensors"), Candidates: c.Sizes.clicks,
-		Length: c.length, Items: c.clickItems}
+	run := FreshnessRun{
+		Device: c.d, File: file, LLM: c.options(nil), CF: cf, Checkpoint: filepath.Join(dir, "drawn.safetensors"), Candidates: c.Sizes.clicks,
+		Length: c.length, Items: c.clickItems,
+	}
 	if err := ck.Save(run.Checkpoint); err != nil {
 		return err
 	}
@@ -158,8 +162,10 @@ func (c *checker) freshness(ctx context.Context, m *llm.Model, dir, file string,
 	if answers == 0 {
 		c.set("freshness p99", v.Times["p99"])
 	}
-	err = c.line("freshness", map[string]any{"candidates": run.Candidates, "clicks": v.Clicks, "ranked_by": v.Ranked, "p50_ms": v.Times["p50"], "p99_ms": v.Times["p99"],
-		"answers_of_the_cpu": answers})
+	err = c.line("freshness", map[string]any{
+		"candidates": run.Candidates, "clicks": v.Clicks, "ranked_by": v.Ranked, "p50_ms": v.Times["p50"], "p99_ms": v.Times["p99"],
+		"answers_of_the_cpu": answers,
+	})
 	if err == nil && answers > 0 {
 		err = fmt.Errorf("the CPU gave %d answers in the device's place", answers)
 	}

@@ -34,7 +34,7 @@ type Config struct {
 	Data string `yaml:"data"`
 	// LLM is the frozen language model.
 	LLM LLMConfig `yaml:"llm"`
-	// Checkpoint is the generator's safetensors file; "" ranks by CF alone (degraded: cf). Default "".
+	// Checkpoint is the generator's safetensors file. Without one the probability of a like is that of CF. Default "".
 	Checkpoint string `yaml:"checkpoint"`
 
 	Kafka     ingest.Config              `yaml:"kafka"`
@@ -86,12 +86,14 @@ const DefaultLLM = ".cache/smollm2-135m-instruct-q4_1.gguf"
 
 // Default gathers every package's defaults.
 func Default() Config {
+	judge := replay.Default()
+	judge.Kinds = cfstream.Kinds
 	return Config{
 		Data: "data", LLM: LLMConfig{File: DefaultLLM, Options: llm.Default()},
 		Kafka: ingest.Default(), Broker: BrokerConfig{Listen: "127.0.0.1:0"}, Cluster: cluster.Default(), Store: store.Default(), CF: cfstream.Default(), Mix: mix.Default(),
 		Generator: generator.DefaultStageConfig(), Pipeline: corastream.DefaultPipelineConfig(),
 		Filters: corastream.DefaultFilter(), Recommend: corastream.DefaultRecommend(), Explore: corastream.DefaultExplore(), Rollout: rollout.Default(),
-		Retriever: serve.DefaultRetrieverConfig(), HTTP: serve.DefaultConfig(), Replay: replay.Default(), Train: train.Default(),
+		Retriever: serve.DefaultRetrieverConfig(), HTTP: serve.DefaultConfig(), Replay: judge, Train: train.Default(),
 		Log: LogConfig{Level: "info"}, Telemetry: tracing.Default(),
 	}
 }

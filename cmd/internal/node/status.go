@@ -3,6 +3,7 @@ package node
 import (
 	"fmt"
 	"math"
+	"path/filepath"
 
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/ingest"
@@ -20,6 +21,12 @@ func (e *Node) httpDeps() serve.Deps {
 		Versions: e.versions,
 		Stats:    &p.Stats, Status: e.checks, AUC: e.auc, Hits: e.hits, LLM: e.llmStatus, Gauges: e.gauges, Facts: e.facts, Models: e.models,
 		Version: e.Version, Log: e.Log,
+	}
+	if e.replica == nil {
+		d.Erase = e.Store.Erase
+		if d.Data, _ = filepath.Abs(e.Config.Data); d.Data == "" {
+			d.Data = e.Config.Data
+		}
 	}
 	if e.Familiarity != nil {
 		d.Generator, d.Arms, d.Rollout, d.Adapters = e.Rollout, e.Rollout, e.Rollout, e.Adapters()

@@ -9,12 +9,12 @@ import (
 // Config tries a new checkpoint beside the one in use. What POST /v1/rollout changes is kept in the data folder, and holds
 // until this section or `checkpoint` changes.
 type Config struct {
-	// Mode is off, shadow (the new checkpoint scores what the active one answers, unseen) or canary (it answers Share of the
-	// users, always the same ones). Default off.
+	// Mode is off, shadow (the new checkpoint scores the active one's answers, and nobody sees its scores) or canary (it answers
+	// a share of the users, always the same ones). Default off.
 	Mode string `yaml:"mode"`
 	// Checkpoint is the new one's file. It must be made for the same LLM, prompts, CF and content basis. Default none.
 	Checkpoint string `yaml:"checkpoint"`
-	// Share of the users that a canary answers. Default 0.05, over 0 and below 1.
+	// Share is the share of the users that a canary answers. Default 0.05, over 0 and below 1.
 	Share float64 `yaml:"share"`
 	// Dir is where POST /v1/rollout finds files by name. Default: the folder of `checkpoint`.
 	Dir string `yaml:"dir"`

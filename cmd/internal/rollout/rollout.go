@@ -64,9 +64,9 @@ var (
 )
 
 // New puts the opened checkpoint in use.
-func New(d Deps, stage *generator.Stage, gate *Familiarity) *Rollout {
+func New(d Deps, stage *generator.Stage, familiar *Familiarity) *Rollout {
 	r := &Rollout{d: d}
-	r.now.Store(&standing{active: &Trial{file: d.Checkpoint, stage: stage, familiar: gate}, mode: ModeOff, since: time.Now()})
+	r.now.Store(&standing{active: &Trial{file: d.Checkpoint, stage: stage, familiar: familiar}, mode: ModeOff, since: time.Now()})
 	r.shadow = newShadow(d.Scorer)
 	return r
 }

@@ -82,11 +82,7 @@ func (s *shadow) run(ctx context.Context) {
 
 func (s *shadow) compare(ctx context.Context, one shadowed) {
 	began := time.Now()
-	weights, projection, err := one.t.Weights(ctx, one.pairs)
-	var logits []corastream.Logits
-	if err == nil {
-		logits, err = s.scorer.Score(ctx, one.prompts, weights, projection)
-	}
+	logits, err := corastream.ScorePairs(ctx, one.t, s.scorer, one.pairs, one.prompts)
 	took := time.Since(began)
 	s.mu.Lock()
 	defer s.mu.Unlock()

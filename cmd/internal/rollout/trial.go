@@ -31,8 +31,8 @@ func (t *Trial) Weights(ctx context.Context, pairs []corastream.Pair) ([]corastr
 func (t *Trial) PerPair() bool { return t.stage.Checkpoint().Model.Spec.PerPair() }
 
 // NewTrial is a checkpoint in use where nothing runs that could try another one.
-func NewTrial(file string, stage *generator.Stage, gate *Familiarity) *Trial {
-	return &Trial{file: file, stage: stage, familiar: gate}
+func NewTrial(file string, stage *generator.Stage, familiar *Familiarity) *Trial {
+	return &Trial{file: file, stage: stage, familiar: familiar}
 }
 
 // Familiarity says whether the catalogue is like the one that the checkpoint was trained on.

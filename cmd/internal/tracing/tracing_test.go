@@ -44,8 +44,12 @@ func TestTheEnvironmentTurnsTracesOnAndOff(t *testing.T) {
 		})
 	}
 	for _, bad := range []Config{
-		{Endpoint: "localhost:4318", Service: "a"}, {Endpoint: "grpc://a:4317", Service: "a"}, {Endpoint: "http://u:p@a:4318", Service: "a"}, {Service: ""},
-		{Service: "a", Sample: 1.1}, {Service: "a", Sample: -.1},
+		{Endpoint: "localhost:4318", Service: "a"},
+		{Endpoint: "grpc://a:4317", Service: "a"},
+		{Endpoint: "http://u:p@a:4318", Service: "a"},
+		{Service: ""},
+		{Service: "a", Sample: 1.1},
+		{Service: "a", Sample: -.1},
 	} {
 		if bad.Validate() == nil {
 			t.Errorf("%+v was taken", bad)

@@ -33,7 +33,7 @@ func onDevice(m *llm.Model) *train.OnDevice {
 	if g == nil {
 		return nil
 	}
-	return &train.OnDevice{Device: g.Device, Fallback: g.Fallback, Learn: func(ctx context.Context, on *cuda.Learning, p *corastream.Projection) (train.Learner, error) {
+	return &train.OnDevice{Device: g.Device, Fallback: g.Fallback, Learn: func(ctx context.Context, on *cuda.Learning, p *corastream.Projection) (train.DeviceBackprop, error) {
 		l, err := m.Learn(ctx, on, p)
 		if err != nil {
 			return nil, err

@@ -28,7 +28,7 @@ type answer struct {
 	Next *answer  `json:"next,omitempty"`
 	// Long is told above.
 	Long  string `json:"long_name"`
-	inner int    // not exported, so not sent
+	inner int    //lint:ignore U1000 not exported, so not sent
 }
 
 type Base struct {

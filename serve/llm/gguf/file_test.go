@@ -22,11 +22,28 @@ func sample(t testing.TB) *Writer {
 		key string
 		v   any
 	}{
-		{"general.architecture", "llama"}, {"u8", uint8(200)}, {"i8", int8(-3)}, {"u16", uint16(60000)}, {"i16", int16(-300)},
-		{"u32", uint32(1 << 31)}, {"i32", int32(-5)}, {"u64", uint64(math.MaxUint64)}, {"i64", int64(7)}, {"f32", float32(0.5)},
-		{"f64", 1e-5}, {"yes", true}, {"no", false}, {"words", []string{"", "ä", "long word"}}, {"floats", []float32{1, -2}},
-		{"doubles", []float64{3}}, {"ints", []int32{-1, 2}}, {"bytes", []uint8{1, 255}}, {"flags", []bool{true, false}},
-		{"empty", []string{}}, {"big", []uint64{math.MaxUint64}}, {"nan", float32(math.NaN())},
+		{"general.architecture", "llama"},
+		{"u8", uint8(200)},
+		{"i8", int8(-3)},
+		{"u16", uint16(60000)},
+		{"i16", int16(-300)},
+		{"u32", uint32(1 << 31)},
+		{"i32", int32(-5)},
+		{"u64", uint64(math.MaxUint64)},
+		{"i64", int64(7)},
+		{"f32", float32(0.5)},
+		{"f64", 1e-5},
+		{"yes", true},
+		{"no", false},
+		{"words", []string{"", "ä", "long word"}},
+		{"floats", []float32{1, -2}},
+		{"doubles", []float64{3}},
+		{"ints", []int32{-1, 2}},
+		{"bytes", []uint8{1, 255}},
+		{"flags", []bool{true, false}},
+		{"empty", []string{}},
+		{"big", []uint64{math.MaxUint64}},
+		{"nan", float32(math.NaN())},
 	} {
 		if err := w.Set(kv.key, kv.v); err != nil {
 			t.Fatal(err)

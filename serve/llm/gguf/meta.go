@@ -28,8 +28,10 @@ const (
 	kindF64    kind = 12
 )
 
-var kindNames = [...]string{"uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "bool", "string", "array",
-	"uint64", "int64", "float64"}
+var kindNames = [...]string{
+	"uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "bool", "string", "array",
+	"uint64", "int64", "float64",
+}
 
 // kindSizes holds the encoded size of the kinds that have a fixed one.
 var kindSizes = [...]int{1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8}

@@ -26,8 +26,10 @@ const (
 	defaultAlignment = 32
 )
 
-const truncated = "the file is cut short or corrupt; get it again and compare its SHA-256"
-const corrupt = "the file is corrupt or hostile; get it again and compare its SHA-256"
+const (
+	truncated = "the file is cut short or corrupt; get it again and compare its SHA-256"
+	corrupt   = "the file is corrupt or hostile; get it again and compare its SHA-256"
+)
 
 // cursor walks the header. Every read checks what is left first, so no length from the file is ever trusted.
 type cursor struct {

@@ -44,9 +44,12 @@ type goldenText struct {
 	CRC  map[string]uint32 // of the ids under other pre-tokenizers
 }
 
-func readGolden(t *testing.T) (rows []goldenText) {
+func readGolden(t *testing.T) []goldenText { return readLines(t, "testdata/smollm2.jsonl", 200) }
+
+// readLines reads a golden file that holds at least so many texts.
+func readLines(t *testing.T, path string, least int) (rows []goldenText) {
 	t.Helper()
-	b, err := os.ReadFile("testdata/smollm2.jsonl")
+	b, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,8 +60,8 @@ func readGolden(t *testing.T) (rows []goldenText) {
 		}
 		rows = append(rows, row)
 	}
-	if len(rows) < 200 {
-		t.Fatalf("%d golden texts", len(rows))
+	if len(rows) < least {
+		t.Fatalf("%s: %d golden texts", path, len(rows))
 	}
 	return rows
 }
@@ -114,6 +117,25 @@ func TestEveryPreTokenizerIsThatOfLlamaCpp(t *testing.T) {
 				t.Errorf("%s: %q: the ids %d are not llama.cpp's", name, row.Text, ids)
 			}
 		}
+	}
+}
+
+// Titles in 13 scripts, composed and decomposed, with joiners and emoji, as Hugging Face's tokenizers reads them under each family
+// (.ci/reference/scripts.py). Here the published tokenizers count, where llama.cpp does not normalise.
+func TestTitlesOfEveryScriptAreThoseOfThePublishedTokenizers(t *testing.T) {
+	f, rows := openModel(t), readLines(t, "testdata/scripts.jsonl", 150)
+	for name := range rows[0].CRC {
+		tok := retokenized(t, f, name)
+		for _, row := range rows {
+			ids := tok.Encode(row.Text)
+			b, _ := binary.Append(nil, binary.LittleEndian, ids)
+			if crc32.ChecksumIEEE(b) != row.CRC[name] {
+				t.Errorf("%s: %+q: the ids %d are not the published tokenizer's", name, row.Text, ids)
+			}
+		}
+	}
+	if len(rows[0].CRC) < 5 {
+		t.Errorf("the golden file holds %d families", len(rows[0].CRC))
 	}
 }
 
@@ -192,8 +214,10 @@ func readPieces(t testing.TB) (p pieces) {
 }
 
 func (p pieces) keys() map[string]any {
-	return map[string]any{"model": "llama", "tokens": p.Tokens, "scores": p.Scores, "token_type": p.Types, "bos_token_id": uint32(1),
-		"eos_token_id": uint32(2), "unknown_token_id": uint32(0)}
+	return map[string]any{
+		"model": "llama", "tokens": p.Tokens, "scores": p.Scores, "token_type": p.Types, "bos_token_id": uint32(1),
+		"eos_token_id": uint32(2), "unknown_token_id": uint32(0),
+	}
 }
 
 func TestIDsAreThoseOfSentencePiece(t *testing.T) {

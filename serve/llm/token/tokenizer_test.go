@@ -30,8 +30,10 @@ func tinyKeys(pre string) map[string]any {
 	kinds := slices.Repeat([]int32{kindNormal}, len(tokens))
 	tokens = append(tokens, "<|end|>", "<|end|>>", "<|start|>", "<tool>")
 	kinds = append(kinds, kindControl, kindControl, kindControl, kindUser)
-	return map[string]any{"model": "gpt2", "pre": pre, "tokens": tokens, "merges": merges, "token_type": kinds, "bos_token_id": uint32(len(tokens) - 2),
-		"eos_token_id": uint32(len(tokens) - 4)}
+	return map[string]any{
+		"model": "gpt2", "pre": pre, "tokens": tokens, "merges": merges, "token_type": kinds, "bos_token_id": uint32(len(tokens) - 2),
+		"eos_token_id": uint32(len(tokens) - 4),
+	}
 }
 
 func tiny(t testing.TB, pre string) *Tokenizer {
@@ -115,8 +117,10 @@ func TestSentencePieceSpacePrefix(t *testing.T) {
 
 // Without byte tokens a character that is no piece is the unknown token, and decodes to U+FFFD.
 func TestSentencePieceWithoutByteTokens(t *testing.T) {
-	tok, err := New(vocabularyFile(t, map[string]any{"model": "llama", "tokens": []string{"<unk>", "▁", "a"}, "scores": []float32{0, -1, -2},
-		"token_type": []int32{2, 1, 1}, "unknown_token_id": uint32(0), "add_bos_token": false}))
+	tok, err := New(vocabularyFile(t, map[string]any{
+		"model": "llama", "tokens": []string{"<unk>", "▁", "a"}, "scores": []float32{0, -1, -2},
+		"token_type": []int32{2, 1, 1}, "unknown_token_id": uint32(0), "add_bos_token": false,
+	}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -331,12 +335,16 @@ func FuzzEncode(f *testing.F) {
 
 // FuzzNew: a hostile vocabulary is refused with an error, or gives a tokenizer that does not fail.
 func FuzzNew(f *testing.F) {
-	small := map[string]any{"model": "gpt2", "pre": "qwen2", "tokens": []string{"a", "b", "ab", "<s>"}, "merges": []string{"a b"},
-		"token_type": []int32{1, 1, 1, 3}, "bos_token_id": uint32(3), "add_bos_token": true}
+	small := map[string]any{
+		"model": "gpt2", "pre": "qwen2", "tokens": []string{"a", "b", "ab", "<s>"}, "merges": []string{"a b"},
+		"token_type": []int32{1, 1, 1, 3}, "bos_token_id": uint32(3), "add_bos_token": true,
+	}
 	f.Add(vocabularyBytes(f, small))
 	f.Add(vocabularyBytes(f, tinyKeys("llama-bpe")))
-	f.Add(vocabularyBytes(f, map[string]any{"model": "llama", "tokens": []string{"<unk>", "▁", "a", "▁a", "<0x0A>"},
-		"scores": []float32{0, -2, -1, float32(math.Inf(1)), 0}, "token_type": []int32{2, 1, 1, 1, 6}, "add_bos_token": false}))
+	f.Add(vocabularyBytes(f, map[string]any{
+		"model": "llama", "tokens": []string{"<unk>", "▁", "a", "▁a", "<0x0A>"},
+		"scores": []float32{0, -2, -1, float32(math.Inf(1)), 0}, "token_type": []int32{2, 1, 1, 1, 6}, "add_bos_token": false,
+	}))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		file, err := gguf.Parse("fuzz", data)
 		if err != nil {

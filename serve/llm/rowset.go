@@ -1,7 +1,7 @@
 package llm
 
-// stage is a set of rows on their way through layers: what attends to what, and which rows carry a delta.
-type stage struct {
+// rowSet is a set of rows on their way through layers: what attends to what, and which rows carry a delta.
+type rowSet struct {
 	rows int
 	pos  []int32
 	runs []run
@@ -19,15 +19,15 @@ type group struct {
 	a      []float32
 }
 
-// plain makes the stage of rows that no delta reaches.
-func (t *trie) plain() *stage {
-	return &stage{rows: len(t.tokens), pos: t.pos, runs: t.runs, priv: len(t.tokens)}
+// plain makes the row set of rows that no delta reaches.
+func (t *trie) plain() *rowSet {
+	return &rowSet{rows: len(t.tokens), pos: t.pos, runs: t.runs, priv: len(t.tokens)}
 }
 
 // tail is the last layer seen from the answers alone: their queries, over all keys. Row i of its output is answer i in
 // the given order.
-func (s *stage) tail(answers []int32, order []int) *stage {
-	t := &stage{rows: len(order), priv: len(order)}
+func (s *rowSet) tail(answers []int32, order []int) *rowSet {
+	t := &rowSet{rows: len(order), priv: len(order)}
 	at := make(map[int32]*run, len(answers))
 	for i := range s.runs {
 		at[s.runs[i].hi-1] = &s.runs[i]
