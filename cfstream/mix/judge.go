@@ -133,7 +133,7 @@ func (v Verdict) Reason() string {
 	case groundLists:
 		return "its lists are worse: " + evidence
 	case groundUnsure:
-		return "no gain, so the version in use stays: " + evidence
+		return "no clear gain, so the version in use stays: " + evidence
 	case groundNotFinite:
 		return "its weights hold a number that is not finite: the training ran away"
 	case groundZero:

@@ -29,7 +29,8 @@ var (
 		"sink.publish": 6, "sink.published": 6, "store.settle": 5, "llm.cached": 9,
 	}
 	commandFailpoints = []string{"llm.packed", "store.erase", "snapshot.block", "snapshot.written", "restore.written", "restore.renamed"}
-	tableFailpoints   = []string{"table.write", "table.written", "table.kept"} // store: TestKillAtEveryPlaceOfTheListModel
+	tableFailpoints   = []string{"table.write", "table.written", "table.kept"}                            // store: TestKillAtEveryPlaceOfTheListModel
+	versionFailpoints = []string{"llm.train", "llm.trained", "llm.shadow", "llm.promote", "llm.takeback"} // simulation: TestKillWhileAVersionIsTrained...
 	clusterFailpoints = []string{"changelog.append", "changelog.appended", "replica.settle"}
 )
 
@@ -75,7 +76,7 @@ func TestFailpointsAreListedAndCostNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	listed := slices.Concat(slices.Collect(maps.Keys(streamFailpoints)), commandFailpoints, tableFailpoints, clusterFailpoints)
+	listed := slices.Concat(slices.Collect(maps.Keys(streamFailpoints)), commandFailpoints, tableFailpoints, versionFailpoints, clusterFailpoints)
 	slices.Sort(found)
 	slices.Sort(listed)
 	if !slices.Equal(found, listed) {
