@@ -1,4 +1,6 @@
-package main
+//go:build app
+
+package apptest
 
 import (
 	"context"
