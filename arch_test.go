@@ -158,6 +158,7 @@ func TestPairsAreScoredInOnePlace(t *testing.T) {
 		"cmd/internal/adapter/adapter.go":   "one pair with the weights that are exported",
 		"generator/train/measure.go":        "weights of a generator in training, which is no stage yet",
 		"cmd/internal/bench/llm.go":         "times the LLM alone",
+		"cmd/internal/bench/list.go":        "the same",
 		"cmd/internal/gpucheck/llm.go":      "the same",
 		"cmd/internal/gpucheck/roofline.go": "the same",
 		"serve/llm/score.go":                "the implementation",
