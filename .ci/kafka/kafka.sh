@@ -91,6 +91,7 @@ group.initial.rebalance.delay.ms=0
 auto.create.topics.enable=false
 message.max.bytes=20971520
 log.cleaner.backoff.ms=500
+log.cleaner.dedupe.buffer.size=16777216
 PROPERTIES
 }
 
@@ -112,7 +113,7 @@ start() {
   : > "$log"
   # setsid: Ctrl-C in the terminal that started it must not kill the broker under a running test.
   local own=; command -v setsid >/dev/null && own=setsid
-  $own java -Xms64m -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 $quiet=info -cp "$dir/libs/*" \
+  $own java -Xms64m -Xmx384m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 $quiet=info -cp "$dir/libs/*" \
     kafka.Kafka "$dir/server.properties" >> "$log" 2>&1 < /dev/null &
   echo $! > "$pidfile"
   for _ in $(seq 1 300); do

@@ -71,6 +71,7 @@ func TestRealClients(t *testing.T) {
 			}
 			cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 			cmd.Dir = t.TempDir() // schemathesis keeps its examples where it runs
+			cmd.Env = append(os.Environ(), "SCHEMATHESIS_HOOKS=schemathesis_hooks", "PYTHONPATH="+dir)
 			out, err := cmd.CombinedOutput()
 			if err != nil {
 				t.Fatalf("%v\n%s", err, out)

@@ -295,8 +295,10 @@ func (g *gang) inherits(heir *member, w *workload, requests []string, ranked str
 		}
 	}
 	histories.end()
-	if counted != events {
-		t.Errorf("the items count %d events at their owners, the users %d", counted, events)
+	// A shard takes a like back from its copy of another shard's item. A copy that was renewed from the owner before the owner had
+	// that like counts none, and then the owner keeps it (reliability.md).
+	if counted < events || counted > events+tr.gone {
+		t.Errorf("the items count %d events at their owners, the users %d; %d were taken back", counted, events, tr.gone)
 	}
 	if tr.titled != w.items {
 		t.Errorf("%d items have a title, %d were sent", tr.titled, w.items)

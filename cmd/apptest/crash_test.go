@@ -225,6 +225,7 @@ type truth struct {
 	history                      map[string][]string // user -> items, in the order of the log
 	cause                        map[string]position // user -> position of the last event that was not a repeat
 	bad                          map[position]string // position -> reason
+	gone                         int                 // events that later ones took out of the histories
 }
 
 func (h *home) truth(t *testing.T, w *workload, log map[int32][]*kgo.Record) *truth {
@@ -257,9 +258,11 @@ func (h *home) truth(t *testing.T, w *workload, log map[int32][]*kgo.Record) *tr
 					seen[key] = true
 				}
 				kept := history[ev.user]
+				before := len(kept)
 				kept = slices.DeleteFunc(kept, func(x learnt) bool {
 					return x.item == ev.item && x.at <= ev.at && (ev.back == "all" || ev.back == "likes" && x.like)
 				})
+				tr.gone += before - len(kept)
 				if ev.back != "all" {
 					kept = append(kept, ev)
 				}

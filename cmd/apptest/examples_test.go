@@ -27,6 +27,7 @@ var onlyParsed = map[string]string{
 	"corastream demo":               "TestDemoEndsByItselfWithItsSummary, and `make run`",
 	"corastream bench":              "TestBenchPrintsJSONLines",
 	"corastream gpu":                "where there is a GPU",
+	"corastream up --gorse":         "TestGorsesClientsWorkUnchanged",
 	"corastream config docs":        "TestConfigurationReferenceIsUpToDate",
 	"corastream healthcheck --list": "TestHealthcheckAsksARunningUp",
 }
@@ -171,6 +172,9 @@ func TestExamplesRun(t *testing.T) {
 	s.run("corastream recommend --history 50,172,181", "-c", "configs/default.yaml")
 	s.run("corastream export --user 42 --item 50 --out pair --gguf", "-c", "rollout.yaml")
 	s.run("corastream score --user 42 --item 50,172,181", "-c", "configs/default.yaml")
+	s.run("corastream export events --out events.jsonl")
+	s.run("corastream export events --from last=24h")
+	s.run("corastream export items --out items.jsonl")
 	s.run("corastream store check --data data")
 	s.run("corastream store digest --data data")
 	s.run("corastream store snapshot backup.snap --data data")
