@@ -96,7 +96,7 @@ func TestOverload(t *testing.T) {
 	h := newHome(t, "", tinyConfig(tinyLLM(t, 1), ""))
 	h.amend(t, "checkpoint: \"\"", "checkpoint: "+untrained(t, h.config, 150, nil))
 	// No queue: who is let in does not wait; each place in it would add an answer's time. And a core is left for refusing.
-	h.amend(t, "http: {listen: \"127.0.0.1:0\"}", fmt.Sprintf("http: {listen: \"127.0.0.1:0\", max_in_flight: %d, max_queue: 0, rate_per_second: 3000, rate_burst: 3000}",
+	h.amend(t, "http: {listen: \"127.0.0.1:0\"}", fmt.Sprintf("http: {listen: \"127.0.0.1:0\", max_in_flight: %d, max_queue: 0, rate_per_second: 4000, rate_burst: 4000}",
 		max(1, runtime.GOMAXPROCS(0)-1)))
 	h.amend(t, "pipeline: {", "pipeline: {candidates: 140, ")
 	const limit = 256 << 20
@@ -127,7 +127,7 @@ func TestOverload(t *testing.T) {
 		c := caller(t, 200)
 		var own sync.WaitGroup
 		defer own.Wait()
-		for range 6 {
+		for range 24 {
 			own.Go(func() {
 				for ctx.Err() == nil {
 					greedy.health(ctx, c, url)
@@ -166,7 +166,8 @@ func TestOverload(t *testing.T) {
 		t.Errorf("it is not itself again: %v, p99 %s", after.status, after.p99())
 	}
 	// The 99th percentile is a figure to look at on a machine that does nothing else; the median is the server's own doing.
-	if a, b := load.quantile(.5), before.quantile(.5); a > 4*b {
+	// An answer alone takes half a millisecond: as little as the clients of this test, on the same cores, can not but add.
+	if a, b := load.quantile(.5), before.quantile(.5); a > max(4*b, 10*time.Millisecond) {
 		t.Errorf("half of the accepted answers took more than %s, alone %s", a, b)
 	}
 	if peak > limit*11/10 {
