@@ -141,7 +141,7 @@ func (idle) Rank(corastream.Query) []corastream.Candidate { return nil }
 func (idle) Save(io.Writer) error                         { return nil }
 func (idle) Load(io.Reader) error                         { return nil }
 
-// BenchmarkOpenAppliesSteps is opening a store that was killed 200,000 events after its last table file, with a list model
+// BenchmarkOpenAppliesSteps is opening a store that was killed so many events after its last table file, with a list model
 // that does nothing, against one without.
 func BenchmarkOpenAppliesSteps(b *testing.B) {
 	r := mrand.New(mrand.NewSource(1))

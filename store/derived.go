@@ -23,7 +23,7 @@ import (
 // When the list model's table is written to the disk beside the end of Close. An event costs some 250 bytes of step
 // records and a table may have 1 GB, so a snapshot is worth many events.
 const (
-	tableEvents = 200_000          // events that opening applies again: 10 s at 20,000 events/s
+	tableEvents = 100_000          // events that opening applies again: 10 s at 10,000 events/s
 	tableBytes  = 64 << 20         // step records since then, which take room on the disk
 	tablePause  = 10 * time.Minute // between the snapshots that erasures ask for
 	tableRetry  = time.Minute      // after a snapshot that failed
