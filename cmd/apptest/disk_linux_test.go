@@ -85,7 +85,13 @@ func TestAFullDiskPausesLearningAndNothingElse(t *testing.T) {
 	r := rand.New(rand.NewPCG(seed, 51))
 	for run := range runs {
 		d := fullDisk(t, b.Addr(), run%diskKinds == byGrowth, seed+uint64(run))
-		at := counter(d.url, "corastream_events_total")
+		at := -1
+		eventually(t, "the batch that was on its way to land", func() bool {
+			was := at
+			at = counter(d.url, "corastream_events_total")
+			time.Sleep(300 * time.Millisecond)
+			return at == was
+		})
 		d.h.feed(t, d.w, 500)
 		if run%diskKinds == toTheLast {
 			ballast(t, d.dir, 0)
