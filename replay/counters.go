@@ -184,4 +184,4 @@ func (s itemSet) add(user string, item int32) bool {
 	return true
 }
 
-var errEASE = errors.New("ease: the likes have no inverse at this penalty (fix: raise ease_penalty)")
+var errEASE = errors.New("ease: the likes have no inverse at this penalty (fix: leave ease out of --models)")

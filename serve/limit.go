@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
@@ -49,7 +50,7 @@ func (g *gate) enter(ctx context.Context) error {
 		runtime.Gosched()
 		return nil
 	case <-timer.C:
-		return overloaded("no slot came free within queue_timeout_ms", nil)
+		return overloaded(fmt.Sprintf("no slot came free within %s", g.patience), nil)
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}

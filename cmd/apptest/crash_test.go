@@ -21,6 +21,7 @@ import (
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cmd/internal/node"
 	"github.com/corastream/corastream/ingest/devbroker"
+	"github.com/corastream/corastream/store"
 )
 
 // dose is how much of one kind of fault a test brings about, and its seed: as in CI, or as CORASTREAM_<NAME> says
@@ -286,8 +287,8 @@ func (h *home) truth(t *testing.T, w *workload, log map[int32][]*kgo.Record) *tr
 	return tr
 }
 
-// stateMatches: every good event is in its user's history once, in the order of the log, and nothing else is.
-func (h *home) stateMatches(t *testing.T, tr *truth) {
+// openStore opens the state that a process, which has ended, left behind.
+func (h *home) openStore(t *testing.T) (node.Config, *store.Store) {
 	t.Helper()
 	cfg, err := node.Load(h.config)
 	if err != nil {
@@ -298,6 +299,13 @@ func (h *home) stateMatches(t *testing.T, tr *truth) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return cfg, s
+}
+
+// stateMatches: every good event is in its user's history once, in the order of the log, and nothing else is.
+func (h *home) stateMatches(t *testing.T, tr *truth) {
+	t.Helper()
+	cfg, s := h.openStore(t)
 	defer s.Close()
 	events, histories := 0, tr.compare(t)
 	for u, err := range s.Users() {

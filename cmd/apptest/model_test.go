@@ -10,6 +10,7 @@ import (
 
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cmd/internal/node"
+	"github.com/corastream/corastream/cmd/internal/testkit"
 	"github.com/corastream/corastream/generator"
 	"github.com/corastream/corastream/serve/llm"
 	"github.com/corastream/corastream/serve/llm/gguf"
@@ -48,7 +49,7 @@ func tinyLLM(t *testing.T, seed uint64) string {
 	}
 	set("llama.attention.layer_norm_rms_epsilon", float32(1e-5))
 	set("llama.rope.freq_base", float32(10000))
-	vocabulary := byteVocabulary()
+	vocabulary := testkit.ByteVocabulary()
 	types := make([]int32, len(vocabulary))
 	for i := range types {
 		types[i] = 1
@@ -93,21 +94,6 @@ func tinyLLM(t *testing.T, seed uint64) string {
 		t.Fatal(err)
 	}
 	return path
-}
-
-// byteVocabulary has a token for each byte, in GPT-2's spelling, and the answer words.
-func byteVocabulary() []string {
-	var out []string
-	hidden := rune(0x100)
-	for b := range rune(256) {
-		if b >= '!' && b <= '~' || b >= 0xa1 && b <= 0xac || b >= 0xae {
-			out = append(out, string(b))
-		} else {
-			out = append(out, string(hidden))
-			hidden++
-		}
-	}
-	return append(out, "Ye", "Yes", "\u0120Yes", "No", "\u0120No", "<|bos|>")
 }
 
 // untrained writes a checkpoint for the configured LLM and CF with random weights, whose basis is fitted to the first

@@ -11,10 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/corastream/corastream/cmd/internal/node"
 	"github.com/corastream/corastream/ingest/devbroker"
 )
 
@@ -93,15 +91,7 @@ func TestPowerLossKeepsWhatWasCommitted(t *testing.T) {
 // eventsKept opens the store and counts what its users' histories hold.
 func (h *home) eventsKept(t *testing.T) (n int) {
 	t.Helper()
-	cfg, err := node.Load(h.config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg.Data = h.data
-	s, _, err := node.OpenStore(cfg, zerolog.Nop())
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, s := h.openStore(t)
 	for u, err := range s.Users() {
 		if err != nil {
 			t.Fatal(err)

@@ -97,7 +97,7 @@ func (d *Decoder) Decode(b *corastream.Batch, r Record, now time.Time) {
 	j := job{d: d, b: b, r: r, now: now, dialect: DialectFlat}
 	switch {
 	case r.TooLarge > 0 && r.Covers > 1:
-		j.bury(nil, ReasonTooLarge, fmt.Sprintf("the batch of offsets %d to %d unpacks to more than max_fetch_bytes=%d",
+		j.bury(nil, ReasonTooLarge, fmt.Sprintf("the batch of offsets %d to %d unpacks to more than the %d bytes that are taken at once",
 			r.Pos.Offset, r.Pos.Offset+r.Covers-1, d.cfg.MaxFetchBytes))
 	case r.TooLarge > 0:
 		j.bury(r.Value, ReasonTooLarge, fmt.Sprintf("%d bytes are over max_record_bytes=%d; the value is cut", r.TooLarge, d.cfg.MaxRecordBytes))

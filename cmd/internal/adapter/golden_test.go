@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cmd/internal/testkit"
 	"github.com/corastream/corastream/generator"
 	"github.com/corastream/corastream/serve/llm"
 	"github.com/corastream/corastream/serve/llm/gguf"
@@ -44,21 +45,6 @@ func lcg(seed uint32, n int, mean, scale float32) []float32 {
 	return v
 }
 
-// goldenVocabulary has a token for each byte, in GPT-2's spelling, and the answer words.
-func goldenVocabulary() []string {
-	var out []string
-	hidden := rune(0x100)
-	for b := range rune(256) {
-		if b >= '!' && b <= '~' || b >= 0xa1 && b <= 0xac || b >= 0xae {
-			out = append(out, string(b))
-		} else {
-			out = append(out, string(hidden))
-			hidden++
-		}
-	}
-	return append(out, "Ye", "Yes", "\u0120Yes", "No", "\u0120No", "<|bos|>")
-}
-
 // goldenModel writes the model of a case.
 func goldenModel(t *testing.T, arch, path string) {
 	t.Helper()
@@ -86,7 +72,7 @@ func goldenModel(t *testing.T, arch, path string) {
 	}
 	set(arch+".attention.layer_norm_rms_epsilon", float32(1e-5))
 	set(arch+".rope.freq_base", float32(500))
-	words := goldenVocabulary()
+	words := testkit.ByteVocabulary()
 	types := make([]int32, len(words))
 	for i := range types {
 		types[i] = 1
