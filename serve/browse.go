@@ -48,10 +48,7 @@ func (s *Server) similarItems(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if err := s.deps.View.View(r.Context(), func(st corastream.State) error {
-		it, err := st.Item(id)
-		if err == nil && !known(it) {
-			return unknownItem()
-		}
+		_, err := knownItem(st, id)
 		return err
 	}); err != nil {
 		return err
@@ -59,8 +56,13 @@ func (s *Server) similarItems(w http.ResponseWriter, r *http.Request) error {
 	return s.browse(w, r, corastream.Browse{List: corastream.ListSimilar, Item: id})
 }
 
-func unknownItem() *Failure {
-	return &Failure{Status: http.StatusNotFound, Code: "unknown_item", Field: "id", Message: "this item is neither in the catalogue nor in any event", Fix: "check the id, or send its catalogue record"}
+// knownItem is the item's state, which a request must not change. An item of which nothing is known is a 404.
+func knownItem(st corastream.State, id string) (*corastream.ItemState, error) {
+	it, err := st.Item(id)
+	if err == nil && !known(it) {
+		err = &Failure{Status: http.StatusNotFound, Code: "unknown_item", Field: "id", Message: "this item is neither in the catalogue nor in any event", Fix: "check the id, or send its catalogue record"}
+	}
+	return it, err
 }
 
 // browse answers with a list that is the same for every caller, or with the next page of one.

@@ -195,12 +195,9 @@ func (s *Server) changeItem(w http.ResponseWriter, r *http.Request) error {
 	}
 	whole := map[string]any{"item_id": id}
 	if err := s.deps.View.View(r.Context(), func(st corastream.State) error {
-		it, err := st.Item(id)
+		it, err := knownItem(st, id)
 		if err != nil {
 			return err
-		}
-		if !known(it) {
-			return unknownItem()
 		}
 		fields := map[string]any{}
 		for k, v := range it.Fields {

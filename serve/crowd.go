@@ -152,12 +152,9 @@ func (s *Server) similarUsers(w http.ResponseWriter, r *http.Request) error {
 	}
 	out := SimilarUsersResponse{UserID: id, Users: []SimilarUser{}}
 	if err := s.deps.View.View(r.Context(), func(st corastream.State) error {
-		u, err := st.User(id)
+		u, err := knownUser(st, id)
 		if err != nil {
 			return err
-		}
-		if stranger(u) {
-			return unknownUser()
 		}
 		found := s.deps.Crowd.near(id, u.Liked(crowdSeeds))
 		for i := range found {
@@ -201,6 +198,11 @@ func stranger(u *corastream.UserState) bool {
 	return u.Version == 0 && u.Count == 0 && len(u.History) == 0
 }
 
-func unknownUser() *Failure {
-	return &Failure{Status: http.StatusNotFound, Code: "unknown_user", Field: "id", Message: "no event of this user has been learnt", Fix: "check the id; /v1/recommend answers for new users too"}
+// knownUser is the user's state, which a request must not change. A user of whom nothing is known is a 404.
+func knownUser(st corastream.State, id string) (*corastream.UserState, error) {
+	u, err := st.User(id)
+	if err == nil && stranger(u) {
+		err = &Failure{Status: http.StatusNotFound, Code: "unknown_user", Field: "id", Message: "no event of this user has been learnt", Fix: "check the id; /v1/recommend answers for new users too"}
+	}
+	return u, err
 }

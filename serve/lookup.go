@@ -58,12 +58,9 @@ func (s *Server) user(w http.ResponseWriter, r *http.Request) error {
 	var out UserResponse
 	var direction []float32
 	if err := s.deps.View.View(r.Context(), func(st corastream.State) error {
-		u, err := st.User(id)
+		u, err := knownUser(st, id)
 		if err != nil {
 			return err
-		}
-		if stranger(u) {
-			return unknownUser()
 		}
 		if direction, err = s.direction(st, u); err != nil {
 			return err
@@ -151,12 +148,9 @@ func (s *Server) item(w http.ResponseWriter, r *http.Request) error {
 	var out ItemResponse
 	var vec []float32
 	if err := s.deps.View.View(r.Context(), func(st corastream.State) error {
-		it, err := st.Item(id)
+		it, err := knownItem(st, id)
 		if err != nil {
 			return err
-		}
-		if !known(it) {
-			return unknownItem()
 		}
 		e, err := s.deps.Predictor.ItemVector(st, it)
 		if err != nil {

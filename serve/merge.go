@@ -56,12 +56,9 @@ func (s *Server) userEvents(w http.ResponseWriter, r *http.Request) error {
 	}
 	var out UserEventsResponse
 	if err := s.deps.View.View(r.Context(), func(st corastream.State) error {
-		u, err := st.User(id)
+		u, err := knownUser(st, id)
 		if err != nil {
 			return err
-		}
-		if stranger(u) {
-			return unknownUser()
 		}
 		left := len(u.History)
 		if older >= 0 {

@@ -38,7 +38,7 @@ func embed(cfg *Config, log zerolog.Logger) (*devbroker.Broker, error) {
 	return b, nil
 }
 
-// dial finds the brokers: the configured ones, the embedded broker of a running `up` on the data folder, or, where a
+// Dial finds the brokers: the configured ones, the embedded broker of a running `up` on the data folder, or, where a
 // one-shot producer may own the folder, an embedded broker of its own. done closes what was opened.
 func Dial(cfg *Config, own bool, log zerolog.Logger) (done func() error, err error) {
 	none := func() error { return nil }

@@ -121,7 +121,7 @@ func (e *Node) openStages(ctx context.Context) (err error) {
 
 func (e *Node) onClose(f func() error) { e.closers = append(e.closers, f) }
 
-// close ends the stages in the reverse order of opening.
+// Close ends the stages in the reverse order of opening.
 func (e *Node) Close() error {
 	var errs []error
 	for i := len(e.closers) - 1; i >= 0; i-- {
@@ -184,7 +184,7 @@ func (e *Node) seedCrowd() error {
 	return nil
 }
 
-// run drives the pipeline and the HTTP server until the source ends or ctx is cancelled. after, when not nil, runs
+// Run drives the pipeline and the HTTP server until the source ends or ctx is cancelled. after, when not nil, runs
 // beside them; when it returns, all ends.
 func (e *Node) Run(ctx context.Context, after func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)

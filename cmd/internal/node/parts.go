@@ -17,7 +17,7 @@ import (
 // NoShard is the store of `up`.
 const NoShard = -1
 
-// openPart opens the store of `up`, or one shard's.
+// OpenPart opens the store of `up`, or one shard's.
 func OpenPart(cfg Config, shard int, log zerolog.Logger) (*store.Store, error) {
 	if shard == NoShard {
 		return OpenExisting(cfg, log)
@@ -33,7 +33,7 @@ func OpenPart(cfg Config, shard int, log zerolog.Logger) (*store.Store, error) {
 	return cluster.OpenShard(d, shard, dir, log.Level(zerolog.WarnLevel))
 }
 
-// openExisting refuses to make a store where there is none.
+// OpenExisting refuses to make a store where there is none.
 func OpenExisting(cfg Config, log zerolog.Logger) (*store.Store, error) {
 	if _, err := os.Stat(filepath.Join(cfg.Data, "store")); err != nil {
 		return nil, corastream.Usagef(cfg.Data, "name a folder that `corastream up` used, with --data", "no store: %v", err)
@@ -42,7 +42,7 @@ func OpenExisting(cfg Config, log zerolog.Logger) (*store.Store, error) {
 	return s, err
 }
 
-// inherit gives the store in cfg.Data, made where there is none, the erasures of the one in from.
+// InheritErasures gives the store in cfg.Data, made where there is none, the erasures of the one in from.
 func InheritErasures(ctx context.Context, cfg Config, from string, log zerolog.Logger) (int, error) {
 	old := cfg
 	old.Data = from

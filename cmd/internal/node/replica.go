@@ -35,7 +35,7 @@ func OpenReplica(ctx context.Context, cfg Config, version string, log zerolog.Lo
 	return e, nil
 }
 
-// runReplica follows and answers until ctx ends.
+// RunReplica follows and answers until ctx ends.
 func (e *Node) RunReplica(ctx context.Context) error {
 	e.Monitor.Start()
 	defer e.Judged()

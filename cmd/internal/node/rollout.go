@@ -44,7 +44,7 @@ func (e *Node) newRollout() *rollout.Rollout {
 	}, e.Stage, e.Familiarity)
 }
 
-// adapters hands out the weights of an engine.
+// Adapters hands out the weights of an engine.
 func (e *Node) Adapters() adapter.Deps {
 	a := adapter.Deps{Store: e.Store, Predictor: e.CF, LLM: e.LLM, History: e.Config.Pipeline.History, Base: filepath.Base(e.Config.LLM.File)}
 	if e.Familiarity != nil {

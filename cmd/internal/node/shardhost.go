@@ -14,7 +14,7 @@ import (
 	"github.com/corastream/corastream/serve"
 )
 
-// host is the part of the configuration that a process needs to run shards.
+// Shards is the part of the configuration that a process needs to run shards.
 func (c Config) Shards() cluster.Deps {
 	return cluster.Deps{Data: c.Data, Cluster: c.Cluster, Kafka: c.Kafka, Store: c.Store, CF: c.CF, Mix: c.Mix, Pipeline: c.pipeline()}
 }
