@@ -40,7 +40,7 @@ var allowed = map[string][]string{
 		module + "/store", "github.com/goccy/go-yaml", "github.com/spf13/cobra",
 	},
 
-	// What commands share. node has the configuration and wires the stages. All others are handed what they need in a Deps, and
+	// These folders are what the commands share. node has the configuration and wires the stages. All others are handed what they need in a Deps, and
 	// know neither node nor its Config; none imports a command.
 	"cmd/internal/node": {
 		module, module + "/cfstream", module + "/cmd/internal/adapter", module + "/cmd/internal/cluster", module + "/cmd/internal/console", module + "/cmd/internal/datafile",

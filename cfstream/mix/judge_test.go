@@ -102,7 +102,7 @@ func goodVersion(t testing.TB, seed uint64) (*Model, *sequels) {
 	return m, &sequels{r: rand.New(rand.NewPCG(seed, 3)), recent: slices.Clone(w.recent), now: w.now, step: 1}
 }
 
-// What a training makes is promoted for what it did on later events.
+// TestABetterVersionIsPromoted: a version that ranks the likes after its training better is promoted.
 func TestABetterVersionIsPromoted(t *testing.T) {
 	m, _ := goodVersion(t, 0)
 	v := m.Trial().Verdicts[0]
@@ -112,7 +112,7 @@ func TestABetterVersionIsPromoted(t *testing.T) {
 	}
 }
 
-// What can be wrong with a version.
+// faults are ways to make a bad version, each with the reason for which it is refused.
 var faults = []struct {
 	name   string
 	reason string // of its refusal
