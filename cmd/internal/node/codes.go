@@ -47,10 +47,20 @@ func CodesOnce(cfg Config, items []corastream.Item, log zerolog.Logger) func(con
 
 // codeCatalogue has the frozen LLM read titled items on one core, and tells the list model their codes. It ends with ctx, or when it
 // can not go on, which is a warning: lists are then the mixture's alone.
+//
+// A replica tells its list model alone. Its store holds what the changelogs say and nothing else, and each replica fits a basis to
+// the catalogue that it knows, so codes and versions are a replica's own.
 func (e *Node) codeCatalogue(ctx context.Context) {
 	m, ok := e.Ranker.(*mix.Model)
-	if !ok || m.Spec().Codes == 0 || e.LLM == nil || e.replica != nil {
+	if !ok || m.Spec().Codes == 0 || e.LLM == nil {
 		return
+	}
+	store := e.Store.Code
+	if e.replica != nil {
+		store = func(_ context.Context, items []corastream.Item) error {
+			m.Code(items)
+			return nil
+		}
 	}
 	err := itemcodes.Keep(ctx, itemcodes.Deps{
 		Open: func() (*itemcodes.Reader, error) {
@@ -58,7 +68,7 @@ func (e *Node) codeCatalogue(ctx context.Context) {
 			c.Options.Threads = 1
 			return openItemReader(c, e.Log)
 		},
-		Texts: e.Catalogue.texts, Coded: m.Coded, Store: e.Store.Code, Width: m.Spec().Codes,
+		Texts: e.Catalogue.texts, Coded: m.Coded, Store: store, Width: m.Spec().Codes,
 		Progress: console.NewProgress(e.Log, "read catalogue for lists").Set,
 		Path:     filepath.Join(e.Config.Data, "codes.json"), Log: e.Log,
 	})
