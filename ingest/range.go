@@ -22,6 +22,7 @@ const (
 	boundNone int8 = iota
 	boundOffset
 	boundTime
+	boundLast
 )
 
 // AtOffset is this offset in every partition.
@@ -29,6 +30,9 @@ func AtOffset(n int64) Bound { return Bound{offset: n, kind: boundOffset} }
 
 // AtTime is the first record appended at or after t, in every partition.
 func AtTime(t time.Time) Bound { return Bound{time: t, kind: boundTime} }
+
+// Last is n records before the end, in every partition.
+func Last(n int64) Bound { return Bound{offset: n, kind: boundLast} }
 
 // ParseBound reads "", "earliest" or "latest" (the log's beginning or end), an offset, a time (RFC 3339 or a date), or
 // last=2h (that long before now).
@@ -58,6 +62,8 @@ func (b Bound) resolve(ctx context.Context, c *conn, p corastream.Partition, nat
 	switch b.kind {
 	case boundOffset:
 		return min(b.offset, last), nil
+	case boundLast:
+		return max(natural, last-b.offset), nil
 	case boundTime:
 		n, err := c.offset(ctx, p, b.time.UnixMilli())
 		if err == nil && n < 0 {

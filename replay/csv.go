@@ -47,6 +47,8 @@ type Reading struct {
 	Forgive func(BadRow)
 	// Untimed lets a log have no column of times: its events happen when they are read, as records without one do.
 	Untimed bool
+	// Open opens a data file; nil: from the file system.
+	Open func(path string) (io.ReadCloser, error)
 }
 
 // BadRow is a row that can not be used.
@@ -66,7 +68,7 @@ func (r Reading) Events(path, name string) ([]corastream.Event, error) {
 
 // EachEvent is Events without keeping them.
 func (r Reading) EachEvent(path, name string, visit func(corastream.Event)) error {
-	t, err := openTable(path)
+	t, err := r.openTable(path)
 	if err != nil {
 		return err
 	}
@@ -103,7 +105,7 @@ func (r Reading) EachEvent(path, name string, visit func(corastream.Event)) erro
 // Records are as they came: where a column is missing, Item.Keep says so.
 // MovieLens' u.item and movies.dat are understood.
 func (r Reading) Items(path string) ([]corastream.Item, error) {
-	t, err := openTable(path)
+	t, err := r.openTable(path)
 	if err != nil {
 		return nil, err
 	}
@@ -157,7 +159,7 @@ func (t *table) refuse(r Reading, bad []corastream.DeadLetter, column int) {
 // IsCatalogue says whether a data file holds items rather than events: a title column, or an item column without a time, and no
 // user column.
 func (r Reading) IsCatalogue(path string) (bool, error) {
-	t, err := openTable(path)
+	t, err := r.openTable(path)
 	if err != nil {
 		return false, err
 	}
@@ -169,7 +171,7 @@ func (r Reading) IsCatalogue(path string) (bool, error) {
 // table reads one data file, record by record. The first error stays in err and ends next.
 type table struct {
 	path   string
-	file   *os.File
+	file   io.ReadCloser
 	from   io.Reader // file, unzipped where it is in gzip's format
 	limit  *recordLimit
 	csv    *csv.Reader
@@ -185,8 +187,12 @@ type table struct {
 	fatal   bool         // nothing can be read after err
 }
 
-func openTable(path string) (*table, error) {
-	f, err := os.Open(path)
+func (r Reading) openTable(path string) (*table, error) {
+	open := r.Open
+	if open == nil {
+		open = func(path string) (io.ReadCloser, error) { return os.Open(path) }
+	}
+	f, err := open(path)
 	if err != nil {
 		return nil, corastream.Usagef(path, "check the path", "%v", err)
 	}
@@ -203,7 +209,7 @@ func openTable(path string) (*table, error) {
 }
 
 // unzipped reads through gzip where the file begins as one does, whatever its name.
-func unzipped(f *os.File) (io.Reader, error) {
+func unzipped(f io.Reader) (io.Reader, error) {
 	in := bufio.NewReader(f)
 	if magic, _ := in.Peek(2); string(magic) == "\x1f\x8b" {
 		return gzip.NewReader(in)

@@ -112,7 +112,7 @@ func (r Reading) Survey(path string) (*Survey, error) {
 	if err != nil {
 		return nil, err
 	}
-	t, err := openTable(path)
+	t, err := r.openTable(path)
 	if err != nil {
 		return nil, err
 	}

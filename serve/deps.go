@@ -100,7 +100,9 @@ type Deps struct {
 	// Catalogue takes records of the items topic as Events takes events; nil: 501.
 	Catalogue EventSink
 	// Users lists up to n users whose ids begin with prefix and come after the id after, in the order of ids; nil: 501.
-	Users func(prefix, after string, n int) ([]corastream.UserState, error)
+	Users    func(prefix, after string, n int) ([]corastream.UserState, error)
+	Letters  DeadLetters // nil: 501
+	Validate Validator   // of uploaded files; nil: 501
 	// Foreign answers another program's paths, which begin with /api/, by the API's handler, where Config.Gorse is set; nil: nothing.
 	Foreign func(api http.Handler) http.Handler
 	// Learnt waits until the events at these positions are part of what lists are made from, or until ctx ends; nil: 501.

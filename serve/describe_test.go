@@ -45,6 +45,7 @@ var failures = map[int]string{
 	401: "the token is missing or wrong",
 	403: "another site's page, or a foreign Host",
 	404: "not known",
+	409: "not as things are; the error says why",
 	405: "this is the main address; the error names the other one",
 	410: "the list that the cursor belongs to is not kept any more",
 	413: "the body is too large",

@@ -66,6 +66,8 @@ func failureOf(err error) *Failure {
 		return overloaded("a queue behind this server is full", err)
 	case errors.As(err, &usage):
 		return &Failure{Status: http.StatusBadRequest, Code: "bad_field", Field: usage.Where, Message: usage.What, Fix: usage.Fix}
+	case errors.Is(err, ErrSentAgain):
+		return &Failure{Status: http.StatusConflict, Code: "sent_again", Field: "id", Message: "this letter was sent again before", Fix: "if the record failed once more, send its new letter"}
 	case errors.Is(err, corastream.ErrUnknown):
 		return &Failure{Status: http.StatusNotFound, Code: "unknown", Message: "the id is not known", cause: err}
 	case errors.Is(err, corastream.ErrDegraded):

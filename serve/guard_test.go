@@ -94,6 +94,8 @@ func TestEveryBodyIsUnderstoodInFullOrRefused(t *testing.T) {
 		"/v1/events":    `{"user_id":"anna","item_id":"i3"}`,
 		"/v1/items":     `{"item_id":"i3","title":"Casablanca"}`,
 
+		"/v1/dead-letters/resend": `{"id":"0-17"}`,
+
 		"/v1/users/{id}/merge": `{"from":"bob"}`,
 
 		"/v1/rollout":          `{"action":"canary","share":0.1}`,
@@ -106,6 +108,9 @@ func TestEveryBodyIsUnderstoodInFullOrRefused(t *testing.T) {
 		}
 		if i >= len(main) { // from here on ask the admin address
 			f.handler = f.adminMux()
+		}
+		if rt.id == "validate" {
+			continue // a file may hold anything
 		}
 		body := valid[rt.path]
 		if body == "" {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -44,6 +45,7 @@ type fixture struct {
 	retriever *Retriever
 	sent      *eventLog
 	shelved   *eventLog // catalogue records
+	letters   *letterLog
 	log       *bytes.Buffer
 }
 
@@ -78,7 +80,7 @@ func newFixture(t *testing.T, change ...func(*Config, *Deps)) *fixture {
 			}
 		}
 	}
-	f := &fixture{t: t, store: &memoryStore{m: m}, retriever: NewRetriever(DefaultRetrieverConfig(), model, nil), sent: &eventLog{}, shelved: &eventLog{}, log: &bytes.Buffer{}}
+	f := &fixture{t: t, store: &memoryStore{m: m}, retriever: NewRetriever(DefaultRetrieverConfig(), model, nil), sent: &eventLog{}, shelved: &eventLog{}, letters: newLetterLog(), log: &bytes.Buffer{}}
 	if err := f.retriever.Rebuild(m); err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +90,7 @@ func newFixture(t *testing.T, change ...func(*Config, *Deps)) *fixture {
 	}
 	cfg := DefaultConfig()
 	deps := Deps{
-		Recommender: f.pipeline, View: f.store, Predictor: model, Neighbours: f.retriever, Events: f.sent, Catalogue: f.shelved, Stats: &f.pipeline.Stats,
+		Recommender: f.pipeline, View: f.store, Predictor: model, Neighbours: f.retriever, Events: f.sent, Catalogue: f.shelved, Letters: f.letters, Validate: looked, Stats: &f.pipeline.Stats,
 		Versions: func() corastream.Versions { return f.pipeline.Versions },
 		Models: func() []Model {
 			return []Model{{ID: "smollm", Digest: "sha256:llm"}, {ID: "smollm+cora", Parent: "smollm", Digest: "sha256:gen"}}
@@ -151,6 +153,52 @@ func (l *eventLog) Produce(_ context.Context, events [][]byte, headers map[strin
 		l.events = append(l.events, string(e))
 	}
 	return at, nil
+}
+
+// letterLog stands for the dead-letter topic: letter 0-17, and those that were sent again.
+type letterLog struct {
+	mu   sync.Mutex
+	all  []FoundLetter // newest first
+	sent int
+}
+
+func newLetterLog() *letterLog {
+	return &letterLog{all: []FoundLetter{{
+		DeadLetter: corastream.DeadLetter{Pos: corastream.Position{Topic: "events", Offset: 3}, Value: []byte(`{"item_id":"i1"}`), Reason: "no_user", Detail: "user_id is missing"},
+		At:         corastream.Position{Topic: "letters", Offset: 17}, Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Size: 16,
+	}}}
+}
+
+func (l *letterLog) Newest(_ context.Context, n int) ([]FoundLetter, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.all[:min(n, len(l.all))]), nil
+}
+
+func (l *letterLog) Resend(_ context.Context, partition int32, offset int64) (corastream.Position, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	i := slices.IndexFunc(l.all, func(f FoundLetter) bool { return f.At.Partition == partition && f.At.Offset == offset })
+	if i < 0 {
+		return corastream.Position{}, corastream.ErrUnknown
+	}
+	if !l.all[i].Again.IsZero() {
+		return corastream.Position{}, ErrSentAgain
+	}
+	l.all[i].Again = time.Date(2026, 1, 2, 4, 0, 0, 0, time.UTC)
+	l.sent++
+	return corastream.Position{Topic: "events", Offset: 20}, nil
+}
+
+// looked is a survey of so many lines; the real one is tested where it is wired.
+func looked(_ context.Context, name string, data []byte) (Survey, error) {
+	if len(data) == 0 {
+		return Survey{}, corastream.Usagef(name, "write a header line", "the file is empty")
+	}
+	n := strings.Count(string(data), "\n")
+	return Survey{Source: name, Holds: "events", Events: n, Kinds: map[string]int{"click": n}, Errors: 1, Findings: []SurveyFinding{
+		{Level: "error", What: "no_user: user_id is missing", Where: name + ":2", Fix: "map it", Count: 2},
+	}}, nil
 }
 
 // call sends a request through the handler and decodes the answer into out (when not nil).

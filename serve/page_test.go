@@ -128,6 +128,7 @@ func TestPagesInABrowser(t *testing.T) {
 		{"items", f.URL() + "items?q=bla", []string{"Blade Runner", "year: 1979", `href="/items/i2"`}},
 		{"users", f.URL() + "users?q=an", []string{`href="/users/anna"`, "events learnt"}},
 		{"lists", listed.URL() + "lists", []string{"Alien", "Popular", "Trending", "Latest", "v1/popular?n=10"}},
+		{"data", f.URL() + "data", []string{"no_user", "events/0@3", "user_id is missing", `{"item_id":"i1"}</code>`, ">Send again<", `type="file"`, "dead-letters/resend"}},
 		{"unknown", f.URL() + "users/nobody", []string{"No such user", "Go to the live page"}},
 		{"locked", locked.URL() + "users/anna", []string{"This server asks for a token", "the token is missing", ">locked<"}},
 	} {

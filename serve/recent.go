@@ -106,10 +106,8 @@ func (s *Server) Bury(_ context.Context, letters []corastream.DeadLetter) error 
 			reason = "other"
 		}
 		s.recent.reasons[reason]++
-		s.recent.letters.add(Letter{
-			Topic: l.Pos.Topic, Partition: l.Pos.Partition, Offset: l.Pos.Offset, Reason: reason, Detail: l.Detail,
-			Preview: preview(l.Value), Seen: now,
-		})
+		l.Reason = reason
+		s.recent.letters.add(letterOf(l, now))
 	}
 	return nil
 }

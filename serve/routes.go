@@ -170,6 +170,22 @@ func (s *Server) routes() []route {
 			note:  "Items that are taken near it come first, then items with a title like its own.",
 			query: []parameter{pageSize, allowed, denied, nextPage}, answer: ListResponse{}, fails: []int{400, 404, 410, 501},
 		}},
+		{method: "GET", path: "/v1/dead-letters", heavy: true, handle: s.letters, operation: operation{
+			id: "deadLetters", summary: "The newest records that could not be used, from the dead-letter topic",
+			query: []parameter{{"n", "letters; default 10", 0, pageSize.bounds}}, answer: LettersResponse{}, fails: []int{400, 501},
+		}},
+		{method: "POST", path: "/v1/dead-letters/resend", writes: true, handle: s.resend, operation: operation{
+			id: "resend", summary: "Send a dead letter's record again to the topic that it came from, as it was",
+			note: "Once each. A record that still can not be used comes back as a new letter.",
+			body: ResendRequest{}, example: `{"id":"0-17"}`, answer: ResendResponse{}, fails: []int{400, 404, 409, 501},
+		}},
+		{method: "POST", path: "/v1/validate", handle: s.validate, operation: operation{
+			id: "validate", summary: "Look through a file of events or a catalogue: what it holds, what would go wrong, what to set",
+			note:  "As corastream validate does, with the configuration in use. The file may have 16 MiB. Nothing of it is learnt or kept.",
+			query: []parameter{{"name", "the file's name; .jsonl and .json are JSON, anything else is a table", "", "max=id"}},
+			body:  eventList{}, also: []mediaBody{{"text/csv", dataFile("")}, {"application/x-ndjson", event{}}, {"application/octet-stream", dataFile("")}},
+			example: `[{"user_id":"196","item_id":"242","type":"click"}]`, answer: Survey{}, fails: []int{400, 501, 503, 504},
+		}},
 		{method: "GET", path: "/v1/adapters/{user}", heavy: true, handle: s.adapter, operation: operation{
 			id: "adapter", summary: "A user's weights as a LoRA adapter: the files of a PEFT folder, with README.md and corastream.json, in a zip",
 			query: []parameter{
@@ -206,6 +222,7 @@ func (s *Server) routes() []route {
 		{method: "GET", path: "/items", public: true, handle: s.page, operation: operation{id: "itemsPage", summary: "The dashboard's search of the catalogue", answer: "text/html"}},
 		{method: "GET", path: "/users", public: true, handle: s.page, operation: operation{id: "usersPage", summary: "The dashboard's search of users", answer: "text/html"}},
 		{method: "GET", path: "/lists", public: true, handle: s.page, operation: operation{id: "listsPage", summary: "The dashboard's lists for everybody", answer: "text/html"}},
+		{method: "GET", path: "/data", public: true, handle: s.page, operation: operation{id: "dataPage", summary: "The dashboard's dead letters, and its look through a file", answer: "text/html"}},
 		{method: "GET", path: "/users/{id}", public: true, handle: s.page, operation: operation{
 			id: "userPage", summary: "The dashboard's page of a user; 404 when it is not known", answer: "text/html", fails: []int{404},
 		}},

@@ -27,6 +27,7 @@ type Server struct {
 	gate    *gate
 	inlet   *gate // of events: they wait for the broker and need no core
 	talk    *gate // of conversations
+	uploads *gate // of files to look through, which are read into memory
 	limiter *limiter
 	metrics *metrics
 	recent  *recent
@@ -58,6 +59,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s := &Server{
 		cfg: cfg, deps: deps, gate: newGate(slots, cfg.MaxQueue, ms(cfg.QueueTimeoutMS)),
 		inlet:   newGate(max(8, slots), cfg.MaxQueue, ms(cfg.QueueTimeoutMS)),
+		uploads: newGate(1, 4, ms(cfg.QueueTimeoutMS)),
 		talk:    newGate(cfg.MaxGenerations, cfg.MaxGenerationQueue, ms(cfg.QueueTimeoutMS)),
 		limiter: newLimiter(cfg.RatePerSecond, cfg.RateBurst), recent: newRecent(cfg.Recent), pages: newPages(cfg.Pages), curve: new(curve),
 		started: deps.Now(),

@@ -5,11 +5,12 @@ import { home } from "./home.js";
 import { user } from "./user.js";
 import { item } from "./item.js";
 import { items, lists, users } from "./browse.js";
+import { data } from "./data.js";
 
 const $ = (id) => document.getElementById(id);
 const [, kind, rawID] = location.pathname.split("/");
 const id = rawID ? decodeURIComponent(rawID) : "";
-const view = kind === "lists" ? lists : kind === "users" ? (id ? user : users) : kind === "items" ? (id ? item : items) : home;
+const view = kind === "data" ? data : kind === "lists" ? lists : kind === "users" ? (id ? user : users) : kind === "items" ? (id ? item : items) : home;
 const everyMS = view === home ? 1000 : 2000;
 
 document.title = id || kind ? `${id || kind} · corastream` : "corastream";

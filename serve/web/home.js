@@ -77,7 +77,7 @@ function letters(s) {
   const reasons = Object.entries(s.dead_letters).sort((a, b) => b[1] - a[1]);
   const total = reasons.reduce((a, r) => a + r[1], 0);
   if (!total) return card(12, "Dead letters", h("p", { class: "soft" }, "None: every record could be used."));
-  return card(12, ["Dead letters ", h("small", {}, "records that could not be used; their bytes are on the dead-letter topic")],
+  return card(12, ["Dead letters ", h("small", {}, "records that could not be used; ", h("a", { href: "/data" }, "look at them and send them again"))],
     table(["reason", "#records", "share"], reasons.map(([r, n]) => [r, count(n), bar(n / total)]), ""),
     h("details", {}, h("summary", {}, "the last ones"),
       table(["when", "position", "reason", "detail", "starts with"], s.recent_dead_letters.map((l) => [ago(l.seen), `${l.topic}/${l.partition}@${l.offset}`, l.reason, l.detail || "", h("code", {}, l.preview || "")]), "None seen by this process.")));

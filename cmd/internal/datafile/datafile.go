@@ -96,9 +96,24 @@ func badLine(path, place string, l corastream.DeadLetter) error {
 
 // EachJSONLine decodes a file's records as those of a topic.
 func EachJSONLine(d *ingest.Decoder, path, topic string, visit func(place string, b corastream.Batch) error) error {
-	in, err := os.Open(path)
+	return eachJSONLine(d, openFile, path, topic, visit)
+}
+
+// opener opens a data file by its path.
+type opener = func(path string) (io.ReadCloser, error)
+
+func openFile(path string) (io.ReadCloser, error) {
+	f, err := os.Open(path)
 	if err != nil {
-		return corastream.Usagef(path, "check the path", "%v", err)
+		return nil, corastream.Usagef(path, "check the path", "%v", err)
+	}
+	return f, nil
+}
+
+func eachJSONLine(d *ingest.Decoder, open opener, path, topic string, visit func(place string, b corastream.Batch) error) error {
+	in, err := open(path)
+	if err != nil {
+		return err
 	}
 	defer in.Close()
 	now := time.Now()
@@ -203,10 +218,12 @@ func jsonElements(r io.Reader, path string, visit func(place string, value []byt
 
 // JSONTopic guesses which topic a JSON lines file is for: the first record that one of them takes without complaint decides,
 // interactions first.
-func JSONTopic(c ingest.Config, path string) (string, error) {
-	f, err := os.Open(path)
+func JSONTopic(c ingest.Config, path string) (string, error) { return jsonTopic(c, openFile, path) }
+
+func jsonTopic(c ingest.Config, open opener, path string) (string, error) {
+	f, err := open(path)
 	if err != nil {
-		return "", corastream.Usagef(path, "check the path", "%v", err)
+		return "", err
 	}
 	defer f.Close()
 	errEnough := errors.New("enough")

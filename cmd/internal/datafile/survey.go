@@ -1,7 +1,10 @@
 package datafile
 
 import (
+	"bytes"
+	"context"
 	"fmt"
+	"io"
 	"maps"
 	"math"
 	"slices"
@@ -14,21 +17,51 @@ import (
 
 // SurveyFile looks through one file, as what it is: a table, or JSON lines of the topic that they are for.
 func SurveyFile(cfg ingest.Config, path string) (*replay.Survey, error) {
+	return surveyFile(cfg, openFile, path)
+}
+
+// SurveyData does as SurveyFile does with a file's bytes. name says what they are, as a file's name would. It ends with ctx.
+func SurveyData(ctx context.Context, cfg ingest.Config, name string, data []byte) (*replay.Survey, error) {
+	s, err := surveyFile(cfg, func(string) (io.ReadCloser, error) {
+		return io.NopCloser(&cancelled{ctx, bytes.NewReader(data)}), nil
+	}, name)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	return s, err
+}
+
+// cancelled is a reader that fails once its context has ended.
+type cancelled struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c *cancelled) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(p)
+}
+
+func surveyFile(cfg ingest.Config, open opener, path string) (*replay.Survey, error) {
 	d := ingest.NewDecoder(cfg)
 	if !IsJSONLines(path) {
-		s, err := Reading(d).Survey(path)
+		r := Reading(d)
+		r.Open = open
+		s, err := r.Survey(path)
 		if err == nil {
 			SurveyCounts(s, cfg, d.Counts)
 		}
 		return s, err
 	}
-	topic, err := JSONTopic(cfg, path)
+	topic, err := jsonTopic(cfg, open, path)
 	if err != nil {
 		return nil, err
 	}
 	s := replay.NewSurvey(path, "json lines")
 	now := time.Now()
-	err = EachJSONLine(d, path, topic, func(place string, b corastream.Batch) error {
+	err = eachJSONLine(d, open, path, topic, func(place string, b corastream.Batch) error {
 		SurveyBatch(s, b, now, func(corastream.Position) string { return place })
 		return nil
 	})

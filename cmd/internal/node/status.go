@@ -21,6 +21,8 @@ func (e *Node) httpDeps() serve.Deps {
 		Events:    NewEventSink(e.Producer, e.Config.Kafka),
 		Catalogue: newItemSink(e.Producer, e.Config.Kafka),
 		Users:     e.Store.UsersFrom,
+		Letters:   &letters{Letters: ingest.NewLetters(e.Config.Kafka, e.Producer, e.Log), meta: e.Store},
+		Validate:  validator(e.Config.Kafka),
 		Foreign:   gorse.Handler,
 		Versions:  e.versions,
 		Stats:     &p.Stats, Status: e.checks, AUC: e.auc, Hits: e.hits, LLM: e.llmStatus, Gauges: e.gauges, Facts: e.facts, Models: e.models,
