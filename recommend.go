@@ -262,7 +262,34 @@ func (p *Pipeline) fill(s State, q Query, list ListConfig, history []Interaction
 		e, err := p.Predictor.ItemVector(s, it)
 		return e.Vec, err
 	})
+	if err == nil && len(list.Sources) == 0 {
+		listed = p.newest(q, listed, want+r.Ahead)
+	}
 	return listed[:min(n, len(listed))], err
+}
+
+// newest fills a list of fewer than n items with those that came last: before a shop has many clicks, few items were ever taken.
+func (p *Pipeline) newest(q Query, listed []Candidate, n int) []Candidate {
+	if len(listed) >= n {
+		return listed
+	}
+	had := make(map[string]bool, len(listed)+len(q.Recent))
+	score := float32(0)
+	for _, c := range listed {
+		had[c.Item], score = true, min(score, c.Score)
+	}
+	for _, h := range q.Recent {
+		had[h.Item] = had[h.Item] || !q.Repeats
+	}
+	barred := q.Skip
+	q.N, q.Skip = n-len(listed), func(id string) bool { return had[id] || barred(id) }
+	found, _ := p.source(q, ListLatest, 0)
+	for _, c := range found {
+		score--
+		c.Score = score
+		listed = append(listed, c)
+	}
+	return listed
 }
 
 // listedBy is the version of what the Ranker trains that made a list, and whether it made it whole.

@@ -23,7 +23,9 @@ func TestADeadLetterIsSentAgainAsItWas(t *testing.T) {
 		must(t, w.WriteMessages(t.Context(),
 			kafka.Message{Topic: from, Key: []byte("u"), Value: []byte(`{"item_id":"a"}`), Headers: []kafka.Header{{Key: "ce_id", Value: []byte("7")}}},
 			kafka.Message{Topic: from, Key: []byte("v"), Value: big}))
-		at := func(topic string, offset int64) corastream.Position { return corastream.Position{Topic: topic, Offset: offset} }
+		at := func(topic string, offset int64) corastream.Position {
+			return corastream.Position{Topic: topic, Offset: offset}
+		}
 		must(t, sink(t, cfg).Bury(t.Context(), []corastream.DeadLetter{
 			{Pos: at(from, 0), Key: []byte("u"), Value: []byte(`{"item_id":"a"}`), Reason: decode.ReasonNoUser},
 			{Pos: at(from, 0), Key: []byte("w"), Value: []byte(`{"another":"record"}`), Reason: decode.ReasonNoUser},

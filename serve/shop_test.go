@@ -241,6 +241,34 @@ func TestListsByNameHaveTheirSourcesFiltersAndVariety(t *testing.T) {
 	}
 }
 
+// TestAListIsFilledWithTheNewestItems: few items were ever taken in a new shop, and its home page has ten places.
+func TestAListIsFilledWithTheNewestItems(t *testing.T) {
+	f := shop(t)
+	f.pipeline.Config.Seen = corastream.SeenExclude
+	for body, want := range map[string]bool{
+		`{"user_id":"nobody","n":6}`:                          true,
+		`{"user_id":"anna","n":6}`:                            true,
+		`{"user_id":"nobody","n":6,"deny":{"brand":["b"]}}`:   false,
+		`{"user_id":"nobody","n":6,"exclude":["i6"]}`:         false,
+		`{"user_id":"nobody","candidates":["i1","i2"],"n":6}`: false,
+		`{"history":["i6"],"n":6}`:                            false,
+		`{"history":["i6"],"n":6,"seen":"include"}`:           true,
+	} {
+		var out RecommendResponse
+		f.ok("POST", "/v1/recommend", body, &out)
+		ids, scores := []string{}, []float32{}
+		for _, it := range out.Items {
+			ids, scores = append(ids, it.Item), append(scores, it.ListScore)
+		}
+		slices.Reverse(scores)
+		whole := slices.Clone(ids)
+		slices.Sort(whole)
+		if slices.Contains(ids, "i6") != want || !slices.IsSorted(scores) || len(slices.Compact(whole)) != len(ids) {
+			t.Errorf("%s: %v, want i6: %v; %v", body, ids, want, scores)
+		}
+	}
+}
+
 func TestWhatWasShownInVainFallsBack(t *testing.T) {
 	f := shop(t)
 	f.pipeline.Config.Recommend.ShownDecay = .05

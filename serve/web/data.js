@@ -76,7 +76,7 @@ function result() {
     ...Object.entries(s.kinds || {}).sort().map(([k, n]) => [h("span", { class: "soft" }, k), count(n), ""]),
     s.catalogue_records > 0 && ["catalogue records", count(s.catalogue_records), s.untitled ? `${count(s.untitled)} without a title` : ""],
     s.bad > 0 && ["can not be used", count(s.bad), ""]].filter(Boolean);
-  return card(12, [s.source, " ", h("small", {}, `${s.holds}${s.format ? ", " + s.format : ""}`), h("span", { class: "tag " + (s.ok ? "good" : "bad") }, s.ok ? "can be used" : `${count(s.errors)} errors`)],
+  return card(12, [s.source, " ", h("small", {}, `${s.holds}${s.format ? ", " + s.format : ""}`), h("span", { class: "tag " + (s.ok ? "good" : "bad") }, s.ok ? "can be used" : s.errors === 1 ? "1 error" : `${count(s.errors)} errors`)],
     table(["", "#", ""], facts, ""),
     s.findings.length > 0 && h("ol", { class: "flow" }, s.findings.map((f) => h("li", {}, h("span", { class: "tag " + (kinds[f.level] || "") }, f.level), " ", f.what,
       f.count > 1 && h("span", { class: "soft dot" }, `${count(f.count)} times`), f.where && h("span", { class: "soft dot" }, `first at ${f.where}`),
