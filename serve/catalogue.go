@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -176,7 +177,7 @@ type ItemPatch struct {
 	Fields    map[string]string `json:"fields"`    // each one replaces the field of its name; "" removes it
 }
 
-// changeItem writes the item's whole record again: a compacted topic forgets the ones before.
+// changeItem writes the whole record of the item again, because a compacted topic forgets the ones before.
 func (s *Server) changeItem(w http.ResponseWriter, r *http.Request) error {
 	if s.deps.Catalogue == nil || s.deps.View == nil {
 		return missing("a broker to send items to", "run the ingest stage too, or produce to the topic")
@@ -193,8 +194,19 @@ func (s *Server) changeItem(w http.ResponseWriter, r *http.Request) error {
 	if err := s.decode(w, r, &p); err != nil {
 		return err
 	}
-	whole := map[string]any{"item_id": id}
-	if err := s.deps.View.View(r.Context(), func(st corastream.State) error {
+	return s.changing(r, id, func(to EventSink) error {
+		whole, err := s.changed(r.Context(), id, p)
+		if err != nil {
+			return err
+		}
+		return s.sendItem(w, r, to, wait, whole)
+	})
+}
+
+// changed is the item's whole record with a patch.
+func (s *Server) changed(ctx context.Context, id string, p ItemPatch) (whole map[string]any, err error) {
+	whole = map[string]any{"item_id": id}
+	err = s.deps.View.View(ctx, func(st corastream.State) error {
 		it, err := knownItem(st, id)
 		if err != nil {
 			return err
@@ -220,10 +232,8 @@ func (s *Server) changeItem(w http.ResponseWriter, r *http.Request) error {
 		}
 		whole["fields"], whole["withdrawn"] = fields, withdrawn
 		return nil
-	}); err != nil {
-		return err
-	}
-	return s.sendItem(w, r, wait, whole)
+	})
+	return whole, err
 }
 
 // removeItem is DELETE /v1/items/{id}: the item is not listed any more, and its title is forgotten.
@@ -239,13 +249,15 @@ func (s *Server) removeItem(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return s.sendItem(w, r, wait, map[string]any{"item_id": id, "__deleted": true})
+	return s.changing(r, id, func(to EventSink) error {
+		return s.sendItem(w, r, to, wait, map[string]any{"item_id": id, "__deleted": true})
+	})
 }
 
-func (s *Server) sendItem(w http.ResponseWriter, r *http.Request, wait bool, record map[string]any) error {
+func (s *Server) sendItem(w http.ResponseWriter, r *http.Request, to EventSink, wait bool, record map[string]any) error {
 	body, err := json.Marshal(record)
 	if err != nil {
 		return fmt.Errorf("encode an item: %w", err)
 	}
-	return s.accept(w, r, s.deps.Catalogue, wait, [][]byte{body}, nil)
+	return s.accept(w, r, to, wait, [][]byte{body}, nil)
 }

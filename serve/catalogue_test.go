@@ -1,10 +1,12 @@
 package serve
 
 import (
+	"context"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/corastream/corastream"
 )
@@ -82,5 +84,52 @@ func TestAnItemIsHiddenByItsWholeRecord(t *testing.T) {
 	}
 	if status, fail := f.failure("PATCH", "/v1/items/i1", `{"hidden":true}`); status != 400 || !slices.Contains([]string{"hidden", "body"}, fail.Field) {
 		t.Errorf("%d %+v", status, fail)
+	}
+}
+
+// TestAChangeWaitsForTheOneBeforeIt: two changes of different fields at once both hold, though each writes the whole record.
+func TestAChangeWaitsForTheOneBeforeIt(t *testing.T) {
+	learn := make(chan struct{}, 2)
+	var f *fixture
+	f = shop(t, func(c *Config, d *Deps) {
+		c.LearntWaitMS = 5000
+		d.Learnt = func(ctx context.Context, _ []corastream.Position) error {
+			select {
+			case <-learn:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	})
+	patch := func(body string) int { return f.call("PATCH", "/v1/items/i1", body, nil).Code }
+	if code := patch(`{"fields":{"colour":"red"}}`); code != http.StatusAccepted {
+		t.Fatal(code)
+	}
+	second := make(chan int)
+	go func() { second <- patch(`{"fields":{"size":"L"}}`) }()
+	select {
+	case code := <-second:
+		t.Fatalf("%d: it did not wait for the change before it", code)
+	case <-time.After(100 * time.Millisecond):
+	}
+	if code := f.call("PATCH", "/v1/items/i2", `{"withdrawn":true}`, nil).Code; code != http.StatusAccepted {
+		t.Errorf("another item's change: %d", code)
+	}
+	_ = f.store.View(t.Context(), func(st corastream.State) error {
+		it, err := st.Item("i1")
+		it.Fields = map[string]string{"brand": "a", "colour": "red"}
+		return err
+	})
+	learn <- struct{}{}
+	if code := <-second; code != http.StatusAccepted {
+		t.Fatal(code)
+	}
+	if got := f.shelved.events[2]; got != `{"fields":{"brand":"a","colour":"red","size":"L"},"item_id":"i1","title":"Alien","withdrawn":false}` {
+		t.Error(got)
+	}
+	f.cfg.LearntWaitMS = 20
+	if status, fail := f.failure("PATCH", "/v1/items/i1", `{"title":"x"}`); status != http.StatusServiceUnavailable || fail.Code != "overloaded" || len(f.shelved.events) != 3 {
+		t.Errorf("a change while the one before it is not learnt: %d %+v", status, fail)
 	}
 }

@@ -33,6 +33,7 @@ type Server struct {
 	recent  *recent
 	pages   *pages
 	curve   *curve
+	changes changes
 	handler http.Handler
 	ready   atomic.Bool
 	started time.Time

@@ -47,6 +47,10 @@ func TestTheCommandsOfTheHTTPPageAreAnswered(t *testing.T) {
 		if m := body.FindStringSubmatch(line); m != nil {
 			method, said = http.MethodPost, m[1]
 		}
+		kind := "application/json"
+		if strings.Contains(line, "--data-binary @clicks.csv") {
+			method, said, kind = http.MethodPost, csvHeader+"178,50,1,1700000000\n", "text/csv"
+		}
 		if strings.Contains(line, " -X DELETE ") {
 			method = http.MethodDelete
 		}
@@ -54,7 +58,7 @@ func TestTheCommandsOfTheHTTPPageAreAnswered(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Content-Type", kind)
 		resp, err := http.DefaultClient.Do(req)
 		if err != nil {
 			t.Fatal(err)
