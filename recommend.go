@@ -257,14 +257,18 @@ func (p *Pipeline) fill(s State, q Query, list ListConfig, history []Interaction
 	if err != nil {
 		return nil, err
 	}
+	if len(list.Sources) == 0 {
+		short := want + r.Ahead
+		if len(list.Cap) > 0 { // some of them may be over it
+			short = q.N
+		}
+		listed = p.newest(q, listed, short)
+	}
 	list.fade(listed, history)
 	listed, err = list.choose(listed, want, p.Config.Filter.Separators, s.Item, func(it *ItemState) ([]float32, error) {
 		e, err := p.Predictor.ItemVector(s, it)
 		return e.Vec, err
 	})
-	if err == nil && len(list.Sources) == 0 {
-		listed = p.newest(q, listed, want+r.Ahead)
-	}
 	return listed[:min(n, len(listed))], err
 }
 

@@ -291,7 +291,11 @@ func (t *table) proposal(d Decoder, missing []string) string {
 		return "the first line looks like data: write a header line before it, for example user_id,item_id,rating,timestamp"
 	}
 	header := "the header must name them; it has " + strings.Join(t.header, ",")
-	if set := d.Mapping("events", t.header); set != "" {
+	set := d.Mapping("events", t.header)
+	if items := d.Mapping("items", t.header); strings.Contains(items, "title: ") && !strings.Contains(set, "user_id: ") { // a catalogue
+		set = items
+	}
+	if set != "" {
 		return "set " + set + "; " + header
 	}
 	return header + " (kafka.fields in the configuration maps names)"

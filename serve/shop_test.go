@@ -269,6 +269,22 @@ func TestAListIsFilledWithTheNewestItems(t *testing.T) {
 	}
 }
 
+// TestTheNewestItemsKeepToTheCap: what fills a list is held to the same cap.
+func TestTheNewestItemsKeepToTheCap(t *testing.T) {
+	f := shop(t)
+	f.pipeline.Config.Recommend.Cap = map[string]int{"brand": 2}
+	var out RecommendResponse
+	f.ok("POST", "/v1/recommend", `{"user_id":"nobody","n":6}`, &out)
+	by := map[string]int{}
+	for _, it := range out.Items {
+		st, _ := f.store.m.Item(it.Item)
+		by[st.Fields["brand"]]++
+	}
+	if by["a"] != 2 || by["b"] != 2 {
+		t.Errorf("%v in %+v", by, out.Items)
+	}
+}
+
 func TestWhatWasShownInVainFallsBack(t *testing.T) {
 	f := shop(t)
 	f.pipeline.Config.Recommend.ShownDecay = .05

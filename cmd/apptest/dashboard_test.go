@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"syscall"
 	"testing"
@@ -107,4 +108,32 @@ func end(t *testing.T, p *process) {
 	if r := p.wait(t); r.code != 0 {
 		t.Errorf("exit %d\n%s", r.code, tailOf(r.stderr, 1500))
 	}
+}
+
+// TestAShopsOwnPageShowsItsLists opens docs/examples/page in Chromium, as the page of another site: home, an item's page, and a cart.
+func TestAShopsOwnPageShowsItsLists(t *testing.T) {
+	t.Parallel()
+	b := newBrowser(t)
+	site := httptest.NewServer(http.FileServer(http.Dir("../../docs/examples/page")))
+	defer site.Close()
+	h := newHome(t, "", noLLM+"recommend: {lists: {cart: {sources: [similar, popular], items: 5}}}\n")
+	h.amend(t, `http: {listen: "127.0.0.1:0"}`, `http: {listen: "127.0.0.1:0", allowed_origins: ["`+site.URL+`"]}`)
+	url := h.up(t).url(t)
+	items, clicks := "item_id,title\n", csvHeader
+	for i := range 12 {
+		items += fmt.Sprintf("i%d,Tea number %d\n", i, i)
+		clicks += fmt.Sprintf("u%d,i%d,1,%d\nu%d,i%d,1,%d\n", i, i%4, firstTime+10*i, i, (i+1)%4, firstTime+10*i+1)
+	}
+	ok(t, "produce", write(t, "items.csv", items), "-c", h.config)
+	ok(t, "produce", write(t, "clicks.csv", clicks), "-c", h.config)
+	eventually(t, "the clicks", func() bool { return counter(url, "corastream_events_total") == 24 })
+	b.open(site.URL + "/shop.html?api=" + url)
+	b.click("#home button", "Tea number")
+	b.shows("Goes with it")
+	b.click("#similar button", "Tea number")
+	b.click("#buy", "Put into the cart")
+	b.click("#cart button", "Tea number")
+	b.click("#more button", "Tea number")
+	b.fits(360)
+	eventually(t, "three clicks and a purchase", func() bool { return counter(url, "corastream_events_total") >= 28 })
 }

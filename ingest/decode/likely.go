@@ -58,7 +58,7 @@ func (d *Decoder) Mapping(part string, names []string) string {
 	var parts []string
 	for _, our := range []string{"user_id", "item_id", "title", "type", "rating", "timestamp"} {
 		name, ok := found[our]
-		if !ok || (part == "events") == (our == "title") {
+		if !ok || part == "events" && our == "title" || part == "items" && our != "item_id" && our != "title" {
 			continue
 		}
 		if strings.ContainsAny(name, " :,{}[]#&*!|>'\"%@`") {
