@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// TestTheCommandsOfTheHTTPPageAreAnswered sends every curl of docs/reference/http.md to a running `up` with a tiny LLM: they are answered with
+// TestTheCommandsOfTheHTTPPageAreAnswered sends every curl of docs/reference/http.md, and those in the tables of docs/guide/shop.md, to a running `up` with a tiny LLM: they are answered with
 // success, but those under which the page shows an error, and with the fields that the page shows first.
 func TestTheCommandsOfTheHTTPPageAreAnswered(t *testing.T) {
 	t.Parallel()
@@ -33,6 +33,15 @@ func TestTheCommandsOfTheHTTPPageAreAnswered(t *testing.T) {
 	body, path := regexp.MustCompile(`-d '([^']*)'`), regexp.MustCompile(` '?127\.0\.0\.1:8642(/[^\s']*)`)
 	first := regexp.MustCompile(`^(?:data: )?\{"([a-z_]+)"`)
 	lines := strings.Split(string(page), "\n")
+	shop, err := os.ReadFile("../../docs/guide/shop.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	inTables := regexp.MustCompile("`(curl [^`]+)`").FindAllStringSubmatch(string(shop), -1)
+	for _, m := range inTables {
+		lines = append(lines, m[1])
+	}
+	lines = append(lines, "")
 	sent := 0
 	for i, line := range lines {
 		if !strings.HasPrefix(line, "curl ") {
@@ -51,8 +60,10 @@ func TestTheCommandsOfTheHTTPPageAreAnswered(t *testing.T) {
 		if strings.Contains(line, "--data-binary @clicks.csv") {
 			method, said, kind = http.MethodPost, csvHeader+"178,50,1,1700000000\n", "text/csv"
 		}
-		if strings.Contains(line, " -X DELETE ") {
-			method = http.MethodDelete
+		for _, other := range []string{http.MethodDelete, http.MethodPatch} {
+			if strings.Contains(line, " -X "+other+" ") {
+				method = other
+			}
 		}
 		req, err := http.NewRequestWithContext(t.Context(), method, url+at[1], strings.NewReader(said))
 		if err != nil {
@@ -77,7 +88,7 @@ func TestTheCommandsOfTheHTTPPageAreAnswered(t *testing.T) {
 			t.Errorf("%s\nhas no %q: %s", line, shown[1], answer)
 		}
 	}
-	if sent < 8 {
+	if sent < 8 || len(inTables) < 12 {
 		t.Errorf("only %d commands found", sent)
 	}
 	up.signal(syscall.SIGTERM)

@@ -25,7 +25,7 @@ func TestTheExamplesOfEveryEcosystemRun(t *testing.T) {
 		program, file string
 		more, says    []string
 	}{
-		{"bash", "curl/shop.sh", nil, []string{`"item_id":"shop-cup"`, `"item_id":"shop-pot"`, `"learnt":true`}},
+		{"bash", "curl/shop.sh", nil, []string{`"item_id":"shop-cup"`, `"item_id":"shop-pot"`, `"learnt":true`, `"written_back":true`, `"item_id":"shop-mat"`}},
 		{"python3", "python/shop.py", nil, []string{"with the tent in the cart: ['Sleeping bag'", "after login: [", "because of", "events left: 0"}},
 		{"node", "node/shop.mjs", nil, []string{"page 1:", "goes with the lamp: Bulb"}},
 		{"python3", "python/freshness.py", []string{"5"}, []string{`"clicks": 5`, `"lists_unchanged": 0`}},
@@ -57,7 +57,7 @@ func TestTheExamplesOfEveryEcosystemRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, folder := range []string{"curl", "python", "node", "kafka-connect", "debezium"} {
+	for _, folder := range []string{"curl", "python", "node", "page", "kafka-connect", "debezium"} {
 		if !strings.Contains(string(readme), "["+folder+"]") {
 			t.Errorf("docs/examples/README.md does not name %s", folder)
 		}
