@@ -59,7 +59,7 @@ type Config struct {
 
 // LLMConfig is the model file and how it is read.
 type LLMConfig struct {
-	// File is a GGUF of the Llama, Qwen2, Qwen3 or Gemma 3 architecture; "off" runs without one. Default: what `make fetch` got.
+	// File is a GGUF of an architecture that docs/reference/models.md lists; "off" runs without one. Default: what `make fetch` got.
 	File string `yaml:"file"`
 
 	llm.Options `yaml:",inline"`
