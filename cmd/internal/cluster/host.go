@@ -14,6 +14,7 @@ import (
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cfstream"
 	"github.com/corastream/corastream/cfstream/mix"
+	"github.com/corastream/corastream/cmd/internal/closers"
 	"github.com/corastream/corastream/cmd/internal/tracing"
 	"github.com/corastream/corastream/generator"
 	"github.com/corastream/corastream/ingest"
@@ -58,7 +59,7 @@ type ShardHost struct {
 	monitor   *replay.Monitor // of all shards here: what bias and cf knew of an event before it was learnt
 	monitorMu sync.Mutex
 	strays    strays
-	close     func() error
+	opened    closers.List
 
 	mu       sync.Mutex
 	running  map[int32]*owner
@@ -72,29 +73,21 @@ func groupOf(kafka ingest.Config) string { return kafka.Group + "-learners" }
 // OpenShardHost opens what all shards of a process share. Close ends it again.
 func OpenShardHost(d Deps) (l *ShardHost, err error) {
 	l = &ShardHost{d: d, log: d.Log, began: time.Now(), running: map[int32]*owner{}, standbys: map[int32]*standby{}}
-	var closers []func() error
-	l.close = sync.OnceValue(func() error {
-		var errs []error
-		for _, f := range slices.Backward(closers) {
-			errs = append(errs, f())
-		}
-		return errors.Join(errs...)
-	})
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, l.close())
+			err = errors.Join(err, l.Close())
 		}
 	}()
 	if l.sink, err = ingest.NewSink(d.Kafka, d.Log); err != nil {
 		return nil, err
 	}
-	closers = append(closers, l.sink.Close)
+	l.opened.Add(l.sink.Close)
 	mc := replay.DefaultMonitor()
 	mc.Queue = 1 << 16
 	if l.monitor, err = replay.NewMonitor(mc, replay.MonitorDeps{Bias: d.Bias}); err != nil {
 		return nil, err
 	}
-	closers = append(closers, func() error {
+	l.opened.Add(func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		return l.monitor.Close(ctx)
@@ -106,7 +99,7 @@ func OpenShardHost(d Deps) (l *ShardHost, err error) {
 }
 
 // Close ends what the shards share, after Run has returned.
-func (l *ShardHost) Close() error { return l.close() }
+func (l *ShardHost) Close() error { return l.opened.Close() }
 
 // Monitor judges bias and CF on every event before a shard here learns it.
 func (l *ShardHost) Monitor() *replay.Monitor { return l.monitor }
