@@ -63,7 +63,7 @@ func (t *tail) attach(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := t.place(ctx, c); err != nil {
+	if err := t.seek(ctx, c); err != nil {
 		c.Close()
 		return err
 	}
@@ -71,8 +71,8 @@ func (t *tail) attach(ctx context.Context) error {
 	return nil
 }
 
-// place checks next against the log's first and last offset. kafka-go's reader would skip forward silently, or wait for ever.
-func (t *tail) place(ctx context.Context, c *conn) error {
+// seek checks next against the log's first and last offset. kafka-go's reader would skip forward silently, or wait for ever.
+func (t *tail) seek(ctx context.Context, c *conn) error {
 	first, err := c.offset(ctx, t.part, firstOffset)
 	if err != nil {
 		return err
@@ -130,7 +130,7 @@ func (t *tail) tryRead(ctx context.Context, wait time.Duration) (chunk, error) {
 	}
 	if f.code == kafka.OffsetOutOfRange {
 		// The same question as at attach, and the same answers; if all is well by now, fetch again.
-		if err := t.place(ctx, t.conn); err != nil {
+		if err := t.seek(ctx, t.conn); err != nil {
 			return chunk{}, err
 		}
 		return chunk{from: t.next, to: t.next, end: -1}, nil
@@ -157,7 +157,7 @@ func (t *tail) unpack(f fetched) (chunk, error) {
 	}
 	undone := map[int64]bool{} // producers whose transaction, at this place, ends in an abort
 	for rest := f.batches; ; {
-		b, tail, ok, err := nextBatch(rest)
+		b, tail, ok, err := nextRecordBatch(rest)
 		if err != nil {
 			return chunk{}, fmt.Errorf("%s/%d: %w", t.part.Topic, t.part.ID, err)
 		}
@@ -196,7 +196,7 @@ func (t *tail) unpack(f fetched) (chunk, error) {
 }
 
 // dense checks for holes within a batch.
-func (t *tail) dense(b batch, records []Record, from int64) error {
+func (t *tail) dense(b recordBatch, records []Record, from int64) error {
 	if t.compacted {
 		return nil
 	}

@@ -38,7 +38,7 @@ func (s *Store) Commit(ctx context.Context, b corastream.Batch, learn func(coras
 	}
 	defer unlock()
 	w := newWork(s, sn)
-	if err := w.batch(&b, learn); err != nil {
+	if err := w.apply(&b, learn); err != nil {
 		w.forgetMet()
 		return corastream.Commit{}, fmt.Errorf("store: %w", err)
 	}
@@ -83,8 +83,8 @@ func (s *Store) lock() (*snap, func(), error) {
 	return sn, func() { sn.release(); s.writer.Unlock() }, nil
 }
 
-// batch learns a whole batch and leaves its transactions in parts.
-func (w *work) batch(b *corastream.Batch, learn func(corastream.State, corastream.Event) error) error {
+// apply learns a whole batch and leaves its transactions in parts.
+func (w *work) apply(b *corastream.Batch, learn func(corastream.State, corastream.Event) error) error {
 	if w.list.known && w.steps == nil && len(b.Items)+len(b.Events) > 0 {
 		return fmt.Errorf("%w: %s is with a list model, which this program did not give it", corastream.ErrMismatch, w.s.dir)
 	}

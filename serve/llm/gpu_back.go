@@ -38,7 +38,7 @@ func (d *device) backCached(ctx context.Context, b *backprop, ts []tokens, pairs
 		return err
 	}
 	return d.do(ctx, func(q *cuda.Queue) error {
-		cached, err := d.pages.place(q, entries)
+		cached, err := d.pages.upload(q, entries)
 		if err != nil {
 			return err
 		}

@@ -235,7 +235,7 @@ func (d *device) scoreCached(ctx context.Context, ts []tokens, pairs []int, with
 		if err != nil {
 			return err
 		}
-		cached, err := d.pages.place(q, entries)
+		cached, err := d.pages.upload(q, entries)
 		if err != nil {
 			return err
 		}

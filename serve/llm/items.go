@@ -48,8 +48,8 @@ func (m *Model) entries(ctx context.Context, ts []tokens) ([]*entry, error) {
 	if missing == 0 {
 		return out, nil
 	}
-	m.reading.Lock()
-	defer m.reading.Unlock()
+	m.readMu.Lock()
+	defer m.readMu.Unlock()
 	made := map[entryKey]*entry{}
 	var batch []int
 	count := 0

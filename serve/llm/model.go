@@ -34,7 +34,7 @@ type Model struct {
 	chatErr   error
 	fullHead  func() ([]kernels.Matrix, error)
 	gpu       *device    // nil: the CPU does all
-	reading   sync.Mutex // one pass reads items: callers that miss the same ones wait instead of reading them twice
+	readMu    sync.Mutex // one pass reads items: callers that miss the same ones wait instead of reading them twice
 
 	closed  atomic.Bool
 	forward atomic.Int64 // tokens that went through layers from the embedding on
