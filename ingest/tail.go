@@ -17,8 +17,11 @@ const (
 	fromEnd   int64 = -1
 )
 
-// tail reads one partition in order, from an offset on. It never jumps: where records are missing it says so. It is used
-// by one goroutine.
+// tail reads one partition in order, from an offset on. It never jumps: where records are missing
+// it returns corastream.ErrGap. It is used by one goroutine.
+//
+// kafka-go's reader is not used for this. It skips to the log's beginning when records were
+// deleted, and waits for ever when the log was made anew and is shorter than our offset.
 type tail struct {
 	access    *access
 	part      corastream.Partition
@@ -71,7 +74,12 @@ func (t *tail) attach(ctx context.Context) error {
 	return nil
 }
 
-// seek checks next against the log's first and last offset. kafka-go's reader would skip forward silently, or wait for ever.
+// seek compares the next offset with the log's first and last one.
+//
+// An offset behind the end is not an error at once. A broker that has just started may not know its
+// end yet, so t.patience passes before it is called a gap. An offset before the beginning is normal
+// on a compacted topic, where newer records stand for the older ones. Anywhere else events are
+// gone.
 func (t *tail) seek(ctx context.Context, c *conn) error {
 	first, err := c.offset(ctx, t.part, firstOffset)
 	if err != nil {
@@ -149,7 +157,12 @@ func (t *tail) tryRead(ctx context.Context, wait time.Duration) (chunk, error) {
 	return out, nil
 }
 
-// unpack takes the batches apart, leaves out control records and what was rolled back, and checks for holes.
+// unpack takes the record batches of an answer apart, leaves out control records and what was
+// rolled back, and checks for holes.
+//
+// An answer may begin before the offset that was asked for, since brokers send whole batches, and
+// may end within a batch. The list of aborted transactions gives the offset at which each one
+// began: a producer's records from there to its next control record are left out.
 func (t *tail) unpack(f fetched) (chunk, error) {
 	out := chunk{from: t.next, to: t.next, end: min(f.high, f.stable)}
 	if f.stable < 0 {
