@@ -68,10 +68,9 @@ func sizeOf(r Record) int {
 
 // insist posts until the batch is stored or can not be.
 //
-// A lost answer is the hard case: the batch may be in the log or not. Posting again would be
-// harmless, since a second copy has the same epoch and sequence and is void. But if the batch is
-// there, the next offset to expect is behind it, so the log is read first to see whether a copy is
-// there.
+// A lost answer is the hard case: the batch may be in the log or not. Posting again would do no
+// harm, since a second copy is void or says the same once more. But if the batch is there, the next
+// offset to expect is behind it, so the log is read first to see whether a copy is there.
 func (c *Changelog) insist(ctx context.Context, p *posting, changes []corastream.Change) error {
 	defer c.failing.Store(false)
 	for fails := 0; ; {

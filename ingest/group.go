@@ -203,8 +203,8 @@ func (c *committer) note(spans []corastream.Span) {
 	}
 }
 
-// run reports until ctx ends, and then once more. The last report still goes out in this
-// generation's name, which the broker accepts until the rebalance is complete.
+// run reports until ctx ends, and then once more. The last report goes out in this generation's
+// name, while the rebalance still waits for its members.
 func (c *committer) run(ctx context.Context, every time.Duration, gen *kafka.Generation, mine func(corastream.Partition) bool) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
@@ -219,9 +219,8 @@ func (c *committer) run(ctx context.Context, every time.Duration, gen *kafka.Gen
 	}
 }
 
-// flush sends what has not been reported, for partitions that are assigned here: the broker would
-// refuse the whole request for one that is not. Entries that grew during the call stay for the next
-// one.
+// flush sends what has not been reported. It leaves out partitions that are elsewhere by now: their
+// new reader reports them. Entries that grew during the call stay for the next one.
 func (c *committer) flush(gen *kafka.Generation, mine func(corastream.Partition) bool) {
 	c.mu.Lock()
 	offsets := map[string]map[int]int64{}

@@ -234,16 +234,12 @@ func (s *Source) recovered(f *feed) {
 	}
 }
 
-// start begins to read a partition. Three offsets are possible, and the furthest that is safe
-// counts:
+// start begins to read a partition at the store's offset (Hooks.Next), which is what has been
+// learnt. Where the group's offset is the truth (Hooks.GroupOffsets), it stands in its place.
 //
-//   - the store's (Hooks.Next): what has been learnt,
-//   - the group's, where the group is the truth (Hooks.GroupOffsets),
-//   - the one up to which this process has handed out, if that is further. The difference is in the
-//     batch that is being learnt now. Reading it again would teach it twice, since the batch is not
-//     committed yet.
-//
-// A partition that is new to all three begins where Config.Start says.
+// This process may have handed out more than that. The difference is in the batch that is being
+// learnt now, and reading it again would teach it twice, so the feed begins behind it. A partition
+// without any offset begins where Config.Start says.
 func (s *Source) start(ctx context.Context, a assigned) (*feed, error) {
 	var next int64
 	var known bool
@@ -324,9 +320,9 @@ func (s *Source) assign(ctx context.Context, parts []assigned) error {
 }
 
 // keepHanded forgets how far a partition was handed out if another process had it in between. It
-// matters only where the group's offset is the truth. Another process may then have moved that
-// offset back behind ours, and what we handed out and never reported is a duty again. Within an
-// uninterrupted assignment the duty is still in our memory.
+// matters only where the group's offset is the truth: the other process has read again what was
+// handed out here and never reported, and whatever the group's offset leaves is a duty of this
+// process anew. Within an uninterrupted assignment the duty is still in our memory.
 func (s *Source) keepHanded(parts []assigned) {
 	if !s.hooks.GroupOffsets {
 		return

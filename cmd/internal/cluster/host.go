@@ -47,7 +47,12 @@ type Deps struct {
 	Listen func(serve.Deps) (*serve.Server, error)
 }
 
-// ShardHost runs the shards that the consumer group gives this process. Run starts and ends their owners, Close ends what they share.
+// ShardHost runs the shards that the consumer group gives this process. Run starts and ends their
+// owners, Close ends what they share.
+//
+// mu guards the maps of owners and standbys. It may be held while an owner's mu is taken, never the
+// other way. It must not be held while waiting for a done channel, because an owner takes it in its
+// last steps. monitorMu lets the owners share one monitor.
 type ShardHost struct {
 	d     Deps
 	log   zerolog.Logger
@@ -105,6 +110,11 @@ func (l *ShardHost) Close() error { return l.opened.Close() }
 func (l *ShardHost) Monitor() *replay.Monitor { return l.monitor }
 
 // Run holds the membership, and the shards that come with it, until ctx ends or a shard fails.
+//
+// The order at the end matters. JoinMembers leaves the group first, so other processes begin to
+// take the shards over while this one still closes. Then all owners are told to stop and waited
+// for. A shard that commits once more in between is harmless, since its changelog decides
+// (ErrFenced).
 func (l *ShardHost) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -142,8 +152,14 @@ func (l *ShardHost) owned() []int32 {
 	return slices.Sorted(maps.Keys(l.running))
 }
 
-// assign starts and stops shards so that those of the list run. It returns the done channels of the shards that it told to stop, and
-// does not wait for them, because the claim in a shard's changelog keeps it to one owner.
+// assign starts and stops shards so that those of the list run. It returns the done channels of the
+// shards that it told to stop, and does not wait for them, because the claim in a shard's changelog
+// keeps it to one owner.
+//
+// A shard that stays is only poked: it may have been fenced, and the group's word is the sign to
+// claim it back. One that was told to stop and is assigned again gets a new owner, which waits
+// until the old one has left the folder. Standbys give way to owners, and take the folders of
+// shards that moved elsewhere.
 func (l *ShardHost) assign(ctx context.Context, shards []int32, fail context.CancelCauseFunc) (stopping []<-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -180,7 +196,9 @@ func (l *ShardHost) assign(ctx context.Context, shards []int32, fail context.Can
 	return stopping
 }
 
-// leaving returns a channel that is closed once the owner or standby that has the shard's folder has left it. Called under the lock.
+// leaving returns a channel that is closed once the owner or standby that has the shard's folder
+// has left it. Badger locks a folder to one opener, and the successor in the same process must wait
+// for it rather than fail. Called under the lock.
 func (l *ShardHost) leaving(k int32) <-chan struct{} {
 	if o := l.running[k]; o != nil {
 		return o.done
@@ -194,6 +212,10 @@ func (l *ShardHost) leaving(k int32) <-chan struct{} {
 }
 
 // start runs a shard once its folder is free. Called under the lock.
+//
+// The goroutine takes its owner out of the map only if it is still the one there, as a successor
+// may have taken its place while it was stopping. done is closed after that, so whoever waits for
+// done finds the map in order.
 func (l *ShardHost) start(ctx context.Context, k int32, free <-chan struct{}, fail context.CancelCauseFunc) {
 	own, cancel := context.WithCancel(ctx)
 	o := &owner{l: l, shard: int(k), ctx: own, stop: cancel, done: make(chan struct{}), again: make(chan struct{}, 1), wake: make(chan struct{}, 1)}
