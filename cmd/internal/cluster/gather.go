@@ -116,8 +116,8 @@ type gather struct {
 
 // Next implements corastream.Source. The copies are written before the batch is handed on, so an
 // offset is never committed before its stray events are where they belong. Should the process die
-// in between, they are written again. The copies have ids made of the original's position, and the
-// shard that learns them drops the second.
+// in between, they are written again. A copy has the event's id, or one made of the original's
+// position, so the shard that learns it drops the second.
 func (g *gather) Next(ctx context.Context) (corastream.Batch, error) {
 	b, err := g.Source.Next(ctx)
 	if err != nil {
