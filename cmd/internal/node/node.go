@@ -55,9 +55,10 @@ type Node struct {
 	telemetry *tracing.Exporter    // nil: no traces
 	tracer    *tracing.Tracer      // nil: no traces
 
-	Judged func() error // ends the monitor once the rows in its queue are judged
-	opened closers.List
-	began  time.Time
+	Judged  func() error // ends the monitor once the rows in its queue are judged
+	opened  closers.List
+	began   time.Time
+	reading reading // of the catalogue, for lists
 }
 
 // Open opens every stage. What it opened is closed again when a later stage fails.
