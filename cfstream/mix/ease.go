@@ -171,29 +171,28 @@ func (e *ease) install(fit easeFit) {
 
 func (e *ease) find(*ask) {}
 
-// sums leaves sum over the liked items x of lag * P[x,j] in q.sum.
-func (e *ease) sums(q *ask) bool {
+// sums returns the sum over the liked items x of lag * P[x,j] by j, nil where nothing liked is known.
+func (e *ease) sums(q *ask) []float32 {
 	if e.n == 0 {
-		return false
+		return nil
 	}
-	if cap(q.sum) < e.n {
-		q.sum = make([]float32, e.n)
-	}
-	q.sum = q.sum[:e.n]
-	clear(q.sum)
+	sums := q.numbers(e, e.n)
 	l := 0
 	for _, p := range q.past {
 		if !p.liked {
 			continue
 		}
 		if x := int(e.place[p.item]); x >= 0 && x < e.n {
-			kernels.Axpy(e.lag[l], e.p[x*e.n:x*e.n+e.n], q.sum)
+			kernels.Axpy(e.lag[l], e.p[x*e.n:x*e.n+e.n], sums)
 		}
 		if l++; l == len(e.lag) {
 			break
 		}
 	}
-	return l > 0
+	if l == 0 {
+		return nil
+	}
+	return sums
 }
 
 func (e *ease) fill(q *ask, f [][]float32) {
@@ -201,12 +200,13 @@ func (e *ease) fill(q *ask, f [][]float32) {
 	for i := range row {
 		row[i] = floor
 	}
-	if !e.sums(q) {
+	sums := e.sums(q)
+	if sums == nil {
 		return
 	}
 	score := func(j int32) float32 {
 		if i := e.place[j]; i >= 0 && int(i) < e.n {
-			return max(0, float32(q.sum[i]*e.diag[i]))
+			return max(0, float32(sums[i]*e.diag[i]))
 		}
 		return 0
 	}
