@@ -66,7 +66,9 @@ func (e *ease) row(item int32) int32 {
 	return e.place[item]
 }
 
-// drop gives up on a catalogue that is too large.
+// drop gives up on a catalogue that is too large: the matrix would grow with the square of the
+// items and its inversion with the cube. An inversion under way is received first, so that its
+// goroutine does not outlive what it belongs to.
 func (e *ease) drop() {
 	e.over, e.gram, e.p, e.n, e.items, e.diag = true, nil, nil, 0, nil, nil
 	if e.solved != nil {
@@ -78,6 +80,9 @@ func (e *ease) drop() {
 	}
 }
 
+// learn counts the like in X'X and keeps two dates, both in likes: at next an inversion begins, at
+// take its result is received. If the goroutine is late, learn waits for it with the model's lock
+// held, because a state that depended on the machine's speed could not be compared with a re-run.
 func (e *ease) learn(ev *event) {
 	if e.over || !ev.positive || ev.met {
 		return
@@ -107,7 +112,8 @@ func (e *ease) learn(ev *event) {
 	}
 }
 
-// begin starts to solve for P.
+// begin starts to invert a copy of X'X. The copy is of this moment, so likes that come meanwhile go
+// into the next inversion.
 func (e *ease) begin() {
 	n := len(e.items)
 	a := make([]float32, n*n)
