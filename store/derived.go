@@ -183,13 +183,14 @@ func (s *Store) loadDerived(sn *snap) error {
 	})
 }
 
-// loadTable loads the newest table file that is whole, and returns the transaction up to which it
-// goes.
+// loadTable loads the newest table file that can be used, and returns the transaction up to which
+// it goes.
 //
 // A file of a later transaction than the store's last one is passed by. It comes from before a
 // power loss: the file was synced and the commits that it contains were not. So is a file that ends
-// before the steps begin, since the steps between the two are gone. A damaged file costs time and
-// nothing else, because the one before it and the steps behind that are still there.
+// before the steps begin, since the steps between the two are gone. A damaged file, or one of
+// another build's format, costs time and nothing else while the file before it, or all steps, are
+// there. Otherwise the folder is refused.
 func (s *Store) loadTable(last uint64) (uint64, error) {
 	d := s.derived
 	names, err := s.tables()
@@ -207,8 +208,8 @@ func (s *Store) loadTable(last uint64) (uint64, error) {
 		}
 		path := filepath.Join(s.tableDir(), tableName(seq))
 		n, err := readTable(path, seq, d.Load)
-		if errors.Is(err, errTableFile) {
-			s.log.Warn().Err(err).Msg("a table file of the list model is damaged; the one before it is taken")
+		if errors.Is(err, errTableFile) || errors.Is(err, corastream.ErrFormat) {
+			s.log.Warn().Err(err).Str("file", path).Msg("a table file of the list model can not be used; the one before it, or the steps, are taken")
 			broken = errors.Join(broken, err)
 			continue
 		}

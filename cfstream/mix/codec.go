@@ -212,7 +212,7 @@ func (m *Model) code(c *coder) {
 	c.string(&magic)
 	c.string(&spec)
 	if c.err == nil && magic != saveMagic && strings.HasPrefix(magic, saveFamily) {
-		c.err = fmt.Errorf("%w: another build saved it in format %q, this one reads %q", corastream.ErrMismatch, magic, saveMagic)
+		c.err = fmt.Errorf("%w: another build saved it in format %q, this one reads %q", corastream.ErrFormat, magic, saveMagic)
 	}
 	if c.err == nil && magic != saveMagic {
 		c.err = fmt.Errorf("%w: not a saved list model", corastream.ErrCorrupt)

@@ -203,7 +203,7 @@ func TestADamagedStateIsRefused(t *testing.T) {
 		t.Errorf("another spec: %v", err)
 	}
 	old := bytes.Replace(good, []byte(saveMagic), []byte(saveFamily+"2\n"), 1)
-	if err := m.Load(bytes.NewReader(old)); !errors.Is(err, corastream.ErrMismatch) || !strings.Contains(err.Error(), saveFamily+"2") {
+	if err := m.Load(bytes.NewReader(old)); !errors.Is(err, corastream.ErrFormat) || !strings.Contains(err.Error(), saveFamily+"2") {
 		t.Errorf("another build's format: %v", err)
 	}
 }
