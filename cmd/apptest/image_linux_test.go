@@ -165,6 +165,8 @@ func (im *image) command(env []string, args ...string) *exec.Cmd {
 // pod is a process that runs in an image and serves HTTP.
 type pod struct {
 	t     *testing.T
+	im    *image
+	env   []string
 	url   string // of its HTTP server
 	cmd   *exec.Cmd
 	log   *bytes.Buffer
@@ -174,7 +176,7 @@ type pod struct {
 // serve starts a command of the image and waits until it serves HTTP.
 func (im *image) serve(env []string, args ...string) *pod {
 	im.t.Helper()
-	p := &pod{t: im.t, cmd: im.command(env, args...), log: new(bytes.Buffer), ended: make(chan error, 1)}
+	p := &pod{t: im.t, im: im, env: env, cmd: im.command(env, args...), log: new(bytes.Buffer), ended: make(chan error, 1)}
 	logged, w, err := os.Pipe()
 	if err != nil {
 		im.t.Fatal(err)

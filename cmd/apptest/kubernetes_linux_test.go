@@ -32,6 +32,7 @@ type (
 					Grace      int `yaml:"terminationGracePeriodSeconds"`
 					Containers []struct {
 						Args      []string
+						Env       []struct{ Name, Value string }
 						Startup   probe `yaml:"startupProbe"`
 						Liveness  probe `yaml:"livenessProbe"`
 						Readiness probe `yaml:"readinessProbe"`
@@ -94,8 +95,14 @@ func startPod(t *testing.T, file, config string) (*pod, manifest) {
 	im := buildImage(t)
 	im.put(tinyLLM(t, 7), "/models/smollm2-135m-instruct-q4_1.gguf")
 	im.put(write(t, "corastream.yaml", config), "/etc/corastream/corastream.yaml")
-	im.readOnly("/data", "/tmp")
+	im.readOnly("/data")
+	c := m.Spec.Template.Spec.Containers[0]
 	env := []string{node.EnvToken + "=" + podToken}
+	for _, e := range c.Env {
+		if e.Value != "" {
+			env = append(env, e.Name+"="+e.Value)
+		}
+	}
 	out, err := im.command(env, append(im.entrypoint, "up", "--llm", "off", "--data", "/elsewhere")...).CombinedOutput()
 	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSYS) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EACCES) {
 		t.Skipf("user namespaces are not permitted here: %v", err)
@@ -103,7 +110,6 @@ func startPod(t *testing.T, file, config string) (*pod, manifest) {
 	if err == nil || !strings.Contains(string(out), "permission denied") {
 		t.Fatalf("the image's file system can be written to: %v\n%s", err, out)
 	}
-	c := m.Spec.Template.Spec.Containers[0]
 	args := append([]string{}, im.entrypoint...)
 	for _, a := range c.Args {
 		args = append(args, strings.ReplaceAll(a, "$(POD_NAME)", m.Metadata.Name+"-0"))
@@ -208,6 +214,14 @@ func TestKubernetesClusterRuns(t *testing.T) {
 		ok(t, "produce", file, "--bootstrap-server", brokers)
 	}
 	replica.knows("u7")
+	out, err := learner.im.command(learner.env, append(learner.im.entrypoint, "erase", "u7", "-c", "/etc/corastream/corastream.yaml")...).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), `"erased":true`) {
+		t.Errorf("erase: %v\n%s", err, out)
+	}
+	eventually(t, "the pod that answers to forget", func() bool {
+		_, body := replica.ask("POST", "/v1/recommend", `{"user_id":"u7","n":3}`)
+		return strings.Contains(body, `"cold":true`)
+	})
 
 	rules, err := os.ReadFile(deploy + "kubernetes/monitoring/prometheusrule.yaml")
 	if err != nil {

@@ -114,6 +114,10 @@ func TestKubernetesPodsCallWhatThereIs(t *testing.T) {
 					if limit := bytesOf(t, strings.TrimSuffix(e.Value, "B")); limit >= memory || limit < memory/2 {
 						t.Errorf("%s: GOMEMLIMIT %s beside a limit of %s", where, e.Value, c.Resources.Limits.Memory)
 					}
+				case "TMPDIR":
+					if e.Value != cfg.Data {
+						t.Errorf("%s: temporary files go to %s, which can not be written", where, e.Value)
+					}
 				case "POD_NAME":
 				default:
 					t.Errorf("%s: the program reads no %s", where, e.Name)

@@ -86,7 +86,6 @@ type (
 					Volumes    []struct {
 						Name      string
 						ConfigMap struct{ Name string } `yaml:"configMap"`
-						EmptyDir  map[string]any        `yaml:"emptyDir"`
 						Ephemeral map[string]any        `yaml:"ephemeral"`
 					} `yaml:"volumes"`
 				}
