@@ -20,6 +20,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"github.com/corastream/corastream/cmd/internal/node"
+	"github.com/corastream/corastream/ingest/devbroker"
 )
 
 // manifest is what is read of a pod in docs/deploy/kubernetes.
@@ -202,9 +203,15 @@ func TestKubernetesUpRuns(t *testing.T) {
 }
 
 // TestKubernetesClusterRuns: the two kinds of pod of docs/deploy/kubernetes/cluster share the work over a broker, have the series that the
-// alerts of a cluster ask for, and end in order.
+// alerts of a cluster ask for, answer on without the broker, and end in order even then.
 func TestKubernetesClusterRuns(t *testing.T) {
-	brokers := ownBroker(t)
+	t.Parallel()
+	broker, err := devbroker.Start(devbroker.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { broker.Close() })
+	brokers := broker.Addr()
 	const folder = deploy + "kubernetes/cluster/"
 	config := podConfig(t, folder+"corastream.yaml", "brokers: [kafka:9092]", "brokers: ["+brokers+"]", "replication: 3", "replication: 1")
 	learner, shards := startPod(t, folder+"shards.yaml", config)
@@ -238,6 +245,15 @@ func TestKubernetesClusterRuns(t *testing.T) {
 		if !strings.Contains(have+more, "\n"+s+" ") && !strings.Contains(have+more, "\n"+s+"{") {
 			t.Errorf("an alert asks for %s, which no pod gives", s)
 		}
+	}
+	broker.Close()
+	eventually(t, "the pod that answers to miss the broker", func() bool {
+		_, body := replica.ask("GET", "/readyz", "")
+		return strings.Contains(body, "can not be read at the moment")
+	})
+	replica.knows("u8")
+	if status, body := replica.ask("GET", replicas.Spec.Template.Spec.Containers[0].Readiness.HTTPGet.Path, ""); status != 200 {
+		t.Errorf("without a broker the pod leaves the Service: %d %s", status, body)
 	}
 	replica.endsInTime(replicas)
 	learner.endsInTime(shards)
