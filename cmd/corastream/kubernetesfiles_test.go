@@ -18,9 +18,6 @@ type (
 		Name   string            `yaml:"name"`
 		Labels map[string]string `yaml:"labels"`
 	}
-	kubeSelector struct {
-		MatchLabels map[string]string `yaml:"matchLabels"`
-	}
 	kubeProbe struct {
 		HTTPGet struct {
 			Path string `yaml:"path"`
@@ -67,7 +64,7 @@ type (
 		Spec     struct {
 			Replicas    int    `yaml:"replicas"`
 			ServiceName string `yaml:"serviceName"`
-			Selector    any    `yaml:"selector"` // a map of labels in a Service, else a kubeSelector
+			Selector    any    `yaml:"selector"` // labels in a Service, else labels below matchLabels
 			Ports       []struct {
 				Port       int    `yaml:"port"`
 				TargetPort string `yaml:"targetPort"`
