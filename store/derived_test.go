@@ -434,6 +434,18 @@ func TestDamagedTableFileFallsBack(t *testing.T) {
 	}
 }
 
+// TestAFolderLearntWithoutAListModelIsRefusedByName: such a model would know nothing of the events that came before it.
+func TestAFolderLearntWithoutAListModelIsRefusedByName(t *testing.T) {
+	s := mustOpen(t, t.TempDir(), testConfig())
+	mustCommit(t, s, run(0, 0, 10, 80, 60))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(s.dir, s.cfg, withPairs(300)); !errors.Is(err, corastream.ErrMismatch) || !strings.Contains(err.Error(), s.dir) {
+		t.Errorf("%v", err)
+	}
+}
+
 // foreign is a list model that can not read any table: another build saved them.
 type foreign struct{ *pairs }
 
