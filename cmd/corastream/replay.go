@@ -118,7 +118,8 @@ func (r *replaying) run(cmd *cobra.Command) error {
 func (r *replaying) finish(w io.Writer, found interface {
 	Write(dir string) error
 	Table() string
-}, page string) error {
+}, page string,
+) error {
 	if err := found.Write(r.out); err != nil {
 		return err
 	}
