@@ -30,6 +30,11 @@ func clock(raw []byte) (time.Time, bool) {
 	if len(raw) > 0 && raw[0] != '"' {
 		return unixTime(string(raw))
 	}
+	if plain(raw) && len(raw) > 20 && raw[5] == '-' && raw[11] == 'T' { // nearly all that are text
+		if t, err := time.Parse(time.RFC3339Nano, string(raw[1:len(raw)-1])); err == nil {
+			return t.UTC(), true
+		}
+	}
 	s, ok := text(raw)
 	if !ok {
 		return time.Time{}, false
