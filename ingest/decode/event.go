@@ -149,7 +149,7 @@ func (j *job) common(f *interaction) (ev corastream.Event, bad *problem) {
 func (j *job) when(ev *corastream.Event, raw []byte) *problem {
 	ev.Time = j.ce.time
 	if len(raw) > 0 && !isNull(raw) {
-		t, ok := clock(raw)
+		t, ok := j.d.clock(raw)
 		if !ok {
 			return &problem{ReasonTime, "timestamp is not a time: " + brief(raw) + " (write RFC 3339, 2022-06-24 21:20:11, a date, or unix s, ms, us or ns)", fTime}
 		}
