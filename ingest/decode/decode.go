@@ -300,8 +300,12 @@ func (j *job) structured(v []byte) (data []byte, ok, done bool) {
 	src, _ := text(source)
 	name, _ := text(id)
 	j.ce = ce{id: identity(src, name)}
-	j.ce.kind, _ = text(kind)
-	if j.trace == "" {
+	if own, ok := j.d.kinds[string(kind)]; ok {
+		j.ce.kind = own
+	} else {
+		j.ce.kind, _ = text(kind)
+	}
+	if j.trace == "" && trace != nil {
 		t, _ := text(trace)
 		j.trace = traceOf([]byte(t))
 	}
@@ -383,6 +387,13 @@ func trim(s string) string {
 func (d *Decoder) checkID(name, s string) *problem {
 	if len(s) > d.cfg.MaxIDBytes {
 		return &problem{ReasonID, fmt.Sprintf("%s has %d bytes, over max_id_bytes=%d", name, len(s), d.cfg.MaxIDBytes), fContext}
+	}
+	ascii := true
+	for i := range len(s) {
+		ascii = ascii && s[i] >= ' ' && s[i] < 0x7f
+	}
+	if ascii {
+		return nil
 	}
 	if strings.ContainsFunc(s, func(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar }) {
 		return &problem{ReasonID, name + " has control characters or bytes that are not UTF-8", fContext}
