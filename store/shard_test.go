@@ -632,3 +632,30 @@ func TestARecordChangesWhatItNamesOnEveryShard(t *testing.T) {
 		})
 	}
 }
+
+// TestAnErasureIsToldWhereverTheUserWasRead: in the store that erases, and in a replica that reads its changelog.
+func TestAnErasureIsToldWhereverTheUserWasRead(t *testing.T) {
+	c := newToy(t, 2)
+	c.learn(20)
+	c.settle()
+	told := map[string]bool{}
+	c.stores[0].forgotten = func(user string) { told["owner "+user] = true }
+	s := mustOpen(t, t.TempDir(), testConfig(), WithShard(Shard{Index: Replica, Of: 2}), WithForgotten(func(user string) { told["replica "+user] = true }))
+	read := 0
+	follow := func() {
+		part, all := corastream.Partition{Topic: changelogs}, c.logs[0].records
+		mustCommit(t, s, corastream.Batch{Changes: all[read:], Spans: []corastream.Span{{Partition: part, From: int64(read), To: int64(len(all))}}})
+		read = len(all)
+	}
+	follow()
+	if len(told) > 0 {
+		t.Fatalf("told of %v", told)
+	}
+	if err := c.stores[0].Erase(t.Context(), "u0-1"); err != nil {
+		t.Fatal(err)
+	}
+	follow()
+	if !reflect.DeepEqual(told, map[string]bool{"owner u0-1": true, "replica u0-1": true}) {
+		t.Errorf("told of %v", told)
+	}
+}

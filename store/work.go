@@ -41,6 +41,7 @@ type work struct {
 	changes changes // of the queues
 
 	dropped      []string // users that are gone, or whose record came from elsewhere
+	gone         []string // those of them that are gone
 	erasures     []Erasure
 	writtenUsers []*userWork
 	writtenItems []*itemWork

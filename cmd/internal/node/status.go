@@ -16,7 +16,7 @@ import (
 func (e *Node) httpDeps() serve.Deps {
 	p := e.Pipeline
 	d := serve.Deps{
-		Recommender: p, Browser: p, Crowd: e.crowd, Forget: e.forget, View: e.Store, Predictor: e.CF, Neighbours: e.Catalogue, History: e.Config.Pipeline.History,
+		Recommender: p, Browser: p, Crowd: e.crowd, View: e.Store, Predictor: e.CF, Neighbours: e.Catalogue, History: e.Config.Pipeline.History,
 		Past:      ingest.NewDecoder(e.Config.Kafka).Past,
 		Events:    NewEventSink(e.Producer, e.Config.Kafka),
 		Catalogue: newItemSink(e.Producer, e.Config.Kafka),
@@ -45,7 +45,8 @@ func (e *Node) httpDeps() serve.Deps {
 	return d
 }
 
-// forget drops what the stages keep of a user in memory, for erasure.
+// forget drops what the stages keep in memory of a user whom the store has forgotten. It is quick, since a commit waits for it, and many
+// users may go at once; what the HTTP server keeps goes by serve.Server.Forget.
 func (e *Node) forget(user string) {
 	e.audience.Forget(user)
 	if e.Rollout != nil {
