@@ -135,6 +135,17 @@ func (r *Rollout) Published(recs []corastream.Recommendation) {
 	}
 }
 
+// Forget drops what is kept of a user, for erasure: the last list, and the weights that any checkpoint made.
+func (r *Rollout) Forget(user string) {
+	r.lists.forget(user)
+	st := r.now.Load()
+	for _, t := range []*Trial{st.active, st.candidate, st.previous} {
+		if t != nil {
+			t.stage.Forget(user)
+		}
+	}
+}
+
 // Observe implements corastream.Monitor. It runs inside a commit, so it must not wait: it counts an
 // event that follows a list, and hands the row to the candidate's monitor, which drops rows when
 // its queue is full.
