@@ -100,7 +100,7 @@ func (s *Store) lock() (*snap, func(), error) {
 //
 // The order within a batch is fixed, since equal batches must give equal bytes: changes of other
 // shards, their parcels, catalogue records, events, requests. Catalogue records come before events,
-// so that an event about a new item of the same batch finds its content. The plan passes by what an
+// so that an event about a new item of the same batch finds its record. The plan passes by what an
 // earlier commit has applied: a batch that comes again after a crash changes nothing.
 func (w *work) apply(b *corastream.Batch, learn func(corastream.State, corastream.Event) error) error {
 	if w.list.known && w.steps == nil && len(b.Items)+len(b.Events) > 0 {
