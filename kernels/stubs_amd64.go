@@ -135,13 +135,38 @@ func gemmInt8AVX512(c *float32, ldc uintptr, a, aux, b, scales *float32, groups,
 //go:noescape
 func gemmQ4AVX512(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, mask uint32, accumulate bool)
 
+// In gemm_k_amd64.s.
+
+//go:noescape
+func gemmK4AVX512(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, mask uint32, accumulate bool)
+
+//go:noescape
+func gemmK6AVX512(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, mask uint32, accumulate bool)
+
+//go:noescape
+func gemmK4AVX2(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, accumulate bool)
+
+//go:noescape
+func gemmK6AVX2(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, accumulate bool)
+
+//go:noescape
+func gemmInt8AVX2(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, accumulate bool)
+
 // In quantise_amd64.s.
 
 //go:noescape
 func quantiseAVX512(q, aux, x *float32, n int, sums bool)
 
+// In quantise_k_amd64.s.
+
 //go:noescape
-func requantiseAVX2(dst, x *float32, n int)
+func quantiseKAVX512(q, aux, x *float32, n int)
+
+//go:noescape
+func quantiseKAVX2(q, aux, x *float32, n int)
+
+//go:noescape
+func quantiseWordsAVX2(q, aux, x *float32, n int)
 
 // In expand_amd64.s.
 
@@ -181,8 +206,22 @@ func f32FromF16AVX2(dst *float32, src *uint16, n int)
 //go:noescape
 func pairBF16AVX2(dst *uint32, low, high *float32, n int)
 
-//go:noescape
-func expandInt8AVX2(dst, src, scales *float32, n int)
+// In expand_k_amd64.s.
 
 //go:noescape
-func expandQ4AVX2(dst, src *float32, groups int)
+func expandQ4KAVX512(dst, scales, src *float32, n int)
+
+//go:noescape
+func expandQ6KAVX512(dst, scales, src *float32, n int)
+
+//go:noescape
+func expandQ4KAVX2(dst, scales, src *float32, n int)
+
+//go:noescape
+func expandQ6KAVX2(dst, scales, src *float32, n int)
+
+//go:noescape
+func expandQ4BytesAVX2(dst, scales, src *float32, n int)
+
+//go:noescape
+func expandInt8WordsAVX2(dst, src *float32, n int)

@@ -121,9 +121,12 @@ func zeroFloats(f *file, rows int) {
 	}
 }
 
-func nextGroup(f *file, rows, bytes int, group string) {
+func nextGroup(f *file, rows, bytes int, group string) { nextGroupOf(f, rows, bytes, 2, group) }
+
+// nextGroupOf does so where a group has `aux` words beside it.
+func nextGroupOf(f *file, rows, bytes, aux int, group string) {
 	f.i("ADDQ", 32*rows, "SI")
-	f.i("ADDQ", 8*rows, "R8")
+	f.i("ADDQ", 4*aux*rows, "R8")
 	f.i("ADDQ", bytes, "BX")
 	f.i("DECQ", "R9")
 	f.i("JNE", group)
