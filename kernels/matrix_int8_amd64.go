@@ -51,13 +51,13 @@ func (w *matrixInt8) prepare(p int, s *Scratch) {
 		return
 	}
 	n := w.groups() * group / 4 * panel
-	expandInt8WordsAVX2(&grow(&s.b, 2*n)[0], asFloats(w.data[p*n:(p+1)*n]), n/panel)
+	bytesToWordsAVX2(&grow(&s.b, 2*n)[0], asFloats(w.data[p*n:(p+1)*n]), n/panel)
 }
 
 func (w *matrixInt8) tile(c []float32, ldc int, a []float32, p, rows, cols int, accumulate bool, s *Scratch) {
 	k := w.groups() * group
 	if current == avx2 {
-		tile256(bytesInt8, c, ldc, a, a[rows*k/2:], s.b, w.scales[p*panel:], w.groups(), rows, cols, accumulate)
+		tile256(words, c, ldc, a, a[rows*k/2:], s.b, w.scales[p*panel:], w.groups(), rows, cols, accumulate)
 		return
 	}
 	gemmInt8AVX512(&c[0], 4*uintptr(ldc), &a[0], &a[rows*k/4], asFloats(w.data[p*k/4*panel:]), &w.scales[p*panel],
@@ -95,14 +95,16 @@ func (w *matrixQ4) prepare(p int, s *Scratch) {
 		return
 	}
 	n := w.groups() * q4Group
-	b, scales := expanded(s, w.groups())
-	expandQ4BytesAVX2(&b[0], &scales[0], asFloats(w.data[p*n:(p+1)*n]), w.groups())
+	scales, bytes := expanded(s, w.groups())
+	src := asFloats(w.data[p*n : (p+1)*n])
+	scalesQ4AVX2(&scales[0], src, w.groups())
+	nibblesToBytesAVX2(&bytes[0], src, 4*q4Group, w.groups())
 }
 
 func (w *matrixQ4) tile(c []float32, ldc int, a []float32, p, rows, cols int, accumulate bool, s *Scratch) {
 	if current == avx2 {
-		b, scales := expanded(s, w.groups())
-		tile256(bytesK4, c, ldc, a, a[rows*w.in/4:], b, scales, w.groups(), rows, cols, accumulate)
+		scales, bytes := expanded(s, w.groups())
+		tile256(bytes15, c, ldc, a, a[rows*w.in/4:], bytes, scales, w.groups(), rows, cols, accumulate)
 		return
 	}
 	gemmQ4AVX512(&c[0], 4*uintptr(ldc), &a[0], &a[rows*w.in/4], asFloats(w.data[p*w.groups()*q4Group:]), nil,

@@ -15,11 +15,13 @@ type KRows struct {
 // kBlock is how many inputs share a block of a K type.
 const kBlock = 256
 
-// kForm is how one K type is kept: what a block of 256 inputs takes in the file, and in 32-bit words for a panel of 32 outputs.
+// kForm is how one K type is kept: the bytes of a block of 256 inputs in the file, and in a panel of 32 outputs the 32-bit words of a group
+// of 32 inputs and what a block has beside its groups.
 type kForm struct {
-	name  string
-	bytes int
-	words int
+	name   string
+	bytes  int
+	group  int
+	beside int
 }
 
 // The numbers of kForms are kept on disk: they must not change.
@@ -28,13 +30,16 @@ const (
 	formQ6K = 2
 )
 
-// Words of a panel's block, each row of 32 words one for every output:
+// A panel holds all groups and then, for each block, what is beside them. Every row of 32 words, halves or bytes has one for every output:
 //
-//	Q4_K: [4][8][32] words of halves (pair p of groups of 32 inputs: lower halves group 2p, upper ones 2p+1), [32] d and [32] dmin in
-//	      float16, [8][32] scales and [8][32] minima in bytes
-//	Q6_K: twice, for 128 inputs each: [16][32] words with the lower four bits, [8][32] with the upper two, as ggml has them;
-//	      [16][32] scales in signed bytes, [32] d in float16
-var kForms = [...]kForm{formQ4K: {"Q4_K", 144, 1184}, formQ6K: {"Q6_K", 210, 1680}}
+//	Q4_K: [4][32] words of eight weights (byte b of word q: input 4q+b in its lower half, 16+4q+b in the upper one); beside them [32] d
+//	      and [32] dmin in float16, [8][32] scales and [8][32] minima in bytes
+//	Q6_K: the same with the lower four bits, and [2][32] words with the upper two (byte b of the first word: inputs b, 4+b, 8+b and 12+b from
+//	      the lowest bit on; of the second one: 16 more); beside them [32] d in float16, [16][32] scales in signed bytes
+var kForms = [...]kForm{formQ4K: {"Q4_K", 144, 4 * panel, 5 * panel}, formQ6K: {"Q6_K", 210, 6 * panel, 9 * panel / 2}}
+
+// block is the words of a panel's block.
+func (f kForm) block() int { return kBlock/group*f.group + f.beside }
 
 // KTypes names the types that PackK takes.
 func KTypes() []string { return []string{kForms[formQ4K].name, kForms[formQ6K].name} }
@@ -98,13 +103,14 @@ func PackK(parts []KRows, in int) Matrix {
 	for _, p := range parts {
 		f := kForms[kFormOf(p.Type)]
 		for r := 0; r < p.Out; r++ {
-			to := m.all[m.at[o/panel]:]
+			groups, beside := m.panel(o / panel)
 			for b := 0; b < m.blocks(); b++ {
 				src := p.Blocks[(r*m.blocks()+b)*f.bytes:][:f.bytes]
+				g, s := groups[b*kBlock/group*f.group:], beside[b*f.beside:]
 				if f.name == "Q4_K" {
-					putQ4K(to[b*f.words:][:f.words], src, o%panel)
+					putQ4K(g, s, src, o%panel)
 				} else {
-					putQ6K(to[b*f.words:][:f.words], src, o%panel)
+					putQ6K(g, s, src, o%panel)
 				}
 			}
 			o++
@@ -123,32 +129,36 @@ func (w *matrixK) layout(forms []uint32) (int, error) {
 			return 0, fmt.Errorf("panel %d has form %d, which is not known", p, f)
 		}
 		w.at[p] = n
-		n += kForms[f].words * w.blocks()
+		n += kForms[f].block() * w.blocks()
 	}
 	return n, nil
 }
 
 func (w *matrixK) blocks() int { return w.in / kBlock }
 
-// panel is the form of panel p and its words.
-func (w *matrixK) panel(p int) (form uint32, words []uint32) {
-	form = w.all[p]
-	return form, w.all[w.at[p]:][:kForms[form].words*w.blocks()]
+// panel gives the words of panel p: its groups, and what is beside them.
+func (w *matrixK) panel(p int) (groups, beside []uint32) {
+	f := kForms[w.all[p]]
+	n := w.in / group * f.group
+	words := w.all[w.at[p]:][:f.block()*w.blocks()]
+	return words[:n], words[n:]
 }
 
-// putQ4K puts a block of ggml's Q4_K at output j of a panel's block.
-func putQ4K(to []uint32, b []byte, j int) {
-	d, low, packed, q := binary.LittleEndian.Uint16(b), binary.LittleEndian.Uint16(b[2:]), b[4:16], b[16:144]
-	for i := 0; i < 32; i++ {
-		to[i*panel+j] = binary.LittleEndian.Uint32(q[4*i:])
-	}
-	putHalf(to[1024:], j, d)
-	putHalf(to[1024+panel/2:], j, low)
+// putQ4K puts a block of ggml's Q4_K at output j of a panel's groups and of what is beside them. In the file, groups 2i (lower halves) and
+// 2i+1 (upper halves) share 32 bytes.
+func putQ4K(groups, beside []uint32, b []byte, j int) {
+	scales, q := b[4:16], b[16:144]
 	for g := 0; g < 8; g++ {
-		scale, minimum := scaleMin(g, packed)
-		putByte(to[1056:], g*panel+j, scale)
-		putByte(to[1056+64:], g*panel+j, minimum)
+		x, shift := q[g/2*32:], g%2*4
+		for i := 0; i < 16; i++ {
+			putByte(groups, ((g*4+i/4)*panel+j)*4+i%4, x[i]>>shift&15|x[i+16]>>shift<<4)
+		}
+		scale, minimum := scaleMin(g, scales)
+		putByte(beside[panel:], g*panel+j, scale)
+		putByte(beside[3*panel:], g*panel+j, minimum)
 	}
+	putHalf(beside, j, binary.LittleEndian.Uint16(b))
+	putHalf(beside[panel/2:], j, binary.LittleEndian.Uint16(b[2:]))
 }
 
 // scaleMin unpacks the 6-bit scale and minimum of group g from the 12 bytes of a Q4_K block.
@@ -159,21 +169,25 @@ func scaleMin(g int, s []byte) (scale, minimum byte) {
 	return s[g+4]&15 | s[g-4]>>6<<4, s[g+4]>>4 | s[g]>>6<<4
 }
 
-// putQ6K puts a block of ggml's Q6_K at output j of a panel's block.
-func putQ6K(to []uint32, b []byte, j int) {
-	for half := 0; half < 2; half++ {
-		h := to[half*24*panel:]
+// putQ6K does so for Q6_K. In the file, a half of 128 inputs has 64 bytes of lower four bits and 32 of upper two: quarter k of it takes half
+// k/2 of bytes 32(k%2) on, and pair k.
+func putQ6K(groups, beside []uint32, b []byte, j int) {
+	for g := 0; g < 8; g++ {
+		k := g % 4
+		low, high := b[g/4*64+k%2*32:], b[128+g/4*32:]
+		to := groups[g*6*panel:]
 		for i := 0; i < 16; i++ {
-			h[i*panel+j] = binary.LittleEndian.Uint32(b[64*half+4*i:])
-		}
-		for i := 0; i < 8; i++ {
-			h[(16+i)*panel+j] = binary.LittleEndian.Uint32(b[128+32*half+4*i:])
+			shift := k / 2 * 4
+			putByte(to, (i/4*panel+j)*4+i%4, low[i]>>shift&15|low[i+16]>>shift<<4)
+			for half := 0; half < 2; half++ {
+				putByte(to, ((4+half)*panel+j)*4+i%4, high[16*half+i]>>(2*k)&3<<(i/4*2))
+			}
 		}
 	}
+	putHalf(beside, j, binary.LittleEndian.Uint16(b[208:]))
 	for g := 0; g < 16; g++ {
-		putByte(to[1536:], g*panel+j, b[192+g])
+		putByte(beside[panel/2:], g*panel+j, b[192+g])
 	}
-	putHalf(to[1664:], j, binary.LittleEndian.Uint16(b[208:]))
 }
 
 func putHalf(to []uint32, i int, v uint16) { to[i/2] |= uint32(v) << (i % 2 * 16) }
@@ -196,40 +210,39 @@ func (w *matrixK) Mul(c []float32, ldc int, a []float32, lda int, m int, accumul
 
 func (w *matrixK) mulGeneric(c []float32, ldc int, a []float32, lda, m int, accumulate bool, s *Scratch) {
 	mulExpanded(c, ldc, a, lda, m, w.out, w.in, accumulate, s, func(b []float32, p int) {
-		form, words := w.panel(p)
-		for n := kForms[form].words; len(words) > 0; words, b = words[n:], b[kBlock*panel:] {
-			if form == formQ4K {
-				expandQ4KGeneric(b, words)
+		groups, beside := w.panel(p)
+		f := kForms[w.all[p]]
+		for g := 0; g < w.in/group; g++ {
+			x, s := groups[g*f.group:], beside[g*group/kBlock*f.beside:]
+			if w.all[p] == formQ4K {
+				expandQ4KGeneric(b[g*group*panel:], x, s, g%8)
 			} else {
-				expandQ6KGeneric(b, words)
+				expandQ6KGeneric(b[g*group*panel:], x, s, g%8)
 			}
 		}
 	})
 }
 
-// expandQ4KGeneric makes a panel's block float32, [256][32].
-func expandQ4KGeneric(dst []float32, src []uint32) {
+// expandQ4KGeneric makes group g of a block float32, [32][32].
+func expandQ4KGeneric(dst []float32, x, beside []uint32, g int) {
 	for j := 0; j < panel; j++ {
-		d, low := halfAt(src[1024:], j), halfAt(src[1024+panel/2:], j)
-		for k := 0; k < kBlock; k++ {
-			g := k / group
-			scale, minimum := d*float32(byteAt(src[1056:], g*panel+j)), low*float32(byteAt(src[1056+64:], g*panel+j))
-			q := byteAt(src[(g/2*8+k%group/4)*panel+j:], k%4) >> (g % 2 * 4) & 15
+		scale := halfAt(beside, j) * float32(byteAt(beside[panel:], g*panel+j))
+		minimum := halfAt(beside[panel/2:], j) * float32(byteAt(beside[3*panel:], g*panel+j))
+		for k := 0; k < group; k++ {
+			q := byteAt(x, (k%16/4*panel+j)*4+k%4) >> (k / 16 * 4) & 15
 			dst[k*panel+j] = float32(scale*float32(q)) - minimum
 		}
 	}
 }
 
 // expandQ6KGeneric does so for Q6_K.
-func expandQ6KGeneric(dst []float32, src []uint32) {
+func expandQ6KGeneric(dst []float32, x, beside []uint32, g int) {
 	for j := 0; j < panel; j++ {
-		d := halfAt(src[1664:], j)
-		for k := 0; k < kBlock; k++ {
-			quarter, i := k%128/group, k%group
-			h := src[k/128*24*panel:]
-			low := byteAt(h[(quarter%2*8+i/4)*panel+j:], i%4) >> (quarter / 2 * 4) & 15
-			high := byteAt(h[(16+i/4)*panel+j:], i%4) >> (2 * quarter) & 3
-			scale := d * float32(int8(byteAt(src[1536:], k/16*panel+j)))
+		d := halfAt(beside, j)
+		for k := 0; k < group; k++ {
+			low := byteAt(x, (k%16/4*panel+j)*4+k%4) >> (k / 16 * 4) & 15
+			high := byteAt(x, ((4+k/16)*panel+j)*4+k%4) >> (k % 16 / 4 * 2) & 3
+			scale := d * float32(int8(byteAt(beside[panel/2:], (2*g+k/16)*panel+j)))
 			dst[k*panel+j] = scale * float32(int(low|high<<4)-32)
 		}
 	}

@@ -2,8 +2,8 @@
 
 package kernels
 
-// Weights of 4 and 6 bits are expanded to bytes and float32 scales a panel at a time, into the scratch: that is little beside the
-// products of a few rows, and stays in the cache. A row of packed A takes k/4 words of bytes and four words a group.
+// The scales of K-quants are made float32 a panel at a time, into the scratch; AVX-512 unpacks weights as it multiplies, AVX2 works from
+// bytes that are made a panel at a time too. A row of packed A takes k/4 words of bytes and four words a group.
 
 // rowsBytes256 is the height of an AVX2 tile of bytes.
 const rowsBytes256 = 3
@@ -39,9 +39,9 @@ func packBytes(dst, a []float32, lda, in, rows, perGroup, aux int, s *Scratch, q
 
 // The kinds of AVX2 tiles of bytes.
 const (
-	bytesK4 = iota
-	bytesK6
-	bytesInt8
+	bytes15 = iota
+	bytes63
+	words
 )
 
 // tile256 computes rows x cols of C from an expanded panel, 16 columns at a time.
@@ -65,19 +65,23 @@ func tile256(kind int, c []float32, ldc int, a, aux, b, scales []float32, groups
 
 func tile256x16(kind int, c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, accumulate bool) {
 	switch kind {
-	case bytesK4:
-		gemmK4AVX2(c, ldc, a, aux, b, scales, groups, rows, accumulate)
-	case bytesK6:
-		gemmK6AVX2(c, ldc, a, aux, b, scales, groups, rows, accumulate)
+	case bytes15:
+		gemmBytes15AVX2(c, ldc, a, aux, b, scales, groups, rows, accumulate)
+	case bytes63:
+		gemmBytes63AVX2(c, ldc, a, aux, b, scales, groups, rows, accumulate)
 	default:
-		gemmInt8AVX2(c, ldc, a, aux, b, scales, groups, rows, accumulate)
+		gemmWordsAVX2(c, ldc, a, aux, b, scales, groups, rows, accumulate)
 	}
 }
 
-// expanded is a panel in the scratch: bytes [group][8][32] words, then scales [group][2][32].
-func expanded(s *Scratch, groups int) (bytes, scales []float32) {
-	b := grow(&s.b, groups*(8+2)*panel)
-	return b[:groups*8*panel], b[groups*8*panel:]
+// expanded is a panel in the scratch: scales [group][2][32], and on AVX2 bytes [group][8][32] words.
+func expanded(s *Scratch, groups int) (scales, bytes []float32) {
+	n := groups * 2 * panel
+	if current != avx2 {
+		return grow(&s.b, n), nil
+	}
+	b := grow(&s.b, n+groups*8*panel)
+	return b[:n], b[n:]
 }
 
 func (w *matrixK) shape() (int, int) { return w.out, w.in }
@@ -93,35 +97,39 @@ func (w *matrixK) pack(dst, a []float32, lda, rows int, s *Scratch) {
 }
 
 func (w *matrixK) prepare(p int, s *Scratch) {
-	form, words := w.panel(p)
-	b, scales := expanded(s, w.in/group)
-	n, src := w.blocks(), asFloats(words)
+	n := w.in / group
+	groups, beside := w.panel(p)
+	scales, bytes := expanded(s, n)
+	q4 := w.all[p] == formQ4K
 	switch {
-	case form == formQ4K && current == avx2:
-		expandQ4KAVX2(&b[0], &scales[0], src, n)
-	case form == formQ4K:
-		expandQ4KAVX512(&b[0], &scales[0], src, n)
+	case current == avx2 && q4:
+		scalesQ4KAVX2(&scales[0], asFloats(beside), w.blocks())
+		nibblesToBytesAVX2(&bytes[0], asFloats(groups), 4*uintptr(kForms[formQ4K].group), n)
 	case current == avx2:
-		expandQ6KAVX2(&b[0], &scales[0], src, n)
+		scalesQ6KAVX2(&scales[0], asFloats(beside), w.blocks())
+		sixBitsToBytesAVX2(&bytes[0], asFloats(groups), 4*uintptr(kForms[formQ6K].group), n)
+	case q4:
+		scalesQ4KAVX512(&scales[0], asFloats(beside), w.blocks())
 	default:
-		expandQ6KAVX512(&b[0], &scales[0], src, n)
+		scalesQ6KAVX512(&scales[0], asFloats(beside), w.blocks())
 	}
 }
 
 func (w *matrixK) tile(c []float32, ldc int, a []float32, p, rows, cols int, accumulate bool, s *Scratch) {
-	groups := w.in / group
-	b, scales := expanded(s, groups)
+	n := w.in / group
+	scales, bytes := expanded(s, n)
 	aux := a[rows*w.in/4:]
 	q4 := w.all[p] == formQ4K
-	switch mask := uint32(1<<cols - 1); {
+	groups, mask := w.all[w.at[p]:], uint32(1<<cols-1)
+	switch {
 	case current == avx2 && q4:
-		tile256(bytesK4, c, ldc, a, aux, b, scales, groups, rows, cols, accumulate)
+		tile256(bytes15, c, ldc, a, aux, bytes, scales, n, rows, cols, accumulate)
 	case current == avx2:
-		tile256(bytesK6, c, ldc, a, aux, b, scales, groups, rows, cols, accumulate)
+		tile256(bytes63, c, ldc, a, aux, bytes, scales, n, rows, cols, accumulate)
 	case q4:
-		gemmK4AVX512(&c[0], 4*uintptr(ldc), &a[0], &aux[0], &b[0], &scales[0], groups, rows, mask, accumulate)
+		gemmQ4KAVX512(&c[0], 4*uintptr(ldc), &a[0], &aux[0], asFloats(groups), &scales[0], n, rows, mask, accumulate)
 	default:
-		gemmK6AVX512(&c[0], 4*uintptr(ldc), &a[0], &aux[0], &b[0], &scales[0], groups, rows, mask, accumulate)
+		gemmQ6KAVX512(&c[0], 4*uintptr(ldc), &a[0], &aux[0], asFloats(groups), &scales[0], n, rows, mask, accumulate)
 	}
 }
 

@@ -138,19 +138,21 @@ func gemmQ4AVX512(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, r
 // In gemm_k_amd64.s.
 
 //go:noescape
-func gemmK4AVX512(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, mask uint32, accumulate bool)
+func gemmQ4KAVX512(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, mask uint32, accumulate bool)
 
 //go:noescape
-func gemmK6AVX512(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, mask uint32, accumulate bool)
+func gemmQ6KAVX512(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, mask uint32, accumulate bool)
+
+// In gemm_bytes_amd64.s.
 
 //go:noescape
-func gemmK4AVX2(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, accumulate bool)
+func gemmBytes15AVX2(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, accumulate bool)
 
 //go:noescape
-func gemmK6AVX2(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, accumulate bool)
+func gemmBytes63AVX2(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, accumulate bool)
 
 //go:noescape
-func gemmInt8AVX2(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, accumulate bool)
+func gemmWordsAVX2(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, accumulate bool)
 
 // In quantise_amd64.s.
 
@@ -209,19 +211,25 @@ func pairBF16AVX2(dst *uint32, low, high *float32, n int)
 // In expand_k_amd64.s.
 
 //go:noescape
-func expandQ4KAVX512(dst, scales, src *float32, n int)
+func scalesQ4KAVX512(scales, src *float32, n int)
 
 //go:noescape
-func expandQ6KAVX512(dst, scales, src *float32, n int)
+func scalesQ6KAVX512(scales, src *float32, n int)
 
 //go:noescape
-func expandQ4KAVX2(dst, scales, src *float32, n int)
+func scalesQ4KAVX2(scales, src *float32, n int)
 
 //go:noescape
-func expandQ6KAVX2(dst, scales, src *float32, n int)
+func scalesQ6KAVX2(scales, src *float32, n int)
 
 //go:noescape
-func expandQ4BytesAVX2(dst, scales, src *float32, n int)
+func nibblesToBytesAVX2(dst, src *float32, stride uintptr, n int)
 
 //go:noescape
-func expandInt8WordsAVX2(dst, src *float32, n int)
+func sixBitsToBytesAVX2(dst, src *float32, stride uintptr, n int)
+
+//go:noescape
+func scalesQ4AVX2(scales, src *float32, n int)
+
+//go:noescape
+func bytesToWordsAVX2(dst, src *float32, n int)

@@ -1,44 +1,35 @@
 package main
 
-// Products of unsigned bytes that were expanded from a packed form, one panel at a time: b [group][8][32] dwords of four weights, and
-// scales [group][2][32] in float32 beside them. The activations come as A [k/4][rows] dwords of four signed bytes, and aux
-// [group][4][rows]: their scale; scale times their sum; -32 times the sum of the first 16 and of the last 16, as integers.
+// Products with the weights of K-quants. The activations come as A [k/4][rows] dwords of four signed bytes, and aux [group][4][rows]: their
+// scale; scale times their sum; -32 times the sum of the first 16 and of the last 16, as integers. Weights are a panel of 32 outputs
+// as matrix_k.go keeps it; their scales come in float32 [group][2][32]:
 //
-//	gemmK4: a scale and a minimum for each group of 32: scales are these.
-//	gemmK6: a scale for each 16, and 32 stands for zero: scales are those of the two halves.
-//
-// gemmK4AVX2 takes weights of up to 15 and gemmK6AVX2 of up to 63: more would not fit the 16 bits in which it adds products.
+//	Q4_K: a scale and a minimum for each group of 32
+//	Q6_K: a scale for each half of it, where 32 stands for zero
 func gemmK() *file {
-	f := newFile("gemm_k_amd64.s", "C (+)= A B with expanded weights of up to 8 bits and signed 8-bit activations, one tile of rows x 32 (AVX-512) or x 16 (AVX2).")
+	f := newFile("gemm_k_amd64.s", "C (+)= A B with K-quants and signed 8-bit activations, one tile of rows x 32 (AVX-512).")
 	data(f)
-	f.text("gemmK4AVX512", int8Params, 69)
+	f.text("gemmQ4KAVX512", int8Params, 69)
+	f.note("b [group][4][32] dwords of eight weights (low halves k, high halves k+16)")
 	loadInt8Args(f)
 	dispatch(f, 7, func(rows int) {
 		zeroFloats(f, rows)
 		group := f.label("group")
 		f.at(group)
-		for r := 0; r < 2*rows; r++ {
-			f.i("VPXORD", z(r), z(r), z(r))
-		}
-		bytes512(f, rows, 0, 8)
+		nibbles512(f, rows)
 		for v := 0; v < 2; v++ {
 			f.i("VMOVUPS", mem("R11", 64*v), z(28+v))
 			f.i("VMOVUPS", mem("R11", 128+64*v), z(30+v))
 		}
-		for r := 0; r < rows; r++ {
-			for v := 0; v < 2; v++ {
-				f.i("VCVTDQ2PS", iacc(r, v), iacc(r, v))
-				f.i("VMULPS", z(28+v), iacc(r, v), iacc(r, v))
-				f.i("VFMADD231PS.BCST", mem("R8", 4*r), iacc(r, v), facc(r, v))
-				f.i("VFMADD231PS.BCST", mem("R8", 4*(rows+r)), z(30+v), facc(r, v))
-			}
-		}
+		scaled512(f, rows)
 		f.i("ADDQ", 256, "R11")
-		nextGroupOf(f, rows, 1024, 4, group)
+		nextGroupOf(f, rows, 512, 4, group)
 		storeFloats(f, rows)
 	})
 
-	f.text("gemmK6AVX512", int8Params, 69)
+	f.text("gemmQ6KAVX512", int8Params, 69)
+	f.note("b [group]: [4][32] dwords with the lower four bits (low halves k, high halves k+16), [2][32] with the upper two (of k, of k+16: those of")
+	f.note("step q of four k are pair q)")
 	loadInt8Args(f)
 	dispatch(f, 7, func(rows int) {
 		zeroFloats(f, rows)
@@ -49,7 +40,33 @@ func gemmK() *file {
 				f.i("VPBROADCASTD", mem("R8", 4*((2+half)*rows+r)), iacc(r, 0))
 				f.i("VMOVDQA64", iacc(r, 0), iacc(r, 1))
 			}
-			bytes512(f, rows, 4*half, 4)
+			for q := 0; q < 4; q++ {
+				for v := 0; v < 2; v++ {
+					low, high := mem("BX", 128*q+64*v), mem("BX", 512+128*half+64*v)
+					if half == 0 {
+						f.i("VMOVDQU32", low, z(28+v))
+					} else {
+						f.i("VPSRLD", 4, low, z(28+v))
+					}
+					switch q {
+					case 0:
+						f.i("VPSLLD", 4, high, z(30+v))
+					case 1:
+						f.i("VPSLLD", 2, high, z(30+v))
+					case 2:
+						f.i("VMOVDQU32", high, z(30+v))
+					case 3:
+						f.i("VPSRLD", 2, high, z(30+v))
+					}
+					f.i("VPANDD.BCST", constantAt(cNibbles), z(28+v), z(28+v))
+					f.i("VPTERNLOGD.BCST", 0xf8, constantAt(cPairs), z(30+v), z(28+v)) // low | high & pairs
+				}
+				for r := 0; r < rows; r++ {
+					for v := 0; v < 2; v++ {
+						f.i("VPDPBUSD.BCST", mem("SI", 4*((4*half+q)*rows+r)), z(28+v), iacc(r, v))
+					}
+				}
+			}
 			for v := 0; v < 2; v++ {
 				f.i("VMOVUPS", mem("R11", 128*half+64*v), z(30+v))
 			}
@@ -62,22 +79,42 @@ func gemmK() *file {
 			}
 		}
 		f.i("ADDQ", 256, "R11")
-		nextGroupOf(f, rows, 1024, 4, group)
+		nextGroupOf(f, rows, 768, 4, group)
 		storeFloats(f, rows)
 	})
-	gemmBytesAVX2(f)
 	return f
 }
 
-// bytes512 adds the products of steps [from, from+n) of four k to the integer sums.
-func bytes512(f *file, rows, from, n int) {
-	for q := from; q < from+n; q++ {
-		f.i("VMOVDQU32", mem("BX", 128*q), "Z28")
-		f.i("VMOVDQU32", mem("BX", 128*q+64), "Z29")
-		for r := 0; r < rows; r++ {
-			for v := 0; v < 2; v++ {
-				f.i("VPDPBUSD.BCST", mem("SI", 4*(q*rows+r)), z(28+v), iacc(r, v))
+// nibbles512 sums the products of a group of 4-bit weights as integers.
+func nibbles512(f *file, rows int) {
+	for r := 0; r < 2*rows; r++ {
+		f.i("VPXORD", z(r), z(r), z(r))
+	}
+	for q := 0; q < 4; q++ {
+		for v := 0; v < 2; v++ {
+			f.i("VMOVDQU32", mem("BX", 128*q+64*v), z(28+2*v))
+			f.i("VPSRLD", 4, z(28+2*v), z(29+2*v))
+			f.i("VPANDD.BCST", constantAt(cNibbles), z(28+2*v), z(28+2*v))
+			f.i("VPANDD.BCST", constantAt(cNibbles), z(29+2*v), z(29+2*v))
+		}
+		for half := 0; half < 2; half++ {
+			for r := 0; r < rows; r++ {
+				for v := 0; v < 2; v++ {
+					f.i("VPDPBUSD.BCST", mem("SI", 4*((q+4*half)*rows+r)), z(28+2*v+half), iacc(r, v))
+				}
 			}
+		}
+	}
+}
+
+// scaled512 adds a group's integer sums to those in float32, by the weights' scales (Z28, Z29) and minima (Z30, Z31).
+func scaled512(f *file, rows int) {
+	for r := 0; r < rows; r++ {
+		for v := 0; v < 2; v++ {
+			f.i("VCVTDQ2PS", iacc(r, v), iacc(r, v))
+			f.i("VMULPS", z(28+v), iacc(r, v), iacc(r, v))
+			f.i("VFMADD231PS.BCST", mem("R8", 4*r), iacc(r, v), facc(r, v))
+			f.i("VFMADD231PS.BCST", mem("R8", 4*(rows+r)), z(30+v), facc(r, v))
 		}
 	}
 }

@@ -7,6 +7,9 @@ import "fmt"
 // 30,720), and 4 of weights up to 63 (32,256). VPMADDWD then brings pairs of them to 32 bits. Weights of a whole byte go through
 // VPMADDWD as 16 bits.
 //
+// Weights are expanded to bytes [group][8][32] dwords, or 16 bits, a panel at a time: that is little beside the products of a few rows, and
+// stays in the cache. A and aux are those of gemm_k.go.
+//
 // A tile is up to 3 x 16: 6 registers of integer sums, 6 of float sums, 2 for weights, 1 for an activation, 1 for a product.
 
 const rowsBytes256 = 3
@@ -16,7 +19,9 @@ const bytes256Params = "(c *float32, ldc uintptr, a, aux, b, scales *float32, gr
 func iacc256(r, v int) string { return y(2*r + v) }
 func facc256(r, v int) string { return y(6 + 2*r + v) }
 
-func gemmBytesAVX2(f *file) {
+func gemmBytes() *file {
+	f := newFile("gemm_bytes_amd64.s", "C (+)= A B with unsigned 8-bit or signed 16-bit weights and signed activations, one tile of rows x 16 (AVX2).")
+	data(f)
 	tile := func(name string, note string, body func(rows int)) {
 		f.text(name, bytes256Params, 65)
 		f.note("%s", note)
@@ -36,7 +41,7 @@ func gemmBytesAVX2(f *file) {
 		})
 	}
 
-	tile("gemmK4AVX2", "weights up to 15; rows of b are 32 dwords, of which 16 are used", func(rows int) {
+	tile("gemmBytes15AVX2", "weights up to 15, a scale and a minimum a group; rows of b are 32 dwords, of which 16 are used", func(rows int) {
 		group := f.label("group")
 		f.i("PCALIGN", 32)
 		f.at(group)
@@ -72,7 +77,7 @@ func gemmBytesAVX2(f *file) {
 		nextGroupOf(f, rows, 1024, 4, group)
 	})
 
-	tile("gemmK6AVX2", "weights up to 63; rows of b are 32 dwords, of which 16 are used", func(rows int) {
+	tile("gemmBytes63AVX2", "weights up to 63, of which 32 stands for zero, two scales a group; rows of b are 32 dwords, of which 16 are used", func(rows int) {
 		group := f.label("group")
 		f.i("PCALIGN", 32)
 		f.at(group)
@@ -111,7 +116,7 @@ func gemmBytesAVX2(f *file) {
 		nextGroupOf(f, rows, 1024, 4, group)
 	})
 
-	tile("gemmInt8AVX2", "a [k/2][rows] and b [k/2][32] dwords of two 16-bit values, of each four the even ones and then the odd ones; aux [group][rows]: the\n"+
+	tile("gemmWordsAVX2", "a [k/2][rows] and b [k/2][32] dwords of two 16-bit values, of each four the even ones and then the odd ones; aux [group][rows]: the\n"+
 		"\t// activations' scale; scales [32]", func(rows int) {
 		group := f.label("group")
 		f.i("PCALIGN", 32)
@@ -149,6 +154,7 @@ func gemmBytesAVX2(f *file) {
 			}
 		}
 	})
+	return f
 }
 
 func store256(f *file, rows int) {
