@@ -2,6 +2,8 @@
 
 package kernels
 
+import "unsafe"
+
 // The scales of K-quants are made float32 a panel at a time, into the scratch; AVX-512 unpacks weights as it multiplies, AVX2 works from
 // bytes that are made a panel at a time too. A row of packed A takes k/4 words of bytes and four words a group.
 
@@ -98,6 +100,7 @@ func (w *matrixK) pack(dst, a []float32, lda, rows int, s *Scratch) {
 
 func (w *matrixK) prepare(p int, s *Scratch) {
 	n := w.in / group
+	s.cold = true
 	groups, beside := w.panel(p)
 	scales, bytes := expanded(s, n)
 	q4 := w.all[p] == formQ4K
@@ -121,16 +124,27 @@ func (w *matrixK) tile(c []float32, ldc int, a []float32, p, rows, cols int, acc
 	aux := a[rows*w.in/4:]
 	q4 := w.all[p] == formQ4K
 	groups, mask := w.all[w.at[p]:], uint32(1<<cols-1)
+	ahead, step := w.ahead(p, s)
 	switch {
 	case current == avx2 && q4:
 		tile256(bytes15, c, ldc, a, aux, bytes, scales, n, rows, cols, accumulate)
 	case current == avx2:
 		tile256(bytes63, c, ldc, a, aux, bytes, scales, n, rows, cols, accumulate)
 	case q4:
-		gemmQ4KAVX512(&c[0], 4*uintptr(ldc), &a[0], &aux[0], asFloats(groups), &scales[0], n, rows, mask, accumulate)
+		gemmQ4KAVX512(&c[0], 4*uintptr(ldc), &a[0], &aux[0], asFloats(groups), &scales[0], n, rows, mask, accumulate, ahead, step)
 	default:
-		gemmQ6KAVX512(&c[0], 4*uintptr(ldc), &a[0], &aux[0], asFloats(groups), &scales[0], n, rows, mask, accumulate)
+		gemmQ6KAVX512(&c[0], 4*uintptr(ldc), &a[0], &aux[0], asFloats(groups), &scales[0], n, rows, mask, accumulate, ahead, step)
 	}
+}
+
+// ahead is the memory of the panel after p, and how much of it goes with each group: to the first tile of p alone.
+func (w *matrixK) ahead(p int, s *Scratch) (address, step uintptr) {
+	if !s.cold || p+1 == len(w.at) {
+		return uintptr(unsafe.Pointer(&s.b[0])), 0
+	}
+	s.cold = false
+	next := w.at[p+1]
+	return uintptr(unsafe.Pointer(&w.all[next])), uintptr(4 * (next - w.at[p]) * group / w.in)
 }
 
 func (w *matrixK) mul(c []float32, ldc int, a []float32, lda, m int, accumulate bool, s *Scratch) {

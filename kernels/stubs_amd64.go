@@ -138,10 +138,10 @@ func gemmQ4AVX512(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, r
 // In gemm_k_amd64.s.
 
 //go:noescape
-func gemmQ4KAVX512(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, mask uint32, accumulate bool)
+func gemmQ4KAVX512(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, mask uint32, accumulate bool, ahead, step uintptr)
 
 //go:noescape
-func gemmQ6KAVX512(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, mask uint32, accumulate bool)
+func gemmQ6KAVX512(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, mask uint32, accumulate bool, ahead, step uintptr)
 
 // In gemm_bytes_amd64.s.
 

@@ -6,16 +6,21 @@ package main
 //
 //	Q4_K: a scale and a minimum for each group of 32
 //	Q6_K: a scale for each half of it, where 32 stands for zero
+//
+// While a tile multiplies it asks for the memory at ahead, step bytes for each group: the next panel, which is then in the cache when its
+// scales are made. Weights of a few rows would else wait for memory.
 func gemmK() *file {
 	f := newFile("gemm_k_amd64.s", "C (+)= A B with K-quants and signed 8-bit activations, one tile of rows x 32 (AVX-512).")
 	data(f)
-	f.text("gemmQ4KAVX512", int8Params, 69)
+	f.text("gemmQ4KAVX512", gemmKParams, 88)
 	f.note("b [group][4][32] dwords of eight weights (low halves k, high halves k+16)")
 	loadInt8Args(f)
+	loadAhead(f)
 	dispatch(f, 7, func(rows int) {
 		zeroFloats(f, rows)
 		group := f.label("group")
 		f.at(group)
+		askAhead(f, 10)
 		nibbles512(f, rows)
 		for v := 0; v < 2; v++ {
 			f.i("VMOVUPS", mem("R11", 64*v), z(28+v))
@@ -27,14 +32,16 @@ func gemmK() *file {
 		storeFloats(f, rows)
 	})
 
-	f.text("gemmQ6KAVX512", int8Params, 69)
+	f.text("gemmQ6KAVX512", gemmKParams, 88)
 	f.note("b [group]: [4][32] dwords with the lower four bits (low halves k, high halves k+16), [2][32] with the upper two (of k, of k+16: those of")
 	f.note("step q of four k are pair q)")
 	loadInt8Args(f)
+	loadAhead(f)
 	dispatch(f, 7, func(rows int) {
 		zeroFloats(f, rows)
 		group := f.label("group")
 		f.at(group)
+		askAhead(f, 14)
 		for half := 0; half < 2; half++ {
 			for r := 0; r < rows; r++ {
 				f.i("VPBROADCASTD", mem("R8", 4*((2+half)*rows+r)), iacc(r, 0))
@@ -83,6 +90,20 @@ func gemmK() *file {
 		storeFloats(f, rows)
 	})
 	return f
+}
+
+const gemmKParams = "(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, mask uint32, accumulate bool, ahead, step uintptr)"
+
+func loadAhead(f *file) {
+	f.i("MOVQ", "ahead+72(FP)", "R12")
+	f.i("MOVQ", "step+80(FP)", "R13")
+}
+
+func askAhead(f *file, lines int) {
+	for n := 0; n < lines; n++ {
+		f.i("PREFETCHT1", mem("R12", 64*n))
+	}
+	f.i("ADDQ", "R13", "R12")
 }
 
 // nibbles512 sums the products of a group of 4-bit weights as integers.
