@@ -133,8 +133,8 @@ DATA tailMasks<>+48(SB)/8, $0x0000000000000000
 DATA tailMasks<>+56(SB)/8, $0x0000000000000000
 GLOBL tailMasks<>(SB), RODATA|NOPTR, $64
 
-// func gemmBytes15AVX2(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, accumulate bool)
-TEXT ·gemmBytes15AVX2(SB), NOSPLIT, $0-65
+// func gemmBytes15AVX2(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, accumulate bool, ahead, step uintptr)
+TEXT ·gemmBytes15AVX2(SB), NOSPLIT, $0-88
 	// weights up to 15, a scale and a minimum a group; rows of b are 32 dwords, of which 16 are used
 	MOVQ c+0(FP), DI
 	MOVQ ldc+8(FP), DX
@@ -144,6 +144,8 @@ TEXT ·gemmBytes15AVX2(SB), NOSPLIT, $0-65
 	MOVQ scales+40(FP), R11
 	MOVQ groups+48(FP), R9
 	MOVQ rows+56(FP), CX
+	MOVQ ahead+72(FP), R12
+	MOVQ step+80(FP), R13
 	CMPQ CX, $3
 	JEQ rows3_1
 	CMPQ CX, $2
@@ -162,6 +164,13 @@ rows3_1:
 	VXORPS Y11, Y11, Y11
 	PCALIGN $32
 group4:
+	PREFETCHT1 (R12)
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	PREFETCHT1 192(R12)
+	PREFETCHT1 256(R12)
+	PREFETCHT1 320(R12)
+	ADDQ R13, R12
 	VMOVDQU (BX), Y12
 	VMOVDQU 32(BX), Y13
 	VPBROADCASTD (SI), Y14
@@ -369,6 +378,13 @@ rows2_2:
 	VXORPS Y9, Y9, Y9
 	PCALIGN $32
 group6:
+	PREFETCHT1 (R12)
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	PREFETCHT1 192(R12)
+	PREFETCHT1 256(R12)
+	PREFETCHT1 320(R12)
+	ADDQ R13, R12
 	VMOVDQU (BX), Y12
 	VMOVDQU 32(BX), Y13
 	VPBROADCASTD (SI), Y14
@@ -518,6 +534,13 @@ rows1_3:
 	VXORPS Y7, Y7, Y7
 	PCALIGN $32
 group8:
+	PREFETCHT1 (R12)
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	PREFETCHT1 192(R12)
+	PREFETCHT1 256(R12)
+	PREFETCHT1 320(R12)
+	ADDQ R13, R12
 	VMOVDQU (BX), Y12
 	VMOVDQU 32(BX), Y13
 	VPBROADCASTD (SI), Y14
@@ -606,8 +629,8 @@ plain9:
 	VZEROUPPER
 	RET
 
-// func gemmBytes63AVX2(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, accumulate bool)
-TEXT ·gemmBytes63AVX2(SB), NOSPLIT, $0-65
+// func gemmBytes63AVX2(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, accumulate bool, ahead, step uintptr)
+TEXT ·gemmBytes63AVX2(SB), NOSPLIT, $0-88
 	// weights up to 63, of which 32 stands for zero, two scales a group; rows of b are 32 dwords, of which 16 are used
 	MOVQ c+0(FP), DI
 	MOVQ ldc+8(FP), DX
@@ -617,6 +640,8 @@ TEXT ·gemmBytes63AVX2(SB), NOSPLIT, $0-65
 	MOVQ scales+40(FP), R11
 	MOVQ groups+48(FP), R9
 	MOVQ rows+56(FP), CX
+	MOVQ ahead+72(FP), R12
+	MOVQ step+80(FP), R13
 	CMPQ CX, $3
 	JEQ rows3_10
 	CMPQ CX, $2
@@ -635,6 +660,15 @@ rows3_10:
 	VXORPS Y11, Y11, Y11
 	PCALIGN $32
 group13:
+	PREFETCHT1 (R12)
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	PREFETCHT1 192(R12)
+	PREFETCHT1 256(R12)
+	PREFETCHT1 320(R12)
+	PREFETCHT1 384(R12)
+	PREFETCHT1 448(R12)
+	ADDQ R13, R12
 	VPBROADCASTD 24(R8), Y0
 	VMOVDQA Y0, Y1
 	VPBROADCASTD 28(R8), Y2
@@ -916,6 +950,15 @@ rows2_11:
 	VXORPS Y9, Y9, Y9
 	PCALIGN $32
 group15:
+	PREFETCHT1 (R12)
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	PREFETCHT1 192(R12)
+	PREFETCHT1 256(R12)
+	PREFETCHT1 320(R12)
+	PREFETCHT1 384(R12)
+	PREFETCHT1 448(R12)
+	ADDQ R13, R12
 	VPBROADCASTD 16(R8), Y0
 	VMOVDQA Y0, Y1
 	VPBROADCASTD 20(R8), Y2
@@ -1115,6 +1158,15 @@ rows1_12:
 	VXORPS Y7, Y7, Y7
 	PCALIGN $32
 group17:
+	PREFETCHT1 (R12)
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	PREFETCHT1 192(R12)
+	PREFETCHT1 256(R12)
+	PREFETCHT1 320(R12)
+	PREFETCHT1 384(R12)
+	PREFETCHT1 448(R12)
+	ADDQ R13, R12
 	VPBROADCASTD 8(R8), Y0
 	VMOVDQA Y0, Y1
 	VMOVDQU (BX), Y12
@@ -1229,8 +1281,8 @@ plain18:
 	VZEROUPPER
 	RET
 
-// func gemmWordsAVX2(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, accumulate bool)
-TEXT ·gemmWordsAVX2(SB), NOSPLIT, $0-65
+// func gemmWordsAVX2(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, accumulate bool, ahead, step uintptr)
+TEXT ·gemmWordsAVX2(SB), NOSPLIT, $0-88
 	// a [k/2][rows] and b [k/2][32] dwords of two 16-bit values, of each four the even ones and then the odd ones; aux [group][rows]: the
 	// activations' scale; scales [32]
 	MOVQ c+0(FP), DI
@@ -1241,6 +1293,8 @@ TEXT ·gemmWordsAVX2(SB), NOSPLIT, $0-65
 	MOVQ scales+40(FP), R11
 	MOVQ groups+48(FP), R9
 	MOVQ rows+56(FP), CX
+	MOVQ ahead+72(FP), R12
+	MOVQ step+80(FP), R13
 	CMPQ CX, $3
 	JEQ rows3_19
 	CMPQ CX, $2
@@ -1259,6 +1313,16 @@ rows3_19:
 	VXORPS Y11, Y11, Y11
 	PCALIGN $32
 group22:
+	PREFETCHT1 (R12)
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	PREFETCHT1 192(R12)
+	PREFETCHT1 256(R12)
+	PREFETCHT1 320(R12)
+	PREFETCHT1 384(R12)
+	PREFETCHT1 448(R12)
+	PREFETCHT1 512(R12)
+	ADDQ R13, R12
 	VMOVDQU (BX), Y12
 	VMOVDQU 32(BX), Y13
 	VPBROADCASTD (SI), Y14
@@ -1584,6 +1648,16 @@ rows2_20:
 	VXORPS Y9, Y9, Y9
 	PCALIGN $32
 group24:
+	PREFETCHT1 (R12)
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	PREFETCHT1 192(R12)
+	PREFETCHT1 256(R12)
+	PREFETCHT1 320(R12)
+	PREFETCHT1 384(R12)
+	PREFETCHT1 448(R12)
+	PREFETCHT1 512(R12)
+	ADDQ R13, R12
 	VMOVDQU (BX), Y12
 	VMOVDQU 32(BX), Y13
 	VPBROADCASTD (SI), Y14
@@ -1816,6 +1890,16 @@ rows1_21:
 	VXORPS Y7, Y7, Y7
 	PCALIGN $32
 group26:
+	PREFETCHT1 (R12)
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	PREFETCHT1 192(R12)
+	PREFETCHT1 256(R12)
+	PREFETCHT1 320(R12)
+	PREFETCHT1 384(R12)
+	PREFETCHT1 448(R12)
+	PREFETCHT1 512(R12)
+	ADDQ R13, R12
 	VMOVDQU (BX), Y12
 	VMOVDQU 32(BX), Y13
 	VPBROADCASTD (SI), Y14

@@ -28,6 +28,14 @@ func packQuantised(dst, a []float32, lda, in, rows int, sums bool, s *Scratch) {
 	packRows(dst[rows*words:], t[rows*words:], aux, aux, rows)
 }
 
+// panelOf is panel p of those of n words each, nothing past the last.
+func panelOf(data []uint32, p, n int) []uint32 {
+	if (p+1)*n > len(data) {
+		return nil
+	}
+	return data[p*n : (p+1)*n]
+}
+
 func (w *matrixInt8) shape() (int, int) { return w.out, w.in }
 func (w *matrixInt8) tileRows() int     { return rowsBytes() }
 
@@ -51,13 +59,14 @@ func (w *matrixInt8) prepare(p int, s *Scratch) {
 		return
 	}
 	n := w.groups() * group / 4 * panel
+	s.cold = true
 	bytesToWordsAVX2(&grow(&s.b, 2*n)[0], asFloats(w.data[p*n:(p+1)*n]), n/panel)
 }
 
 func (w *matrixInt8) tile(c []float32, ldc int, a []float32, p, rows, cols int, accumulate bool, s *Scratch) {
 	k := w.groups() * group
 	if current == avx2 {
-		tile256(words, c, ldc, a, a[rows*k/2:], s.b, w.scales[p*panel:], w.groups(), rows, cols, accumulate)
+		tile256(words, c, ldc, a, a[rows*k/2:], s.b, w.scales[p*panel:], w.groups(), rows, cols, accumulate, panelOf(w.data, p+1, k/4*panel), s)
 		return
 	}
 	gemmInt8AVX512(&c[0], 4*uintptr(ldc), &a[0], &a[rows*k/4], asFloats(w.data[p*k/4*panel:]), &w.scales[p*panel],
@@ -97,6 +106,7 @@ func (w *matrixQ4) prepare(p int, s *Scratch) {
 	n := w.groups() * q4Group
 	scales, bytes := expanded(s, w.groups())
 	src := asFloats(w.data[p*n : (p+1)*n])
+	s.cold = true
 	scalesQ4AVX2(&scales[0], src, w.groups())
 	nibblesToBytesAVX2(&bytes[0], src, 4*q4Group, w.groups())
 }
@@ -104,7 +114,7 @@ func (w *matrixQ4) prepare(p int, s *Scratch) {
 func (w *matrixQ4) tile(c []float32, ldc int, a []float32, p, rows, cols int, accumulate bool, s *Scratch) {
 	if current == avx2 {
 		scales, bytes := expanded(s, w.groups())
-		tile256(bytes15, c, ldc, a, a[rows*w.in/4:], bytes, scales, w.groups(), rows, cols, accumulate)
+		tile256(bytes15, c, ldc, a, a[rows*w.in/4:], bytes, scales, w.groups(), rows, cols, accumulate, panelOf(w.data, p+1, w.groups()*q4Group), s)
 		return
 	}
 	gemmQ4AVX512(&c[0], 4*uintptr(ldc), &a[0], &a[rows*w.in/4], asFloats(w.data[p*w.groups()*q4Group:]), nil,

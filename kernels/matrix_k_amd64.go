@@ -46,34 +46,43 @@ const (
 	words
 )
 
-// tile256 computes rows x cols of C from an expanded panel, 16 columns at a time.
-func tile256(kind int, c []float32, ldc int, a, aux, b, scales []float32, groups, rows, cols int, accumulate bool) {
+// tile256 computes rows x cols of C from an expanded panel, 16 columns at a time; next is the panel to ask for meanwhile.
+func tile256(kind int, c []float32, ldc int, a, aux, b, scales []float32, groups, rows, cols int, accumulate bool, next []uint32, s *Scratch) {
+	ahead, step := s.ahead(next, 2*groups)
 	for j := 0; j < cols; j += 16 {
-		if cols-j >= 16 {
-			tile256x16(kind, &c[j], 4*uintptr(ldc), &a[0], &aux[0], &b[j], &scales[j], groups, rows, accumulate)
-			continue
-		}
-		// A part of a tile goes by way of a whole one.
+		to, stride := &c[j], 4*uintptr(ldc)
 		var t [rowsBytes256 * 16]float32
-		for r := 0; r < rows && accumulate; r++ {
-			copy(t[r*16:], c[r*ldc+j:r*ldc+cols])
+		if cols-j < 16 { // a part of a tile goes by way of a whole one
+			for r := 0; r < rows && accumulate; r++ {
+				copy(t[r*16:], c[r*ldc+j:r*ldc+cols])
+			}
+			to, stride = &t[0], 4*16
 		}
-		tile256x16(kind, &t[0], 4*16, &a[0], &aux[0], &b[j], &scales[j], groups, rows, accumulate)
-		for r := 0; r < rows; r++ {
-			copy(c[r*ldc+j:r*ldc+cols], t[r*16:])
+		switch kind {
+		case bytes15:
+			gemmBytes15AVX2(to, stride, &a[0], &aux[0], &b[j], &scales[j], groups, rows, accumulate, ahead, step)
+		case bytes63:
+			gemmBytes63AVX2(to, stride, &a[0], &aux[0], &b[j], &scales[j], groups, rows, accumulate, ahead, step)
+		default:
+			gemmWordsAVX2(to, stride, &a[0], &aux[0], &b[j], &scales[j], groups, rows, accumulate, ahead, step)
 		}
+		if cols-j < 16 {
+			for r := 0; r < rows; r++ {
+				copy(c[r*ldc+j:r*ldc+cols], t[r*16:])
+			}
+		}
+		ahead += uintptr(groups) * step
 	}
 }
 
-func tile256x16(kind int, c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, accumulate bool) {
-	switch kind {
-	case bytes15:
-		gemmBytes15AVX2(c, ldc, a, aux, b, scales, groups, rows, accumulate)
-	case bytes63:
-		gemmBytes63AVX2(c, ldc, a, aux, b, scales, groups, rows, accumulate)
-	default:
-		gemmWordsAVX2(c, ldc, a, aux, b, scales, groups, rows, accumulate)
+// ahead gives where the next panel begins, and the bytes of it that go with each of `parts` parts of a tile: to the first tile of a
+// panel alone.
+func (s *Scratch) ahead(next []uint32, parts int) (address, step uintptr) {
+	if !s.cold || len(next) == 0 {
+		return uintptr(unsafe.Pointer(&s.b[0])), 0
 	}
+	s.cold = false
+	return uintptr(unsafe.Pointer(&next[0])), uintptr(4 * len(next) / parts)
 }
 
 // expanded is a panel in the scratch: scales [group][2][32], and on AVX2 bytes [group][8][32] words.
@@ -124,27 +133,28 @@ func (w *matrixK) tile(c []float32, ldc int, a []float32, p, rows, cols int, acc
 	aux := a[rows*w.in/4:]
 	q4 := w.all[p] == formQ4K
 	groups, mask := w.all[w.at[p]:], uint32(1<<cols-1)
-	ahead, step := w.ahead(p, s)
+	next := w.next(p)
 	switch {
 	case current == avx2 && q4:
-		tile256(bytes15, c, ldc, a, aux, bytes, scales, n, rows, cols, accumulate)
+		tile256(bytes15, c, ldc, a, aux, bytes, scales, n, rows, cols, accumulate, next, s)
 	case current == avx2:
-		tile256(bytes63, c, ldc, a, aux, bytes, scales, n, rows, cols, accumulate)
+		tile256(bytes63, c, ldc, a, aux, bytes, scales, n, rows, cols, accumulate, next, s)
 	case q4:
+		ahead, step := s.ahead(next, n)
 		gemmQ4KAVX512(&c[0], 4*uintptr(ldc), &a[0], &aux[0], asFloats(groups), &scales[0], n, rows, mask, accumulate, ahead, step)
 	default:
+		ahead, step := s.ahead(next, n)
 		gemmQ6KAVX512(&c[0], 4*uintptr(ldc), &a[0], &aux[0], asFloats(groups), &scales[0], n, rows, mask, accumulate, ahead, step)
 	}
 }
 
-// ahead is the memory of the panel after p, and how much of it goes with each group: to the first tile of p alone.
-func (w *matrixK) ahead(p int, s *Scratch) (address, step uintptr) {
-	if !s.cold || p+1 == len(w.at) {
-		return uintptr(unsafe.Pointer(&s.b[0])), 0
+// next is the words of the panel after p.
+func (w *matrixK) next(p int) []uint32 {
+	if p+1 == len(w.at) {
+		return nil
 	}
-	s.cold = false
-	next := w.at[p+1]
-	return uintptr(unsafe.Pointer(&w.all[next])), uintptr(4 * (next - w.at[p]) * group / w.in)
+	groups, beside := w.panel(p + 1)
+	return w.all[w.at[p+1]:][:len(groups)+len(beside)]
 }
 
 func (w *matrixK) mul(c []float32, ldc int, a []float32, lda, m int, accumulate bool, s *Scratch) {

@@ -146,13 +146,13 @@ func gemmQ6KAVX512(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, 
 // In gemm_bytes_amd64.s.
 
 //go:noescape
-func gemmBytes15AVX2(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, accumulate bool)
+func gemmBytes15AVX2(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, accumulate bool, ahead, step uintptr)
 
 //go:noescape
-func gemmBytes63AVX2(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, accumulate bool)
+func gemmBytes63AVX2(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, accumulate bool, ahead, step uintptr)
 
 //go:noescape
-func gemmWordsAVX2(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, accumulate bool)
+func gemmWordsAVX2(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, accumulate bool, ahead, step uintptr)
 
 // In quantise_amd64.s.
 

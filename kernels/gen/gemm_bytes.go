@@ -10,11 +10,13 @@ import "fmt"
 // Weights are expanded to bytes [group][8][32] dwords, or 16 bits, a panel at a time: that is little beside the products of a few rows, and
 // stays in the cache. A and aux are those of gemm_k.go.
 //
+// A tile asks for the memory at ahead, as those of gemm_k.go do.
+//
 // A tile is up to 3 x 16: 6 registers of integer sums, 6 of float sums, 2 for weights, 1 for an activation, 1 for a product.
 
 const rowsBytes256 = 3
 
-const bytes256Params = "(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, accumulate bool)"
+const bytes256Params = "(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, accumulate bool, ahead, step uintptr)"
 
 func iacc256(r, v int) string { return y(2*r + v) }
 func facc256(r, v int) string { return y(6 + 2*r + v) }
@@ -22,29 +24,31 @@ func facc256(r, v int) string { return y(6 + 2*r + v) }
 func gemmBytes() *file {
 	f := newFile("gemm_bytes_amd64.s", "C (+)= A B with unsigned 8-bit or signed 16-bit weights and signed activations, one tile of rows x 16 (AVX2).")
 	data(f)
-	tile := func(name string, note string, body func(rows int)) {
-		f.text(name, bytes256Params, 65)
+	tile := func(name string, lines int, note string, body func(rows int, group string)) {
+		f.text(name, bytes256Params, 88)
 		f.note("%s", note)
 		for n, s := range []string{"c DI", "ldc DX", "a SI", "aux R8", "b BX", "scales R11", "groups R9", "rows CX"} {
 			var arg, reg string
 			fmt.Sscan(s, &arg, &reg)
 			f.i("MOVQ", fmt.Sprintf("%s+%d(FP)", arg, 8*n), reg)
 		}
+		loadAhead(f)
 		dispatch(f, rowsBytes256, func(rows int) {
 			for r := 0; r < rows; r++ {
 				for v := 0; v < 2; v++ {
 					f.i("VXORPS", facc256(r, v), facc256(r, v), facc256(r, v))
 				}
 			}
-			body(rows)
+			group := f.label("group")
+			f.i("PCALIGN", 32)
+			f.at(group)
+			askAhead(f, lines)
+			body(rows, group)
 			store256(f, rows)
 		})
 	}
 
-	tile("gemmBytes15AVX2", "weights up to 15, a scale and a minimum a group; rows of b are 32 dwords, of which 16 are used", func(rows int) {
-		group := f.label("group")
-		f.i("PCALIGN", 32)
-		f.at(group)
+	tile("gemmBytes15AVX2", 6, "weights up to 15, a scale and a minimum a group; rows of b are 32 dwords, of which 16 are used", func(rows int, group string) {
 		for q := 0; q < 8; q++ {
 			f.i("VMOVDQU", mem("BX", 128*q), "Y12")
 			f.i("VMOVDQU", mem("BX", 128*q+32), "Y13")
@@ -77,10 +81,7 @@ func gemmBytes() *file {
 		nextGroupOf(f, rows, 1024, 4, group)
 	})
 
-	tile("gemmBytes63AVX2", "weights up to 63, of which 32 stands for zero, two scales a group; rows of b are 32 dwords, of which 16 are used", func(rows int) {
-		group := f.label("group")
-		f.i("PCALIGN", 32)
-		f.at(group)
+	tile("gemmBytes63AVX2", 8, "weights up to 63, of which 32 stands for zero, two scales a group; rows of b are 32 dwords, of which 16 are used", func(rows int, group string) {
 		for half := 0; half < 2; half++ {
 			for r := 0; r < rows; r++ {
 				f.i("VPBROADCASTD", mem("R8", 4*((2+half)*rows+r)), iacc256(r, 0))
@@ -116,11 +117,8 @@ func gemmBytes() *file {
 		nextGroupOf(f, rows, 1024, 4, group)
 	})
 
-	tile("gemmWordsAVX2", "a [k/2][rows] and b [k/2][32] dwords of two 16-bit values, of each four the even ones and then the odd ones; aux [group][rows]: the\n"+
-		"\t// activations' scale; scales [32]", func(rows int) {
-		group := f.label("group")
-		f.i("PCALIGN", 32)
-		f.at(group)
+	tile("gemmWordsAVX2", 9, "a [k/2][rows] and b [k/2][32] dwords of two 16-bit values, of each four the even ones and then the odd ones; aux [group][rows]: the\n"+
+		"\t// activations' scale; scales [32]", func(rows int, group string) {
 		for q := 0; q < 16; q++ {
 			f.i("VMOVDQU", mem("BX", 128*q), "Y12")
 			f.i("VMOVDQU", mem("BX", 128*q+32), "Y13")

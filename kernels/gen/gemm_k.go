@@ -7,7 +7,7 @@ package main
 //	Q4_K: a scale and a minimum for each group of 32
 //	Q6_K: a scale for each half of it, where 32 stands for zero
 //
-// While a tile multiplies it asks for the memory at ahead, step bytes for each group: the next panel, which is then in the cache when its
+// While a tile multiplies, it asks for the memory at ahead, step bytes for each group: the next panel, which is then in the cache when its
 // scales are made. Weights of a few rows would else wait for memory.
 func gemmK() *file {
 	f := newFile("gemm_k_amd64.s", "C (+)= A B with K-quants and signed 8-bit activations, one tile of rows x 32 (AVX-512).")
