@@ -57,7 +57,7 @@ func blockK(form int, w []float32) []byte {
 	half := func(at int, exponent uint16) {
 		b[at], b[at+1] = byte(r.Uint32()), byte(exponent<<2)|b[at+1]&3
 	}
-	if form == formQ4K {
+	if form != formQ6K {
 		half(0, 8) // d and dmin of .008 to .016
 		half(2, 8)
 	} else {
@@ -66,17 +66,20 @@ func blockK(form int, w []float32) []byte {
 	return b
 }
 
-// decodeK reads a block by the format's definition (ggml-quants.c, dequantize_row_q4_K and _q6_K), value by value.
+// decodeK reads a block by the format's definition (ggml-quants.c, dequantize_row_q4_K, _q5_K and _q6_K), value by value.
 func decodeK(form int, dst []float32, b []byte) {
 	u16 := func(at int) float32 { return FromF16(uint16(b[at]) | uint16(b[at+1])<<8) }
 	for k := range dst {
-		if form == formQ4K {
+		if form != formQ6K {
 			g, s := k/32, b[4:16]
 			scale, low := s[g]&63, s[(g+4)%12]&63
 			if g >= 4 {
 				scale, low = s[g+4]&15|s[g-4]>>6<<4, s[g+4]>>4|s[g]>>6<<4
 			}
-			q := b[16+k/64*32+k%32] >> (k / 32 % 2 * 4) & 15
+			q := b[len(b)-128+k/64*32+k%32] >> (k / 32 % 2 * 4) & 15
+			if form == formQ5K {
+				q |= b[16+k%32] >> g & 1 << 4
+			}
 			dst[k] = u16(0)*float32(scale)*float32(q) - u16(2)*float32(low)
 			continue
 		}
@@ -90,7 +93,7 @@ func decodeK(form int, dst []float32, b []byte) {
 // TestKQuantsAreKeptWithoutLoss expands packed panels on the generic level and compares them with the format's definition, bit for bit.
 func TestKQuantsAreKeptWithoutLoss(t *testing.T) {
 	const out, in = 70, 768
-	for _, types := range [][]int{{formQ4K}, {formQ6K}, {formQ6K, formQ4K}} {
+	for _, types := range [][]int{{formQ4K}, {formQ5K}, {formQ6K}, {formQ6K, formQ4K, formQ5K}} {
 		w := random(newRand(3), make([]float32, out*in))
 		m := packK(types...)(w, out, in).(*matrixK)
 		roundK(types...)(w, out, in)
