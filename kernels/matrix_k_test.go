@@ -168,3 +168,60 @@ func TestABadImageOfKQuantsIsRefused(t *testing.T) {
 		}
 	}
 }
+
+// The largest codes and activations, all of one sign: where 16 bits sum them, nothing may saturate. Also with zero codes, which are -32 for Q6_K.
+func TestTheLargestSumsAreExact(t *testing.T) {
+	const out, in, m = 40, 512, 5
+	blocks := func(form int, code byte) []byte {
+		b := make([]byte, kForms[form].bytes)
+		for i := range b {
+			b[i] = code
+		}
+		if form == formQ6K {
+			for i := range 16 {
+				b[192+i] = 127
+			}
+			b[208], b[209] = 0, 0x14 // d = 2^-10
+			return b
+		}
+		for i := range 12 {
+			b[4+i] = 0xff // scales and minima of 63
+		}
+		b[0], b[1], b[2], b[3] = 0, 0x14, 0, 0x10
+		return b
+	}
+	matrices := map[string]Matrix{}
+	for _, code := range []byte{0, 0xff} {
+		for _, form := range []int{formQ4K, formQ5K, formQ6K} {
+			row := slices.Repeat(blocks(form, code), out*in/kBlock)
+			matrices[kForms[form].name+string('0'+code&1)] = PackK([]KRows{{Type: kForms[form].name, Out: out, Blocks: row}}, in)
+		}
+		q4 := slices.Repeat([]byte{code}, q4Block)
+		q4[0], q4[1], q4[2], q4[3] = 0, 0x14, 0, 0x10
+		matrices["Q4_1"+string('0'+code&1)] = PackQ4_1(slices.Repeat(q4, out*in/group), out, in)
+	}
+	for _, w := range []float32{1, -1} {
+		matrices["int8"+map[bool]string{true: "+", false: "-"}[w > 0]] = PackInt8(slices.Repeat([]float32{w}, out*in), out, in)
+	}
+	before := Level()
+	defer setLevel(t, before)
+	for name, w := range matrices {
+		for _, x := range []float32{1, -1} {
+			a := slices.Repeat([]float32{x}, m*in)
+			setLevel(t, "generic")
+			var s Scratch
+			want := make([]float32, m*out)
+			w.Mul(want, out, a, in, m, false, &s)
+			for _, level := range Levels() {
+				setLevel(t, level)
+				got := make([]float32, m*out)
+				w.Mul(got, out, a, in, m, false, &s)
+				for i := range got {
+					if math.Abs(float64(got[i]-want[i])) > 1e-5*math.Abs(float64(want[i]))+1e-6 {
+						t.Fatalf("%s times %v at level %s: value %d is %v, want %v", name, x, level, i, got[i], want[i])
+					}
+				}
+			}
+		}
+	}
+}
