@@ -2,13 +2,17 @@ package generator
 
 import (
 	"container/list"
+	"fmt"
 	"math"
+	"strings"
 	"sync"
 )
 
-// cache keeps the newest W_A of each user (or pair), least recently used out first. An entry is found only when the inputs
-// it was made from are the same bits: the shared taste w moves with every event, so a version number of the user alone
-// would serve stale weights.
+// cache keeps the newest W_A of each user (or pair), least recently used out first. An entry is
+// found only when the inputs it was made from are the same bits: the shared taste w moves with
+// every event, so a version number of the user alone would serve stale weights.
+//
+// mu guards the list and the map. It is a leaf, and no product is made under it.
 type cache struct {
 	limit int64
 
@@ -68,6 +72,27 @@ func (c *cache) drop(e *list.Element) {
 	delete(c.byKey, old.key)
 	c.bytes -= old.size()
 }
+
+// forget drops what is kept of a user.
+func (c *cache) forget(user string, perPair bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !perPair {
+		if e := c.byKey[user]; e != nil {
+			c.drop(e)
+		}
+		return
+	}
+	prefix := pairKey(user, "")
+	for key, e := range c.byKey {
+		if strings.HasPrefix(key, prefix) {
+			c.drop(e)
+		}
+	}
+}
+
+// pairKey is the key of a W_A that one pair has for itself. The length keeps apart what concatenation would not.
+func pairKey(user, item string) string { return fmt.Sprintf("%d:%s%s", len(user), user, item) }
 
 func (c *cache) size() (entries int, bytes int64) {
 	c.mu.Lock()

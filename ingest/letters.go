@@ -100,7 +100,7 @@ func (l *Letters) Resend(ctx context.Context, letter Letter) (corastream.Positio
 		return corastream.Position{}, corastream.Usagef("id", "raise kafka.max_record_bytes, start again, and send it then",
 			"the record has %d bytes, which is still too much", again.TooLarge)
 	}
-	at, err := l.producer.Place(ctx, from.Topic, []Record{again})
+	at, err := l.producer.Append(ctx, from.Topic, []Record{again})
 	if tooLargeToWrite(err) {
 		return corastream.Position{}, corastream.Usagef("id", "produce the record again, or raise max.message.bytes of the topic",
 			"the record has %d bytes, more than one batch holds", len(again.Value))

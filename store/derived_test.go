@@ -434,6 +434,60 @@ func TestDamagedTableFileFallsBack(t *testing.T) {
 	}
 }
 
+// TestAFolderLearntWithoutAListModelIsRefusedByName: such a model would know nothing of the events that came before it.
+func TestAFolderLearntWithoutAListModelIsRefusedByName(t *testing.T) {
+	s := mustOpen(t, t.TempDir(), testConfig())
+	mustCommit(t, s, run(0, 0, 10, 80, 60))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(s.dir, s.cfg, withPairs(300)); !errors.Is(err, corastream.ErrMismatch) || !strings.Contains(err.Error(), s.dir) {
+		t.Errorf("%v", err)
+	}
+}
+
+// foreign is a list model that can not read any table: another build saved them.
+type foreign struct{ *pairs }
+
+func (foreign) Load(io.Reader) error {
+	return fmt.Errorf("load: %w: saved as 2, read as 3", corastream.ErrFormat)
+}
+
+// TestATableOfAnotherBuildIsMadeAnewFromItsSteps while all steps are there, and is refused by name once some are gone.
+func TestATableOfAnotherBuildIsMadeAnewFromItsSteps(t *testing.T) {
+	s := mustOpen(t, t.TempDir(), testConfig(), withPairs(1<<30))
+	commitAll(t, s, 0, 500, 20)
+	want := listOf(s).saved(t)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if len(tableFiles(t, s)) == 0 {
+		t.Fatal("no table file was left behind")
+	}
+	x := mustOpen(t, s.dir, s.cfg, WithDerived(foreign{newPairs()}))
+	if got := x.derived.Derived.(foreign).saved(t); got != want {
+		t.Errorf("made anew: %s, want %s", got, want)
+	}
+	if err := x.Close(); err != nil {
+		t.Fatal(err)
+	}
+	y := mustOpen(t, s.dir, s.cfg, withPairs(1<<30)) // the table that the new build left behind
+	if got := listOf(y).saved(t); got != want {
+		t.Errorf("after it: %s, want %s", got, want)
+	}
+	y.Close()
+
+	s = mustOpen(t, t.TempDir(), testConfig(), withPairs(300))
+	commitAll(t, s, 0, 2000, 20)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Open(s.dir, s.cfg, WithDerived(foreign{newPairs()}))
+	if !errors.Is(err, corastream.ErrFormat) || !strings.Contains(err.Error(), "saved as 2") || !strings.Contains(err.Error(), tableFix) {
+		t.Errorf("steps are gone: %v", err)
+	}
+}
+
 // TestDamagedStepRecordIsRefused, with its name, and found by Check.
 func TestDamagedStepRecordIsRefused(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), testConfig(), withPairs(1<<30))
@@ -655,7 +709,7 @@ func BenchmarkMet(b *testing.B) {
 		})
 		b.Run(fmt.Sprintf("history=%d/scan", n), func(b *testing.B) {
 			for b.Loop() {
-				inHistory(u.History, "item-100001")
+				u.find("item-100001", 0)
 			}
 		})
 		b.Run(fmt.Sprintf("history=%d/make", n), func(b *testing.B) {
@@ -664,5 +718,34 @@ func BenchmarkMet(b *testing.B) {
 				m.met(u, "item-100001")
 			}
 		})
+	}
+}
+
+// TestFindSaysWhatSearchingSays: in histories that are cut, taken from and loaded anew, of ids whose tags collide.
+func TestFindSaysWhatSearchingSays(t *testing.T) {
+	u := &userRec{}
+	for i := range 6000 {
+		item := fmt.Sprint(i * 7919 % 900) // 900 items have 256 tags
+		from := i % 7 * len(u.History) / 7
+		want := slices.IndexFunc(u.History[from:], func(x corastream.Interaction) bool { return x.Item == item })
+		if want >= 0 {
+			want += from
+		}
+		if got := u.find(item, from); got != want {
+			t.Fatalf("event %d: %d, want %d", i, got, want)
+		}
+		ev := corastream.Event{Item: item, Time: epoch.Add(time.Duration(i) * time.Second), Kind: "rating"}
+		if got, want := u.firstTakenBack(&ev), ev.FirstTakenBack(u.History); got != want || want != slices.IndexFunc(u.History, ev.TakesBack) {
+			t.Fatalf("event %d: taken back from %d on, want %d", i, got, want)
+		}
+		switch {
+		case i%911 == 0: // taken back
+			u.History, u.tags = slices.Delete(slices.Clone(u.History), 0, len(u.History)/3), nil
+		case i%1201 == 0: // loaded
+			c := *u
+			c.tags, u = nil, &c
+		}
+		ev.Label = float32(i % 2)
+		u.remember(item, ev, 700)
 	}
 }

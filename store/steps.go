@@ -30,7 +30,12 @@ const (
 	recentBits  = 5
 )
 
-// stepsWriter encodes what a transaction teaches the list model, event by event, into bodies of step records.
+// stepsWriter encodes what a transaction teaches the list model, event by event, into bodies of
+// step records.
+//
+// A step holds the user's last interactions, up to the model's window, and most steps of a user
+// differ from the one before by one interaction. Such a step only says so (stepFollows). Ids are
+// written once a record and are numbers from then on. An event costs some 250 bytes that way.
 type stepsWriter struct {
 	window int
 	index  map[string]uint64 // ids of the record being filled
@@ -333,8 +338,9 @@ const (
 	metScans = 32
 )
 
-// metSets are the items met by the users with long histories that learnt last, for the writer alone. A set that does not
-// agree with the user's record is made anew, so one left over from a write that failed does no harm.
+// metSets are the items met by the users with long histories that learnt last, for the writer
+// alone. A set that does not agree with the user's record is made anew, so one left over from a
+// write that failed does no harm. Taking interactions back is the exception (forgetMet).
 type metSets struct {
 	users       map[string]*metSet
 	size, limit int // entries
@@ -350,7 +356,7 @@ type metSet struct {
 func (m *metSets) met(u *userRec, item string) bool {
 	h := u.History
 	if len(h) <= metShort {
-		return inHistory(h, item)
+		return u.find(item, 0) >= 0
 	}
 	first := u.total - uint64(len(h))
 	set := m.users[u.ID]
@@ -368,7 +374,7 @@ func (m *metSets) met(u *userRec, item string) bool {
 	}
 	if set.at == nil {
 		if set.scans++; set.scans < metScans {
-			return inHistory(h, item)
+			return u.find(item, 0) >= 0
 		}
 		m.size -= set.size()
 		set.total, set.at = u.total, make(map[string]uint64, len(h)+len(h)/8)
@@ -379,15 +385,6 @@ func (m *metSets) met(u *userRec, item string) bool {
 	}
 	n, yes := set.at[item]
 	return yes && n >= first
-}
-
-func inHistory(h []corastream.Interaction, item string) bool {
-	for i := len(h) - 1; i >= 0; i-- {
-		if h[i].Item == item {
-			return true
-		}
-	}
-	return false
 }
 
 // size counts an entry for the set itself.

@@ -11,8 +11,12 @@ import (
 	"github.com/corastream/corastream"
 )
 
-// work is the State inside a Commit: working copies over the current snapshot. Nothing of it is seen outside until it is
-// on the disk; thrown away, nothing happened.
+// work is the State inside a Commit: working copies over the current snapshot. Nothing of it is
+// seen outside until it is on the disk; thrown away, nothing happened.
+//
+// A record is copied when it is first touched, and base keeps what the disk has, so that a record
+// that did not change is not written. Sizes are counted as upper bounds while events come in
+// (charge), because the border between two transactions must be known before they are encoded.
 type work struct {
 	s      *Store
 	sn     *snap
@@ -26,17 +30,22 @@ type work struct {
 	dirtyItems []*itemWork
 	requests   []*corastream.Request
 	extra      []op
-	recent     []*corastream.Embedding // handed out since the last event: what the learner may have made longer
-	floats     int                     // their length when last charged
-	keys       int                     // upper bounds of what would be written
-	bytes      int
-	part       int // number of the transaction, from 1
-	lines      int // journal lines in parts
-	parts      []part
-	out        corastream.Commit
-	changes    changes // of the queues
+	back       struct { // the first interaction that the event being learnt takes back; -1: none
+		user, item string
+		at         int
+	}
+	recent  []*corastream.Embedding // handed out since the last event: what the learner may have made longer
+	floats  int                     // their length when last charged
+	keys    int                     // upper bounds of what would be written
+	bytes   int
+	part    int // number of the transaction, from 1
+	lines   int // journal lines in parts
+	parts   []part
+	out     corastream.Commit
+	changes changes // of the queues
 
 	dropped      []string // users that are gone, or whose record came from elsewhere
+	gone         []string // those of them that are gone
 	erasures     []Erasure
 	writtenUsers []*userWork
 	writtenItems []*itemWork
@@ -260,7 +269,8 @@ func (w *work) hand(e *corastream.Embedding) {
 	w.floats += len(e.Vec) + len(e.Acc)
 }
 
-// settle charges what the learner added to the vectors it was handed.
+// settle charges what the learner added to the vectors it was handed. A fresh record gets its
+// vectors within Learn, and only their length afterwards tells how much the transaction grew.
 func (w *work) settle() {
 	now := 0
 	for _, e := range w.recent {
@@ -274,6 +284,10 @@ func (w *work) settle() {
 
 // event applies one event that is new by its offset. It is dropped (false) when its user has sent
 // its id before, or was erased after it.
+//
+// The order inside matters. The erasure and the id are looked at first, so a dropped event touches
+// no item. Learn runs before the history gets the event, since models read the history as it was.
+// The step record for the list model is written before it too, with the same past.
 func (w *work) event(ev corastream.Event, learn func(corastream.State, corastream.Event) error) (bool, error) {
 	at := nanos(ev.Appended)
 	if at == noTime {
@@ -297,12 +311,18 @@ func (w *work) event(ev corastream.Event, learn func(corastream.State, corastrea
 	if err != nil {
 		return false, err
 	}
+	w.back.user, w.back.item, w.back.at = ev.User, ev.Item, -1
+	if ev.Retract || ev.Opposes() {
+		e := ev
+		e.Time = timeOf(nanos(ev.Time)) // as the history has it
+		w.back.at = u.rec.firstTakenBack(&e)
+	}
 	if err := learn(w, ev); err != nil {
 		return false, err
 	}
 	u.learnt = true
-	if ev.Retract || ev.Opposes() {
-		w.takeBack(u, ev)
+	if w.back.at >= 0 {
+		w.takeBack(u, ev, w.back.at)
 	}
 	if !ev.Retract {
 		if w.steps != nil {
@@ -328,15 +348,12 @@ func (w *work) event(ev corastream.Event, learn func(corastream.State, corastrea
 	return true, nil
 }
 
-// takeBack takes out of the user's history what the event takes back, and tells the list model. Interactions behind it get lower
-// numbers, so their blocks are written anew. The list that readers may hold is left as it is.
-func (w *work) takeBack(u *userWork, ev corastream.Event) {
+// takeBack takes out of the user's history, from index at on, what the event takes back, and tells
+// the list model. Interactions behind it get lower numbers, so their blocks on the disk are written
+// anew (changedFrom). The history becomes a new slice, since readers may hold the old one.
+func (w *work) takeBack(u *userWork, ev corastream.Event, at int) {
 	h := u.rec.History
 	ev.Time = timeOf(nanos(ev.Time)) // as the history has it
-	at := slices.IndexFunc(h, ev.TakesBack)
-	if at < 0 {
-		return
-	}
 	if w.steps != nil {
 		w.chargeSteps(w.steps.retract(u, ev.Item, !ev.Retract, nanos(ev.Time)))
 		w.s.derived.met.drop(u.rec.ID)
@@ -354,21 +371,40 @@ func (w *work) takeBack(u *userWork, ev corastream.Event) {
 	if u.changedFrom == 0 || first < u.changedFrom {
 		u.changedFrom = first
 	}
-	u.rec.History, u.rec.total = kept, u.rec.total-uint64(len(h)-len(kept))
+	u.rec.History, u.rec.tags, u.rec.total = kept, nil, u.rec.total-uint64(len(h)-len(kept))
 	w.charge(2+(len(h)-at)/blockLen, bytes)
+}
+
+// FirstTakenBack is what Event.FirstTakenBack says of the history of the event's user, which is looked through once an event.
+func (w *work) FirstTakenBack(ev *corastream.Event) int {
+	if ev.User == w.back.user && ev.Item == w.back.item {
+		return w.back.at
+	}
+	u, err := w.user(ev.User)
+	if err != nil {
+		return -1
+	}
+	return u.rec.firstTakenBack(ev)
 }
 
 // remember is UserState.Remember on a history whose older part other goroutines may be reading: it appends behind what
 // they see, and drops the oldest by starting later. Times are kept as the disk keeps them.
 func (u *userRec) remember(item string, ev corastream.Event, limit int) {
+	if len(u.tags) == len(u.History) {
+		u.tags = append(u.tags, tagOf(item))
+	}
 	u.History = append(u.History, corastream.Interaction{Item: item, Label: ev.Label, Time: timeOf(nanos(ev.Time)), Shown: ev.Shown()})
 	u.total++
 	if len(u.History) > limit {
+		if len(u.tags) == len(u.History) {
+			u.tags = u.tags[len(u.tags)-limit:]
+		}
 		u.History = u.History[len(u.History)-limit:]
 	}
 }
 
-// saw says whether an id was learnt within the horizon of a time.
+// saw says whether an id was learnt within the horizon of a time. The horizon makes the check a
+// promise about time, and DedupeLimit bounds its memory.
 func (u *userRec) saw(hash uint64, at, horizon int64) bool {
 	for _, id := range u.ids {
 		if id.hash == hash && distance(id.at, at) <= horizon {

@@ -16,8 +16,12 @@ import (
 	"github.com/corastream/corastream/store"
 )
 
-// Replica is the state of a cluster's answering process. Its store follows all shards' changelogs. Its duties are the requests and the
-// moved users of the partitions that the group gives it.
+// Replica is the state of a cluster's answering process. Its store follows all shards' changelogs,
+// whoever else follows them. Its duties are the requests and the moved users of the partitions that
+// the group gives it, so that each is answered by one process.
+//
+// The two come from two sources and know nothing of each other's progress. Owed joins them: a duty
+// is handed out once the store has read the record that it is about.
 type Replica struct {
 	*store.Store
 	topic  string // of the changelogs
@@ -30,7 +34,7 @@ type Replica struct {
 }
 
 // Open opens the store that follows.
-func (r *Replica) Open(cfg Deps, log zerolog.Logger) (*store.Store, *mix.Model, error) {
+func (r *Replica) Open(cfg Deps, log zerolog.Logger, more ...store.Option) (*store.Store, *mix.Model, error) {
 	m, err := mix.New(cfg.Mix)
 	if err != nil {
 		return nil, nil, err
@@ -38,13 +42,15 @@ func (r *Replica) Open(cfg Deps, log zerolog.Logger) (*store.Store, *mix.Model, 
 	sc := cfg.Store
 	sc.UserTTL, sc.SyncWrites = 0, false // the shards forget users, and say so; and what is lost here is read again
 	r.topic = cfg.Kafka.Topics.Embeddings
-	r.Store, err = store.Open(filepath.Join(cfg.Data, "replica"), sc, store.WithLogger(log), store.WithDerived(m),
-		store.WithShard(store.Shard{Index: store.Replica, Of: cfg.Kafka.Shards}))
+	r.Store, err = store.Open(filepath.Join(cfg.Data, "replica"), sc, append(more, store.WithLogger(log), store.WithDerived(m),
+		store.WithShard(store.Shard{Index: store.Replica, Of: cfg.Kafka.Shards}))...)
 	return r.Store, m, err
 }
 
-// Connect opens the two sources of a replica. The first, which it returns, follows all changelogs from where the store ends. The second
-// follows the partitions whose requests and moved users the group gives this process. Both are closed by the functions given to onClose.
+// Connect opens the two sources of a replica. The first, which it returns, follows all changelogs
+// from where the store ends. The second follows the partitions that the group gives this process,
+// from the group's offsets: the duties are in memory, so the group's offset is the only record of
+// what has been answered. Both are closed by the functions given to onClose.
 func (r *Replica) Connect(ctx context.Context, cfg Deps, log zerolog.Logger, onClose func(func() error)) (source *ingest.Source, err error) {
 	kc := cfg.Kafka
 	if err = r.Bind(ctx, "shards", fmt.Sprint(kc.Shards), "give all processes of the cluster one configuration, or use another --data folder"); err != nil {
@@ -108,7 +114,9 @@ func (r *Replica) Work(ctx context.Context, bury func(context.Context, []corastr
 	}
 }
 
-// report commits the offsets of each partition up to the first record that is not answered.
+// report commits the offsets of each partition up to the first record that is not answered. What
+// lies behind it may be answered already and is answered again after a restart. Recommendations
+// have deterministic ids, so a consumer can tell.
 func (r *Replica) report() {
 	if spans := r.duties.paid(); len(spans) > 0 {
 		r.calls.Committed(spans)
@@ -146,7 +154,9 @@ func (r *Replica) Settle(_ context.Context, paid []corastream.Owed) error {
 // Unread implements corastream.Store: titles are read by the shards that own them.
 func (r *Replica) Unread(int) ([]corastream.Item, error) { return nil, nil }
 
-// Behind says how many records and milliseconds the state lies behind the shards.
+// Behind says how many records and milliseconds the state lies behind the shards. The time counts
+// from the last moment at which nothing was left to read; records alone would say little, as their
+// rate differs by orders of magnitude. MS is -1 before the first such moment.
 func (r *Replica) Behind() *corastream.Behind {
 	n, known := r.lag()
 	r.mu.Lock()

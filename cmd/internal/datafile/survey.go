@@ -47,7 +47,7 @@ func (c *cancelled) Read(p []byte) (int, error) {
 func surveyFile(cfg ingest.Config, open opener, path string) (*replay.Survey, error) {
 	d := ingest.NewDecoder(cfg)
 	if !IsJSONLines(path) {
-		r := Reading(d)
+		r := ReadOptions(d)
 		r.Open = open
 		s, err := r.Survey(path)
 		if err == nil {
