@@ -143,6 +143,9 @@ func (p *Pipeline) LearnBatch(ctx context.Context, b Batch) (err error) {
 		return err
 	}
 	p.applied.reach(b.Spans)
+	for _, r := range done.Reached {
+		p.applied.reach([]Span{r.Span})
+	}
 	wake(p.debts)
 	wake(p.unread)
 	return nil

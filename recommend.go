@@ -206,6 +206,9 @@ func (p *Pipeline) fill(s State, q Query, list ListConfig, history []Interaction
 	return listed[:min(n, len(listed))], err
 }
 
+// newestLooked is how many of the newest items are looked at, because a filter may let none of a large catalogue through.
+const newestLooked = 2000
+
 // newest fills a list of fewer than n items with those that came last: before a shop has many clicks, few items were ever taken.
 func (p *Pipeline) newest(q Query, listed []Candidate, n int) []Candidate {
 	if len(listed) >= n {
@@ -219,8 +222,11 @@ func (p *Pipeline) newest(q Query, listed []Candidate, n int) []Candidate {
 	for _, h := range q.Recent {
 		had[h.Item] = had[h.Item] || !q.Repeats
 	}
-	barred := q.Skip
-	q.N, q.Skip = n-len(listed), func(id string) bool { return had[id] || barred(id) }
+	barred, looked := q.Skip, 0
+	q.N, q.Skip = n-len(listed), func(id string) bool {
+		looked++
+		return looked > newestLooked || had[id] || barred(id)
+	}
 	found, _ := p.source(q, ListLatest, 0)
 	for _, c := range found {
 		score--

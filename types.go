@@ -507,6 +507,12 @@ type Batch struct {
 	Spans []Span
 }
 
+// Reached says that a shard has learnt a partition up to the span's end.
+type Reached struct {
+	Shard int32
+	Span
+}
+
 // Commit says what one transaction did.
 type Commit struct {
 	Seq        uint64 // the journal line
@@ -514,6 +520,7 @@ type Commit struct {
 	Duplicates int    // events dropped: at or below the watermark, or an id seen before
 	Items      []string
 	Users      []string
+	Reached    []Reached // how far shards have learnt their parts of the log, as a replica reads it in their changelogs
 }
 
 // Gradients is the result of a backward pass over a batch of B rows.

@@ -27,7 +27,7 @@ func (s *Server) wantsLearnt(r *http.Request) (bool, error) {
 	case len(values) > 1 || values[0] != "learnt":
 		return false, badField(waitParameter, "send wait=learnt, or leave it out", "there is nothing else to wait for")
 	case s.deps.Learnt == nil:
-		return false, missing("a learner", "leave wait out, or ask a process that learns: this one follows what others learnt")
+		return false, missing("a learner", "leave wait out, or ask a process that learns or follows what others learnt")
 	}
 	return true, nil
 }

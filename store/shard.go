@@ -214,6 +214,15 @@ func (w *work) change(c *corastream.Change) error {
 			return w.adoptUser(id, c.Value)
 		}
 	case corastream.ChangeOther:
+		if w.s.shard.replica() && len(rest) > 0 && rest[0] == pOffset && c.Value != nil {
+			// A transaction's offsets come behind what it changed, so all of that is adopted when this record is read.
+			p, next, err := decodeOffset(rest, c.Value)
+			if err != nil {
+				return err
+			}
+			w.out.Reached = append(w.out.Reached, corastream.Reached{Shard: c.Pos.Partition, Span: corastream.Span{Partition: p, To: next}})
+			return nil
+		}
 		if w.s.shard.replica() && len(rest) > 0 && rest[0] == pHistory {
 			w.raw(bytes.Clone(rest), c.Value)
 		}

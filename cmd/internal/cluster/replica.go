@@ -31,6 +31,10 @@ type Replica struct {
 
 	mu     sync.Mutex
 	caught time.Time // when last nothing was left to read
+
+	interactions, items string                                   // topics
+	shards              int                                      // of the cluster
+	itemsTo             map[corastream.Partition]map[int32]int64 // how far each shard has read the catalogue; for Commit's goroutine
 }
 
 // Open opens the store that follows.
@@ -53,6 +57,7 @@ func (r *Replica) Open(cfg Deps, log zerolog.Logger, more ...store.Option) (*sto
 // what has been answered. Both are closed by the functions given to onClose.
 func (r *Replica) Connect(ctx context.Context, cfg Deps, log zerolog.Logger, onClose func(func() error)) (source *ingest.Source, err error) {
 	kc := cfg.Kafka
+	r.interactions, r.items, r.shards, r.itemsTo = kc.Topics.Interactions, kc.Topics.Items, kc.Shards, map[corastream.Partition]map[int32]int64{}
 	if err = r.Bind(ctx, "shards", fmt.Sprint(kc.Shards), "give all processes of the cluster one configuration, or use another --data folder"); err != nil {
 		return nil, corastream.Usagef(cfg.Data, "", "%v", err)
 	}
@@ -84,6 +89,35 @@ func (r *Replica) Connect(ctx context.Context, cfg Deps, log zerolog.Logger, onC
 	}
 	r.duties.init()
 	return source, nil
+}
+
+// Commit implements corastream.Store. Of what the shards have reached it reports what lists here are made with: events that their own
+// shard has learnt, and catalogue records that every shard has read, since one of them owns the item.
+func (r *Replica) Commit(ctx context.Context, b corastream.Batch, learn func(corastream.State, corastream.Event) error) (corastream.Commit, error) {
+	done, err := r.Store.Commit(ctx, b, learn)
+	var told []corastream.Reached
+	for _, at := range done.Reached {
+		switch at.Topic {
+		case r.interactions:
+			told = append(told, at)
+		case r.items:
+			by := r.itemsTo[at.Partition]
+			if by == nil {
+				by = map[int32]int64{}
+				r.itemsTo[at.Partition] = by
+			}
+			by[at.Shard] = max(by[at.Shard], at.To)
+			if len(by) < r.shards {
+				continue
+			}
+			for _, to := range by {
+				at.To = min(at.To, to)
+			}
+			told = append(told, at)
+		}
+	}
+	done.Reached = told
+	return done, err
 }
 
 // Work reads duties until ctx ends. It buries bad requests, adds the others to the duties, and calls wake. It stops reading while the

@@ -28,12 +28,12 @@ func (e *Node) httpDeps() serve.Deps {
 		Stats:     &p.Stats, Status: e.checks, AUC: e.auc, Hits: e.hits, LLM: e.llmStatus, Gauges: e.gauges, Facts: e.facts, Models: e.models,
 		Version: e.Version, Log: e.Log,
 	}
+	d.Learnt = p.Learnt // on a replica: until the shard has learnt them and the replica has read that
 	if e.replica == nil {
 		d.Erase = e.Store.Erase
 		if d.Data, _ = filepath.Abs(e.Config.Data); d.Data == "" {
 			d.Data = e.Config.Data
 		}
-		d.Learnt = p.Learnt
 	}
 	if e.Familiarity != nil {
 		d.Generator, d.Arms, d.Rollout, d.Adapters = e.Rollout, e.Rollout, e.Rollout, e.Adapters()
