@@ -88,7 +88,7 @@ func (o Options) numerics() string {
 	switch {
 	case o.Numerics != "auto":
 		return o.Numerics
-	case kernels.Level() == "avx512bf16":
+	case kernels.Level() == "avx512bf16", kernels.Level() == "i8mmbf16": // processors that multiply bfloat16
 		return "bf16"
 	}
 	return "f32"

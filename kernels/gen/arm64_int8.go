@@ -1,0 +1,457 @@
+package main
+
+import "fmt"
+
+// The products of 8-bit activations sum the 32 values of a group as integers, in V0-V11, and the groups as float32, in V12-V23.
+// Beside A there is aux with each group's scale of each row, and the scale times the sum of the group's bytes, for Q4_1's minima.
+// The weights are bytes too, signed, which Go made of a panel before (signInt8, zipInt8, bytesQ4 and pairsQ4 below): beside the
+// many rows that use them this costs little, and all tiles share it.
+
+const int8ParamsARM = "(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, accumulate bool)"
+
+// firstFloat is the first register of float sums.
+const firstFloat = 12
+
+func (v neon) int8Args() {
+	v.args("c ldc a aux b scales groups rows", "R0 R1 R2 R12 R3 R13 R5 R6")
+	v.i("MOVBU", "accumulate+64(FP)", "R7")
+}
+
+func gemmInt8ARM() neon {
+	v := newNeon("gemm_int8_arm64.s", "C (+)= A B with signed bytes, a scale for each row and 32 values of k, and the weights' scales: one for each column (Int8)\n"+
+		"or for each column and group, with a minimum (Q4). DOT: SDOT, tiles of up to 6 rows x 8 or 3 x 16; MM: SMMLA, 6 x 8 or 2 x 16.")
+	for _, q4 := range []bool{false, true} {
+		for _, s := range []struct{ cols, rows int }{{16, 3}, {8, 6}} {
+			v.tileDOT(q4, s.cols, s.rows)
+		}
+		for _, s := range []struct{ cols, pairs int }{{16, 1}, {8, 3}} {
+			v.tileMM(q4, s.cols, s.pairs)
+		}
+	}
+	v.panelsOfBytes()
+	v.quantise()
+	return v
+}
+
+// tileDOT: A [k/4][rows] and B [k/4][32] words of four bytes; aux [group][2][rows]; scales [32], for Q4
+// [group][2][32].
+func (v neon) tileDOT(q4 bool, cols, most int) {
+	name := "gemmInt8"
+	if q4 {
+		name = "gemmQ4"
+	}
+	nv := cols / 4
+	v.text(fmt.Sprintf("%sx%dDOT", name, cols), int8ParamsARM, 65)
+	v.int8Args()
+	v.i("MOVD", 128, "R4")
+	v.dispatch(most, func(rows int) {
+		for n := 0; n < rows*nv; n++ {
+			v.zero(firstFloat + n)
+		}
+		v.loop("R5", 1, func() {
+			for n := 0; n < rows*nv; n++ {
+				v.zero(n)
+			}
+			a := &stream{v: v, total: 2 * rows}
+			for q := 0; q < 8; q++ {
+				b := 24 + nv*(q%2)*(4-nv)/2
+				v.load("R3", "R4", b, nv)
+				for r := 0; r < rows; r++ {
+					e := q*rows + r
+					reg := a.use(e / 4)
+					for n := 0; n < nv; n++ {
+						v.lane("sdot", nv*r+n, b+n, reg, e%4)
+					}
+				}
+			}
+			scale := v.lanesOf("R12", rows, 28)
+			if !q4 {
+				for n := 0; n < rows*nv; n++ {
+					v.n("scvtf", n, n)
+				}
+				for r := 0; r < rows; r++ {
+					for n := 0; n < nv; n++ {
+						v.lane("fmla", firstFloat+nv*r+n, nv*r+n, 28+scale(r)/4, scale(r)%4)
+					}
+				}
+				v.i("ADD", 4*rows, "R12")
+				return
+			}
+			sum := v.lanesOf("R12", rows, 30)
+			for n := 0; n < rows*nv; n++ {
+				v.n("scvtf", n, n)
+			}
+			for first := 0; first < nv; first += 2 {
+				v.i("FLDPQ", mem("R13", 16*first), "(F24, F25)")
+				v.i("FLDPQ", mem("R13", 128+16*first), "(F26, F27)")
+				for r := 0; r < rows; r++ {
+					for n := first; n < first+2; n++ {
+						v.n("fmul", nv*r+n, nv*r+n, 24+n-first)
+					}
+				}
+				for r := 0; r < rows; r++ {
+					for n := first; n < first+2; n++ {
+						v.lane("fmla", firstFloat+nv*r+n, nv*r+n, 28+scale(r)/4, scale(r)%4)
+					}
+				}
+				for r := 0; r < rows; r++ {
+					for n := first; n < first+2; n++ {
+						v.lane("fmla", firstFloat+nv*r+n, 26+n-first, 30+sum(r)/4, sum(r)%4)
+					}
+				}
+			}
+			v.i("ADD", 256, "R13")
+		})
+		if !q4 {
+			v.load("R13", "", 24, nv)
+			for r := 0; r < rows; r++ {
+				for n := 0; n < nv; n++ {
+					v.n("fmul", firstFloat+nv*r+n, firstFloat+nv*r+n, 24+n)
+				}
+			}
+		}
+		plain := v.label("plain")
+		v.i("CBZ", "R7", plain)
+		v.i("MOVD", "R0", "R8")
+		v.eachRow(rows, nv, "R8", v.load)
+		for n := 0; n < rows*nv; n++ {
+			v.n("fadd", firstFloat+n, n, firstFloat+n)
+		}
+		v.at(plain)
+		v.eachRow(rows, nv, "R0", func(ptr, step string, first, count int) { v.store(ptr, step, firstFloat+first, count) })
+		v.ret()
+	})
+}
+
+// lanesOf loads so many words from ptr, which moves past them, into one or two registers; the function it returns gives the place of
+// each, in words from the first register on.
+func (v neon) lanesOf(ptr string, rows, reg int) func(r int) int {
+	place, at := make([]int, rows), 0
+	for r := 0; r < rows; {
+		op, words := "FMOVS.P", 1
+		switch {
+		case rows-r >= 4:
+			op, words = "FMOVQ.P", 4
+		case rows-r >= 2:
+			op, words = "FMOVD.P", 2
+		}
+		v.i(op, fmt.Sprintf("%d(%s)", 4*words, ptr), fr(reg+at))
+		for n := 0; n < words; n++ {
+			place[r] = 4*at + n
+			r++
+		}
+		at++
+	}
+	return func(r int) int { return place[r] }
+}
+
+// tileMM: A [k/8][pairs of rows][2][8] and B [k/8][16 pairs of columns][2][8] bytes; aux [group][2][pairs] vectors of {row 0, row 0,
+// row 1, row 1}; scales [32], for Q4 [group][16 pairs of columns][2] vectors of {column 0, column 1,
+// column 0, column 1}.
+func (v neon) tileMM(q4 bool, cols, most int) {
+	name := "gemmInt8"
+	if q4 {
+		name = "gemmQ4"
+	}
+	nv := cols / 2
+	v.text(fmt.Sprintf("%sx%dMM", name, cols), int8ParamsARM, 65)
+	v.int8Args()
+	v.i("MOVD", "R6", "R11")
+	v.i("ADD", 1, "R6")
+	v.i("LSR", 1, "R6")
+	v.i("MOVD", 256-16*(nv-4), "R4")
+	v.dispatch(most, func(pairs int) {
+		for n := 0; n < pairs*nv; n++ {
+			v.zero(firstFloat + n)
+		}
+		v.loop("R5", 1, func() {
+			for n := 0; n < pairs*nv; n++ {
+				v.zero(n)
+			}
+			a := &stream{v: v, total: 4 * pairs}
+			for q := 0; q < 4; q++ {
+				for first := 0; first < nv; first += 4 {
+					next := "+"
+					if first+4 == nv {
+						next = "R4"
+					}
+					v.load("R3", next, 24, 4)
+					for p := 0; p < pairs; p++ {
+						reg := a.use(q*pairs + p)
+						for n := 0; n < 4; n++ {
+							v.n("smmla", nv*p+first+n, reg, 24+n)
+						}
+					}
+				}
+			}
+			scale := 26
+			v.load("R12", "+", scale, pairs)
+			if q4 {
+				v.load("R12", "+", 29, pairs)
+			} else {
+				v.i("ADD", 16*pairs, "R12")
+			}
+			for n := 0; n < pairs*nv; n++ {
+				v.n("scvtf", n, n)
+			}
+			for n := 0; n < nv; n++ {
+				if q4 {
+					v.i("FLDPQ", mem("R13", 32*n), "(F24, F25)")
+					for p := 0; p < pairs; p++ {
+						v.n("fmul", nv*p+n, nv*p+n, 24)
+					}
+				}
+				for p := 0; p < pairs; p++ {
+					v.n("fmla", firstFloat+nv*p+n, nv*p+n, scale+p)
+				}
+				for p := 0; p < pairs && q4; p++ {
+					v.n("fmla", firstFloat+nv*p+n, 25, 29+p)
+				}
+			}
+			if q4 {
+				v.i("ADD", 512, "R13")
+			}
+		})
+		if !q4 {
+			v.load("R13", "", 0, nv/2)
+		}
+		v.storePairsFrom(firstFloat, pairs, nv, func(n int) {
+			if !q4 {
+				v.n("fmul", 28, 28, n)
+				v.n("fmul", 29, 29, n)
+			}
+			plain := v.label("plain")
+			v.i("CBZ", "R7", plain)
+			v.load("R0", "", 30, 1)
+			v.load("R9", "", 31, 1)
+			v.n("fadd", 28, 30, 28)
+			v.n("fadd", 29, 31, 29)
+			v.at(plain)
+		})
+	})
+}
+
+// panelsOfBytes are what Go calls once a panel.
+func (v neon) panelsOfBytes() {
+	v.table("flip", []uint32{0x80808080, 0x0f0f0f0f})
+
+	v.text("signInt8NEON", "(dst, src *float32, n int)", 24)
+	v.note("n bytes, a multiple of 64, of weight + 128 become the weight")
+	v.args("dst src n", "R0 R1 R2")
+	v.constants("flip", "R3", 31, 1)
+	v.loop("R2", 64, func() {
+		v.load("R1", "+", 0, 4)
+		for n := 0; n < 4; n++ {
+			v.n("eor", n, n, 31)
+		}
+		v.store("R0", "+", 0, 4)
+	})
+	v.ret()
+
+	for _, flip := range []bool{true, false} {
+		name := "zipBF16MM"
+		if flip {
+			name = "zipInt8MM"
+		}
+		v.text(name, "(dst, src *float32, steps int)", 24)
+		v.note("each step zips two rows of 32 words: dst gets [16 pairs of columns][2 columns][2 rows]")
+		v.args("dst src steps", "R0 R1 R2")
+		v.i("ADD", 128, "R1", "R5")
+		if flip {
+			v.constants("flip", "R3", 31, 1)
+		}
+		v.loop("R2", 1, func() {
+			for half := 0; half < 2; half++ {
+				v.load("R1", "+", 0, 4)
+				v.load("R5", "+", 4, 4)
+				if flip {
+					for n := 0; n < 8; n++ {
+						v.n("eor", n, n, 31)
+					}
+				}
+				v.zips()
+			}
+			v.i("ADD", 128, "R1")
+			v.i("ADD", 128, "R5")
+		})
+		v.ret()
+	}
+
+	for _, pairs := range []bool{false, true} {
+		name := "bytesQ4DOT"
+		if pairs {
+			name = "bytesQ4MM"
+		}
+		v.text(name, "(dst, scales, src *float32, groups int)", 32)
+		if pairs {
+			v.note("dst gets [group][4][16 pairs of columns][2][8] bytes, scales [group][16][2] vectors of {column 0, column 1} twice")
+		} else {
+			v.note("dst gets [group][8][32] words of four bytes, scales [group][2][32] float32")
+		}
+		v.args("dst scales src groups", "R0 R8 R1 R2")
+		v.constants("flip", "R3", 30, 2)
+		v.i("ADD", 512, "R0", "R9")
+		v.loop("R2", 1, func() {
+			if !pairs {
+				for n := 0; n < 8; n++ { // four vectors: half a row of words
+					v.load("R1", "+", 0, 4)
+					for m := 0; m < 4; m++ {
+						v.shift("ushr", 4+m, m, 4)
+						v.n("and", m, m, 31)
+						v.n("and", 4+m, 4+m, 31)
+					}
+					v.store("R0", "+", 0, 4)
+					v.store("R9", "+", 4, 4)
+				}
+				v.i("ADD", 512, "R0")
+				v.i("ADD", 512, "R9")
+			} else {
+				// Rows 0 and 1 of words give bytes 0 to 7 in their low halves and 16 to 23 in the high ones.
+				for rows := 0; rows < 2; rows++ {
+					v.i("ADD", 128, "R1", "R5")
+					for half := 0; half < 2; half++ {
+						v.load("R1", "+", 16, 4)
+						v.load("R5", "+", 20, 4)
+						for m := 0; m < 8; m++ {
+							v.n("and", m, 16+m, 31)
+						}
+						v.zips()
+						for m := 0; m < 8; m++ {
+							v.shift("ushr", m, 16+m, 4)
+							v.n("and", m, m, 31)
+						}
+						v.i("MOVD", "R0", "R10")
+						v.i("MOVD", "R9", "R0")
+						v.zips()
+						v.i("MOVD", "R0", "R9")
+						v.i("MOVD", "R10", "R0")
+					}
+					v.i("ADD", 128, "R1")
+				}
+				v.i("ADD", 512, "R0")
+				v.i("ADD", 512, "R9")
+			}
+			v.i("ADD", 64, "R1", "R5")
+			for n := 0; n < 4; n++ { // eight columns
+				v.i("FMOVQ.P", "16(R1)", "F0")
+				v.i("FMOVQ.P", "16(R5)", "F1")
+				v.n("fcvtl", 4, 0)
+				v.n("fcvtl2", 5, 0)
+				v.n("fcvtl", 6, 1)
+				v.n("fcvtl2", 7, 1)
+				if !pairs {
+					v.i("FSTPQ", "(F4, F5)", mem("R8", 32*n))
+					v.i("FSTPQ", "(F6, F7)", mem("R8", 128+32*n))
+					continue
+				}
+				for m := 0; m < 2; m++ {
+					v.n("zip1d", 16+4*m, 4+m, 4+m)
+					v.n("zip1d", 17+4*m, 6+m, 6+m)
+					v.n("zip2d", 18+4*m, 4+m, 4+m)
+					v.n("zip2d", 19+4*m, 6+m, 6+m)
+				}
+				v.store("R8", "+", 16, 4)
+				v.store("R8", "+", 20, 4)
+			}
+			if !pairs {
+				v.i("ADD", 256, "R8")
+			}
+			v.i("ADD", 64, "R1")
+		})
+		v.ret()
+	}
+}
+
+// zips interleaves the words of V0-V3 and V4-V7, stored at R0.
+func (v neon) zips() {
+	for n := 0; n < 4; n++ {
+		v.n("zip1", 8+2*n, n, 4+n)
+		v.n("zip2", 9+2*n, n, 4+n)
+	}
+	v.store("R0", "+", 8, 4)
+	v.store("R0", "+", 12, 4)
+}
+
+// quantise brings activations to 8 bits with a scale per 32 values, as requantiseGeneric says.
+func (v neon) quantise() {
+	v.table("quantised", []uint32{0x7fffffff, floatBits(1e-30), floatBits(127), 0x01010101})
+
+	for _, twice := range []bool{false, true} {
+		name := "quantiseDOT"
+		if twice {
+			name = "quantiseMM"
+		}
+		v.text(name, "(q, aux, x *float32, n int)", 32)
+		v.note("n is a multiple of 32; q gets n bytes, aux for each group the scale, and the scale times the sum of the bytes")
+		if twice {
+			v.note("(each of the two twice)")
+		}
+		v.args("q aux x n", "R0 R1 R2 R3")
+		v.constants("quantised", "R4", 28, 4)
+		v.loop("R3", 32, func() {
+			v.groupScale()
+			for n := 0; n < 8; n++ {
+				v.lane("fmul", n, n, 27, 0)
+				v.n("fcvtns", n, n)
+			}
+			for n := 0; n < 4; n++ {
+				v.n("sqxtn", 16+n, 2*n)
+				v.n("sqxtn2", 16+n, 2*n+1)
+			}
+			for n := 0; n < 2; n++ {
+				v.n("sqxtnb", n, 16+2*n)
+				v.n("sqxtnb2", n, 17+2*n)
+			}
+			v.store("R0", "+", 0, 2)
+			v.zero(2)
+			v.n("sdot", 2, 0, 31)
+			v.n("sdot", 2, 1, 31)
+			v.n("addv", 2, 2)
+			v.n("scvtf", 2, 2)
+			v.i("FMULS", "F2", "F26", "F2")
+			if !twice {
+				v.i("FSTPS.P", "(F26, F2)", "8(R1)")
+				return
+			}
+			v.n("zip1", 2, 26, 2)
+			v.n("zip1", 2, 2, 2)
+			v.store("R1", "+", 2, 1)
+		})
+		v.ret()
+	}
+
+	v.text("requantiseNEON", "(dst, x *float32, n int)", 24)
+	v.note("dst = scale * q, for products in float32 that round as the 8-bit ones do")
+	v.args("dst x n", "R0 R2 R3")
+	v.constants("quantised", "R4", 28, 4)
+	v.loop("R3", 32, func() {
+		v.groupScale()
+		for n := 0; n < 8; n++ {
+			v.lane("fmul", n, n, 27, 0)
+			v.n("frintn", n, n)
+			v.lane("fmul", n, n, 26, 0)
+		}
+		v.store("R0", "+", 0, 4)
+		v.store("R0", "+", 4, 4)
+	})
+	v.ret()
+}
+
+// groupScale loads 32 values into V0-V7 and leaves their scale in V26 and its inverse in V27. Magnitudes are compared as integers,
+// so that a NaN or an infinity is the largest.
+func (v neon) groupScale() {
+	v.load("R2", "+", 0, 4)
+	v.load("R2", "+", 4, 4)
+	for n := 0; n < 8; n++ {
+		v.n("and", 16+n, n, 28)
+	}
+	for w := 4; w > 0; w /= 2 {
+		for n := 0; n < w; n++ {
+			v.n("umax", 16+n, 16+n, 16+n+w)
+		}
+	}
+	v.n("umax", 16, 16, 29)
+	v.n("umaxv", 16, 16)
+	v.i("FDIVS", "F30", "F16", "F26")
+	v.i("FDIVS", "F16", "F30", "F27")
+}
