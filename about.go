@@ -104,7 +104,7 @@ func FieldValues(name, value string) []string {
 	for _, word := range strings.FieldsFunc(name, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) }) {
 		switch word {
 		case "id", "ids", "uuid", "guid", "sku", "asin", "isbn", "ean", "gtin", "url", "urls", "uri", "link", "href", "image", "images", "img",
-			"thumbnail", "price", "cost", "currency", "timestamp", "hash":
+			"thumbnail", "embedding", "price", "cost", "currency", "timestamp", "hash":
 			return nil
 		}
 	}

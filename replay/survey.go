@@ -63,9 +63,11 @@ type Survey struct {
 	titles       map[string]int
 	bad          map[string]*Finding
 	previous     time.Time
-	epoch        int // events before 1990: a time that was left at 0
-	ahead        int // events after now
-	years        int // catalogue records with a year
+	epoch        int         // events before 1990: a time that was left at 0
+	ahead        int         // events after now
+	years        int         // catalogue records with a year
+	widths       map[int]int // records with a vector of that many numbers of their own
+	width        int         // of the first
 	repeated     string
 }
 
@@ -147,6 +149,12 @@ func (s *Survey) Item(it corastream.Item) {
 	}
 	if it.Fields["year"] != "" {
 		s.years++
+	}
+	if n := len(corastream.UnpackEmbedding(it.Fields[corastream.FieldEmbedding])); n > 0 {
+		if s.width == 0 {
+			s.width, s.widths = n, map[int]int{}
+		}
+		s.widths[n]++
 	}
 }
 
@@ -259,6 +267,15 @@ func (s *Survey) concludeItems() {
 		s.Add(LevelWarning, "put what tells items apart into the title", "%d of %d items share the title %.60q", most, s.Records, name)
 	} else if twins > 0 {
 		s.Add(LevelNote, "", "%d items share a title with another one, such as %.60q", twins, name)
+	}
+	if s.width > 0 {
+		with := 0
+		for n, count := range s.widths {
+			if with += count; n != s.width {
+				s.Add(LevelWarning, "make all vectors with one model", "%d items have an embedding of %d numbers, the first has %d: they count as without", count, n, s.width)
+			}
+		}
+		s.Add(LevelNote, "", "%d of %d records have an embedding of their own", with, s.Records)
 	}
 	if s.years == 0 {
 		s.Add(LevelNote, "", "no item has a year (a column year, or a title that ends in (1994)): on films it is worth having")

@@ -6,11 +6,19 @@ type LLMStatus struct {
 	Version        int64        `json:"version"`
 	List           string       `json:"list"` // the version as a list's versions.list names it
 	TrainedAtEvent int64        `json:"trained_at_event"`
-	Training       bool         `json:"training"`         // a version is being trained
-	Shadow         *LLMShadow   `json:"shadow,omitempty"` // the version that is tried unseen
-	Former         string       `json:"former,omitempty"` // what the active version replaced; it comes back when the active one turns bad
-	Verdicts       []LLMVerdict `json:"verdicts"`         // the newest first, at most 32
-	Coded          int          `json:"coded_items"`      // items that the LLM has read for lists
+	Training       bool         `json:"training"`          // a version is being trained
+	Shadow         *LLMShadow   `json:"shadow,omitempty"`  // the version that is tried unseen
+	Former         string       `json:"former,omitempty"`  // what the active version replaced; it comes back when the active one turns bad
+	Verdicts       []LLMVerdict `json:"verdicts"`          // the newest first, at most 32
+	Coded          int          `json:"coded_items"`       // items that the LLM has read for lists
+	Reading        *LLMReading  `json:"reading,omitempty"` // while the catalogue is read; lists come without the LLM's part until then
+}
+
+// LLMReading is how far the reading of a catalogue is.
+type LLMReading struct {
+	Done  int     `json:"done"` // items
+	Total int     `json:"total"`
+	ETAS  float64 `json:"eta_s"` // seconds until all are read, at the pace so far; below 0: not known yet
 }
 
 // LLMWorth is the NDCG@10 of the last likes, each ranked with and without the LLM's part before it was learnt, and the interval of

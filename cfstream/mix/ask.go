@@ -29,6 +29,7 @@ type ask struct {
 	profile []int32             // words of the history
 	h       []float32           // sequence's
 	sum     []float32           // ease's
+	vector  []float32           // vectors'
 	mean    []float32           // steer's
 	user    []float32
 	table   []float32

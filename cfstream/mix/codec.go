@@ -13,7 +13,7 @@ import (
 )
 
 // saveMagic begins a saved state.
-const saveMagic = "corastream mix 3\n"
+const saveMagic = "corastream mix 4\n"
 
 // coder writes a state or reads one, field by field in one order, so that both can not differ.
 type coder struct {
@@ -285,6 +285,10 @@ func (m *Model) check() error {
 		case *sequence:
 			if len(s.aq) != n || len(s.ap) != n || len(s.q) != n*s.d || len(s.p) != n*s.d || !within(s.ring, 0, n) || !within(s.memory, -1, n) {
 				return bad("the sequence factors")
+			}
+		case *vectors:
+			if !s.sound(n) {
+				return bad("the items' own vectors")
 			}
 		case *steer:
 			if len(s.coded) != n || len(s.codes) > n*s.d || len(s.codes)%s.d != 0 || s.some > 0 && len(s.codes) < n*s.d || !s.rows.fits(n) || !within(s.fresh, 0, n) {

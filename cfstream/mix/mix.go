@@ -21,6 +21,7 @@ type Model struct {
 	popular *popularity
 	content *content
 	quality *quality
+	vectors *vectors
 	steer   *steer // nil where the spec leaves it out
 
 	events    int64 // learnt
@@ -90,7 +91,8 @@ func (m *Model) reset() {
 	m.number, m.items = map[string]int32{}, nil
 	m.events, m.likes, m.repeats, m.draws, m.described = 0, 0, 0, 11, 0
 	m.covisit, m.popular, m.content, m.quality = newCovisit(m), newPopularity(m), newContent(m), newQuality(m)
-	m.sources = []source{m.covisit, m.popular, m.quality, newOwn(), m.content}
+	m.vectors = newVectors(m)
+	m.sources = []source{m.covisit, m.popular, m.quality, newOwn(), m.content, m.vectors}
 	if m.spec.Factors > 0 {
 		m.sources = append(m.sources, newSequence(m))
 	}
@@ -166,6 +168,7 @@ func (m *Model) Describe(it corastream.Item) {
 	}
 	m.items[n].gone = it.Withdrawn || it.Removed
 	m.content.describe(n, m.content.text(it))
+	m.vectors.describe(n, it.Fields[corastream.FieldEmbedding], it.Removed)
 	if m.steer != nil {
 		m.steer.describe(n, it.Code, it.Removed)
 	}

@@ -3,6 +3,8 @@ package mix
 import (
 	"math"
 
+	"github.com/corastream/corastream"
+
 	"github.com/corastream/corastream/cfstream/internal/num"
 )
 
@@ -93,6 +95,22 @@ func (m *Model) Coded(id string) bool {
 	defer m.mu.RUnlock()
 	n, ok := m.number[id]
 	return ok && m.steer != nil && m.steer.coded[n]
+}
+
+// Code takes in the codes of items that are known, from an owner that keeps them itself: a cluster's replica reads its own
+// texts, and the changelogs that it follows have no codes. Codes that a table file does not hold yet are gone after a kill, so
+// that Coded says which have to be told again.
+func (m *Model) Code(items []corastream.Item) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.steer == nil {
+		return
+	}
+	for _, it := range items {
+		if n, ok := m.number[it.ID]; ok && !m.items[n].gone {
+			m.steer.describe(n, it.Code, false)
+		}
+	}
 }
 
 // CodedItems counts them.

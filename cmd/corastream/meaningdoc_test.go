@@ -52,6 +52,9 @@ A record of the items topic and a row of a catalogue file have one meaning too.
 - The members are ` + "`item_id`" + ` (or the record's key), ` + "`title`" + `, ` + "`available`" + ` or ` + "`withdrawn`" + `. Every other
   member that is text, a number, a truth value or a list of these is a plain field, and so is each
   member of ` + "`fields`" + `. An item has at most 64 plain fields.
+- ` + "`embedding`" + ` is the item's own vector, a list of 1 to 4,096 numbers from a model of yours. The list
+  model compares the items' vectors, so a new item is listed beside items like it. One byte is kept of
+  each number, and an answer shows the vector in base64. All items must have vectors of one width.
 - A record changes only what it names. Null, or a blank cell, clears a title or a field. An item whose
   ` + "`available`" + ` or ` + "`withdrawn`" + ` is null is available.
 - A withdrawn item keeps its title. ` + "`\"available\": true`" + ` is enough to bring it back.

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/corastream/corastream"
 )
@@ -186,6 +188,10 @@ type fieldSet struct {
 }
 
 func (f *fieldSet) add(key, raw []byte) {
+	if string(key) == corastream.FieldEmbedding {
+		f.embedding(raw)
+		return
+	}
 	s, ok := plainText(raw, f.limit)
 	name := string(key)
 	if !ok && len(name) <= maxFieldName && len(f.clear) < maxNulls && (isNull(raw) || isEmpty(raw)) {
@@ -199,13 +205,70 @@ func (f *fieldSet) add(key, raw []byte) {
 		f.bad = &problem{ReasonFields, fmt.Sprintf("a field's name has %d bytes, over %d", len(name), maxFieldName), fContext}
 	case len(s) > f.limit:
 		f.bad = &problem{ReasonFields, fmt.Sprintf("field %q is over max_text_bytes=%d", name, f.limit), fContext}
+	default:
+		f.put(name, s)
+	}
+}
+
+// embedding takes in the item's own vector: a list of numbers, as JSON or as text, or what PackEmbedding wrote.
+func (f *fieldSet) embedding(raw []byte) {
+	const name = corastream.FieldEmbedding
+	if len(raw) == 0 || isNull(raw) || isEmpty(raw) {
+		f.clear = append(f.clear, name)
+		return
+	}
+	list := raw
+	if raw[0] != '[' {
+		s, ok := text(raw)
+		if ok && corastream.UnpackEmbedding(s) != nil {
+			f.put(name, s)
+			return
+		}
+		list = []byte(strings.TrimSpace(s))
+	}
+	v, err := numbers(list)
+	packed := ""
+	if err == nil {
+		packed, err = corastream.PackEmbedding(v)
+	}
+	if err != nil {
+		if f.bad == nil {
+			f.bad = &problem{ReasonFields, fmt.Sprintf("%v (fix: embedding is the item's vector, a list of numbers such as [0.1, -0.2]; give another name to a field that is something else)", err), fContext}
+		}
+		return
+	}
+	f.put(name, packed)
+}
+
+// numbers reads a list of numbers: a JSON array, or numbers apart by commas or blanks.
+func numbers(list []byte) ([]float64, error) {
+	text := strings.TrimSuffix(strings.TrimPrefix(string(list), "["), "]")
+	words := strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ';' || unicode.IsSpace(r) })
+	if len(words) > corastream.MaxEmbedding {
+		return nil, fmt.Errorf("the embedding has %d numbers, over %d", len(words), corastream.MaxEmbedding)
+	}
+	v := make([]float64, len(words))
+	for i, w := range words {
+		x, err := strconv.ParseFloat(w, 64)
+		if err != nil {
+			return nil, fmt.Errorf("element %d of the embedding is not a number: %s", i, brief([]byte(w)))
+		}
+		v[i] = x
+	}
+	return v, nil
+}
+
+// put keeps a field.
+func (f *fieldSet) put(name, value string) {
+	switch {
+	case f.bad != nil:
 	case len(f.m) == corastream.MaxFields:
 		f.bad = &problem{ReasonFields, fmt.Sprintf("more than %d fields", corastream.MaxFields), fContext}
 	default:
 		if f.m == nil {
 			f.m = map[string]string{}
 		}
-		f.m[name] = s
+		f.m[name] = value
 	}
 }
 

@@ -33,6 +33,7 @@ function llm(l) {
   const tag = (name) => h("span", { class: "tag " + (kinds[name] || "") }, name);
   const percent = (x) => (x < 0 ? "−" : "+") + Math.abs(100 * x).toFixed(2) + " %";
   const now = [["in use", `version ${l.version}`, l.version ? `trained after ${count(l.trained_at_event)} events` : "the start, before any training"]];
+  if (l.reading) now.unshift(["reading items", `${count(l.reading.done)} of ${count(l.reading.total)}`, "lists come without it until all are read" + (l.reading.eta_s >= 0 ? `, in about ${duration(1000 * l.reading.eta_s)}` : "")]);
   if (l.training) now.push(["in training", "", "beside the stream"]);
   if (l.shadow) now.push(["tried unseen", `version ${l.shadow.version}`, `${count(l.shadow.rows)} of ${count(l.shadow.of_rows)} likes: it makes what was taken ${percent(l.shadow.chance)} more probable [${percent(l.shadow.ci[0])}, ${percent(l.shadow.ci[1])}]`]);
   return card(12, ["What the language model is worth to the lists ", tag(w.finding)],

@@ -29,7 +29,7 @@ const (
 	aboutField    = "corastream_about"
 	aboutTemplate = "Item: {title}[. {" + aboutField + "}]\n#Answer:"
 	aboutTokens   = 48 // of the title, and again of the fields
-	codeBatch     = 64 // items that one call reads
+	codeBatch     = 32 // items that one call reads; a kill loses at most these
 )
 
 // Reader has the frozen LLM read items for lists, and keeps what it read on disk.
@@ -116,6 +116,7 @@ func (r *Reader) answers(ctx context.Context, about corastream.About, items []co
 	keys := make([][16]byte, len(items))
 	var batch []corastream.Item
 	var places []int
+	told := false
 	flush := func(done int) error {
 		if len(batch) == 0 {
 			return nil
@@ -154,6 +155,10 @@ func (r *Reader) answers(ctx context.Context, about corastream.About, items []co
 		if out[i] = r.known[keys[i]]; out[i] != nil {
 			continue
 		}
+		if !told {
+			told = true
+			tell(i, len(items))
+		}
 		batch = append(batch, corastream.Item{ID: it.ID, Title: it.Title, Fields: map[string]string{aboutField: text}})
 		if places = append(places, i); len(batch) == codeBatch {
 			if err := flush(i + 1); err != nil {
@@ -161,7 +166,13 @@ func (r *Reader) answers(ctx context.Context, about corastream.About, items []co
 			}
 		}
 	}
-	return out, flush(len(items))
+	if err := flush(len(items)); err != nil {
+		return nil, err
+	}
+	if told {
+		tell(len(items), len(items))
+	}
+	return out, nil
 }
 
 // Fit reads a catalogue and fits its codes [items][width]; an item that tells nothing has none.

@@ -3,6 +3,8 @@ package node
 import (
 	"context"
 	"path/filepath"
+	"sync"
+	"time"
 
 	"github.com/rs/zerolog"
 
@@ -47,20 +49,35 @@ func CodesOnce(cfg Config, items []corastream.Item, log zerolog.Logger) func(con
 
 // codeCatalogue has the frozen LLM read titled items on one core, and tells the list model their codes. It ends with ctx, or when it
 // can not go on, which is a warning: lists are then the mixture's alone.
+//
+// A replica tells its list model alone. Its store holds what the changelogs say and nothing else, and each replica fits a basis to
+// the catalogue that it knows, so codes and versions are a replica's own.
 func (e *Node) codeCatalogue(ctx context.Context) {
 	m, ok := e.Ranker.(*mix.Model)
-	if !ok || m.Spec().Codes == 0 || e.LLM == nil || e.replica != nil {
+	if !ok || m.Spec().Codes == 0 || e.LLM == nil {
 		return
 	}
+	store := e.Store.Code
+	if e.replica != nil {
+		store = func(_ context.Context, items []corastream.Item) error {
+			m.Code(items)
+			return nil
+		}
+	}
+	bar := console.NewProgress(e.Log, "read catalogue for lists")
+	defer e.reading.end()
 	err := itemcodes.Keep(ctx, itemcodes.Deps{
 		Open: func() (*itemcodes.Reader, error) {
 			c := e.Config.LLM
 			c.Options.Threads = 1
 			return openItemReader(c, e.Log)
 		},
-		Texts: e.Catalogue.texts, Coded: m.Coded, Store: e.Store.Code, Width: m.Spec().Codes,
-		Progress: console.NewProgress(e.Log, "read catalogue for lists").Set,
-		Path:     filepath.Join(e.Config.Data, "codes.json"), Log: e.Log,
+		Texts: e.Catalogue.texts, Coded: m.Coded, Store: store, Width: m.Spec().Codes,
+		Progress: func(done, total int) {
+			bar.Set(done, total)
+			e.reading.set(done, total, time.Now())
+		},
+		Path: filepath.Join(e.Config.Data, "codes.json"), Log: e.Log,
 	})
 	if err != nil && ctx.Err() == nil {
 		e.Log.Warn().Err(err).Msg("items are not read for lists any more; lists go on without the language model's part")
@@ -80,5 +97,43 @@ func (e *Node) llmStatus() *serve.LLMStatus {
 	if !ok || e.LLM == nil || m.Spec().Codes == 0 {
 		return nil
 	}
-	return listworth.Status(m)
+	s := listworth.Status(m)
+	s.Reading = e.reading.now()
+	return s
+}
+
+// reading is how far the LLM is with the catalogue.
+type reading struct {
+	mu    sync.Mutex
+	at    *serve.LLMReading // nil: nothing is being read
+	began time.Time
+	base  int // items that were done by then
+}
+
+func (r *reading) set(done, total int, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if done >= total {
+		r.at = nil
+		return
+	}
+	if r.at == nil {
+		r.began, r.base = now, done
+	}
+	r.at = &serve.LLMReading{Done: done, Total: total, ETAS: -1}
+	if done > r.base {
+		r.at.ETAS = now.Sub(r.began).Seconds() / float64(done-r.base) * float64(total-done)
+	}
+}
+
+func (r *reading) end() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.at = nil
+}
+
+func (r *reading) now() *serve.LLMReading {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.at
 }

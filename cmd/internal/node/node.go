@@ -57,6 +57,7 @@ type Node struct {
 	Judged  func() error // ends the monitor once the rows in its queue are judged
 	closers []func() error
 	began   time.Time
+	reading reading // of the catalogue, for lists
 }
 
 // Open opens every stage. What it opened is closed again when a later stage fails.
