@@ -44,7 +44,7 @@ test: fetch ## every test that needs no GPU: unit tests, and real binaries on re
 	@bash .ci/test.sh
 
 .PHONY: test-arm64
-test-arm64: ## the arm64 kernels under qemu-user, on a processor of each level (part of `make test`; says so where qemu is missing)
+test-arm64: ## the arm64 kernels under qemu-user, on a processor of each level (part of `make test`; says so where qemu is missing); UP=1: `up` as well
 	@bash .ci/arm64.sh
 
 .PHONY: check
