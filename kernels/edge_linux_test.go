@@ -93,7 +93,7 @@ func TestNothingOutsideTheSlicesIsTouched(t *testing.T) {
 			}
 			for _, s := range mulShapes {
 				for _, f := range forms {
-					in := (s.in + f.step - 1) / f.step * f.step
+					in := wholeBlocks(s.in, f.step)
 					w := packed(f.pack, f.flipped, make([]float32, s.out*in), s.out, in)
 					try(fmt.Sprintf("%s of %+v", f.name, s), func() {
 						var scratch Scratch

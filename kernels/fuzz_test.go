@@ -104,7 +104,7 @@ func FuzzMul(f *testing.F) {
 	f.Fuzz(func(t *testing.T, m8, out8, in8 uint8, seed uint64, special float32) {
 		m, out := int(m8%40)+1, int(out8)+1
 		for _, form := range forms {
-			in := (int(in8) + form.step) / form.step * form.step
+			in := wholeBlocks(int(in8)+1, form.step)
 			r := newRand(seed)
 			w := packed(form.pack, form.flipped, random(r, make([]float32, out*in)), out, in)
 			a := random(r, make([]float32, m*in+1))

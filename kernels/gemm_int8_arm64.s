@@ -164,6 +164,7 @@ loop4:
 	WORD $0x4fbdeb6b // sdot v11.4s, v27.16b, v29.4b[3]
 	FMOVD.P 8(R12), F28
 	FMOVS.P 4(R12), F29
+	ADD $12, R12
 	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
 	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
 	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
@@ -178,17 +179,16 @@ loop4:
 	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
 	WORD $0x4f9c100c // fmla v12.4s, v0.4s, v28.s[0]
 	WORD $0x4f9c102d // fmla v13.4s, v1.4s, v28.s[0]
-	WORD $0x4f9c104e // fmla v14.4s, v2.4s, v28.s[0]
-	WORD $0x4f9c106f // fmla v15.4s, v3.4s, v28.s[0]
 	WORD $0x4fbc1090 // fmla v16.4s, v4.4s, v28.s[1]
 	WORD $0x4fbc10b1 // fmla v17.4s, v5.4s, v28.s[1]
-	WORD $0x4fbc10d2 // fmla v18.4s, v6.4s, v28.s[1]
-	WORD $0x4fbc10f3 // fmla v19.4s, v7.4s, v28.s[1]
 	WORD $0x4f9d1114 // fmla v20.4s, v8.4s, v29.s[0]
 	WORD $0x4f9d1135 // fmla v21.4s, v9.4s, v29.s[0]
+	WORD $0x4f9c104e // fmla v14.4s, v2.4s, v28.s[0]
+	WORD $0x4f9c106f // fmla v15.4s, v3.4s, v28.s[0]
+	WORD $0x4fbc10d2 // fmla v18.4s, v6.4s, v28.s[1]
+	WORD $0x4fbc10f3 // fmla v19.4s, v7.4s, v28.s[1]
 	WORD $0x4f9d1156 // fmla v22.4s, v10.4s, v29.s[0]
 	WORD $0x4f9d1177 // fmla v23.4s, v11.4s, v29.s[0]
-	ADD $12, R12
 	SUBS $1, R5
 	BGE loop4
 end5:
@@ -324,6 +324,7 @@ loop7:
 	WORD $0x4fbfeb46 // sdot v6.4s, v26.16b, v31.4b[3]
 	WORD $0x4fbfeb67 // sdot v7.4s, v27.16b, v31.4b[3]
 	FMOVD.P 8(R12), F28
+	ADD $8, R12
 	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
 	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
 	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
@@ -334,13 +335,12 @@ loop7:
 	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
 	WORD $0x4f9c100c // fmla v12.4s, v0.4s, v28.s[0]
 	WORD $0x4f9c102d // fmla v13.4s, v1.4s, v28.s[0]
-	WORD $0x4f9c104e // fmla v14.4s, v2.4s, v28.s[0]
-	WORD $0x4f9c106f // fmla v15.4s, v3.4s, v28.s[0]
 	WORD $0x4fbc1090 // fmla v16.4s, v4.4s, v28.s[1]
 	WORD $0x4fbc10b1 // fmla v17.4s, v5.4s, v28.s[1]
+	WORD $0x4f9c104e // fmla v14.4s, v2.4s, v28.s[0]
+	WORD $0x4f9c106f // fmla v15.4s, v3.4s, v28.s[0]
 	WORD $0x4fbc10d2 // fmla v18.4s, v6.4s, v28.s[1]
 	WORD $0x4fbc10f3 // fmla v19.4s, v7.4s, v28.s[1]
-	ADD $8, R12
 	SUBS $1, R5
 	BGE loop7
 end8:
@@ -425,6 +425,7 @@ loop10:
 	WORD $0x4fbdeb42 // sdot v2.4s, v26.16b, v29.4b[3]
 	WORD $0x4fbdeb63 // sdot v3.4s, v27.16b, v29.4b[3]
 	FMOVS.P 4(R12), F28
+	ADD $4, R12
 	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
 	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
 	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
@@ -433,7 +434,6 @@ loop10:
 	WORD $0x4f9c102d // fmla v13.4s, v1.4s, v28.s[0]
 	WORD $0x4f9c104e // fmla v14.4s, v2.4s, v28.s[0]
 	WORD $0x4f9c106f // fmla v15.4s, v3.4s, v28.s[0]
-	ADD $4, R12
 	SUBS $1, R5
 	BGE loop10
 end11:
@@ -620,6 +620,7 @@ loop19:
 	WORD $0x4fbfeb6b // sdot v11.4s, v27.16b, v31.4b[3]
 	FMOVQ.P 16(R12), F28
 	FMOVD.P 8(R12), F29
+	ADD $24, R12
 	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
 	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
 	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
@@ -644,7 +645,6 @@ loop19:
 	WORD $0x4f9d1135 // fmla v21.4s, v9.4s, v29.s[0]
 	WORD $0x4fbd1156 // fmla v22.4s, v10.4s, v29.s[1]
 	WORD $0x4fbd1177 // fmla v23.4s, v11.4s, v29.s[1]
-	ADD $24, R12
 	SUBS $1, R5
 	BGE loop19
 end20:
@@ -810,6 +810,7 @@ loop22:
 	WORD $0x4fbdeb69 // sdot v9.4s, v27.16b, v29.4b[3]
 	FMOVQ.P 16(R12), F28
 	FMOVS.P 4(R12), F29
+	ADD $20, R12
 	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
 	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
 	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
@@ -830,7 +831,6 @@ loop22:
 	WORD $0x4fbc18f3 // fmla v19.4s, v7.4s, v28.s[3]
 	WORD $0x4f9d1114 // fmla v20.4s, v8.4s, v29.s[0]
 	WORD $0x4f9d1135 // fmla v21.4s, v9.4s, v29.s[0]
-	ADD $20, R12
 	SUBS $1, R5
 	BGE loop22
 end23:
@@ -968,6 +968,7 @@ loop25:
 	WORD $0x4fbfeb46 // sdot v6.4s, v26.16b, v31.4b[3]
 	WORD $0x4fbfeb67 // sdot v7.4s, v27.16b, v31.4b[3]
 	FMOVQ.P 16(R12), F28
+	ADD $16, R12
 	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
 	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
 	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
@@ -984,7 +985,6 @@ loop25:
 	WORD $0x4f9c18b1 // fmla v17.4s, v5.4s, v28.s[2]
 	WORD $0x4fbc18d2 // fmla v18.4s, v6.4s, v28.s[3]
 	WORD $0x4fbc18f3 // fmla v19.4s, v7.4s, v28.s[3]
-	ADD $16, R12
 	SUBS $1, R5
 	BGE loop25
 end26:
@@ -1096,6 +1096,7 @@ loop28:
 	WORD $0x4fbdeb65 // sdot v5.4s, v27.16b, v29.4b[3]
 	FMOVD.P 8(R12), F28
 	FMOVS.P 4(R12), F29
+	ADD $12, R12
 	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
 	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
 	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
@@ -1108,7 +1109,6 @@ loop28:
 	WORD $0x4fbc106f // fmla v15.4s, v3.4s, v28.s[1]
 	WORD $0x4f9d1090 // fmla v16.4s, v4.4s, v29.s[0]
 	WORD $0x4f9d10b1 // fmla v17.4s, v5.4s, v29.s[0]
-	ADD $12, R12
 	SUBS $1, R5
 	BGE loop28
 end29:
@@ -1192,6 +1192,7 @@ loop31:
 	WORD $0x4fbfeb42 // sdot v2.4s, v26.16b, v31.4b[3]
 	WORD $0x4fbfeb63 // sdot v3.4s, v27.16b, v31.4b[3]
 	FMOVD.P 8(R12), F28
+	ADD $8, R12
 	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
 	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
 	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
@@ -1200,7 +1201,6 @@ loop31:
 	WORD $0x4f9c102d // fmla v13.4s, v1.4s, v28.s[0]
 	WORD $0x4fbc104e // fmla v14.4s, v2.4s, v28.s[1]
 	WORD $0x4fbc106f // fmla v15.4s, v3.4s, v28.s[1]
-	ADD $8, R12
 	SUBS $1, R5
 	BGE loop31
 end32:
@@ -1257,11 +1257,11 @@ loop34:
 	WORD $0x4fbdeb40 // sdot v0.4s, v26.16b, v29.4b[3]
 	WORD $0x4fbdeb61 // sdot v1.4s, v27.16b, v29.4b[3]
 	FMOVS.P 4(R12), F28
+	ADD $4, R12
 	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
 	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
 	WORD $0x4f9c100c // fmla v12.4s, v0.4s, v28.s[0]
 	WORD $0x4f9c102d // fmla v13.4s, v1.4s, v28.s[0]
-	ADD $4, R12
 	SUBS $1, R5
 	BGE loop34
 end35:
@@ -2064,7 +2064,6 @@ loop68:
 	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
 	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
 	FLDPQ (R13), (F24, F25)
-	FLDPQ 128(R13), (F26, F27)
 	WORD $0x6e38dc00 // fmul v0.4s, v0.4s, v24.4s
 	WORD $0x6e39dc21 // fmul v1.4s, v1.4s, v25.4s
 	WORD $0x6e38dc84 // fmul v4.4s, v4.4s, v24.4s
@@ -2077,6 +2076,7 @@ loop68:
 	WORD $0x4fbc10b1 // fmla v17.4s, v5.4s, v28.s[1]
 	WORD $0x4f9d1114 // fmla v20.4s, v8.4s, v29.s[0]
 	WORD $0x4f9d1135 // fmla v21.4s, v9.4s, v29.s[0]
+	FLDPQ 128(R13), (F26, F27)
 	WORD $0x4f9e134c // fmla v12.4s, v26.4s, v30.s[0]
 	WORD $0x4f9e136d // fmla v13.4s, v27.4s, v30.s[0]
 	WORD $0x4fbe1350 // fmla v16.4s, v26.4s, v30.s[1]
@@ -2084,7 +2084,6 @@ loop68:
 	WORD $0x4f9f1354 // fmla v20.4s, v26.4s, v31.s[0]
 	WORD $0x4f9f1375 // fmla v21.4s, v27.4s, v31.s[0]
 	FLDPQ 32(R13), (F24, F25)
-	FLDPQ 160(R13), (F26, F27)
 	WORD $0x6e38dc42 // fmul v2.4s, v2.4s, v24.4s
 	WORD $0x6e39dc63 // fmul v3.4s, v3.4s, v25.4s
 	WORD $0x6e38dcc6 // fmul v6.4s, v6.4s, v24.4s
@@ -2097,6 +2096,7 @@ loop68:
 	WORD $0x4fbc10f3 // fmla v19.4s, v7.4s, v28.s[1]
 	WORD $0x4f9d1156 // fmla v22.4s, v10.4s, v29.s[0]
 	WORD $0x4f9d1177 // fmla v23.4s, v11.4s, v29.s[0]
+	FLDPQ 160(R13), (F26, F27)
 	WORD $0x4f9e134e // fmla v14.4s, v26.4s, v30.s[0]
 	WORD $0x4f9e136f // fmla v15.4s, v27.4s, v30.s[0]
 	WORD $0x4fbe1352 // fmla v18.4s, v26.4s, v30.s[1]
@@ -2236,7 +2236,6 @@ loop71:
 	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
 	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
 	FLDPQ (R13), (F24, F25)
-	FLDPQ 128(R13), (F26, F27)
 	WORD $0x6e38dc00 // fmul v0.4s, v0.4s, v24.4s
 	WORD $0x6e39dc21 // fmul v1.4s, v1.4s, v25.4s
 	WORD $0x6e38dc84 // fmul v4.4s, v4.4s, v24.4s
@@ -2245,12 +2244,12 @@ loop71:
 	WORD $0x4f9c102d // fmla v13.4s, v1.4s, v28.s[0]
 	WORD $0x4fbc1090 // fmla v16.4s, v4.4s, v28.s[1]
 	WORD $0x4fbc10b1 // fmla v17.4s, v5.4s, v28.s[1]
+	FLDPQ 128(R13), (F26, F27)
 	WORD $0x4f9e134c // fmla v12.4s, v26.4s, v30.s[0]
 	WORD $0x4f9e136d // fmla v13.4s, v27.4s, v30.s[0]
 	WORD $0x4fbe1350 // fmla v16.4s, v26.4s, v30.s[1]
 	WORD $0x4fbe1371 // fmla v17.4s, v27.4s, v30.s[1]
 	FLDPQ 32(R13), (F24, F25)
-	FLDPQ 160(R13), (F26, F27)
 	WORD $0x6e38dc42 // fmul v2.4s, v2.4s, v24.4s
 	WORD $0x6e39dc63 // fmul v3.4s, v3.4s, v25.4s
 	WORD $0x6e38dcc6 // fmul v6.4s, v6.4s, v24.4s
@@ -2259,6 +2258,7 @@ loop71:
 	WORD $0x4f9c106f // fmla v15.4s, v3.4s, v28.s[0]
 	WORD $0x4fbc10d2 // fmla v18.4s, v6.4s, v28.s[1]
 	WORD $0x4fbc10f3 // fmla v19.4s, v7.4s, v28.s[1]
+	FLDPQ 160(R13), (F26, F27)
 	WORD $0x4f9e134e // fmla v14.4s, v26.4s, v30.s[0]
 	WORD $0x4f9e136f // fmla v15.4s, v27.4s, v30.s[0]
 	WORD $0x4fbe1352 // fmla v18.4s, v26.4s, v30.s[1]
@@ -2345,19 +2345,19 @@ loop74:
 	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
 	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
 	FLDPQ (R13), (F24, F25)
-	FLDPQ 128(R13), (F26, F27)
 	WORD $0x6e38dc00 // fmul v0.4s, v0.4s, v24.4s
 	WORD $0x6e39dc21 // fmul v1.4s, v1.4s, v25.4s
 	WORD $0x4f9c100c // fmla v12.4s, v0.4s, v28.s[0]
 	WORD $0x4f9c102d // fmla v13.4s, v1.4s, v28.s[0]
+	FLDPQ 128(R13), (F26, F27)
 	WORD $0x4f9e134c // fmla v12.4s, v26.4s, v30.s[0]
 	WORD $0x4f9e136d // fmla v13.4s, v27.4s, v30.s[0]
 	FLDPQ 32(R13), (F24, F25)
-	FLDPQ 160(R13), (F26, F27)
 	WORD $0x6e38dc42 // fmul v2.4s, v2.4s, v24.4s
 	WORD $0x6e39dc63 // fmul v3.4s, v3.4s, v25.4s
 	WORD $0x4f9c104e // fmla v14.4s, v2.4s, v28.s[0]
 	WORD $0x4f9c106f // fmla v15.4s, v3.4s, v28.s[0]
+	FLDPQ 160(R13), (F26, F27)
 	WORD $0x4f9e134e // fmla v14.4s, v26.4s, v30.s[0]
 	WORD $0x4f9e136f // fmla v15.4s, v27.4s, v30.s[0]
 	ADD $256, R13
@@ -2557,7 +2557,6 @@ loop83:
 	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
 	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
 	FLDPQ (R13), (F24, F25)
-	FLDPQ 128(R13), (F26, F27)
 	WORD $0x6e38dc00 // fmul v0.4s, v0.4s, v24.4s
 	WORD $0x6e39dc21 // fmul v1.4s, v1.4s, v25.4s
 	WORD $0x6e38dc42 // fmul v2.4s, v2.4s, v24.4s
@@ -2582,6 +2581,7 @@ loop83:
 	WORD $0x4f9d1135 // fmla v21.4s, v9.4s, v29.s[0]
 	WORD $0x4fbd1156 // fmla v22.4s, v10.4s, v29.s[1]
 	WORD $0x4fbd1177 // fmla v23.4s, v11.4s, v29.s[1]
+	FLDPQ 128(R13), (F26, F27)
 	WORD $0x4f9e134c // fmla v12.4s, v26.4s, v30.s[0]
 	WORD $0x4f9e136d // fmla v13.4s, v27.4s, v30.s[0]
 	WORD $0x4fbe134e // fmla v14.4s, v26.4s, v30.s[1]
@@ -2760,7 +2760,6 @@ loop86:
 	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
 	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
 	FLDPQ (R13), (F24, F25)
-	FLDPQ 128(R13), (F26, F27)
 	WORD $0x6e38dc00 // fmul v0.4s, v0.4s, v24.4s
 	WORD $0x6e39dc21 // fmul v1.4s, v1.4s, v25.4s
 	WORD $0x6e38dc42 // fmul v2.4s, v2.4s, v24.4s
@@ -2781,6 +2780,7 @@ loop86:
 	WORD $0x4fbc18f3 // fmla v19.4s, v7.4s, v28.s[3]
 	WORD $0x4f9d1114 // fmla v20.4s, v8.4s, v29.s[0]
 	WORD $0x4f9d1135 // fmla v21.4s, v9.4s, v29.s[0]
+	FLDPQ 128(R13), (F26, F27)
 	WORD $0x4f9e134c // fmla v12.4s, v26.4s, v30.s[0]
 	WORD $0x4f9e136d // fmla v13.4s, v27.4s, v30.s[0]
 	WORD $0x4fbe134e // fmla v14.4s, v26.4s, v30.s[1]
@@ -2928,7 +2928,6 @@ loop89:
 	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
 	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
 	FLDPQ (R13), (F24, F25)
-	FLDPQ 128(R13), (F26, F27)
 	WORD $0x6e38dc00 // fmul v0.4s, v0.4s, v24.4s
 	WORD $0x6e39dc21 // fmul v1.4s, v1.4s, v25.4s
 	WORD $0x6e38dc42 // fmul v2.4s, v2.4s, v24.4s
@@ -2945,6 +2944,7 @@ loop89:
 	WORD $0x4f9c18b1 // fmla v17.4s, v5.4s, v28.s[2]
 	WORD $0x4fbc18d2 // fmla v18.4s, v6.4s, v28.s[3]
 	WORD $0x4fbc18f3 // fmla v19.4s, v7.4s, v28.s[3]
+	FLDPQ 128(R13), (F26, F27)
 	WORD $0x4f9e134c // fmla v12.4s, v26.4s, v30.s[0]
 	WORD $0x4f9e136d // fmla v13.4s, v27.4s, v30.s[0]
 	WORD $0x4fbe134e // fmla v14.4s, v26.4s, v30.s[1]
@@ -3065,7 +3065,6 @@ loop92:
 	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
 	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
 	FLDPQ (R13), (F24, F25)
-	FLDPQ 128(R13), (F26, F27)
 	WORD $0x6e38dc00 // fmul v0.4s, v0.4s, v24.4s
 	WORD $0x6e39dc21 // fmul v1.4s, v1.4s, v25.4s
 	WORD $0x6e38dc42 // fmul v2.4s, v2.4s, v24.4s
@@ -3078,6 +3077,7 @@ loop92:
 	WORD $0x4fbc106f // fmla v15.4s, v3.4s, v28.s[1]
 	WORD $0x4f9d1090 // fmla v16.4s, v4.4s, v29.s[0]
 	WORD $0x4f9d10b1 // fmla v17.4s, v5.4s, v29.s[0]
+	FLDPQ 128(R13), (F26, F27)
 	WORD $0x4f9e134c // fmla v12.4s, v26.4s, v30.s[0]
 	WORD $0x4f9e136d // fmla v13.4s, v27.4s, v30.s[0]
 	WORD $0x4fbe134e // fmla v14.4s, v26.4s, v30.s[1]
@@ -3167,7 +3167,6 @@ loop95:
 	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
 	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
 	FLDPQ (R13), (F24, F25)
-	FLDPQ 128(R13), (F26, F27)
 	WORD $0x6e38dc00 // fmul v0.4s, v0.4s, v24.4s
 	WORD $0x6e39dc21 // fmul v1.4s, v1.4s, v25.4s
 	WORD $0x6e38dc42 // fmul v2.4s, v2.4s, v24.4s
@@ -3176,6 +3175,7 @@ loop95:
 	WORD $0x4f9c102d // fmla v13.4s, v1.4s, v28.s[0]
 	WORD $0x4fbc104e // fmla v14.4s, v2.4s, v28.s[1]
 	WORD $0x4fbc106f // fmla v15.4s, v3.4s, v28.s[1]
+	FLDPQ 128(R13), (F26, F27)
 	WORD $0x4f9e134c // fmla v12.4s, v26.4s, v30.s[0]
 	WORD $0x4f9e136d // fmla v13.4s, v27.4s, v30.s[0]
 	WORD $0x4fbe134e // fmla v14.4s, v26.4s, v30.s[1]
@@ -3236,11 +3236,11 @@ loop98:
 	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
 	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
 	FLDPQ (R13), (F24, F25)
-	FLDPQ 128(R13), (F26, F27)
 	WORD $0x6e38dc00 // fmul v0.4s, v0.4s, v24.4s
 	WORD $0x6e39dc21 // fmul v1.4s, v1.4s, v25.4s
 	WORD $0x4f9c100c // fmla v12.4s, v0.4s, v28.s[0]
 	WORD $0x4f9c102d // fmla v13.4s, v1.4s, v28.s[0]
+	FLDPQ 128(R13), (F26, F27)
 	WORD $0x4f9e134c // fmla v12.4s, v26.4s, v30.s[0]
 	WORD $0x4f9e136d // fmla v13.4s, v27.4s, v30.s[0]
 	ADD $256, R13
@@ -3922,6 +3922,2391 @@ plain128:
 	ADD R10, R0
 	ADD R10, R9
 	RET
+
+// func gemmQ6x16DOT(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, accumulate bool)
+TEXT ·gemmQ6x16DOT(SB), NOSPLIT, $0-65
+	MOVD c+0(FP), R0
+	MOVD ldc+8(FP), R1
+	MOVD a+16(FP), R2
+	MOVD aux+24(FP), R12
+	MOVD b+32(FP), R3
+	MOVD scales+40(FP), R13
+	MOVD groups+48(FP), R5
+	MOVD rows+56(FP), R6
+	MOVBU accumulate+64(FP), R7
+	MOVD $128, R4
+	CMP $3, R6
+	BEQ rows3_129
+	CMP $2, R6
+	BEQ rows2_130
+	CMP $1, R6
+	BEQ rows1_131
+	RET
+rows3_129:
+	WORD $0x6f00e40c // movi v12.2d, #0000000000000000
+	WORD $0x6f00e40d // movi v13.2d, #0000000000000000
+	WORD $0x6f00e40e // movi v14.2d, #0000000000000000
+	WORD $0x6f00e40f // movi v15.2d, #0000000000000000
+	WORD $0x6f00e410 // movi v16.2d, #0000000000000000
+	WORD $0x6f00e411 // movi v17.2d, #0000000000000000
+	WORD $0x6f00e412 // movi v18.2d, #0000000000000000
+	WORD $0x6f00e413 // movi v19.2d, #0000000000000000
+	WORD $0x6f00e414 // movi v20.2d, #0000000000000000
+	WORD $0x6f00e415 // movi v21.2d, #0000000000000000
+	WORD $0x6f00e416 // movi v22.2d, #0000000000000000
+	WORD $0x6f00e417 // movi v23.2d, #0000000000000000
+	SUBS $1, R5
+	BLT end133
+	PCALIGN $16
+loop132:
+	WORD $0x6f00e400 // movi v0.2d, #0000000000000000
+	WORD $0x6f00e401 // movi v1.2d, #0000000000000000
+	WORD $0x6f00e402 // movi v2.2d, #0000000000000000
+	WORD $0x6f00e403 // movi v3.2d, #0000000000000000
+	WORD $0x6f00e404 // movi v4.2d, #0000000000000000
+	WORD $0x6f00e405 // movi v5.2d, #0000000000000000
+	WORD $0x6f00e406 // movi v6.2d, #0000000000000000
+	WORD $0x6f00e407 // movi v7.2d, #0000000000000000
+	WORD $0x6f00e408 // movi v8.2d, #0000000000000000
+	WORD $0x6f00e409 // movi v9.2d, #0000000000000000
+	WORD $0x6f00e40a // movi v10.2d, #0000000000000000
+	WORD $0x6f00e40b // movi v11.2d, #0000000000000000
+	VLD1.P (R3)(R4), [V24.S4, V25.S4, V26.S4, V27.S4]
+	FLDPQ.P 32(R2), (F28, F29)
+	FMOVQ.P 16(R2), F30
+	WORD $0x4f9ce300 // sdot v0.4s, v24.16b, v28.4b[0]
+	WORD $0x4f9ce321 // sdot v1.4s, v25.16b, v28.4b[0]
+	WORD $0x4f9ce342 // sdot v2.4s, v26.16b, v28.4b[0]
+	WORD $0x4f9ce363 // sdot v3.4s, v27.16b, v28.4b[0]
+	WORD $0x4fbce304 // sdot v4.4s, v24.16b, v28.4b[1]
+	WORD $0x4fbce325 // sdot v5.4s, v25.16b, v28.4b[1]
+	WORD $0x4fbce346 // sdot v6.4s, v26.16b, v28.4b[1]
+	WORD $0x4fbce367 // sdot v7.4s, v27.16b, v28.4b[1]
+	WORD $0x4f9ceb08 // sdot v8.4s, v24.16b, v28.4b[2]
+	WORD $0x4f9ceb29 // sdot v9.4s, v25.16b, v28.4b[2]
+	WORD $0x4f9ceb4a // sdot v10.4s, v26.16b, v28.4b[2]
+	WORD $0x4f9ceb6b // sdot v11.4s, v27.16b, v28.4b[2]
+	VLD1.P (R3)(R4), [V24.S4, V25.S4, V26.S4, V27.S4]
+	WORD $0x4fbceb00 // sdot v0.4s, v24.16b, v28.4b[3]
+	WORD $0x4fbceb21 // sdot v1.4s, v25.16b, v28.4b[3]
+	WORD $0x4fbceb42 // sdot v2.4s, v26.16b, v28.4b[3]
+	WORD $0x4fbceb63 // sdot v3.4s, v27.16b, v28.4b[3]
+	WORD $0x4f9de304 // sdot v4.4s, v24.16b, v29.4b[0]
+	WORD $0x4f9de325 // sdot v5.4s, v25.16b, v29.4b[0]
+	WORD $0x4f9de346 // sdot v6.4s, v26.16b, v29.4b[0]
+	WORD $0x4f9de367 // sdot v7.4s, v27.16b, v29.4b[0]
+	WORD $0x4fbde308 // sdot v8.4s, v24.16b, v29.4b[1]
+	WORD $0x4fbde329 // sdot v9.4s, v25.16b, v29.4b[1]
+	WORD $0x4fbde34a // sdot v10.4s, v26.16b, v29.4b[1]
+	WORD $0x4fbde36b // sdot v11.4s, v27.16b, v29.4b[1]
+	VLD1.P (R3)(R4), [V24.S4, V25.S4, V26.S4, V27.S4]
+	WORD $0x4f9deb00 // sdot v0.4s, v24.16b, v29.4b[2]
+	WORD $0x4f9deb21 // sdot v1.4s, v25.16b, v29.4b[2]
+	WORD $0x4f9deb42 // sdot v2.4s, v26.16b, v29.4b[2]
+	WORD $0x4f9deb63 // sdot v3.4s, v27.16b, v29.4b[2]
+	WORD $0x4fbdeb04 // sdot v4.4s, v24.16b, v29.4b[3]
+	WORD $0x4fbdeb25 // sdot v5.4s, v25.16b, v29.4b[3]
+	WORD $0x4fbdeb46 // sdot v6.4s, v26.16b, v29.4b[3]
+	WORD $0x4fbdeb67 // sdot v7.4s, v27.16b, v29.4b[3]
+	WORD $0x4f9ee308 // sdot v8.4s, v24.16b, v30.4b[0]
+	WORD $0x4f9ee329 // sdot v9.4s, v25.16b, v30.4b[0]
+	WORD $0x4f9ee34a // sdot v10.4s, v26.16b, v30.4b[0]
+	WORD $0x4f9ee36b // sdot v11.4s, v27.16b, v30.4b[0]
+	VLD1.P (R3)(R4), [V24.S4, V25.S4, V26.S4, V27.S4]
+	WORD $0x4fbee300 // sdot v0.4s, v24.16b, v30.4b[1]
+	WORD $0x4fbee321 // sdot v1.4s, v25.16b, v30.4b[1]
+	WORD $0x4fbee342 // sdot v2.4s, v26.16b, v30.4b[1]
+	WORD $0x4fbee363 // sdot v3.4s, v27.16b, v30.4b[1]
+	WORD $0x4f9eeb04 // sdot v4.4s, v24.16b, v30.4b[2]
+	WORD $0x4f9eeb25 // sdot v5.4s, v25.16b, v30.4b[2]
+	WORD $0x4f9eeb46 // sdot v6.4s, v26.16b, v30.4b[2]
+	WORD $0x4f9eeb67 // sdot v7.4s, v27.16b, v30.4b[2]
+	WORD $0x4fbeeb08 // sdot v8.4s, v24.16b, v30.4b[3]
+	WORD $0x4fbeeb29 // sdot v9.4s, v25.16b, v30.4b[3]
+	WORD $0x4fbeeb4a // sdot v10.4s, v26.16b, v30.4b[3]
+	WORD $0x4fbeeb6b // sdot v11.4s, v27.16b, v30.4b[3]
+	FMOVD.P 8(R12), F28
+	FMOVS.P 4(R12), F29
+	SUB $12, R12
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	FLDPQ (R13), (F24, F25)
+	WORD $0x6e38dc00 // fmul v0.4s, v0.4s, v24.4s
+	WORD $0x6e39dc21 // fmul v1.4s, v1.4s, v25.4s
+	WORD $0x6e38dc84 // fmul v4.4s, v4.4s, v24.4s
+	WORD $0x6e39dca5 // fmul v5.4s, v5.4s, v25.4s
+	WORD $0x6e38dd08 // fmul v8.4s, v8.4s, v24.4s
+	WORD $0x6e39dd29 // fmul v9.4s, v9.4s, v25.4s
+	WORD $0x4f9c100c // fmla v12.4s, v0.4s, v28.s[0]
+	WORD $0x4f9c102d // fmla v13.4s, v1.4s, v28.s[0]
+	WORD $0x4fbc1090 // fmla v16.4s, v4.4s, v28.s[1]
+	WORD $0x4fbc10b1 // fmla v17.4s, v5.4s, v28.s[1]
+	WORD $0x4f9d1114 // fmla v20.4s, v8.4s, v29.s[0]
+	WORD $0x4f9d1135 // fmla v21.4s, v9.4s, v29.s[0]
+	FLDPQ 32(R13), (F24, F25)
+	WORD $0x6e38dc42 // fmul v2.4s, v2.4s, v24.4s
+	WORD $0x6e39dc63 // fmul v3.4s, v3.4s, v25.4s
+	WORD $0x6e38dcc6 // fmul v6.4s, v6.4s, v24.4s
+	WORD $0x6e39dce7 // fmul v7.4s, v7.4s, v25.4s
+	WORD $0x6e38dd4a // fmul v10.4s, v10.4s, v24.4s
+	WORD $0x6e39dd6b // fmul v11.4s, v11.4s, v25.4s
+	WORD $0x4f9c104e // fmla v14.4s, v2.4s, v28.s[0]
+	WORD $0x4f9c106f // fmla v15.4s, v3.4s, v28.s[0]
+	WORD $0x4fbc10d2 // fmla v18.4s, v6.4s, v28.s[1]
+	WORD $0x4fbc10f3 // fmla v19.4s, v7.4s, v28.s[1]
+	WORD $0x4f9d1156 // fmla v22.4s, v10.4s, v29.s[0]
+	WORD $0x4f9d1177 // fmla v23.4s, v11.4s, v29.s[0]
+	ADD $128, R13
+	WORD $0x6f00e400 // movi v0.2d, #0000000000000000
+	WORD $0x6f00e401 // movi v1.2d, #0000000000000000
+	WORD $0x6f00e402 // movi v2.2d, #0000000000000000
+	WORD $0x6f00e403 // movi v3.2d, #0000000000000000
+	WORD $0x6f00e404 // movi v4.2d, #0000000000000000
+	WORD $0x6f00e405 // movi v5.2d, #0000000000000000
+	WORD $0x6f00e406 // movi v6.2d, #0000000000000000
+	WORD $0x6f00e407 // movi v7.2d, #0000000000000000
+	WORD $0x6f00e408 // movi v8.2d, #0000000000000000
+	WORD $0x6f00e409 // movi v9.2d, #0000000000000000
+	WORD $0x6f00e40a // movi v10.2d, #0000000000000000
+	WORD $0x6f00e40b // movi v11.2d, #0000000000000000
+	VLD1.P (R3)(R4), [V24.S4, V25.S4, V26.S4, V27.S4]
+	FLDPQ.P 32(R2), (F28, F29)
+	FMOVQ.P 16(R2), F30
+	WORD $0x4f9ce300 // sdot v0.4s, v24.16b, v28.4b[0]
+	WORD $0x4f9ce321 // sdot v1.4s, v25.16b, v28.4b[0]
+	WORD $0x4f9ce342 // sdot v2.4s, v26.16b, v28.4b[0]
+	WORD $0x4f9ce363 // sdot v3.4s, v27.16b, v28.4b[0]
+	WORD $0x4fbce304 // sdot v4.4s, v24.16b, v28.4b[1]
+	WORD $0x4fbce325 // sdot v5.4s, v25.16b, v28.4b[1]
+	WORD $0x4fbce346 // sdot v6.4s, v26.16b, v28.4b[1]
+	WORD $0x4fbce367 // sdot v7.4s, v27.16b, v28.4b[1]
+	WORD $0x4f9ceb08 // sdot v8.4s, v24.16b, v28.4b[2]
+	WORD $0x4f9ceb29 // sdot v9.4s, v25.16b, v28.4b[2]
+	WORD $0x4f9ceb4a // sdot v10.4s, v26.16b, v28.4b[2]
+	WORD $0x4f9ceb6b // sdot v11.4s, v27.16b, v28.4b[2]
+	VLD1.P (R3)(R4), [V24.S4, V25.S4, V26.S4, V27.S4]
+	WORD $0x4fbceb00 // sdot v0.4s, v24.16b, v28.4b[3]
+	WORD $0x4fbceb21 // sdot v1.4s, v25.16b, v28.4b[3]
+	WORD $0x4fbceb42 // sdot v2.4s, v26.16b, v28.4b[3]
+	WORD $0x4fbceb63 // sdot v3.4s, v27.16b, v28.4b[3]
+	WORD $0x4f9de304 // sdot v4.4s, v24.16b, v29.4b[0]
+	WORD $0x4f9de325 // sdot v5.4s, v25.16b, v29.4b[0]
+	WORD $0x4f9de346 // sdot v6.4s, v26.16b, v29.4b[0]
+	WORD $0x4f9de367 // sdot v7.4s, v27.16b, v29.4b[0]
+	WORD $0x4fbde308 // sdot v8.4s, v24.16b, v29.4b[1]
+	WORD $0x4fbde329 // sdot v9.4s, v25.16b, v29.4b[1]
+	WORD $0x4fbde34a // sdot v10.4s, v26.16b, v29.4b[1]
+	WORD $0x4fbde36b // sdot v11.4s, v27.16b, v29.4b[1]
+	VLD1.P (R3)(R4), [V24.S4, V25.S4, V26.S4, V27.S4]
+	WORD $0x4f9deb00 // sdot v0.4s, v24.16b, v29.4b[2]
+	WORD $0x4f9deb21 // sdot v1.4s, v25.16b, v29.4b[2]
+	WORD $0x4f9deb42 // sdot v2.4s, v26.16b, v29.4b[2]
+	WORD $0x4f9deb63 // sdot v3.4s, v27.16b, v29.4b[2]
+	WORD $0x4fbdeb04 // sdot v4.4s, v24.16b, v29.4b[3]
+	WORD $0x4fbdeb25 // sdot v5.4s, v25.16b, v29.4b[3]
+	WORD $0x4fbdeb46 // sdot v6.4s, v26.16b, v29.4b[3]
+	WORD $0x4fbdeb67 // sdot v7.4s, v27.16b, v29.4b[3]
+	WORD $0x4f9ee308 // sdot v8.4s, v24.16b, v30.4b[0]
+	WORD $0x4f9ee329 // sdot v9.4s, v25.16b, v30.4b[0]
+	WORD $0x4f9ee34a // sdot v10.4s, v26.16b, v30.4b[0]
+	WORD $0x4f9ee36b // sdot v11.4s, v27.16b, v30.4b[0]
+	VLD1.P (R3)(R4), [V24.S4, V25.S4, V26.S4, V27.S4]
+	WORD $0x4fbee300 // sdot v0.4s, v24.16b, v30.4b[1]
+	WORD $0x4fbee321 // sdot v1.4s, v25.16b, v30.4b[1]
+	WORD $0x4fbee342 // sdot v2.4s, v26.16b, v30.4b[1]
+	WORD $0x4fbee363 // sdot v3.4s, v27.16b, v30.4b[1]
+	WORD $0x4f9eeb04 // sdot v4.4s, v24.16b, v30.4b[2]
+	WORD $0x4f9eeb25 // sdot v5.4s, v25.16b, v30.4b[2]
+	WORD $0x4f9eeb46 // sdot v6.4s, v26.16b, v30.4b[2]
+	WORD $0x4f9eeb67 // sdot v7.4s, v27.16b, v30.4b[2]
+	WORD $0x4fbeeb08 // sdot v8.4s, v24.16b, v30.4b[3]
+	WORD $0x4fbeeb29 // sdot v9.4s, v25.16b, v30.4b[3]
+	WORD $0x4fbeeb4a // sdot v10.4s, v26.16b, v30.4b[3]
+	WORD $0x4fbeeb6b // sdot v11.4s, v27.16b, v30.4b[3]
+	FMOVD.P 8(R12), F28
+	FMOVS.P 4(R12), F29
+	ADD $12, R12
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	FLDPQ (R13), (F24, F25)
+	WORD $0x6e38dc00 // fmul v0.4s, v0.4s, v24.4s
+	WORD $0x6e39dc21 // fmul v1.4s, v1.4s, v25.4s
+	WORD $0x6e38dc84 // fmul v4.4s, v4.4s, v24.4s
+	WORD $0x6e39dca5 // fmul v5.4s, v5.4s, v25.4s
+	WORD $0x6e38dd08 // fmul v8.4s, v8.4s, v24.4s
+	WORD $0x6e39dd29 // fmul v9.4s, v9.4s, v25.4s
+	WORD $0x4f9c100c // fmla v12.4s, v0.4s, v28.s[0]
+	WORD $0x4f9c102d // fmla v13.4s, v1.4s, v28.s[0]
+	WORD $0x4fbc1090 // fmla v16.4s, v4.4s, v28.s[1]
+	WORD $0x4fbc10b1 // fmla v17.4s, v5.4s, v28.s[1]
+	WORD $0x4f9d1114 // fmla v20.4s, v8.4s, v29.s[0]
+	WORD $0x4f9d1135 // fmla v21.4s, v9.4s, v29.s[0]
+	FLDPQ 32(R13), (F24, F25)
+	WORD $0x6e38dc42 // fmul v2.4s, v2.4s, v24.4s
+	WORD $0x6e39dc63 // fmul v3.4s, v3.4s, v25.4s
+	WORD $0x6e38dcc6 // fmul v6.4s, v6.4s, v24.4s
+	WORD $0x6e39dce7 // fmul v7.4s, v7.4s, v25.4s
+	WORD $0x6e38dd4a // fmul v10.4s, v10.4s, v24.4s
+	WORD $0x6e39dd6b // fmul v11.4s, v11.4s, v25.4s
+	WORD $0x4f9c104e // fmla v14.4s, v2.4s, v28.s[0]
+	WORD $0x4f9c106f // fmla v15.4s, v3.4s, v28.s[0]
+	WORD $0x4fbc10d2 // fmla v18.4s, v6.4s, v28.s[1]
+	WORD $0x4fbc10f3 // fmla v19.4s, v7.4s, v28.s[1]
+	WORD $0x4f9d1156 // fmla v22.4s, v10.4s, v29.s[0]
+	WORD $0x4f9d1177 // fmla v23.4s, v11.4s, v29.s[0]
+	ADD $128, R13
+	SUBS $1, R5
+	BGE loop132
+end133:
+	ADD $1, R5
+	CBZ R7, plain134
+	MOVD R0, R8
+	VLD1.P (R8)(R1), [V0.S4, V1.S4, V2.S4, V3.S4]
+	VLD1.P (R8)(R1), [V4.S4, V5.S4, V6.S4, V7.S4]
+	VLD1.P (R8)(R1), [V8.S4, V9.S4, V10.S4, V11.S4]
+	WORD $0x4e2cd40c // fadd v12.4s, v0.4s, v12.4s
+	WORD $0x4e2dd42d // fadd v13.4s, v1.4s, v13.4s
+	WORD $0x4e2ed44e // fadd v14.4s, v2.4s, v14.4s
+	WORD $0x4e2fd46f // fadd v15.4s, v3.4s, v15.4s
+	WORD $0x4e30d490 // fadd v16.4s, v4.4s, v16.4s
+	WORD $0x4e31d4b1 // fadd v17.4s, v5.4s, v17.4s
+	WORD $0x4e32d4d2 // fadd v18.4s, v6.4s, v18.4s
+	WORD $0x4e33d4f3 // fadd v19.4s, v7.4s, v19.4s
+	WORD $0x4e34d514 // fadd v20.4s, v8.4s, v20.4s
+	WORD $0x4e35d535 // fadd v21.4s, v9.4s, v21.4s
+	WORD $0x4e36d556 // fadd v22.4s, v10.4s, v22.4s
+	WORD $0x4e37d577 // fadd v23.4s, v11.4s, v23.4s
+plain134:
+	VST1.P [V12.S4, V13.S4, V14.S4, V15.S4], (R0)(R1)
+	VST1.P [V16.S4, V17.S4, V18.S4, V19.S4], (R0)(R1)
+	VST1.P [V20.S4, V21.S4, V22.S4, V23.S4], (R0)(R1)
+	RET
+rows2_130:
+	WORD $0x6f00e40c // movi v12.2d, #0000000000000000
+	WORD $0x6f00e40d // movi v13.2d, #0000000000000000
+	WORD $0x6f00e40e // movi v14.2d, #0000000000000000
+	WORD $0x6f00e40f // movi v15.2d, #0000000000000000
+	WORD $0x6f00e410 // movi v16.2d, #0000000000000000
+	WORD $0x6f00e411 // movi v17.2d, #0000000000000000
+	WORD $0x6f00e412 // movi v18.2d, #0000000000000000
+	WORD $0x6f00e413 // movi v19.2d, #0000000000000000
+	SUBS $1, R5
+	BLT end136
+	PCALIGN $16
+loop135:
+	WORD $0x6f00e400 // movi v0.2d, #0000000000000000
+	WORD $0x6f00e401 // movi v1.2d, #0000000000000000
+	WORD $0x6f00e402 // movi v2.2d, #0000000000000000
+	WORD $0x6f00e403 // movi v3.2d, #0000000000000000
+	WORD $0x6f00e404 // movi v4.2d, #0000000000000000
+	WORD $0x6f00e405 // movi v5.2d, #0000000000000000
+	WORD $0x6f00e406 // movi v6.2d, #0000000000000000
+	WORD $0x6f00e407 // movi v7.2d, #0000000000000000
+	VLD1.P (R3)(R4), [V24.S4, V25.S4, V26.S4, V27.S4]
+	FLDPQ.P 32(R2), (F28, F29)
+	WORD $0x4f9ce300 // sdot v0.4s, v24.16b, v28.4b[0]
+	WORD $0x4f9ce321 // sdot v1.4s, v25.16b, v28.4b[0]
+	WORD $0x4f9ce342 // sdot v2.4s, v26.16b, v28.4b[0]
+	WORD $0x4f9ce363 // sdot v3.4s, v27.16b, v28.4b[0]
+	WORD $0x4fbce304 // sdot v4.4s, v24.16b, v28.4b[1]
+	WORD $0x4fbce325 // sdot v5.4s, v25.16b, v28.4b[1]
+	WORD $0x4fbce346 // sdot v6.4s, v26.16b, v28.4b[1]
+	WORD $0x4fbce367 // sdot v7.4s, v27.16b, v28.4b[1]
+	VLD1.P (R3)(R4), [V24.S4, V25.S4, V26.S4, V27.S4]
+	WORD $0x4f9ceb00 // sdot v0.4s, v24.16b, v28.4b[2]
+	WORD $0x4f9ceb21 // sdot v1.4s, v25.16b, v28.4b[2]
+	WORD $0x4f9ceb42 // sdot v2.4s, v26.16b, v28.4b[2]
+	WORD $0x4f9ceb63 // sdot v3.4s, v27.16b, v28.4b[2]
+	WORD $0x4fbceb04 // sdot v4.4s, v24.16b, v28.4b[3]
+	WORD $0x4fbceb25 // sdot v5.4s, v25.16b, v28.4b[3]
+	WORD $0x4fbceb46 // sdot v6.4s, v26.16b, v28.4b[3]
+	WORD $0x4fbceb67 // sdot v7.4s, v27.16b, v28.4b[3]
+	VLD1.P (R3)(R4), [V24.S4, V25.S4, V26.S4, V27.S4]
+	WORD $0x4f9de300 // sdot v0.4s, v24.16b, v29.4b[0]
+	WORD $0x4f9de321 // sdot v1.4s, v25.16b, v29.4b[0]
+	WORD $0x4f9de342 // sdot v2.4s, v26.16b, v29.4b[0]
+	WORD $0x4f9de363 // sdot v3.4s, v27.16b, v29.4b[0]
+	WORD $0x4fbde304 // sdot v4.4s, v24.16b, v29.4b[1]
+	WORD $0x4fbde325 // sdot v5.4s, v25.16b, v29.4b[1]
+	WORD $0x4fbde346 // sdot v6.4s, v26.16b, v29.4b[1]
+	WORD $0x4fbde367 // sdot v7.4s, v27.16b, v29.4b[1]
+	VLD1.P (R3)(R4), [V24.S4, V25.S4, V26.S4, V27.S4]
+	WORD $0x4f9deb00 // sdot v0.4s, v24.16b, v29.4b[2]
+	WORD $0x4f9deb21 // sdot v1.4s, v25.16b, v29.4b[2]
+	WORD $0x4f9deb42 // sdot v2.4s, v26.16b, v29.4b[2]
+	WORD $0x4f9deb63 // sdot v3.4s, v27.16b, v29.4b[2]
+	WORD $0x4fbdeb04 // sdot v4.4s, v24.16b, v29.4b[3]
+	WORD $0x4fbdeb25 // sdot v5.4s, v25.16b, v29.4b[3]
+	WORD $0x4fbdeb46 // sdot v6.4s, v26.16b, v29.4b[3]
+	WORD $0x4fbdeb67 // sdot v7.4s, v27.16b, v29.4b[3]
+	FMOVD.P 8(R12), F28
+	SUB $8, R12
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	FLDPQ (R13), (F24, F25)
+	WORD $0x6e38dc00 // fmul v0.4s, v0.4s, v24.4s
+	WORD $0x6e39dc21 // fmul v1.4s, v1.4s, v25.4s
+	WORD $0x6e38dc84 // fmul v4.4s, v4.4s, v24.4s
+	WORD $0x6e39dca5 // fmul v5.4s, v5.4s, v25.4s
+	WORD $0x4f9c100c // fmla v12.4s, v0.4s, v28.s[0]
+	WORD $0x4f9c102d // fmla v13.4s, v1.4s, v28.s[0]
+	WORD $0x4fbc1090 // fmla v16.4s, v4.4s, v28.s[1]
+	WORD $0x4fbc10b1 // fmla v17.4s, v5.4s, v28.s[1]
+	FLDPQ 32(R13), (F24, F25)
+	WORD $0x6e38dc42 // fmul v2.4s, v2.4s, v24.4s
+	WORD $0x6e39dc63 // fmul v3.4s, v3.4s, v25.4s
+	WORD $0x6e38dcc6 // fmul v6.4s, v6.4s, v24.4s
+	WORD $0x6e39dce7 // fmul v7.4s, v7.4s, v25.4s
+	WORD $0x4f9c104e // fmla v14.4s, v2.4s, v28.s[0]
+	WORD $0x4f9c106f // fmla v15.4s, v3.4s, v28.s[0]
+	WORD $0x4fbc10d2 // fmla v18.4s, v6.4s, v28.s[1]
+	WORD $0x4fbc10f3 // fmla v19.4s, v7.4s, v28.s[1]
+	ADD $128, R13
+	WORD $0x6f00e400 // movi v0.2d, #0000000000000000
+	WORD $0x6f00e401 // movi v1.2d, #0000000000000000
+	WORD $0x6f00e402 // movi v2.2d, #0000000000000000
+	WORD $0x6f00e403 // movi v3.2d, #0000000000000000
+	WORD $0x6f00e404 // movi v4.2d, #0000000000000000
+	WORD $0x6f00e405 // movi v5.2d, #0000000000000000
+	WORD $0x6f00e406 // movi v6.2d, #0000000000000000
+	WORD $0x6f00e407 // movi v7.2d, #0000000000000000
+	VLD1.P (R3)(R4), [V24.S4, V25.S4, V26.S4, V27.S4]
+	FLDPQ.P 32(R2), (F28, F29)
+	WORD $0x4f9ce300 // sdot v0.4s, v24.16b, v28.4b[0]
+	WORD $0x4f9ce321 // sdot v1.4s, v25.16b, v28.4b[0]
+	WORD $0x4f9ce342 // sdot v2.4s, v26.16b, v28.4b[0]
+	WORD $0x4f9ce363 // sdot v3.4s, v27.16b, v28.4b[0]
+	WORD $0x4fbce304 // sdot v4.4s, v24.16b, v28.4b[1]
+	WORD $0x4fbce325 // sdot v5.4s, v25.16b, v28.4b[1]
+	WORD $0x4fbce346 // sdot v6.4s, v26.16b, v28.4b[1]
+	WORD $0x4fbce367 // sdot v7.4s, v27.16b, v28.4b[1]
+	VLD1.P (R3)(R4), [V24.S4, V25.S4, V26.S4, V27.S4]
+	WORD $0x4f9ceb00 // sdot v0.4s, v24.16b, v28.4b[2]
+	WORD $0x4f9ceb21 // sdot v1.4s, v25.16b, v28.4b[2]
+	WORD $0x4f9ceb42 // sdot v2.4s, v26.16b, v28.4b[2]
+	WORD $0x4f9ceb63 // sdot v3.4s, v27.16b, v28.4b[2]
+	WORD $0x4fbceb04 // sdot v4.4s, v24.16b, v28.4b[3]
+	WORD $0x4fbceb25 // sdot v5.4s, v25.16b, v28.4b[3]
+	WORD $0x4fbceb46 // sdot v6.4s, v26.16b, v28.4b[3]
+	WORD $0x4fbceb67 // sdot v7.4s, v27.16b, v28.4b[3]
+	VLD1.P (R3)(R4), [V24.S4, V25.S4, V26.S4, V27.S4]
+	WORD $0x4f9de300 // sdot v0.4s, v24.16b, v29.4b[0]
+	WORD $0x4f9de321 // sdot v1.4s, v25.16b, v29.4b[0]
+	WORD $0x4f9de342 // sdot v2.4s, v26.16b, v29.4b[0]
+	WORD $0x4f9de363 // sdot v3.4s, v27.16b, v29.4b[0]
+	WORD $0x4fbde304 // sdot v4.4s, v24.16b, v29.4b[1]
+	WORD $0x4fbde325 // sdot v5.4s, v25.16b, v29.4b[1]
+	WORD $0x4fbde346 // sdot v6.4s, v26.16b, v29.4b[1]
+	WORD $0x4fbde367 // sdot v7.4s, v27.16b, v29.4b[1]
+	VLD1.P (R3)(R4), [V24.S4, V25.S4, V26.S4, V27.S4]
+	WORD $0x4f9deb00 // sdot v0.4s, v24.16b, v29.4b[2]
+	WORD $0x4f9deb21 // sdot v1.4s, v25.16b, v29.4b[2]
+	WORD $0x4f9deb42 // sdot v2.4s, v26.16b, v29.4b[2]
+	WORD $0x4f9deb63 // sdot v3.4s, v27.16b, v29.4b[2]
+	WORD $0x4fbdeb04 // sdot v4.4s, v24.16b, v29.4b[3]
+	WORD $0x4fbdeb25 // sdot v5.4s, v25.16b, v29.4b[3]
+	WORD $0x4fbdeb46 // sdot v6.4s, v26.16b, v29.4b[3]
+	WORD $0x4fbdeb67 // sdot v7.4s, v27.16b, v29.4b[3]
+	FMOVD.P 8(R12), F28
+	ADD $8, R12
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	FLDPQ (R13), (F24, F25)
+	WORD $0x6e38dc00 // fmul v0.4s, v0.4s, v24.4s
+	WORD $0x6e39dc21 // fmul v1.4s, v1.4s, v25.4s
+	WORD $0x6e38dc84 // fmul v4.4s, v4.4s, v24.4s
+	WORD $0x6e39dca5 // fmul v5.4s, v5.4s, v25.4s
+	WORD $0x4f9c100c // fmla v12.4s, v0.4s, v28.s[0]
+	WORD $0x4f9c102d // fmla v13.4s, v1.4s, v28.s[0]
+	WORD $0x4fbc1090 // fmla v16.4s, v4.4s, v28.s[1]
+	WORD $0x4fbc10b1 // fmla v17.4s, v5.4s, v28.s[1]
+	FLDPQ 32(R13), (F24, F25)
+	WORD $0x6e38dc42 // fmul v2.4s, v2.4s, v24.4s
+	WORD $0x6e39dc63 // fmul v3.4s, v3.4s, v25.4s
+	WORD $0x6e38dcc6 // fmul v6.4s, v6.4s, v24.4s
+	WORD $0x6e39dce7 // fmul v7.4s, v7.4s, v25.4s
+	WORD $0x4f9c104e // fmla v14.4s, v2.4s, v28.s[0]
+	WORD $0x4f9c106f // fmla v15.4s, v3.4s, v28.s[0]
+	WORD $0x4fbc10d2 // fmla v18.4s, v6.4s, v28.s[1]
+	WORD $0x4fbc10f3 // fmla v19.4s, v7.4s, v28.s[1]
+	ADD $128, R13
+	SUBS $1, R5
+	BGE loop135
+end136:
+	ADD $1, R5
+	CBZ R7, plain137
+	MOVD R0, R8
+	VLD1.P (R8)(R1), [V0.S4, V1.S4, V2.S4, V3.S4]
+	VLD1.P (R8)(R1), [V4.S4, V5.S4, V6.S4, V7.S4]
+	WORD $0x4e2cd40c // fadd v12.4s, v0.4s, v12.4s
+	WORD $0x4e2dd42d // fadd v13.4s, v1.4s, v13.4s
+	WORD $0x4e2ed44e // fadd v14.4s, v2.4s, v14.4s
+	WORD $0x4e2fd46f // fadd v15.4s, v3.4s, v15.4s
+	WORD $0x4e30d490 // fadd v16.4s, v4.4s, v16.4s
+	WORD $0x4e31d4b1 // fadd v17.4s, v5.4s, v17.4s
+	WORD $0x4e32d4d2 // fadd v18.4s, v6.4s, v18.4s
+	WORD $0x4e33d4f3 // fadd v19.4s, v7.4s, v19.4s
+plain137:
+	VST1.P [V12.S4, V13.S4, V14.S4, V15.S4], (R0)(R1)
+	VST1.P [V16.S4, V17.S4, V18.S4, V19.S4], (R0)(R1)
+	RET
+rows1_131:
+	WORD $0x6f00e40c // movi v12.2d, #0000000000000000
+	WORD $0x6f00e40d // movi v13.2d, #0000000000000000
+	WORD $0x6f00e40e // movi v14.2d, #0000000000000000
+	WORD $0x6f00e40f // movi v15.2d, #0000000000000000
+	SUBS $1, R5
+	BLT end139
+	PCALIGN $16
+loop138:
+	WORD $0x6f00e400 // movi v0.2d, #0000000000000000
+	WORD $0x6f00e401 // movi v1.2d, #0000000000000000
+	WORD $0x6f00e402 // movi v2.2d, #0000000000000000
+	WORD $0x6f00e403 // movi v3.2d, #0000000000000000
+	VLD1.P (R3)(R4), [V24.S4, V25.S4, V26.S4, V27.S4]
+	FMOVQ.P 16(R2), F28
+	WORD $0x4f9ce300 // sdot v0.4s, v24.16b, v28.4b[0]
+	WORD $0x4f9ce321 // sdot v1.4s, v25.16b, v28.4b[0]
+	WORD $0x4f9ce342 // sdot v2.4s, v26.16b, v28.4b[0]
+	WORD $0x4f9ce363 // sdot v3.4s, v27.16b, v28.4b[0]
+	VLD1.P (R3)(R4), [V24.S4, V25.S4, V26.S4, V27.S4]
+	WORD $0x4fbce300 // sdot v0.4s, v24.16b, v28.4b[1]
+	WORD $0x4fbce321 // sdot v1.4s, v25.16b, v28.4b[1]
+	WORD $0x4fbce342 // sdot v2.4s, v26.16b, v28.4b[1]
+	WORD $0x4fbce363 // sdot v3.4s, v27.16b, v28.4b[1]
+	VLD1.P (R3)(R4), [V24.S4, V25.S4, V26.S4, V27.S4]
+	WORD $0x4f9ceb00 // sdot v0.4s, v24.16b, v28.4b[2]
+	WORD $0x4f9ceb21 // sdot v1.4s, v25.16b, v28.4b[2]
+	WORD $0x4f9ceb42 // sdot v2.4s, v26.16b, v28.4b[2]
+	WORD $0x4f9ceb63 // sdot v3.4s, v27.16b, v28.4b[2]
+	VLD1.P (R3)(R4), [V24.S4, V25.S4, V26.S4, V27.S4]
+	WORD $0x4fbceb00 // sdot v0.4s, v24.16b, v28.4b[3]
+	WORD $0x4fbceb21 // sdot v1.4s, v25.16b, v28.4b[3]
+	WORD $0x4fbceb42 // sdot v2.4s, v26.16b, v28.4b[3]
+	WORD $0x4fbceb63 // sdot v3.4s, v27.16b, v28.4b[3]
+	FMOVS.P 4(R12), F28
+	SUB $4, R12
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	FLDPQ (R13), (F24, F25)
+	WORD $0x6e38dc00 // fmul v0.4s, v0.4s, v24.4s
+	WORD $0x6e39dc21 // fmul v1.4s, v1.4s, v25.4s
+	WORD $0x4f9c100c // fmla v12.4s, v0.4s, v28.s[0]
+	WORD $0x4f9c102d // fmla v13.4s, v1.4s, v28.s[0]
+	FLDPQ 32(R13), (F24, F25)
+	WORD $0x6e38dc42 // fmul v2.4s, v2.4s, v24.4s
+	WORD $0x6e39dc63 // fmul v3.4s, v3.4s, v25.4s
+	WORD $0x4f9c104e // fmla v14.4s, v2.4s, v28.s[0]
+	WORD $0x4f9c106f // fmla v15.4s, v3.4s, v28.s[0]
+	ADD $128, R13
+	WORD $0x6f00e400 // movi v0.2d, #0000000000000000
+	WORD $0x6f00e401 // movi v1.2d, #0000000000000000
+	WORD $0x6f00e402 // movi v2.2d, #0000000000000000
+	WORD $0x6f00e403 // movi v3.2d, #0000000000000000
+	VLD1.P (R3)(R4), [V24.S4, V25.S4, V26.S4, V27.S4]
+	FMOVQ.P 16(R2), F28
+	WORD $0x4f9ce300 // sdot v0.4s, v24.16b, v28.4b[0]
+	WORD $0x4f9ce321 // sdot v1.4s, v25.16b, v28.4b[0]
+	WORD $0x4f9ce342 // sdot v2.4s, v26.16b, v28.4b[0]
+	WORD $0x4f9ce363 // sdot v3.4s, v27.16b, v28.4b[0]
+	VLD1.P (R3)(R4), [V24.S4, V25.S4, V26.S4, V27.S4]
+	WORD $0x4fbce300 // sdot v0.4s, v24.16b, v28.4b[1]
+	WORD $0x4fbce321 // sdot v1.4s, v25.16b, v28.4b[1]
+	WORD $0x4fbce342 // sdot v2.4s, v26.16b, v28.4b[1]
+	WORD $0x4fbce363 // sdot v3.4s, v27.16b, v28.4b[1]
+	VLD1.P (R3)(R4), [V24.S4, V25.S4, V26.S4, V27.S4]
+	WORD $0x4f9ceb00 // sdot v0.4s, v24.16b, v28.4b[2]
+	WORD $0x4f9ceb21 // sdot v1.4s, v25.16b, v28.4b[2]
+	WORD $0x4f9ceb42 // sdot v2.4s, v26.16b, v28.4b[2]
+	WORD $0x4f9ceb63 // sdot v3.4s, v27.16b, v28.4b[2]
+	VLD1.P (R3)(R4), [V24.S4, V25.S4, V26.S4, V27.S4]
+	WORD $0x4fbceb00 // sdot v0.4s, v24.16b, v28.4b[3]
+	WORD $0x4fbceb21 // sdot v1.4s, v25.16b, v28.4b[3]
+	WORD $0x4fbceb42 // sdot v2.4s, v26.16b, v28.4b[3]
+	WORD $0x4fbceb63 // sdot v3.4s, v27.16b, v28.4b[3]
+	FMOVS.P 4(R12), F28
+	ADD $4, R12
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	FLDPQ (R13), (F24, F25)
+	WORD $0x6e38dc00 // fmul v0.4s, v0.4s, v24.4s
+	WORD $0x6e39dc21 // fmul v1.4s, v1.4s, v25.4s
+	WORD $0x4f9c100c // fmla v12.4s, v0.4s, v28.s[0]
+	WORD $0x4f9c102d // fmla v13.4s, v1.4s, v28.s[0]
+	FLDPQ 32(R13), (F24, F25)
+	WORD $0x6e38dc42 // fmul v2.4s, v2.4s, v24.4s
+	WORD $0x6e39dc63 // fmul v3.4s, v3.4s, v25.4s
+	WORD $0x4f9c104e // fmla v14.4s, v2.4s, v28.s[0]
+	WORD $0x4f9c106f // fmla v15.4s, v3.4s, v28.s[0]
+	ADD $128, R13
+	SUBS $1, R5
+	BGE loop138
+end139:
+	ADD $1, R5
+	CBZ R7, plain140
+	MOVD R0, R8
+	VLD1.P (R8)(R1), [V0.S4, V1.S4, V2.S4, V3.S4]
+	WORD $0x4e2cd40c // fadd v12.4s, v0.4s, v12.4s
+	WORD $0x4e2dd42d // fadd v13.4s, v1.4s, v13.4s
+	WORD $0x4e2ed44e // fadd v14.4s, v2.4s, v14.4s
+	WORD $0x4e2fd46f // fadd v15.4s, v3.4s, v15.4s
+plain140:
+	VST1.P [V12.S4, V13.S4, V14.S4, V15.S4], (R0)(R1)
+	RET
+
+// func gemmQ6x8DOT(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, accumulate bool)
+TEXT ·gemmQ6x8DOT(SB), NOSPLIT, $0-65
+	MOVD c+0(FP), R0
+	MOVD ldc+8(FP), R1
+	MOVD a+16(FP), R2
+	MOVD aux+24(FP), R12
+	MOVD b+32(FP), R3
+	MOVD scales+40(FP), R13
+	MOVD groups+48(FP), R5
+	MOVD rows+56(FP), R6
+	MOVBU accumulate+64(FP), R7
+	MOVD $128, R4
+	CMP $6, R6
+	BEQ rows6_141
+	CMP $5, R6
+	BEQ rows5_142
+	CMP $4, R6
+	BEQ rows4_143
+	CMP $3, R6
+	BEQ rows3_144
+	CMP $2, R6
+	BEQ rows2_145
+	CMP $1, R6
+	BEQ rows1_146
+	RET
+rows6_141:
+	WORD $0x6f00e40c // movi v12.2d, #0000000000000000
+	WORD $0x6f00e40d // movi v13.2d, #0000000000000000
+	WORD $0x6f00e40e // movi v14.2d, #0000000000000000
+	WORD $0x6f00e40f // movi v15.2d, #0000000000000000
+	WORD $0x6f00e410 // movi v16.2d, #0000000000000000
+	WORD $0x6f00e411 // movi v17.2d, #0000000000000000
+	WORD $0x6f00e412 // movi v18.2d, #0000000000000000
+	WORD $0x6f00e413 // movi v19.2d, #0000000000000000
+	WORD $0x6f00e414 // movi v20.2d, #0000000000000000
+	WORD $0x6f00e415 // movi v21.2d, #0000000000000000
+	WORD $0x6f00e416 // movi v22.2d, #0000000000000000
+	WORD $0x6f00e417 // movi v23.2d, #0000000000000000
+	SUBS $1, R5
+	BLT end148
+	PCALIGN $16
+loop147:
+	WORD $0x6f00e400 // movi v0.2d, #0000000000000000
+	WORD $0x6f00e401 // movi v1.2d, #0000000000000000
+	WORD $0x6f00e402 // movi v2.2d, #0000000000000000
+	WORD $0x6f00e403 // movi v3.2d, #0000000000000000
+	WORD $0x6f00e404 // movi v4.2d, #0000000000000000
+	WORD $0x6f00e405 // movi v5.2d, #0000000000000000
+	WORD $0x6f00e406 // movi v6.2d, #0000000000000000
+	WORD $0x6f00e407 // movi v7.2d, #0000000000000000
+	WORD $0x6f00e408 // movi v8.2d, #0000000000000000
+	WORD $0x6f00e409 // movi v9.2d, #0000000000000000
+	WORD $0x6f00e40a // movi v10.2d, #0000000000000000
+	WORD $0x6f00e40b // movi v11.2d, #0000000000000000
+	VLD1.P (R3)(R4), [V24.S4, V25.S4]
+	FLDPQ.P 32(R2), (F28, F29)
+	FLDPQ.P 32(R2), (F30, F31)
+	WORD $0x4f9ce300 // sdot v0.4s, v24.16b, v28.4b[0]
+	WORD $0x4f9ce321 // sdot v1.4s, v25.16b, v28.4b[0]
+	WORD $0x4fbce302 // sdot v2.4s, v24.16b, v28.4b[1]
+	WORD $0x4fbce323 // sdot v3.4s, v25.16b, v28.4b[1]
+	WORD $0x4f9ceb04 // sdot v4.4s, v24.16b, v28.4b[2]
+	WORD $0x4f9ceb25 // sdot v5.4s, v25.16b, v28.4b[2]
+	WORD $0x4fbceb06 // sdot v6.4s, v24.16b, v28.4b[3]
+	WORD $0x4fbceb27 // sdot v7.4s, v25.16b, v28.4b[3]
+	WORD $0x4f9de308 // sdot v8.4s, v24.16b, v29.4b[0]
+	WORD $0x4f9de329 // sdot v9.4s, v25.16b, v29.4b[0]
+	WORD $0x4fbde30a // sdot v10.4s, v24.16b, v29.4b[1]
+	WORD $0x4fbde32b // sdot v11.4s, v25.16b, v29.4b[1]
+	VLD1.P (R3)(R4), [V26.S4, V27.S4]
+	WORD $0x4f9deb40 // sdot v0.4s, v26.16b, v29.4b[2]
+	WORD $0x4f9deb61 // sdot v1.4s, v27.16b, v29.4b[2]
+	WORD $0x4fbdeb42 // sdot v2.4s, v26.16b, v29.4b[3]
+	WORD $0x4fbdeb63 // sdot v3.4s, v27.16b, v29.4b[3]
+	FLDPQ.P 32(R2), (F28, F29)
+	WORD $0x4f9ee344 // sdot v4.4s, v26.16b, v30.4b[0]
+	WORD $0x4f9ee365 // sdot v5.4s, v27.16b, v30.4b[0]
+	WORD $0x4fbee346 // sdot v6.4s, v26.16b, v30.4b[1]
+	WORD $0x4fbee367 // sdot v7.4s, v27.16b, v30.4b[1]
+	WORD $0x4f9eeb48 // sdot v8.4s, v26.16b, v30.4b[2]
+	WORD $0x4f9eeb69 // sdot v9.4s, v27.16b, v30.4b[2]
+	WORD $0x4fbeeb4a // sdot v10.4s, v26.16b, v30.4b[3]
+	WORD $0x4fbeeb6b // sdot v11.4s, v27.16b, v30.4b[3]
+	VLD1.P (R3)(R4), [V24.S4, V25.S4]
+	WORD $0x4f9fe300 // sdot v0.4s, v24.16b, v31.4b[0]
+	WORD $0x4f9fe321 // sdot v1.4s, v25.16b, v31.4b[0]
+	WORD $0x4fbfe302 // sdot v2.4s, v24.16b, v31.4b[1]
+	WORD $0x4fbfe323 // sdot v3.4s, v25.16b, v31.4b[1]
+	WORD $0x4f9feb04 // sdot v4.4s, v24.16b, v31.4b[2]
+	WORD $0x4f9feb25 // sdot v5.4s, v25.16b, v31.4b[2]
+	WORD $0x4fbfeb06 // sdot v6.4s, v24.16b, v31.4b[3]
+	WORD $0x4fbfeb27 // sdot v7.4s, v25.16b, v31.4b[3]
+	WORD $0x4f9ce308 // sdot v8.4s, v24.16b, v28.4b[0]
+	WORD $0x4f9ce329 // sdot v9.4s, v25.16b, v28.4b[0]
+	WORD $0x4fbce30a // sdot v10.4s, v24.16b, v28.4b[1]
+	WORD $0x4fbce32b // sdot v11.4s, v25.16b, v28.4b[1]
+	VLD1.P (R3)(R4), [V26.S4, V27.S4]
+	WORD $0x4f9ceb40 // sdot v0.4s, v26.16b, v28.4b[2]
+	WORD $0x4f9ceb61 // sdot v1.4s, v27.16b, v28.4b[2]
+	WORD $0x4fbceb42 // sdot v2.4s, v26.16b, v28.4b[3]
+	WORD $0x4fbceb63 // sdot v3.4s, v27.16b, v28.4b[3]
+	WORD $0x4f9de344 // sdot v4.4s, v26.16b, v29.4b[0]
+	WORD $0x4f9de365 // sdot v5.4s, v27.16b, v29.4b[0]
+	WORD $0x4fbde346 // sdot v6.4s, v26.16b, v29.4b[1]
+	WORD $0x4fbde367 // sdot v7.4s, v27.16b, v29.4b[1]
+	WORD $0x4f9deb48 // sdot v8.4s, v26.16b, v29.4b[2]
+	WORD $0x4f9deb69 // sdot v9.4s, v27.16b, v29.4b[2]
+	WORD $0x4fbdeb4a // sdot v10.4s, v26.16b, v29.4b[3]
+	WORD $0x4fbdeb6b // sdot v11.4s, v27.16b, v29.4b[3]
+	FMOVQ.P 16(R12), F28
+	FMOVD.P 8(R12), F29
+	SUB $24, R12
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	FLDPQ (R13), (F24, F25)
+	WORD $0x6e38dc00 // fmul v0.4s, v0.4s, v24.4s
+	WORD $0x6e39dc21 // fmul v1.4s, v1.4s, v25.4s
+	WORD $0x6e38dc42 // fmul v2.4s, v2.4s, v24.4s
+	WORD $0x6e39dc63 // fmul v3.4s, v3.4s, v25.4s
+	WORD $0x6e38dc84 // fmul v4.4s, v4.4s, v24.4s
+	WORD $0x6e39dca5 // fmul v5.4s, v5.4s, v25.4s
+	WORD $0x6e38dcc6 // fmul v6.4s, v6.4s, v24.4s
+	WORD $0x6e39dce7 // fmul v7.4s, v7.4s, v25.4s
+	WORD $0x6e38dd08 // fmul v8.4s, v8.4s, v24.4s
+	WORD $0x6e39dd29 // fmul v9.4s, v9.4s, v25.4s
+	WORD $0x6e38dd4a // fmul v10.4s, v10.4s, v24.4s
+	WORD $0x6e39dd6b // fmul v11.4s, v11.4s, v25.4s
+	WORD $0x4f9c100c // fmla v12.4s, v0.4s, v28.s[0]
+	WORD $0x4f9c102d // fmla v13.4s, v1.4s, v28.s[0]
+	WORD $0x4fbc104e // fmla v14.4s, v2.4s, v28.s[1]
+	WORD $0x4fbc106f // fmla v15.4s, v3.4s, v28.s[1]
+	WORD $0x4f9c1890 // fmla v16.4s, v4.4s, v28.s[2]
+	WORD $0x4f9c18b1 // fmla v17.4s, v5.4s, v28.s[2]
+	WORD $0x4fbc18d2 // fmla v18.4s, v6.4s, v28.s[3]
+	WORD $0x4fbc18f3 // fmla v19.4s, v7.4s, v28.s[3]
+	WORD $0x4f9d1114 // fmla v20.4s, v8.4s, v29.s[0]
+	WORD $0x4f9d1135 // fmla v21.4s, v9.4s, v29.s[0]
+	WORD $0x4fbd1156 // fmla v22.4s, v10.4s, v29.s[1]
+	WORD $0x4fbd1177 // fmla v23.4s, v11.4s, v29.s[1]
+	ADD $128, R13
+	WORD $0x6f00e400 // movi v0.2d, #0000000000000000
+	WORD $0x6f00e401 // movi v1.2d, #0000000000000000
+	WORD $0x6f00e402 // movi v2.2d, #0000000000000000
+	WORD $0x6f00e403 // movi v3.2d, #0000000000000000
+	WORD $0x6f00e404 // movi v4.2d, #0000000000000000
+	WORD $0x6f00e405 // movi v5.2d, #0000000000000000
+	WORD $0x6f00e406 // movi v6.2d, #0000000000000000
+	WORD $0x6f00e407 // movi v7.2d, #0000000000000000
+	WORD $0x6f00e408 // movi v8.2d, #0000000000000000
+	WORD $0x6f00e409 // movi v9.2d, #0000000000000000
+	WORD $0x6f00e40a // movi v10.2d, #0000000000000000
+	WORD $0x6f00e40b // movi v11.2d, #0000000000000000
+	VLD1.P (R3)(R4), [V24.S4, V25.S4]
+	FLDPQ.P 32(R2), (F28, F29)
+	FLDPQ.P 32(R2), (F30, F31)
+	WORD $0x4f9ce300 // sdot v0.4s, v24.16b, v28.4b[0]
+	WORD $0x4f9ce321 // sdot v1.4s, v25.16b, v28.4b[0]
+	WORD $0x4fbce302 // sdot v2.4s, v24.16b, v28.4b[1]
+	WORD $0x4fbce323 // sdot v3.4s, v25.16b, v28.4b[1]
+	WORD $0x4f9ceb04 // sdot v4.4s, v24.16b, v28.4b[2]
+	WORD $0x4f9ceb25 // sdot v5.4s, v25.16b, v28.4b[2]
+	WORD $0x4fbceb06 // sdot v6.4s, v24.16b, v28.4b[3]
+	WORD $0x4fbceb27 // sdot v7.4s, v25.16b, v28.4b[3]
+	WORD $0x4f9de308 // sdot v8.4s, v24.16b, v29.4b[0]
+	WORD $0x4f9de329 // sdot v9.4s, v25.16b, v29.4b[0]
+	WORD $0x4fbde30a // sdot v10.4s, v24.16b, v29.4b[1]
+	WORD $0x4fbde32b // sdot v11.4s, v25.16b, v29.4b[1]
+	VLD1.P (R3)(R4), [V26.S4, V27.S4]
+	WORD $0x4f9deb40 // sdot v0.4s, v26.16b, v29.4b[2]
+	WORD $0x4f9deb61 // sdot v1.4s, v27.16b, v29.4b[2]
+	WORD $0x4fbdeb42 // sdot v2.4s, v26.16b, v29.4b[3]
+	WORD $0x4fbdeb63 // sdot v3.4s, v27.16b, v29.4b[3]
+	FLDPQ.P 32(R2), (F28, F29)
+	WORD $0x4f9ee344 // sdot v4.4s, v26.16b, v30.4b[0]
+	WORD $0x4f9ee365 // sdot v5.4s, v27.16b, v30.4b[0]
+	WORD $0x4fbee346 // sdot v6.4s, v26.16b, v30.4b[1]
+	WORD $0x4fbee367 // sdot v7.4s, v27.16b, v30.4b[1]
+	WORD $0x4f9eeb48 // sdot v8.4s, v26.16b, v30.4b[2]
+	WORD $0x4f9eeb69 // sdot v9.4s, v27.16b, v30.4b[2]
+	WORD $0x4fbeeb4a // sdot v10.4s, v26.16b, v30.4b[3]
+	WORD $0x4fbeeb6b // sdot v11.4s, v27.16b, v30.4b[3]
+	VLD1.P (R3)(R4), [V24.S4, V25.S4]
+	WORD $0x4f9fe300 // sdot v0.4s, v24.16b, v31.4b[0]
+	WORD $0x4f9fe321 // sdot v1.4s, v25.16b, v31.4b[0]
+	WORD $0x4fbfe302 // sdot v2.4s, v24.16b, v31.4b[1]
+	WORD $0x4fbfe323 // sdot v3.4s, v25.16b, v31.4b[1]
+	WORD $0x4f9feb04 // sdot v4.4s, v24.16b, v31.4b[2]
+	WORD $0x4f9feb25 // sdot v5.4s, v25.16b, v31.4b[2]
+	WORD $0x4fbfeb06 // sdot v6.4s, v24.16b, v31.4b[3]
+	WORD $0x4fbfeb27 // sdot v7.4s, v25.16b, v31.4b[3]
+	WORD $0x4f9ce308 // sdot v8.4s, v24.16b, v28.4b[0]
+	WORD $0x4f9ce329 // sdot v9.4s, v25.16b, v28.4b[0]
+	WORD $0x4fbce30a // sdot v10.4s, v24.16b, v28.4b[1]
+	WORD $0x4fbce32b // sdot v11.4s, v25.16b, v28.4b[1]
+	VLD1.P (R3)(R4), [V26.S4, V27.S4]
+	WORD $0x4f9ceb40 // sdot v0.4s, v26.16b, v28.4b[2]
+	WORD $0x4f9ceb61 // sdot v1.4s, v27.16b, v28.4b[2]
+	WORD $0x4fbceb42 // sdot v2.4s, v26.16b, v28.4b[3]
+	WORD $0x4fbceb63 // sdot v3.4s, v27.16b, v28.4b[3]
+	WORD $0x4f9de344 // sdot v4.4s, v26.16b, v29.4b[0]
+	WORD $0x4f9de365 // sdot v5.4s, v27.16b, v29.4b[0]
+	WORD $0x4fbde346 // sdot v6.4s, v26.16b, v29.4b[1]
+	WORD $0x4fbde367 // sdot v7.4s, v27.16b, v29.4b[1]
+	WORD $0x4f9deb48 // sdot v8.4s, v26.16b, v29.4b[2]
+	WORD $0x4f9deb69 // sdot v9.4s, v27.16b, v29.4b[2]
+	WORD $0x4fbdeb4a // sdot v10.4s, v26.16b, v29.4b[3]
+	WORD $0x4fbdeb6b // sdot v11.4s, v27.16b, v29.4b[3]
+	FMOVQ.P 16(R12), F28
+	FMOVD.P 8(R12), F29
+	ADD $24, R12
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	FLDPQ (R13), (F24, F25)
+	WORD $0x6e38dc00 // fmul v0.4s, v0.4s, v24.4s
+	WORD $0x6e39dc21 // fmul v1.4s, v1.4s, v25.4s
+	WORD $0x6e38dc42 // fmul v2.4s, v2.4s, v24.4s
+	WORD $0x6e39dc63 // fmul v3.4s, v3.4s, v25.4s
+	WORD $0x6e38dc84 // fmul v4.4s, v4.4s, v24.4s
+	WORD $0x6e39dca5 // fmul v5.4s, v5.4s, v25.4s
+	WORD $0x6e38dcc6 // fmul v6.4s, v6.4s, v24.4s
+	WORD $0x6e39dce7 // fmul v7.4s, v7.4s, v25.4s
+	WORD $0x6e38dd08 // fmul v8.4s, v8.4s, v24.4s
+	WORD $0x6e39dd29 // fmul v9.4s, v9.4s, v25.4s
+	WORD $0x6e38dd4a // fmul v10.4s, v10.4s, v24.4s
+	WORD $0x6e39dd6b // fmul v11.4s, v11.4s, v25.4s
+	WORD $0x4f9c100c // fmla v12.4s, v0.4s, v28.s[0]
+	WORD $0x4f9c102d // fmla v13.4s, v1.4s, v28.s[0]
+	WORD $0x4fbc104e // fmla v14.4s, v2.4s, v28.s[1]
+	WORD $0x4fbc106f // fmla v15.4s, v3.4s, v28.s[1]
+	WORD $0x4f9c1890 // fmla v16.4s, v4.4s, v28.s[2]
+	WORD $0x4f9c18b1 // fmla v17.4s, v5.4s, v28.s[2]
+	WORD $0x4fbc18d2 // fmla v18.4s, v6.4s, v28.s[3]
+	WORD $0x4fbc18f3 // fmla v19.4s, v7.4s, v28.s[3]
+	WORD $0x4f9d1114 // fmla v20.4s, v8.4s, v29.s[0]
+	WORD $0x4f9d1135 // fmla v21.4s, v9.4s, v29.s[0]
+	WORD $0x4fbd1156 // fmla v22.4s, v10.4s, v29.s[1]
+	WORD $0x4fbd1177 // fmla v23.4s, v11.4s, v29.s[1]
+	ADD $128, R13
+	SUBS $1, R5
+	BGE loop147
+end148:
+	ADD $1, R5
+	CBZ R7, plain149
+	MOVD R0, R8
+	VLD1.P (R8)(R1), [V0.S4, V1.S4]
+	VLD1.P (R8)(R1), [V2.S4, V3.S4]
+	VLD1.P (R8)(R1), [V4.S4, V5.S4]
+	VLD1.P (R8)(R1), [V6.S4, V7.S4]
+	VLD1.P (R8)(R1), [V8.S4, V9.S4]
+	VLD1.P (R8)(R1), [V10.S4, V11.S4]
+	WORD $0x4e2cd40c // fadd v12.4s, v0.4s, v12.4s
+	WORD $0x4e2dd42d // fadd v13.4s, v1.4s, v13.4s
+	WORD $0x4e2ed44e // fadd v14.4s, v2.4s, v14.4s
+	WORD $0x4e2fd46f // fadd v15.4s, v3.4s, v15.4s
+	WORD $0x4e30d490 // fadd v16.4s, v4.4s, v16.4s
+	WORD $0x4e31d4b1 // fadd v17.4s, v5.4s, v17.4s
+	WORD $0x4e32d4d2 // fadd v18.4s, v6.4s, v18.4s
+	WORD $0x4e33d4f3 // fadd v19.4s, v7.4s, v19.4s
+	WORD $0x4e34d514 // fadd v20.4s, v8.4s, v20.4s
+	WORD $0x4e35d535 // fadd v21.4s, v9.4s, v21.4s
+	WORD $0x4e36d556 // fadd v22.4s, v10.4s, v22.4s
+	WORD $0x4e37d577 // fadd v23.4s, v11.4s, v23.4s
+plain149:
+	VST1.P [V12.S4, V13.S4], (R0)(R1)
+	VST1.P [V14.S4, V15.S4], (R0)(R1)
+	VST1.P [V16.S4, V17.S4], (R0)(R1)
+	VST1.P [V18.S4, V19.S4], (R0)(R1)
+	VST1.P [V20.S4, V21.S4], (R0)(R1)
+	VST1.P [V22.S4, V23.S4], (R0)(R1)
+	RET
+rows5_142:
+	WORD $0x6f00e40c // movi v12.2d, #0000000000000000
+	WORD $0x6f00e40d // movi v13.2d, #0000000000000000
+	WORD $0x6f00e40e // movi v14.2d, #0000000000000000
+	WORD $0x6f00e40f // movi v15.2d, #0000000000000000
+	WORD $0x6f00e410 // movi v16.2d, #0000000000000000
+	WORD $0x6f00e411 // movi v17.2d, #0000000000000000
+	WORD $0x6f00e412 // movi v18.2d, #0000000000000000
+	WORD $0x6f00e413 // movi v19.2d, #0000000000000000
+	WORD $0x6f00e414 // movi v20.2d, #0000000000000000
+	WORD $0x6f00e415 // movi v21.2d, #0000000000000000
+	SUBS $1, R5
+	BLT end151
+	PCALIGN $16
+loop150:
+	WORD $0x6f00e400 // movi v0.2d, #0000000000000000
+	WORD $0x6f00e401 // movi v1.2d, #0000000000000000
+	WORD $0x6f00e402 // movi v2.2d, #0000000000000000
+	WORD $0x6f00e403 // movi v3.2d, #0000000000000000
+	WORD $0x6f00e404 // movi v4.2d, #0000000000000000
+	WORD $0x6f00e405 // movi v5.2d, #0000000000000000
+	WORD $0x6f00e406 // movi v6.2d, #0000000000000000
+	WORD $0x6f00e407 // movi v7.2d, #0000000000000000
+	WORD $0x6f00e408 // movi v8.2d, #0000000000000000
+	WORD $0x6f00e409 // movi v9.2d, #0000000000000000
+	VLD1.P (R3)(R4), [V24.S4, V25.S4]
+	FLDPQ.P 32(R2), (F28, F29)
+	FLDPQ.P 32(R2), (F30, F31)
+	WORD $0x4f9ce300 // sdot v0.4s, v24.16b, v28.4b[0]
+	WORD $0x4f9ce321 // sdot v1.4s, v25.16b, v28.4b[0]
+	WORD $0x4fbce302 // sdot v2.4s, v24.16b, v28.4b[1]
+	WORD $0x4fbce323 // sdot v3.4s, v25.16b, v28.4b[1]
+	WORD $0x4f9ceb04 // sdot v4.4s, v24.16b, v28.4b[2]
+	WORD $0x4f9ceb25 // sdot v5.4s, v25.16b, v28.4b[2]
+	WORD $0x4fbceb06 // sdot v6.4s, v24.16b, v28.4b[3]
+	WORD $0x4fbceb27 // sdot v7.4s, v25.16b, v28.4b[3]
+	WORD $0x4f9de308 // sdot v8.4s, v24.16b, v29.4b[0]
+	WORD $0x4f9de329 // sdot v9.4s, v25.16b, v29.4b[0]
+	VLD1.P (R3)(R4), [V26.S4, V27.S4]
+	WORD $0x4fbde340 // sdot v0.4s, v26.16b, v29.4b[1]
+	WORD $0x4fbde361 // sdot v1.4s, v27.16b, v29.4b[1]
+	WORD $0x4f9deb42 // sdot v2.4s, v26.16b, v29.4b[2]
+	WORD $0x4f9deb63 // sdot v3.4s, v27.16b, v29.4b[2]
+	WORD $0x4fbdeb44 // sdot v4.4s, v26.16b, v29.4b[3]
+	WORD $0x4fbdeb65 // sdot v5.4s, v27.16b, v29.4b[3]
+	FMOVQ.P 16(R2), F28
+	WORD $0x4f9ee346 // sdot v6.4s, v26.16b, v30.4b[0]
+	WORD $0x4f9ee367 // sdot v7.4s, v27.16b, v30.4b[0]
+	WORD $0x4fbee348 // sdot v8.4s, v26.16b, v30.4b[1]
+	WORD $0x4fbee369 // sdot v9.4s, v27.16b, v30.4b[1]
+	VLD1.P (R3)(R4), [V24.S4, V25.S4]
+	WORD $0x4f9eeb00 // sdot v0.4s, v24.16b, v30.4b[2]
+	WORD $0x4f9eeb21 // sdot v1.4s, v25.16b, v30.4b[2]
+	WORD $0x4fbeeb02 // sdot v2.4s, v24.16b, v30.4b[3]
+	WORD $0x4fbeeb23 // sdot v3.4s, v25.16b, v30.4b[3]
+	WORD $0x4f9fe304 // sdot v4.4s, v24.16b, v31.4b[0]
+	WORD $0x4f9fe325 // sdot v5.4s, v25.16b, v31.4b[0]
+	WORD $0x4fbfe306 // sdot v6.4s, v24.16b, v31.4b[1]
+	WORD $0x4fbfe327 // sdot v7.4s, v25.16b, v31.4b[1]
+	WORD $0x4f9feb08 // sdot v8.4s, v24.16b, v31.4b[2]
+	WORD $0x4f9feb29 // sdot v9.4s, v25.16b, v31.4b[2]
+	VLD1.P (R3)(R4), [V26.S4, V27.S4]
+	WORD $0x4fbfeb40 // sdot v0.4s, v26.16b, v31.4b[3]
+	WORD $0x4fbfeb61 // sdot v1.4s, v27.16b, v31.4b[3]
+	WORD $0x4f9ce342 // sdot v2.4s, v26.16b, v28.4b[0]
+	WORD $0x4f9ce363 // sdot v3.4s, v27.16b, v28.4b[0]
+	WORD $0x4fbce344 // sdot v4.4s, v26.16b, v28.4b[1]
+	WORD $0x4fbce365 // sdot v5.4s, v27.16b, v28.4b[1]
+	WORD $0x4f9ceb46 // sdot v6.4s, v26.16b, v28.4b[2]
+	WORD $0x4f9ceb67 // sdot v7.4s, v27.16b, v28.4b[2]
+	WORD $0x4fbceb48 // sdot v8.4s, v26.16b, v28.4b[3]
+	WORD $0x4fbceb69 // sdot v9.4s, v27.16b, v28.4b[3]
+	FMOVQ.P 16(R12), F28
+	FMOVS.P 4(R12), F29
+	SUB $20, R12
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	FLDPQ (R13), (F24, F25)
+	WORD $0x6e38dc00 // fmul v0.4s, v0.4s, v24.4s
+	WORD $0x6e39dc21 // fmul v1.4s, v1.4s, v25.4s
+	WORD $0x6e38dc42 // fmul v2.4s, v2.4s, v24.4s
+	WORD $0x6e39dc63 // fmul v3.4s, v3.4s, v25.4s
+	WORD $0x6e38dc84 // fmul v4.4s, v4.4s, v24.4s
+	WORD $0x6e39dca5 // fmul v5.4s, v5.4s, v25.4s
+	WORD $0x6e38dcc6 // fmul v6.4s, v6.4s, v24.4s
+	WORD $0x6e39dce7 // fmul v7.4s, v7.4s, v25.4s
+	WORD $0x6e38dd08 // fmul v8.4s, v8.4s, v24.4s
+	WORD $0x6e39dd29 // fmul v9.4s, v9.4s, v25.4s
+	WORD $0x4f9c100c // fmla v12.4s, v0.4s, v28.s[0]
+	WORD $0x4f9c102d // fmla v13.4s, v1.4s, v28.s[0]
+	WORD $0x4fbc104e // fmla v14.4s, v2.4s, v28.s[1]
+	WORD $0x4fbc106f // fmla v15.4s, v3.4s, v28.s[1]
+	WORD $0x4f9c1890 // fmla v16.4s, v4.4s, v28.s[2]
+	WORD $0x4f9c18b1 // fmla v17.4s, v5.4s, v28.s[2]
+	WORD $0x4fbc18d2 // fmla v18.4s, v6.4s, v28.s[3]
+	WORD $0x4fbc18f3 // fmla v19.4s, v7.4s, v28.s[3]
+	WORD $0x4f9d1114 // fmla v20.4s, v8.4s, v29.s[0]
+	WORD $0x4f9d1135 // fmla v21.4s, v9.4s, v29.s[0]
+	ADD $128, R13
+	WORD $0x6f00e400 // movi v0.2d, #0000000000000000
+	WORD $0x6f00e401 // movi v1.2d, #0000000000000000
+	WORD $0x6f00e402 // movi v2.2d, #0000000000000000
+	WORD $0x6f00e403 // movi v3.2d, #0000000000000000
+	WORD $0x6f00e404 // movi v4.2d, #0000000000000000
+	WORD $0x6f00e405 // movi v5.2d, #0000000000000000
+	WORD $0x6f00e406 // movi v6.2d, #0000000000000000
+	WORD $0x6f00e407 // movi v7.2d, #0000000000000000
+	WORD $0x6f00e408 // movi v8.2d, #0000000000000000
+	WORD $0x6f00e409 // movi v9.2d, #0000000000000000
+	VLD1.P (R3)(R4), [V24.S4, V25.S4]
+	FLDPQ.P 32(R2), (F28, F29)
+	FLDPQ.P 32(R2), (F30, F31)
+	WORD $0x4f9ce300 // sdot v0.4s, v24.16b, v28.4b[0]
+	WORD $0x4f9ce321 // sdot v1.4s, v25.16b, v28.4b[0]
+	WORD $0x4fbce302 // sdot v2.4s, v24.16b, v28.4b[1]
+	WORD $0x4fbce323 // sdot v3.4s, v25.16b, v28.4b[1]
+	WORD $0x4f9ceb04 // sdot v4.4s, v24.16b, v28.4b[2]
+	WORD $0x4f9ceb25 // sdot v5.4s, v25.16b, v28.4b[2]
+	WORD $0x4fbceb06 // sdot v6.4s, v24.16b, v28.4b[3]
+	WORD $0x4fbceb27 // sdot v7.4s, v25.16b, v28.4b[3]
+	WORD $0x4f9de308 // sdot v8.4s, v24.16b, v29.4b[0]
+	WORD $0x4f9de329 // sdot v9.4s, v25.16b, v29.4b[0]
+	VLD1.P (R3)(R4), [V26.S4, V27.S4]
+	WORD $0x4fbde340 // sdot v0.4s, v26.16b, v29.4b[1]
+	WORD $0x4fbde361 // sdot v1.4s, v27.16b, v29.4b[1]
+	WORD $0x4f9deb42 // sdot v2.4s, v26.16b, v29.4b[2]
+	WORD $0x4f9deb63 // sdot v3.4s, v27.16b, v29.4b[2]
+	WORD $0x4fbdeb44 // sdot v4.4s, v26.16b, v29.4b[3]
+	WORD $0x4fbdeb65 // sdot v5.4s, v27.16b, v29.4b[3]
+	FMOVQ.P 16(R2), F28
+	WORD $0x4f9ee346 // sdot v6.4s, v26.16b, v30.4b[0]
+	WORD $0x4f9ee367 // sdot v7.4s, v27.16b, v30.4b[0]
+	WORD $0x4fbee348 // sdot v8.4s, v26.16b, v30.4b[1]
+	WORD $0x4fbee369 // sdot v9.4s, v27.16b, v30.4b[1]
+	VLD1.P (R3)(R4), [V24.S4, V25.S4]
+	WORD $0x4f9eeb00 // sdot v0.4s, v24.16b, v30.4b[2]
+	WORD $0x4f9eeb21 // sdot v1.4s, v25.16b, v30.4b[2]
+	WORD $0x4fbeeb02 // sdot v2.4s, v24.16b, v30.4b[3]
+	WORD $0x4fbeeb23 // sdot v3.4s, v25.16b, v30.4b[3]
+	WORD $0x4f9fe304 // sdot v4.4s, v24.16b, v31.4b[0]
+	WORD $0x4f9fe325 // sdot v5.4s, v25.16b, v31.4b[0]
+	WORD $0x4fbfe306 // sdot v6.4s, v24.16b, v31.4b[1]
+	WORD $0x4fbfe327 // sdot v7.4s, v25.16b, v31.4b[1]
+	WORD $0x4f9feb08 // sdot v8.4s, v24.16b, v31.4b[2]
+	WORD $0x4f9feb29 // sdot v9.4s, v25.16b, v31.4b[2]
+	VLD1.P (R3)(R4), [V26.S4, V27.S4]
+	WORD $0x4fbfeb40 // sdot v0.4s, v26.16b, v31.4b[3]
+	WORD $0x4fbfeb61 // sdot v1.4s, v27.16b, v31.4b[3]
+	WORD $0x4f9ce342 // sdot v2.4s, v26.16b, v28.4b[0]
+	WORD $0x4f9ce363 // sdot v3.4s, v27.16b, v28.4b[0]
+	WORD $0x4fbce344 // sdot v4.4s, v26.16b, v28.4b[1]
+	WORD $0x4fbce365 // sdot v5.4s, v27.16b, v28.4b[1]
+	WORD $0x4f9ceb46 // sdot v6.4s, v26.16b, v28.4b[2]
+	WORD $0x4f9ceb67 // sdot v7.4s, v27.16b, v28.4b[2]
+	WORD $0x4fbceb48 // sdot v8.4s, v26.16b, v28.4b[3]
+	WORD $0x4fbceb69 // sdot v9.4s, v27.16b, v28.4b[3]
+	FMOVQ.P 16(R12), F28
+	FMOVS.P 4(R12), F29
+	ADD $20, R12
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	FLDPQ (R13), (F24, F25)
+	WORD $0x6e38dc00 // fmul v0.4s, v0.4s, v24.4s
+	WORD $0x6e39dc21 // fmul v1.4s, v1.4s, v25.4s
+	WORD $0x6e38dc42 // fmul v2.4s, v2.4s, v24.4s
+	WORD $0x6e39dc63 // fmul v3.4s, v3.4s, v25.4s
+	WORD $0x6e38dc84 // fmul v4.4s, v4.4s, v24.4s
+	WORD $0x6e39dca5 // fmul v5.4s, v5.4s, v25.4s
+	WORD $0x6e38dcc6 // fmul v6.4s, v6.4s, v24.4s
+	WORD $0x6e39dce7 // fmul v7.4s, v7.4s, v25.4s
+	WORD $0x6e38dd08 // fmul v8.4s, v8.4s, v24.4s
+	WORD $0x6e39dd29 // fmul v9.4s, v9.4s, v25.4s
+	WORD $0x4f9c100c // fmla v12.4s, v0.4s, v28.s[0]
+	WORD $0x4f9c102d // fmla v13.4s, v1.4s, v28.s[0]
+	WORD $0x4fbc104e // fmla v14.4s, v2.4s, v28.s[1]
+	WORD $0x4fbc106f // fmla v15.4s, v3.4s, v28.s[1]
+	WORD $0x4f9c1890 // fmla v16.4s, v4.4s, v28.s[2]
+	WORD $0x4f9c18b1 // fmla v17.4s, v5.4s, v28.s[2]
+	WORD $0x4fbc18d2 // fmla v18.4s, v6.4s, v28.s[3]
+	WORD $0x4fbc18f3 // fmla v19.4s, v7.4s, v28.s[3]
+	WORD $0x4f9d1114 // fmla v20.4s, v8.4s, v29.s[0]
+	WORD $0x4f9d1135 // fmla v21.4s, v9.4s, v29.s[0]
+	ADD $128, R13
+	SUBS $1, R5
+	BGE loop150
+end151:
+	ADD $1, R5
+	CBZ R7, plain152
+	MOVD R0, R8
+	VLD1.P (R8)(R1), [V0.S4, V1.S4]
+	VLD1.P (R8)(R1), [V2.S4, V3.S4]
+	VLD1.P (R8)(R1), [V4.S4, V5.S4]
+	VLD1.P (R8)(R1), [V6.S4, V7.S4]
+	VLD1.P (R8)(R1), [V8.S4, V9.S4]
+	WORD $0x4e2cd40c // fadd v12.4s, v0.4s, v12.4s
+	WORD $0x4e2dd42d // fadd v13.4s, v1.4s, v13.4s
+	WORD $0x4e2ed44e // fadd v14.4s, v2.4s, v14.4s
+	WORD $0x4e2fd46f // fadd v15.4s, v3.4s, v15.4s
+	WORD $0x4e30d490 // fadd v16.4s, v4.4s, v16.4s
+	WORD $0x4e31d4b1 // fadd v17.4s, v5.4s, v17.4s
+	WORD $0x4e32d4d2 // fadd v18.4s, v6.4s, v18.4s
+	WORD $0x4e33d4f3 // fadd v19.4s, v7.4s, v19.4s
+	WORD $0x4e34d514 // fadd v20.4s, v8.4s, v20.4s
+	WORD $0x4e35d535 // fadd v21.4s, v9.4s, v21.4s
+plain152:
+	VST1.P [V12.S4, V13.S4], (R0)(R1)
+	VST1.P [V14.S4, V15.S4], (R0)(R1)
+	VST1.P [V16.S4, V17.S4], (R0)(R1)
+	VST1.P [V18.S4, V19.S4], (R0)(R1)
+	VST1.P [V20.S4, V21.S4], (R0)(R1)
+	RET
+rows4_143:
+	WORD $0x6f00e40c // movi v12.2d, #0000000000000000
+	WORD $0x6f00e40d // movi v13.2d, #0000000000000000
+	WORD $0x6f00e40e // movi v14.2d, #0000000000000000
+	WORD $0x6f00e40f // movi v15.2d, #0000000000000000
+	WORD $0x6f00e410 // movi v16.2d, #0000000000000000
+	WORD $0x6f00e411 // movi v17.2d, #0000000000000000
+	WORD $0x6f00e412 // movi v18.2d, #0000000000000000
+	WORD $0x6f00e413 // movi v19.2d, #0000000000000000
+	SUBS $1, R5
+	BLT end154
+	PCALIGN $16
+loop153:
+	WORD $0x6f00e400 // movi v0.2d, #0000000000000000
+	WORD $0x6f00e401 // movi v1.2d, #0000000000000000
+	WORD $0x6f00e402 // movi v2.2d, #0000000000000000
+	WORD $0x6f00e403 // movi v3.2d, #0000000000000000
+	WORD $0x6f00e404 // movi v4.2d, #0000000000000000
+	WORD $0x6f00e405 // movi v5.2d, #0000000000000000
+	WORD $0x6f00e406 // movi v6.2d, #0000000000000000
+	WORD $0x6f00e407 // movi v7.2d, #0000000000000000
+	VLD1.P (R3)(R4), [V24.S4, V25.S4]
+	FLDPQ.P 32(R2), (F28, F29)
+	FLDPQ.P 32(R2), (F30, F31)
+	WORD $0x4f9ce300 // sdot v0.4s, v24.16b, v28.4b[0]
+	WORD $0x4f9ce321 // sdot v1.4s, v25.16b, v28.4b[0]
+	WORD $0x4fbce302 // sdot v2.4s, v24.16b, v28.4b[1]
+	WORD $0x4fbce323 // sdot v3.4s, v25.16b, v28.4b[1]
+	WORD $0x4f9ceb04 // sdot v4.4s, v24.16b, v28.4b[2]
+	WORD $0x4f9ceb25 // sdot v5.4s, v25.16b, v28.4b[2]
+	WORD $0x4fbceb06 // sdot v6.4s, v24.16b, v28.4b[3]
+	WORD $0x4fbceb27 // sdot v7.4s, v25.16b, v28.4b[3]
+	VLD1.P (R3)(R4), [V26.S4, V27.S4]
+	WORD $0x4f9de340 // sdot v0.4s, v26.16b, v29.4b[0]
+	WORD $0x4f9de361 // sdot v1.4s, v27.16b, v29.4b[0]
+	WORD $0x4fbde342 // sdot v2.4s, v26.16b, v29.4b[1]
+	WORD $0x4fbde363 // sdot v3.4s, v27.16b, v29.4b[1]
+	WORD $0x4f9deb44 // sdot v4.4s, v26.16b, v29.4b[2]
+	WORD $0x4f9deb65 // sdot v5.4s, v27.16b, v29.4b[2]
+	WORD $0x4fbdeb46 // sdot v6.4s, v26.16b, v29.4b[3]
+	WORD $0x4fbdeb67 // sdot v7.4s, v27.16b, v29.4b[3]
+	VLD1.P (R3)(R4), [V24.S4, V25.S4]
+	WORD $0x4f9ee300 // sdot v0.4s, v24.16b, v30.4b[0]
+	WORD $0x4f9ee321 // sdot v1.4s, v25.16b, v30.4b[0]
+	WORD $0x4fbee302 // sdot v2.4s, v24.16b, v30.4b[1]
+	WORD $0x4fbee323 // sdot v3.4s, v25.16b, v30.4b[1]
+	WORD $0x4f9eeb04 // sdot v4.4s, v24.16b, v30.4b[2]
+	WORD $0x4f9eeb25 // sdot v5.4s, v25.16b, v30.4b[2]
+	WORD $0x4fbeeb06 // sdot v6.4s, v24.16b, v30.4b[3]
+	WORD $0x4fbeeb27 // sdot v7.4s, v25.16b, v30.4b[3]
+	VLD1.P (R3)(R4), [V26.S4, V27.S4]
+	WORD $0x4f9fe340 // sdot v0.4s, v26.16b, v31.4b[0]
+	WORD $0x4f9fe361 // sdot v1.4s, v27.16b, v31.4b[0]
+	WORD $0x4fbfe342 // sdot v2.4s, v26.16b, v31.4b[1]
+	WORD $0x4fbfe363 // sdot v3.4s, v27.16b, v31.4b[1]
+	WORD $0x4f9feb44 // sdot v4.4s, v26.16b, v31.4b[2]
+	WORD $0x4f9feb65 // sdot v5.4s, v27.16b, v31.4b[2]
+	WORD $0x4fbfeb46 // sdot v6.4s, v26.16b, v31.4b[3]
+	WORD $0x4fbfeb67 // sdot v7.4s, v27.16b, v31.4b[3]
+	FMOVQ.P 16(R12), F28
+	SUB $16, R12
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	FLDPQ (R13), (F24, F25)
+	WORD $0x6e38dc00 // fmul v0.4s, v0.4s, v24.4s
+	WORD $0x6e39dc21 // fmul v1.4s, v1.4s, v25.4s
+	WORD $0x6e38dc42 // fmul v2.4s, v2.4s, v24.4s
+	WORD $0x6e39dc63 // fmul v3.4s, v3.4s, v25.4s
+	WORD $0x6e38dc84 // fmul v4.4s, v4.4s, v24.4s
+	WORD $0x6e39dca5 // fmul v5.4s, v5.4s, v25.4s
+	WORD $0x6e38dcc6 // fmul v6.4s, v6.4s, v24.4s
+	WORD $0x6e39dce7 // fmul v7.4s, v7.4s, v25.4s
+	WORD $0x4f9c100c // fmla v12.4s, v0.4s, v28.s[0]
+	WORD $0x4f9c102d // fmla v13.4s, v1.4s, v28.s[0]
+	WORD $0x4fbc104e // fmla v14.4s, v2.4s, v28.s[1]
+	WORD $0x4fbc106f // fmla v15.4s, v3.4s, v28.s[1]
+	WORD $0x4f9c1890 // fmla v16.4s, v4.4s, v28.s[2]
+	WORD $0x4f9c18b1 // fmla v17.4s, v5.4s, v28.s[2]
+	WORD $0x4fbc18d2 // fmla v18.4s, v6.4s, v28.s[3]
+	WORD $0x4fbc18f3 // fmla v19.4s, v7.4s, v28.s[3]
+	ADD $128, R13
+	WORD $0x6f00e400 // movi v0.2d, #0000000000000000
+	WORD $0x6f00e401 // movi v1.2d, #0000000000000000
+	WORD $0x6f00e402 // movi v2.2d, #0000000000000000
+	WORD $0x6f00e403 // movi v3.2d, #0000000000000000
+	WORD $0x6f00e404 // movi v4.2d, #0000000000000000
+	WORD $0x6f00e405 // movi v5.2d, #0000000000000000
+	WORD $0x6f00e406 // movi v6.2d, #0000000000000000
+	WORD $0x6f00e407 // movi v7.2d, #0000000000000000
+	VLD1.P (R3)(R4), [V24.S4, V25.S4]
+	FLDPQ.P 32(R2), (F28, F29)
+	FLDPQ.P 32(R2), (F30, F31)
+	WORD $0x4f9ce300 // sdot v0.4s, v24.16b, v28.4b[0]
+	WORD $0x4f9ce321 // sdot v1.4s, v25.16b, v28.4b[0]
+	WORD $0x4fbce302 // sdot v2.4s, v24.16b, v28.4b[1]
+	WORD $0x4fbce323 // sdot v3.4s, v25.16b, v28.4b[1]
+	WORD $0x4f9ceb04 // sdot v4.4s, v24.16b, v28.4b[2]
+	WORD $0x4f9ceb25 // sdot v5.4s, v25.16b, v28.4b[2]
+	WORD $0x4fbceb06 // sdot v6.4s, v24.16b, v28.4b[3]
+	WORD $0x4fbceb27 // sdot v7.4s, v25.16b, v28.4b[3]
+	VLD1.P (R3)(R4), [V26.S4, V27.S4]
+	WORD $0x4f9de340 // sdot v0.4s, v26.16b, v29.4b[0]
+	WORD $0x4f9de361 // sdot v1.4s, v27.16b, v29.4b[0]
+	WORD $0x4fbde342 // sdot v2.4s, v26.16b, v29.4b[1]
+	WORD $0x4fbde363 // sdot v3.4s, v27.16b, v29.4b[1]
+	WORD $0x4f9deb44 // sdot v4.4s, v26.16b, v29.4b[2]
+	WORD $0x4f9deb65 // sdot v5.4s, v27.16b, v29.4b[2]
+	WORD $0x4fbdeb46 // sdot v6.4s, v26.16b, v29.4b[3]
+	WORD $0x4fbdeb67 // sdot v7.4s, v27.16b, v29.4b[3]
+	VLD1.P (R3)(R4), [V24.S4, V25.S4]
+	WORD $0x4f9ee300 // sdot v0.4s, v24.16b, v30.4b[0]
+	WORD $0x4f9ee321 // sdot v1.4s, v25.16b, v30.4b[0]
+	WORD $0x4fbee302 // sdot v2.4s, v24.16b, v30.4b[1]
+	WORD $0x4fbee323 // sdot v3.4s, v25.16b, v30.4b[1]
+	WORD $0x4f9eeb04 // sdot v4.4s, v24.16b, v30.4b[2]
+	WORD $0x4f9eeb25 // sdot v5.4s, v25.16b, v30.4b[2]
+	WORD $0x4fbeeb06 // sdot v6.4s, v24.16b, v30.4b[3]
+	WORD $0x4fbeeb27 // sdot v7.4s, v25.16b, v30.4b[3]
+	VLD1.P (R3)(R4), [V26.S4, V27.S4]
+	WORD $0x4f9fe340 // sdot v0.4s, v26.16b, v31.4b[0]
+	WORD $0x4f9fe361 // sdot v1.4s, v27.16b, v31.4b[0]
+	WORD $0x4fbfe342 // sdot v2.4s, v26.16b, v31.4b[1]
+	WORD $0x4fbfe363 // sdot v3.4s, v27.16b, v31.4b[1]
+	WORD $0x4f9feb44 // sdot v4.4s, v26.16b, v31.4b[2]
+	WORD $0x4f9feb65 // sdot v5.4s, v27.16b, v31.4b[2]
+	WORD $0x4fbfeb46 // sdot v6.4s, v26.16b, v31.4b[3]
+	WORD $0x4fbfeb67 // sdot v7.4s, v27.16b, v31.4b[3]
+	FMOVQ.P 16(R12), F28
+	ADD $16, R12
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	FLDPQ (R13), (F24, F25)
+	WORD $0x6e38dc00 // fmul v0.4s, v0.4s, v24.4s
+	WORD $0x6e39dc21 // fmul v1.4s, v1.4s, v25.4s
+	WORD $0x6e38dc42 // fmul v2.4s, v2.4s, v24.4s
+	WORD $0x6e39dc63 // fmul v3.4s, v3.4s, v25.4s
+	WORD $0x6e38dc84 // fmul v4.4s, v4.4s, v24.4s
+	WORD $0x6e39dca5 // fmul v5.4s, v5.4s, v25.4s
+	WORD $0x6e38dcc6 // fmul v6.4s, v6.4s, v24.4s
+	WORD $0x6e39dce7 // fmul v7.4s, v7.4s, v25.4s
+	WORD $0x4f9c100c // fmla v12.4s, v0.4s, v28.s[0]
+	WORD $0x4f9c102d // fmla v13.4s, v1.4s, v28.s[0]
+	WORD $0x4fbc104e // fmla v14.4s, v2.4s, v28.s[1]
+	WORD $0x4fbc106f // fmla v15.4s, v3.4s, v28.s[1]
+	WORD $0x4f9c1890 // fmla v16.4s, v4.4s, v28.s[2]
+	WORD $0x4f9c18b1 // fmla v17.4s, v5.4s, v28.s[2]
+	WORD $0x4fbc18d2 // fmla v18.4s, v6.4s, v28.s[3]
+	WORD $0x4fbc18f3 // fmla v19.4s, v7.4s, v28.s[3]
+	ADD $128, R13
+	SUBS $1, R5
+	BGE loop153
+end154:
+	ADD $1, R5
+	CBZ R7, plain155
+	MOVD R0, R8
+	VLD1.P (R8)(R1), [V0.S4, V1.S4]
+	VLD1.P (R8)(R1), [V2.S4, V3.S4]
+	VLD1.P (R8)(R1), [V4.S4, V5.S4]
+	VLD1.P (R8)(R1), [V6.S4, V7.S4]
+	WORD $0x4e2cd40c // fadd v12.4s, v0.4s, v12.4s
+	WORD $0x4e2dd42d // fadd v13.4s, v1.4s, v13.4s
+	WORD $0x4e2ed44e // fadd v14.4s, v2.4s, v14.4s
+	WORD $0x4e2fd46f // fadd v15.4s, v3.4s, v15.4s
+	WORD $0x4e30d490 // fadd v16.4s, v4.4s, v16.4s
+	WORD $0x4e31d4b1 // fadd v17.4s, v5.4s, v17.4s
+	WORD $0x4e32d4d2 // fadd v18.4s, v6.4s, v18.4s
+	WORD $0x4e33d4f3 // fadd v19.4s, v7.4s, v19.4s
+plain155:
+	VST1.P [V12.S4, V13.S4], (R0)(R1)
+	VST1.P [V14.S4, V15.S4], (R0)(R1)
+	VST1.P [V16.S4, V17.S4], (R0)(R1)
+	VST1.P [V18.S4, V19.S4], (R0)(R1)
+	RET
+rows3_144:
+	WORD $0x6f00e40c // movi v12.2d, #0000000000000000
+	WORD $0x6f00e40d // movi v13.2d, #0000000000000000
+	WORD $0x6f00e40e // movi v14.2d, #0000000000000000
+	WORD $0x6f00e40f // movi v15.2d, #0000000000000000
+	WORD $0x6f00e410 // movi v16.2d, #0000000000000000
+	WORD $0x6f00e411 // movi v17.2d, #0000000000000000
+	SUBS $1, R5
+	BLT end157
+	PCALIGN $16
+loop156:
+	WORD $0x6f00e400 // movi v0.2d, #0000000000000000
+	WORD $0x6f00e401 // movi v1.2d, #0000000000000000
+	WORD $0x6f00e402 // movi v2.2d, #0000000000000000
+	WORD $0x6f00e403 // movi v3.2d, #0000000000000000
+	WORD $0x6f00e404 // movi v4.2d, #0000000000000000
+	WORD $0x6f00e405 // movi v5.2d, #0000000000000000
+	VLD1.P (R3)(R4), [V24.S4, V25.S4]
+	FLDPQ.P 32(R2), (F28, F29)
+	FMOVQ.P 16(R2), F30
+	WORD $0x4f9ce300 // sdot v0.4s, v24.16b, v28.4b[0]
+	WORD $0x4f9ce321 // sdot v1.4s, v25.16b, v28.4b[0]
+	WORD $0x4fbce302 // sdot v2.4s, v24.16b, v28.4b[1]
+	WORD $0x4fbce323 // sdot v3.4s, v25.16b, v28.4b[1]
+	WORD $0x4f9ceb04 // sdot v4.4s, v24.16b, v28.4b[2]
+	WORD $0x4f9ceb25 // sdot v5.4s, v25.16b, v28.4b[2]
+	VLD1.P (R3)(R4), [V26.S4, V27.S4]
+	WORD $0x4fbceb40 // sdot v0.4s, v26.16b, v28.4b[3]
+	WORD $0x4fbceb61 // sdot v1.4s, v27.16b, v28.4b[3]
+	WORD $0x4f9de342 // sdot v2.4s, v26.16b, v29.4b[0]
+	WORD $0x4f9de363 // sdot v3.4s, v27.16b, v29.4b[0]
+	WORD $0x4fbde344 // sdot v4.4s, v26.16b, v29.4b[1]
+	WORD $0x4fbde365 // sdot v5.4s, v27.16b, v29.4b[1]
+	VLD1.P (R3)(R4), [V24.S4, V25.S4]
+	WORD $0x4f9deb00 // sdot v0.4s, v24.16b, v29.4b[2]
+	WORD $0x4f9deb21 // sdot v1.4s, v25.16b, v29.4b[2]
+	WORD $0x4fbdeb02 // sdot v2.4s, v24.16b, v29.4b[3]
+	WORD $0x4fbdeb23 // sdot v3.4s, v25.16b, v29.4b[3]
+	WORD $0x4f9ee304 // sdot v4.4s, v24.16b, v30.4b[0]
+	WORD $0x4f9ee325 // sdot v5.4s, v25.16b, v30.4b[0]
+	VLD1.P (R3)(R4), [V26.S4, V27.S4]
+	WORD $0x4fbee340 // sdot v0.4s, v26.16b, v30.4b[1]
+	WORD $0x4fbee361 // sdot v1.4s, v27.16b, v30.4b[1]
+	WORD $0x4f9eeb42 // sdot v2.4s, v26.16b, v30.4b[2]
+	WORD $0x4f9eeb63 // sdot v3.4s, v27.16b, v30.4b[2]
+	WORD $0x4fbeeb44 // sdot v4.4s, v26.16b, v30.4b[3]
+	WORD $0x4fbeeb65 // sdot v5.4s, v27.16b, v30.4b[3]
+	FMOVD.P 8(R12), F28
+	FMOVS.P 4(R12), F29
+	SUB $12, R12
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	FLDPQ (R13), (F24, F25)
+	WORD $0x6e38dc00 // fmul v0.4s, v0.4s, v24.4s
+	WORD $0x6e39dc21 // fmul v1.4s, v1.4s, v25.4s
+	WORD $0x6e38dc42 // fmul v2.4s, v2.4s, v24.4s
+	WORD $0x6e39dc63 // fmul v3.4s, v3.4s, v25.4s
+	WORD $0x6e38dc84 // fmul v4.4s, v4.4s, v24.4s
+	WORD $0x6e39dca5 // fmul v5.4s, v5.4s, v25.4s
+	WORD $0x4f9c100c // fmla v12.4s, v0.4s, v28.s[0]
+	WORD $0x4f9c102d // fmla v13.4s, v1.4s, v28.s[0]
+	WORD $0x4fbc104e // fmla v14.4s, v2.4s, v28.s[1]
+	WORD $0x4fbc106f // fmla v15.4s, v3.4s, v28.s[1]
+	WORD $0x4f9d1090 // fmla v16.4s, v4.4s, v29.s[0]
+	WORD $0x4f9d10b1 // fmla v17.4s, v5.4s, v29.s[0]
+	ADD $128, R13
+	WORD $0x6f00e400 // movi v0.2d, #0000000000000000
+	WORD $0x6f00e401 // movi v1.2d, #0000000000000000
+	WORD $0x6f00e402 // movi v2.2d, #0000000000000000
+	WORD $0x6f00e403 // movi v3.2d, #0000000000000000
+	WORD $0x6f00e404 // movi v4.2d, #0000000000000000
+	WORD $0x6f00e405 // movi v5.2d, #0000000000000000
+	VLD1.P (R3)(R4), [V24.S4, V25.S4]
+	FLDPQ.P 32(R2), (F28, F29)
+	FMOVQ.P 16(R2), F30
+	WORD $0x4f9ce300 // sdot v0.4s, v24.16b, v28.4b[0]
+	WORD $0x4f9ce321 // sdot v1.4s, v25.16b, v28.4b[0]
+	WORD $0x4fbce302 // sdot v2.4s, v24.16b, v28.4b[1]
+	WORD $0x4fbce323 // sdot v3.4s, v25.16b, v28.4b[1]
+	WORD $0x4f9ceb04 // sdot v4.4s, v24.16b, v28.4b[2]
+	WORD $0x4f9ceb25 // sdot v5.4s, v25.16b, v28.4b[2]
+	VLD1.P (R3)(R4), [V26.S4, V27.S4]
+	WORD $0x4fbceb40 // sdot v0.4s, v26.16b, v28.4b[3]
+	WORD $0x4fbceb61 // sdot v1.4s, v27.16b, v28.4b[3]
+	WORD $0x4f9de342 // sdot v2.4s, v26.16b, v29.4b[0]
+	WORD $0x4f9de363 // sdot v3.4s, v27.16b, v29.4b[0]
+	WORD $0x4fbde344 // sdot v4.4s, v26.16b, v29.4b[1]
+	WORD $0x4fbde365 // sdot v5.4s, v27.16b, v29.4b[1]
+	VLD1.P (R3)(R4), [V24.S4, V25.S4]
+	WORD $0x4f9deb00 // sdot v0.4s, v24.16b, v29.4b[2]
+	WORD $0x4f9deb21 // sdot v1.4s, v25.16b, v29.4b[2]
+	WORD $0x4fbdeb02 // sdot v2.4s, v24.16b, v29.4b[3]
+	WORD $0x4fbdeb23 // sdot v3.4s, v25.16b, v29.4b[3]
+	WORD $0x4f9ee304 // sdot v4.4s, v24.16b, v30.4b[0]
+	WORD $0x4f9ee325 // sdot v5.4s, v25.16b, v30.4b[0]
+	VLD1.P (R3)(R4), [V26.S4, V27.S4]
+	WORD $0x4fbee340 // sdot v0.4s, v26.16b, v30.4b[1]
+	WORD $0x4fbee361 // sdot v1.4s, v27.16b, v30.4b[1]
+	WORD $0x4f9eeb42 // sdot v2.4s, v26.16b, v30.4b[2]
+	WORD $0x4f9eeb63 // sdot v3.4s, v27.16b, v30.4b[2]
+	WORD $0x4fbeeb44 // sdot v4.4s, v26.16b, v30.4b[3]
+	WORD $0x4fbeeb65 // sdot v5.4s, v27.16b, v30.4b[3]
+	FMOVD.P 8(R12), F28
+	FMOVS.P 4(R12), F29
+	ADD $12, R12
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	FLDPQ (R13), (F24, F25)
+	WORD $0x6e38dc00 // fmul v0.4s, v0.4s, v24.4s
+	WORD $0x6e39dc21 // fmul v1.4s, v1.4s, v25.4s
+	WORD $0x6e38dc42 // fmul v2.4s, v2.4s, v24.4s
+	WORD $0x6e39dc63 // fmul v3.4s, v3.4s, v25.4s
+	WORD $0x6e38dc84 // fmul v4.4s, v4.4s, v24.4s
+	WORD $0x6e39dca5 // fmul v5.4s, v5.4s, v25.4s
+	WORD $0x4f9c100c // fmla v12.4s, v0.4s, v28.s[0]
+	WORD $0x4f9c102d // fmla v13.4s, v1.4s, v28.s[0]
+	WORD $0x4fbc104e // fmla v14.4s, v2.4s, v28.s[1]
+	WORD $0x4fbc106f // fmla v15.4s, v3.4s, v28.s[1]
+	WORD $0x4f9d1090 // fmla v16.4s, v4.4s, v29.s[0]
+	WORD $0x4f9d10b1 // fmla v17.4s, v5.4s, v29.s[0]
+	ADD $128, R13
+	SUBS $1, R5
+	BGE loop156
+end157:
+	ADD $1, R5
+	CBZ R7, plain158
+	MOVD R0, R8
+	VLD1.P (R8)(R1), [V0.S4, V1.S4]
+	VLD1.P (R8)(R1), [V2.S4, V3.S4]
+	VLD1.P (R8)(R1), [V4.S4, V5.S4]
+	WORD $0x4e2cd40c // fadd v12.4s, v0.4s, v12.4s
+	WORD $0x4e2dd42d // fadd v13.4s, v1.4s, v13.4s
+	WORD $0x4e2ed44e // fadd v14.4s, v2.4s, v14.4s
+	WORD $0x4e2fd46f // fadd v15.4s, v3.4s, v15.4s
+	WORD $0x4e30d490 // fadd v16.4s, v4.4s, v16.4s
+	WORD $0x4e31d4b1 // fadd v17.4s, v5.4s, v17.4s
+plain158:
+	VST1.P [V12.S4, V13.S4], (R0)(R1)
+	VST1.P [V14.S4, V15.S4], (R0)(R1)
+	VST1.P [V16.S4, V17.S4], (R0)(R1)
+	RET
+rows2_145:
+	WORD $0x6f00e40c // movi v12.2d, #0000000000000000
+	WORD $0x6f00e40d // movi v13.2d, #0000000000000000
+	WORD $0x6f00e40e // movi v14.2d, #0000000000000000
+	WORD $0x6f00e40f // movi v15.2d, #0000000000000000
+	SUBS $1, R5
+	BLT end160
+	PCALIGN $16
+loop159:
+	WORD $0x6f00e400 // movi v0.2d, #0000000000000000
+	WORD $0x6f00e401 // movi v1.2d, #0000000000000000
+	WORD $0x6f00e402 // movi v2.2d, #0000000000000000
+	WORD $0x6f00e403 // movi v3.2d, #0000000000000000
+	VLD1.P (R3)(R4), [V24.S4, V25.S4]
+	FLDPQ.P 32(R2), (F28, F29)
+	WORD $0x4f9ce300 // sdot v0.4s, v24.16b, v28.4b[0]
+	WORD $0x4f9ce321 // sdot v1.4s, v25.16b, v28.4b[0]
+	WORD $0x4fbce302 // sdot v2.4s, v24.16b, v28.4b[1]
+	WORD $0x4fbce323 // sdot v3.4s, v25.16b, v28.4b[1]
+	VLD1.P (R3)(R4), [V26.S4, V27.S4]
+	WORD $0x4f9ceb40 // sdot v0.4s, v26.16b, v28.4b[2]
+	WORD $0x4f9ceb61 // sdot v1.4s, v27.16b, v28.4b[2]
+	WORD $0x4fbceb42 // sdot v2.4s, v26.16b, v28.4b[3]
+	WORD $0x4fbceb63 // sdot v3.4s, v27.16b, v28.4b[3]
+	VLD1.P (R3)(R4), [V24.S4, V25.S4]
+	WORD $0x4f9de300 // sdot v0.4s, v24.16b, v29.4b[0]
+	WORD $0x4f9de321 // sdot v1.4s, v25.16b, v29.4b[0]
+	WORD $0x4fbde302 // sdot v2.4s, v24.16b, v29.4b[1]
+	WORD $0x4fbde323 // sdot v3.4s, v25.16b, v29.4b[1]
+	VLD1.P (R3)(R4), [V26.S4, V27.S4]
+	WORD $0x4f9deb40 // sdot v0.4s, v26.16b, v29.4b[2]
+	WORD $0x4f9deb61 // sdot v1.4s, v27.16b, v29.4b[2]
+	WORD $0x4fbdeb42 // sdot v2.4s, v26.16b, v29.4b[3]
+	WORD $0x4fbdeb63 // sdot v3.4s, v27.16b, v29.4b[3]
+	FMOVD.P 8(R12), F28
+	SUB $8, R12
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	FLDPQ (R13), (F24, F25)
+	WORD $0x6e38dc00 // fmul v0.4s, v0.4s, v24.4s
+	WORD $0x6e39dc21 // fmul v1.4s, v1.4s, v25.4s
+	WORD $0x6e38dc42 // fmul v2.4s, v2.4s, v24.4s
+	WORD $0x6e39dc63 // fmul v3.4s, v3.4s, v25.4s
+	WORD $0x4f9c100c // fmla v12.4s, v0.4s, v28.s[0]
+	WORD $0x4f9c102d // fmla v13.4s, v1.4s, v28.s[0]
+	WORD $0x4fbc104e // fmla v14.4s, v2.4s, v28.s[1]
+	WORD $0x4fbc106f // fmla v15.4s, v3.4s, v28.s[1]
+	ADD $128, R13
+	WORD $0x6f00e400 // movi v0.2d, #0000000000000000
+	WORD $0x6f00e401 // movi v1.2d, #0000000000000000
+	WORD $0x6f00e402 // movi v2.2d, #0000000000000000
+	WORD $0x6f00e403 // movi v3.2d, #0000000000000000
+	VLD1.P (R3)(R4), [V24.S4, V25.S4]
+	FLDPQ.P 32(R2), (F28, F29)
+	WORD $0x4f9ce300 // sdot v0.4s, v24.16b, v28.4b[0]
+	WORD $0x4f9ce321 // sdot v1.4s, v25.16b, v28.4b[0]
+	WORD $0x4fbce302 // sdot v2.4s, v24.16b, v28.4b[1]
+	WORD $0x4fbce323 // sdot v3.4s, v25.16b, v28.4b[1]
+	VLD1.P (R3)(R4), [V26.S4, V27.S4]
+	WORD $0x4f9ceb40 // sdot v0.4s, v26.16b, v28.4b[2]
+	WORD $0x4f9ceb61 // sdot v1.4s, v27.16b, v28.4b[2]
+	WORD $0x4fbceb42 // sdot v2.4s, v26.16b, v28.4b[3]
+	WORD $0x4fbceb63 // sdot v3.4s, v27.16b, v28.4b[3]
+	VLD1.P (R3)(R4), [V24.S4, V25.S4]
+	WORD $0x4f9de300 // sdot v0.4s, v24.16b, v29.4b[0]
+	WORD $0x4f9de321 // sdot v1.4s, v25.16b, v29.4b[0]
+	WORD $0x4fbde302 // sdot v2.4s, v24.16b, v29.4b[1]
+	WORD $0x4fbde323 // sdot v3.4s, v25.16b, v29.4b[1]
+	VLD1.P (R3)(R4), [V26.S4, V27.S4]
+	WORD $0x4f9deb40 // sdot v0.4s, v26.16b, v29.4b[2]
+	WORD $0x4f9deb61 // sdot v1.4s, v27.16b, v29.4b[2]
+	WORD $0x4fbdeb42 // sdot v2.4s, v26.16b, v29.4b[3]
+	WORD $0x4fbdeb63 // sdot v3.4s, v27.16b, v29.4b[3]
+	FMOVD.P 8(R12), F28
+	ADD $8, R12
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	FLDPQ (R13), (F24, F25)
+	WORD $0x6e38dc00 // fmul v0.4s, v0.4s, v24.4s
+	WORD $0x6e39dc21 // fmul v1.4s, v1.4s, v25.4s
+	WORD $0x6e38dc42 // fmul v2.4s, v2.4s, v24.4s
+	WORD $0x6e39dc63 // fmul v3.4s, v3.4s, v25.4s
+	WORD $0x4f9c100c // fmla v12.4s, v0.4s, v28.s[0]
+	WORD $0x4f9c102d // fmla v13.4s, v1.4s, v28.s[0]
+	WORD $0x4fbc104e // fmla v14.4s, v2.4s, v28.s[1]
+	WORD $0x4fbc106f // fmla v15.4s, v3.4s, v28.s[1]
+	ADD $128, R13
+	SUBS $1, R5
+	BGE loop159
+end160:
+	ADD $1, R5
+	CBZ R7, plain161
+	MOVD R0, R8
+	VLD1.P (R8)(R1), [V0.S4, V1.S4]
+	VLD1.P (R8)(R1), [V2.S4, V3.S4]
+	WORD $0x4e2cd40c // fadd v12.4s, v0.4s, v12.4s
+	WORD $0x4e2dd42d // fadd v13.4s, v1.4s, v13.4s
+	WORD $0x4e2ed44e // fadd v14.4s, v2.4s, v14.4s
+	WORD $0x4e2fd46f // fadd v15.4s, v3.4s, v15.4s
+plain161:
+	VST1.P [V12.S4, V13.S4], (R0)(R1)
+	VST1.P [V14.S4, V15.S4], (R0)(R1)
+	RET
+rows1_146:
+	WORD $0x6f00e40c // movi v12.2d, #0000000000000000
+	WORD $0x6f00e40d // movi v13.2d, #0000000000000000
+	SUBS $1, R5
+	BLT end163
+	PCALIGN $16
+loop162:
+	WORD $0x6f00e400 // movi v0.2d, #0000000000000000
+	WORD $0x6f00e401 // movi v1.2d, #0000000000000000
+	VLD1.P (R3)(R4), [V24.S4, V25.S4]
+	FMOVQ.P 16(R2), F28
+	WORD $0x4f9ce300 // sdot v0.4s, v24.16b, v28.4b[0]
+	WORD $0x4f9ce321 // sdot v1.4s, v25.16b, v28.4b[0]
+	VLD1.P (R3)(R4), [V26.S4, V27.S4]
+	WORD $0x4fbce340 // sdot v0.4s, v26.16b, v28.4b[1]
+	WORD $0x4fbce361 // sdot v1.4s, v27.16b, v28.4b[1]
+	VLD1.P (R3)(R4), [V24.S4, V25.S4]
+	WORD $0x4f9ceb00 // sdot v0.4s, v24.16b, v28.4b[2]
+	WORD $0x4f9ceb21 // sdot v1.4s, v25.16b, v28.4b[2]
+	VLD1.P (R3)(R4), [V26.S4, V27.S4]
+	WORD $0x4fbceb40 // sdot v0.4s, v26.16b, v28.4b[3]
+	WORD $0x4fbceb61 // sdot v1.4s, v27.16b, v28.4b[3]
+	FMOVS.P 4(R12), F28
+	SUB $4, R12
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	FLDPQ (R13), (F24, F25)
+	WORD $0x6e38dc00 // fmul v0.4s, v0.4s, v24.4s
+	WORD $0x6e39dc21 // fmul v1.4s, v1.4s, v25.4s
+	WORD $0x4f9c100c // fmla v12.4s, v0.4s, v28.s[0]
+	WORD $0x4f9c102d // fmla v13.4s, v1.4s, v28.s[0]
+	ADD $128, R13
+	WORD $0x6f00e400 // movi v0.2d, #0000000000000000
+	WORD $0x6f00e401 // movi v1.2d, #0000000000000000
+	VLD1.P (R3)(R4), [V24.S4, V25.S4]
+	FMOVQ.P 16(R2), F28
+	WORD $0x4f9ce300 // sdot v0.4s, v24.16b, v28.4b[0]
+	WORD $0x4f9ce321 // sdot v1.4s, v25.16b, v28.4b[0]
+	VLD1.P (R3)(R4), [V26.S4, V27.S4]
+	WORD $0x4fbce340 // sdot v0.4s, v26.16b, v28.4b[1]
+	WORD $0x4fbce361 // sdot v1.4s, v27.16b, v28.4b[1]
+	VLD1.P (R3)(R4), [V24.S4, V25.S4]
+	WORD $0x4f9ceb00 // sdot v0.4s, v24.16b, v28.4b[2]
+	WORD $0x4f9ceb21 // sdot v1.4s, v25.16b, v28.4b[2]
+	VLD1.P (R3)(R4), [V26.S4, V27.S4]
+	WORD $0x4fbceb40 // sdot v0.4s, v26.16b, v28.4b[3]
+	WORD $0x4fbceb61 // sdot v1.4s, v27.16b, v28.4b[3]
+	FMOVS.P 4(R12), F28
+	ADD $4, R12
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	FLDPQ (R13), (F24, F25)
+	WORD $0x6e38dc00 // fmul v0.4s, v0.4s, v24.4s
+	WORD $0x6e39dc21 // fmul v1.4s, v1.4s, v25.4s
+	WORD $0x4f9c100c // fmla v12.4s, v0.4s, v28.s[0]
+	WORD $0x4f9c102d // fmla v13.4s, v1.4s, v28.s[0]
+	ADD $128, R13
+	SUBS $1, R5
+	BGE loop162
+end163:
+	ADD $1, R5
+	CBZ R7, plain164
+	MOVD R0, R8
+	VLD1.P (R8)(R1), [V0.S4, V1.S4]
+	WORD $0x4e2cd40c // fadd v12.4s, v0.4s, v12.4s
+	WORD $0x4e2dd42d // fadd v13.4s, v1.4s, v13.4s
+plain164:
+	VST1.P [V12.S4, V13.S4], (R0)(R1)
+	RET
+
+// func gemmQ6x16MM(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, accumulate bool)
+TEXT ·gemmQ6x16MM(SB), NOSPLIT, $0-65
+	MOVD c+0(FP), R0
+	MOVD ldc+8(FP), R1
+	MOVD a+16(FP), R2
+	MOVD aux+24(FP), R12
+	MOVD b+32(FP), R3
+	MOVD scales+40(FP), R13
+	MOVD groups+48(FP), R5
+	MOVD rows+56(FP), R6
+	MOVBU accumulate+64(FP), R7
+	MOVD R6, R11
+	ADD $1, R6
+	LSR $1, R6
+	MOVD $192, R4
+	CMP $1, R6
+	BEQ rows1_165
+	RET
+rows1_165:
+	WORD $0x6f00e40c // movi v12.2d, #0000000000000000
+	WORD $0x6f00e40d // movi v13.2d, #0000000000000000
+	WORD $0x6f00e40e // movi v14.2d, #0000000000000000
+	WORD $0x6f00e40f // movi v15.2d, #0000000000000000
+	WORD $0x6f00e410 // movi v16.2d, #0000000000000000
+	WORD $0x6f00e411 // movi v17.2d, #0000000000000000
+	WORD $0x6f00e412 // movi v18.2d, #0000000000000000
+	WORD $0x6f00e413 // movi v19.2d, #0000000000000000
+	SUBS $1, R5
+	BLT end167
+	PCALIGN $16
+loop166:
+	WORD $0x6f00e400 // movi v0.2d, #0000000000000000
+	WORD $0x6f00e401 // movi v1.2d, #0000000000000000
+	WORD $0x6f00e402 // movi v2.2d, #0000000000000000
+	WORD $0x6f00e403 // movi v3.2d, #0000000000000000
+	WORD $0x6f00e404 // movi v4.2d, #0000000000000000
+	WORD $0x6f00e405 // movi v5.2d, #0000000000000000
+	WORD $0x6f00e406 // movi v6.2d, #0000000000000000
+	WORD $0x6f00e407 // movi v7.2d, #0000000000000000
+	VLD1.P 64(R3), [V24.S4, V25.S4, V26.S4, V27.S4]
+	FLDPQ.P 32(R2), (F28, F29)
+	WORD $0x4e98a780 // smmla v0.4s, v28.16b, v24.16b
+	WORD $0x4e99a781 // smmla v1.4s, v28.16b, v25.16b
+	WORD $0x4e9aa782 // smmla v2.4s, v28.16b, v26.16b
+	WORD $0x4e9ba783 // smmla v3.4s, v28.16b, v27.16b
+	VLD1.P (R3)(R4), [V24.S4, V25.S4, V26.S4, V27.S4]
+	WORD $0x4e98a784 // smmla v4.4s, v28.16b, v24.16b
+	WORD $0x4e99a785 // smmla v5.4s, v28.16b, v25.16b
+	WORD $0x4e9aa786 // smmla v6.4s, v28.16b, v26.16b
+	WORD $0x4e9ba787 // smmla v7.4s, v28.16b, v27.16b
+	VLD1.P 64(R3), [V24.S4, V25.S4, V26.S4, V27.S4]
+	WORD $0x4e98a7a0 // smmla v0.4s, v29.16b, v24.16b
+	WORD $0x4e99a7a1 // smmla v1.4s, v29.16b, v25.16b
+	WORD $0x4e9aa7a2 // smmla v2.4s, v29.16b, v26.16b
+	WORD $0x4e9ba7a3 // smmla v3.4s, v29.16b, v27.16b
+	VLD1.P (R3)(R4), [V24.S4, V25.S4, V26.S4, V27.S4]
+	WORD $0x4e98a7a4 // smmla v4.4s, v29.16b, v24.16b
+	WORD $0x4e99a7a5 // smmla v5.4s, v29.16b, v25.16b
+	WORD $0x4e9aa7a6 // smmla v6.4s, v29.16b, v26.16b
+	WORD $0x4e9ba7a7 // smmla v7.4s, v29.16b, v27.16b
+	VLD1 (R12), [V26.S4]
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	FMOVQ (R13), F24
+	WORD $0x6e38dc00 // fmul v0.4s, v0.4s, v24.4s
+	WORD $0x4e3acc0c // fmla v12.4s, v0.4s, v26.4s
+	FMOVQ 16(R13), F24
+	WORD $0x6e38dc21 // fmul v1.4s, v1.4s, v24.4s
+	WORD $0x4e3acc2d // fmla v13.4s, v1.4s, v26.4s
+	FMOVQ 32(R13), F24
+	WORD $0x6e38dc42 // fmul v2.4s, v2.4s, v24.4s
+	WORD $0x4e3acc4e // fmla v14.4s, v2.4s, v26.4s
+	FMOVQ 48(R13), F24
+	WORD $0x6e38dc63 // fmul v3.4s, v3.4s, v24.4s
+	WORD $0x4e3acc6f // fmla v15.4s, v3.4s, v26.4s
+	FMOVQ 64(R13), F24
+	WORD $0x6e38dc84 // fmul v4.4s, v4.4s, v24.4s
+	WORD $0x4e3acc90 // fmla v16.4s, v4.4s, v26.4s
+	FMOVQ 80(R13), F24
+	WORD $0x6e38dca5 // fmul v5.4s, v5.4s, v24.4s
+	WORD $0x4e3accb1 // fmla v17.4s, v5.4s, v26.4s
+	FMOVQ 96(R13), F24
+	WORD $0x6e38dcc6 // fmul v6.4s, v6.4s, v24.4s
+	WORD $0x4e3accd2 // fmla v18.4s, v6.4s, v26.4s
+	FMOVQ 112(R13), F24
+	WORD $0x6e38dce7 // fmul v7.4s, v7.4s, v24.4s
+	WORD $0x4e3accf3 // fmla v19.4s, v7.4s, v26.4s
+	ADD $256, R13
+	WORD $0x6f00e400 // movi v0.2d, #0000000000000000
+	WORD $0x6f00e401 // movi v1.2d, #0000000000000000
+	WORD $0x6f00e402 // movi v2.2d, #0000000000000000
+	WORD $0x6f00e403 // movi v3.2d, #0000000000000000
+	WORD $0x6f00e404 // movi v4.2d, #0000000000000000
+	WORD $0x6f00e405 // movi v5.2d, #0000000000000000
+	WORD $0x6f00e406 // movi v6.2d, #0000000000000000
+	WORD $0x6f00e407 // movi v7.2d, #0000000000000000
+	VLD1.P 64(R3), [V24.S4, V25.S4, V26.S4, V27.S4]
+	FLDPQ.P 32(R2), (F28, F29)
+	WORD $0x4e98a780 // smmla v0.4s, v28.16b, v24.16b
+	WORD $0x4e99a781 // smmla v1.4s, v28.16b, v25.16b
+	WORD $0x4e9aa782 // smmla v2.4s, v28.16b, v26.16b
+	WORD $0x4e9ba783 // smmla v3.4s, v28.16b, v27.16b
+	VLD1.P (R3)(R4), [V24.S4, V25.S4, V26.S4, V27.S4]
+	WORD $0x4e98a784 // smmla v4.4s, v28.16b, v24.16b
+	WORD $0x4e99a785 // smmla v5.4s, v28.16b, v25.16b
+	WORD $0x4e9aa786 // smmla v6.4s, v28.16b, v26.16b
+	WORD $0x4e9ba787 // smmla v7.4s, v28.16b, v27.16b
+	VLD1.P 64(R3), [V24.S4, V25.S4, V26.S4, V27.S4]
+	WORD $0x4e98a7a0 // smmla v0.4s, v29.16b, v24.16b
+	WORD $0x4e99a7a1 // smmla v1.4s, v29.16b, v25.16b
+	WORD $0x4e9aa7a2 // smmla v2.4s, v29.16b, v26.16b
+	WORD $0x4e9ba7a3 // smmla v3.4s, v29.16b, v27.16b
+	VLD1.P (R3)(R4), [V24.S4, V25.S4, V26.S4, V27.S4]
+	WORD $0x4e98a7a4 // smmla v4.4s, v29.16b, v24.16b
+	WORD $0x4e99a7a5 // smmla v5.4s, v29.16b, v25.16b
+	WORD $0x4e9aa7a6 // smmla v6.4s, v29.16b, v26.16b
+	WORD $0x4e9ba7a7 // smmla v7.4s, v29.16b, v27.16b
+	VLD1.P 16(R12), [V26.S4]
+	ADD $16, R12
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	FMOVQ (R13), F24
+	WORD $0x6e38dc00 // fmul v0.4s, v0.4s, v24.4s
+	WORD $0x4e3acc0c // fmla v12.4s, v0.4s, v26.4s
+	FMOVQ 16(R13), F24
+	WORD $0x6e38dc21 // fmul v1.4s, v1.4s, v24.4s
+	WORD $0x4e3acc2d // fmla v13.4s, v1.4s, v26.4s
+	FMOVQ 32(R13), F24
+	WORD $0x6e38dc42 // fmul v2.4s, v2.4s, v24.4s
+	WORD $0x4e3acc4e // fmla v14.4s, v2.4s, v26.4s
+	FMOVQ 48(R13), F24
+	WORD $0x6e38dc63 // fmul v3.4s, v3.4s, v24.4s
+	WORD $0x4e3acc6f // fmla v15.4s, v3.4s, v26.4s
+	FMOVQ 64(R13), F24
+	WORD $0x6e38dc84 // fmul v4.4s, v4.4s, v24.4s
+	WORD $0x4e3acc90 // fmla v16.4s, v4.4s, v26.4s
+	FMOVQ 80(R13), F24
+	WORD $0x6e38dca5 // fmul v5.4s, v5.4s, v24.4s
+	WORD $0x4e3accb1 // fmla v17.4s, v5.4s, v26.4s
+	FMOVQ 96(R13), F24
+	WORD $0x6e38dcc6 // fmul v6.4s, v6.4s, v24.4s
+	WORD $0x4e3accd2 // fmla v18.4s, v6.4s, v26.4s
+	FMOVQ 112(R13), F24
+	WORD $0x6e38dce7 // fmul v7.4s, v7.4s, v24.4s
+	WORD $0x4e3accf3 // fmla v19.4s, v7.4s, v26.4s
+	ADD $256, R13
+	SUBS $1, R5
+	BGE loop166
+end167:
+	ADD $1, R5
+	ADD R1, R0, R9
+	ADD R1, R1, R10
+	SUB $64, R10, R10
+	// of an odd last row and the one that is not there, the last is written first, to the same place
+	TST $1, R11
+	CSEL NE, R0, R9, R9
+	WORD $0x4ecd399c // zip1 v28.2d, v12.2d, v13.2d
+	WORD $0x4ecd799d // zip2 v29.2d, v12.2d, v13.2d
+	CBZ R7, plain168
+	VLD1 (R0), [V30.S4]
+	VLD1 (R9), [V31.S4]
+	WORD $0x4e3cd7dc // fadd v28.4s, v30.4s, v28.4s
+	WORD $0x4e3dd7fd // fadd v29.4s, v31.4s, v29.4s
+plain168:
+	VST1.P [V29.S4], 16(R9)
+	VST1.P [V28.S4], 16(R0)
+	WORD $0x4ecf39dc // zip1 v28.2d, v14.2d, v15.2d
+	WORD $0x4ecf79dd // zip2 v29.2d, v14.2d, v15.2d
+	CBZ R7, plain169
+	VLD1 (R0), [V30.S4]
+	VLD1 (R9), [V31.S4]
+	WORD $0x4e3cd7dc // fadd v28.4s, v30.4s, v28.4s
+	WORD $0x4e3dd7fd // fadd v29.4s, v31.4s, v29.4s
+plain169:
+	VST1.P [V29.S4], 16(R9)
+	VST1.P [V28.S4], 16(R0)
+	WORD $0x4ed13a1c // zip1 v28.2d, v16.2d, v17.2d
+	WORD $0x4ed17a1d // zip2 v29.2d, v16.2d, v17.2d
+	CBZ R7, plain170
+	VLD1 (R0), [V30.S4]
+	VLD1 (R9), [V31.S4]
+	WORD $0x4e3cd7dc // fadd v28.4s, v30.4s, v28.4s
+	WORD $0x4e3dd7fd // fadd v29.4s, v31.4s, v29.4s
+plain170:
+	VST1.P [V29.S4], 16(R9)
+	VST1.P [V28.S4], 16(R0)
+	WORD $0x4ed33a5c // zip1 v28.2d, v18.2d, v19.2d
+	WORD $0x4ed37a5d // zip2 v29.2d, v18.2d, v19.2d
+	CBZ R7, plain171
+	VLD1 (R0), [V30.S4]
+	VLD1 (R9), [V31.S4]
+	WORD $0x4e3cd7dc // fadd v28.4s, v30.4s, v28.4s
+	WORD $0x4e3dd7fd // fadd v29.4s, v31.4s, v29.4s
+plain171:
+	VST1.P [V29.S4], 16(R9)
+	VST1.P [V28.S4], 16(R0)
+	ADD R10, R0
+	ADD R10, R9
+	RET
+
+// func gemmQ6x8MM(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, accumulate bool)
+TEXT ·gemmQ6x8MM(SB), NOSPLIT, $0-65
+	MOVD c+0(FP), R0
+	MOVD ldc+8(FP), R1
+	MOVD a+16(FP), R2
+	MOVD aux+24(FP), R12
+	MOVD b+32(FP), R3
+	MOVD scales+40(FP), R13
+	MOVD groups+48(FP), R5
+	MOVD rows+56(FP), R6
+	MOVBU accumulate+64(FP), R7
+	MOVD R6, R11
+	ADD $1, R6
+	LSR $1, R6
+	MOVD $256, R4
+	CMP $3, R6
+	BEQ rows3_172
+	CMP $2, R6
+	BEQ rows2_173
+	CMP $1, R6
+	BEQ rows1_174
+	RET
+rows3_172:
+	WORD $0x6f00e40c // movi v12.2d, #0000000000000000
+	WORD $0x6f00e40d // movi v13.2d, #0000000000000000
+	WORD $0x6f00e40e // movi v14.2d, #0000000000000000
+	WORD $0x6f00e40f // movi v15.2d, #0000000000000000
+	WORD $0x6f00e410 // movi v16.2d, #0000000000000000
+	WORD $0x6f00e411 // movi v17.2d, #0000000000000000
+	WORD $0x6f00e412 // movi v18.2d, #0000000000000000
+	WORD $0x6f00e413 // movi v19.2d, #0000000000000000
+	WORD $0x6f00e414 // movi v20.2d, #0000000000000000
+	WORD $0x6f00e415 // movi v21.2d, #0000000000000000
+	WORD $0x6f00e416 // movi v22.2d, #0000000000000000
+	WORD $0x6f00e417 // movi v23.2d, #0000000000000000
+	SUBS $1, R5
+	BLT end176
+	PCALIGN $16
+loop175:
+	WORD $0x6f00e400 // movi v0.2d, #0000000000000000
+	WORD $0x6f00e401 // movi v1.2d, #0000000000000000
+	WORD $0x6f00e402 // movi v2.2d, #0000000000000000
+	WORD $0x6f00e403 // movi v3.2d, #0000000000000000
+	WORD $0x6f00e404 // movi v4.2d, #0000000000000000
+	WORD $0x6f00e405 // movi v5.2d, #0000000000000000
+	WORD $0x6f00e406 // movi v6.2d, #0000000000000000
+	WORD $0x6f00e407 // movi v7.2d, #0000000000000000
+	WORD $0x6f00e408 // movi v8.2d, #0000000000000000
+	WORD $0x6f00e409 // movi v9.2d, #0000000000000000
+	WORD $0x6f00e40a // movi v10.2d, #0000000000000000
+	WORD $0x6f00e40b // movi v11.2d, #0000000000000000
+	VLD1.P (R3)(R4), [V24.S4, V25.S4, V26.S4, V27.S4]
+	FLDPQ.P 32(R2), (F28, F29)
+	FLDPQ.P 32(R2), (F30, F31)
+	WORD $0x4e98a780 // smmla v0.4s, v28.16b, v24.16b
+	WORD $0x4e99a781 // smmla v1.4s, v28.16b, v25.16b
+	WORD $0x4e9aa782 // smmla v2.4s, v28.16b, v26.16b
+	WORD $0x4e9ba783 // smmla v3.4s, v28.16b, v27.16b
+	WORD $0x4e98a7a4 // smmla v4.4s, v29.16b, v24.16b
+	WORD $0x4e99a7a5 // smmla v5.4s, v29.16b, v25.16b
+	WORD $0x4e9aa7a6 // smmla v6.4s, v29.16b, v26.16b
+	WORD $0x4e9ba7a7 // smmla v7.4s, v29.16b, v27.16b
+	FLDPQ.P 32(R2), (F28, F29)
+	WORD $0x4e98a7c8 // smmla v8.4s, v30.16b, v24.16b
+	WORD $0x4e99a7c9 // smmla v9.4s, v30.16b, v25.16b
+	WORD $0x4e9aa7ca // smmla v10.4s, v30.16b, v26.16b
+	WORD $0x4e9ba7cb // smmla v11.4s, v30.16b, v27.16b
+	VLD1.P (R3)(R4), [V24.S4, V25.S4, V26.S4, V27.S4]
+	WORD $0x4e98a7e0 // smmla v0.4s, v31.16b, v24.16b
+	WORD $0x4e99a7e1 // smmla v1.4s, v31.16b, v25.16b
+	WORD $0x4e9aa7e2 // smmla v2.4s, v31.16b, v26.16b
+	WORD $0x4e9ba7e3 // smmla v3.4s, v31.16b, v27.16b
+	WORD $0x4e98a784 // smmla v4.4s, v28.16b, v24.16b
+	WORD $0x4e99a785 // smmla v5.4s, v28.16b, v25.16b
+	WORD $0x4e9aa786 // smmla v6.4s, v28.16b, v26.16b
+	WORD $0x4e9ba787 // smmla v7.4s, v28.16b, v27.16b
+	WORD $0x4e98a7a8 // smmla v8.4s, v29.16b, v24.16b
+	WORD $0x4e99a7a9 // smmla v9.4s, v29.16b, v25.16b
+	WORD $0x4e9aa7aa // smmla v10.4s, v29.16b, v26.16b
+	WORD $0x4e9ba7ab // smmla v11.4s, v29.16b, v27.16b
+	VLD1 (R12), [V26.S4, V27.S4, V28.S4]
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	FMOVQ (R13), F24
+	WORD $0x6e38dc00 // fmul v0.4s, v0.4s, v24.4s
+	WORD $0x6e38dc84 // fmul v4.4s, v4.4s, v24.4s
+	WORD $0x6e38dd08 // fmul v8.4s, v8.4s, v24.4s
+	WORD $0x4e3acc0c // fmla v12.4s, v0.4s, v26.4s
+	WORD $0x4e3bcc90 // fmla v16.4s, v4.4s, v27.4s
+	WORD $0x4e3ccd14 // fmla v20.4s, v8.4s, v28.4s
+	FMOVQ 16(R13), F24
+	WORD $0x6e38dc21 // fmul v1.4s, v1.4s, v24.4s
+	WORD $0x6e38dca5 // fmul v5.4s, v5.4s, v24.4s
+	WORD $0x6e38dd29 // fmul v9.4s, v9.4s, v24.4s
+	WORD $0x4e3acc2d // fmla v13.4s, v1.4s, v26.4s
+	WORD $0x4e3bccb1 // fmla v17.4s, v5.4s, v27.4s
+	WORD $0x4e3ccd35 // fmla v21.4s, v9.4s, v28.4s
+	FMOVQ 32(R13), F24
+	WORD $0x6e38dc42 // fmul v2.4s, v2.4s, v24.4s
+	WORD $0x6e38dcc6 // fmul v6.4s, v6.4s, v24.4s
+	WORD $0x6e38dd4a // fmul v10.4s, v10.4s, v24.4s
+	WORD $0x4e3acc4e // fmla v14.4s, v2.4s, v26.4s
+	WORD $0x4e3bccd2 // fmla v18.4s, v6.4s, v27.4s
+	WORD $0x4e3ccd56 // fmla v22.4s, v10.4s, v28.4s
+	FMOVQ 48(R13), F24
+	WORD $0x6e38dc63 // fmul v3.4s, v3.4s, v24.4s
+	WORD $0x6e38dce7 // fmul v7.4s, v7.4s, v24.4s
+	WORD $0x6e38dd6b // fmul v11.4s, v11.4s, v24.4s
+	WORD $0x4e3acc6f // fmla v15.4s, v3.4s, v26.4s
+	WORD $0x4e3bccf3 // fmla v19.4s, v7.4s, v27.4s
+	WORD $0x4e3ccd77 // fmla v23.4s, v11.4s, v28.4s
+	ADD $256, R13
+	WORD $0x6f00e400 // movi v0.2d, #0000000000000000
+	WORD $0x6f00e401 // movi v1.2d, #0000000000000000
+	WORD $0x6f00e402 // movi v2.2d, #0000000000000000
+	WORD $0x6f00e403 // movi v3.2d, #0000000000000000
+	WORD $0x6f00e404 // movi v4.2d, #0000000000000000
+	WORD $0x6f00e405 // movi v5.2d, #0000000000000000
+	WORD $0x6f00e406 // movi v6.2d, #0000000000000000
+	WORD $0x6f00e407 // movi v7.2d, #0000000000000000
+	WORD $0x6f00e408 // movi v8.2d, #0000000000000000
+	WORD $0x6f00e409 // movi v9.2d, #0000000000000000
+	WORD $0x6f00e40a // movi v10.2d, #0000000000000000
+	WORD $0x6f00e40b // movi v11.2d, #0000000000000000
+	VLD1.P (R3)(R4), [V24.S4, V25.S4, V26.S4, V27.S4]
+	FLDPQ.P 32(R2), (F28, F29)
+	FLDPQ.P 32(R2), (F30, F31)
+	WORD $0x4e98a780 // smmla v0.4s, v28.16b, v24.16b
+	WORD $0x4e99a781 // smmla v1.4s, v28.16b, v25.16b
+	WORD $0x4e9aa782 // smmla v2.4s, v28.16b, v26.16b
+	WORD $0x4e9ba783 // smmla v3.4s, v28.16b, v27.16b
+	WORD $0x4e98a7a4 // smmla v4.4s, v29.16b, v24.16b
+	WORD $0x4e99a7a5 // smmla v5.4s, v29.16b, v25.16b
+	WORD $0x4e9aa7a6 // smmla v6.4s, v29.16b, v26.16b
+	WORD $0x4e9ba7a7 // smmla v7.4s, v29.16b, v27.16b
+	FLDPQ.P 32(R2), (F28, F29)
+	WORD $0x4e98a7c8 // smmla v8.4s, v30.16b, v24.16b
+	WORD $0x4e99a7c9 // smmla v9.4s, v30.16b, v25.16b
+	WORD $0x4e9aa7ca // smmla v10.4s, v30.16b, v26.16b
+	WORD $0x4e9ba7cb // smmla v11.4s, v30.16b, v27.16b
+	VLD1.P (R3)(R4), [V24.S4, V25.S4, V26.S4, V27.S4]
+	WORD $0x4e98a7e0 // smmla v0.4s, v31.16b, v24.16b
+	WORD $0x4e99a7e1 // smmla v1.4s, v31.16b, v25.16b
+	WORD $0x4e9aa7e2 // smmla v2.4s, v31.16b, v26.16b
+	WORD $0x4e9ba7e3 // smmla v3.4s, v31.16b, v27.16b
+	WORD $0x4e98a784 // smmla v4.4s, v28.16b, v24.16b
+	WORD $0x4e99a785 // smmla v5.4s, v28.16b, v25.16b
+	WORD $0x4e9aa786 // smmla v6.4s, v28.16b, v26.16b
+	WORD $0x4e9ba787 // smmla v7.4s, v28.16b, v27.16b
+	WORD $0x4e98a7a8 // smmla v8.4s, v29.16b, v24.16b
+	WORD $0x4e99a7a9 // smmla v9.4s, v29.16b, v25.16b
+	WORD $0x4e9aa7aa // smmla v10.4s, v29.16b, v26.16b
+	WORD $0x4e9ba7ab // smmla v11.4s, v29.16b, v27.16b
+	VLD1.P 48(R12), [V26.S4, V27.S4, V28.S4]
+	ADD $48, R12
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x4e21d929 // scvtf v9.4s, v9.4s
+	WORD $0x4e21d94a // scvtf v10.4s, v10.4s
+	WORD $0x4e21d96b // scvtf v11.4s, v11.4s
+	FMOVQ (R13), F24
+	WORD $0x6e38dc00 // fmul v0.4s, v0.4s, v24.4s
+	WORD $0x6e38dc84 // fmul v4.4s, v4.4s, v24.4s
+	WORD $0x6e38dd08 // fmul v8.4s, v8.4s, v24.4s
+	WORD $0x4e3acc0c // fmla v12.4s, v0.4s, v26.4s
+	WORD $0x4e3bcc90 // fmla v16.4s, v4.4s, v27.4s
+	WORD $0x4e3ccd14 // fmla v20.4s, v8.4s, v28.4s
+	FMOVQ 16(R13), F24
+	WORD $0x6e38dc21 // fmul v1.4s, v1.4s, v24.4s
+	WORD $0x6e38dca5 // fmul v5.4s, v5.4s, v24.4s
+	WORD $0x6e38dd29 // fmul v9.4s, v9.4s, v24.4s
+	WORD $0x4e3acc2d // fmla v13.4s, v1.4s, v26.4s
+	WORD $0x4e3bccb1 // fmla v17.4s, v5.4s, v27.4s
+	WORD $0x4e3ccd35 // fmla v21.4s, v9.4s, v28.4s
+	FMOVQ 32(R13), F24
+	WORD $0x6e38dc42 // fmul v2.4s, v2.4s, v24.4s
+	WORD $0x6e38dcc6 // fmul v6.4s, v6.4s, v24.4s
+	WORD $0x6e38dd4a // fmul v10.4s, v10.4s, v24.4s
+	WORD $0x4e3acc4e // fmla v14.4s, v2.4s, v26.4s
+	WORD $0x4e3bccd2 // fmla v18.4s, v6.4s, v27.4s
+	WORD $0x4e3ccd56 // fmla v22.4s, v10.4s, v28.4s
+	FMOVQ 48(R13), F24
+	WORD $0x6e38dc63 // fmul v3.4s, v3.4s, v24.4s
+	WORD $0x6e38dce7 // fmul v7.4s, v7.4s, v24.4s
+	WORD $0x6e38dd6b // fmul v11.4s, v11.4s, v24.4s
+	WORD $0x4e3acc6f // fmla v15.4s, v3.4s, v26.4s
+	WORD $0x4e3bccf3 // fmla v19.4s, v7.4s, v27.4s
+	WORD $0x4e3ccd77 // fmla v23.4s, v11.4s, v28.4s
+	ADD $256, R13
+	SUBS $1, R5
+	BGE loop175
+end176:
+	ADD $1, R5
+	ADD R1, R0, R9
+	ADD R1, R1, R10
+	SUB $32, R10, R10
+	WORD $0x4ecd399c // zip1 v28.2d, v12.2d, v13.2d
+	WORD $0x4ecd799d // zip2 v29.2d, v12.2d, v13.2d
+	CBZ R7, plain177
+	VLD1 (R0), [V30.S4]
+	VLD1 (R9), [V31.S4]
+	WORD $0x4e3cd7dc // fadd v28.4s, v30.4s, v28.4s
+	WORD $0x4e3dd7fd // fadd v29.4s, v31.4s, v29.4s
+plain177:
+	VST1.P [V29.S4], 16(R9)
+	VST1.P [V28.S4], 16(R0)
+	WORD $0x4ecf39dc // zip1 v28.2d, v14.2d, v15.2d
+	WORD $0x4ecf79dd // zip2 v29.2d, v14.2d, v15.2d
+	CBZ R7, plain178
+	VLD1 (R0), [V30.S4]
+	VLD1 (R9), [V31.S4]
+	WORD $0x4e3cd7dc // fadd v28.4s, v30.4s, v28.4s
+	WORD $0x4e3dd7fd // fadd v29.4s, v31.4s, v29.4s
+plain178:
+	VST1.P [V29.S4], 16(R9)
+	VST1.P [V28.S4], 16(R0)
+	ADD R10, R0
+	ADD R10, R9
+	WORD $0x4ed13a1c // zip1 v28.2d, v16.2d, v17.2d
+	WORD $0x4ed17a1d // zip2 v29.2d, v16.2d, v17.2d
+	CBZ R7, plain179
+	VLD1 (R0), [V30.S4]
+	VLD1 (R9), [V31.S4]
+	WORD $0x4e3cd7dc // fadd v28.4s, v30.4s, v28.4s
+	WORD $0x4e3dd7fd // fadd v29.4s, v31.4s, v29.4s
+plain179:
+	VST1.P [V29.S4], 16(R9)
+	VST1.P [V28.S4], 16(R0)
+	WORD $0x4ed33a5c // zip1 v28.2d, v18.2d, v19.2d
+	WORD $0x4ed37a5d // zip2 v29.2d, v18.2d, v19.2d
+	CBZ R7, plain180
+	VLD1 (R0), [V30.S4]
+	VLD1 (R9), [V31.S4]
+	WORD $0x4e3cd7dc // fadd v28.4s, v30.4s, v28.4s
+	WORD $0x4e3dd7fd // fadd v29.4s, v31.4s, v29.4s
+plain180:
+	VST1.P [V29.S4], 16(R9)
+	VST1.P [V28.S4], 16(R0)
+	ADD R10, R0
+	ADD R10, R9
+	// of an odd last row and the one that is not there, the last is written first, to the same place
+	TST $1, R11
+	CSEL NE, R0, R9, R9
+	WORD $0x4ed53a9c // zip1 v28.2d, v20.2d, v21.2d
+	WORD $0x4ed57a9d // zip2 v29.2d, v20.2d, v21.2d
+	CBZ R7, plain181
+	VLD1 (R0), [V30.S4]
+	VLD1 (R9), [V31.S4]
+	WORD $0x4e3cd7dc // fadd v28.4s, v30.4s, v28.4s
+	WORD $0x4e3dd7fd // fadd v29.4s, v31.4s, v29.4s
+plain181:
+	VST1.P [V29.S4], 16(R9)
+	VST1.P [V28.S4], 16(R0)
+	WORD $0x4ed73adc // zip1 v28.2d, v22.2d, v23.2d
+	WORD $0x4ed77add // zip2 v29.2d, v22.2d, v23.2d
+	CBZ R7, plain182
+	VLD1 (R0), [V30.S4]
+	VLD1 (R9), [V31.S4]
+	WORD $0x4e3cd7dc // fadd v28.4s, v30.4s, v28.4s
+	WORD $0x4e3dd7fd // fadd v29.4s, v31.4s, v29.4s
+plain182:
+	VST1.P [V29.S4], 16(R9)
+	VST1.P [V28.S4], 16(R0)
+	ADD R10, R0
+	ADD R10, R9
+	RET
+rows2_173:
+	WORD $0x6f00e40c // movi v12.2d, #0000000000000000
+	WORD $0x6f00e40d // movi v13.2d, #0000000000000000
+	WORD $0x6f00e40e // movi v14.2d, #0000000000000000
+	WORD $0x6f00e40f // movi v15.2d, #0000000000000000
+	WORD $0x6f00e410 // movi v16.2d, #0000000000000000
+	WORD $0x6f00e411 // movi v17.2d, #0000000000000000
+	WORD $0x6f00e412 // movi v18.2d, #0000000000000000
+	WORD $0x6f00e413 // movi v19.2d, #0000000000000000
+	SUBS $1, R5
+	BLT end184
+	PCALIGN $16
+loop183:
+	WORD $0x6f00e400 // movi v0.2d, #0000000000000000
+	WORD $0x6f00e401 // movi v1.2d, #0000000000000000
+	WORD $0x6f00e402 // movi v2.2d, #0000000000000000
+	WORD $0x6f00e403 // movi v3.2d, #0000000000000000
+	WORD $0x6f00e404 // movi v4.2d, #0000000000000000
+	WORD $0x6f00e405 // movi v5.2d, #0000000000000000
+	WORD $0x6f00e406 // movi v6.2d, #0000000000000000
+	WORD $0x6f00e407 // movi v7.2d, #0000000000000000
+	VLD1.P (R3)(R4), [V24.S4, V25.S4, V26.S4, V27.S4]
+	FLDPQ.P 32(R2), (F28, F29)
+	FLDPQ.P 32(R2), (F30, F31)
+	WORD $0x4e98a780 // smmla v0.4s, v28.16b, v24.16b
+	WORD $0x4e99a781 // smmla v1.4s, v28.16b, v25.16b
+	WORD $0x4e9aa782 // smmla v2.4s, v28.16b, v26.16b
+	WORD $0x4e9ba783 // smmla v3.4s, v28.16b, v27.16b
+	WORD $0x4e98a7a4 // smmla v4.4s, v29.16b, v24.16b
+	WORD $0x4e99a7a5 // smmla v5.4s, v29.16b, v25.16b
+	WORD $0x4e9aa7a6 // smmla v6.4s, v29.16b, v26.16b
+	WORD $0x4e9ba7a7 // smmla v7.4s, v29.16b, v27.16b
+	VLD1.P (R3)(R4), [V24.S4, V25.S4, V26.S4, V27.S4]
+	WORD $0x4e98a7c0 // smmla v0.4s, v30.16b, v24.16b
+	WORD $0x4e99a7c1 // smmla v1.4s, v30.16b, v25.16b
+	WORD $0x4e9aa7c2 // smmla v2.4s, v30.16b, v26.16b
+	WORD $0x4e9ba7c3 // smmla v3.4s, v30.16b, v27.16b
+	WORD $0x4e98a7e4 // smmla v4.4s, v31.16b, v24.16b
+	WORD $0x4e99a7e5 // smmla v5.4s, v31.16b, v25.16b
+	WORD $0x4e9aa7e6 // smmla v6.4s, v31.16b, v26.16b
+	WORD $0x4e9ba7e7 // smmla v7.4s, v31.16b, v27.16b
+	VLD1 (R12), [V26.S4, V27.S4]
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	FMOVQ (R13), F24
+	WORD $0x6e38dc00 // fmul v0.4s, v0.4s, v24.4s
+	WORD $0x6e38dc84 // fmul v4.4s, v4.4s, v24.4s
+	WORD $0x4e3acc0c // fmla v12.4s, v0.4s, v26.4s
+	WORD $0x4e3bcc90 // fmla v16.4s, v4.4s, v27.4s
+	FMOVQ 16(R13), F24
+	WORD $0x6e38dc21 // fmul v1.4s, v1.4s, v24.4s
+	WORD $0x6e38dca5 // fmul v5.4s, v5.4s, v24.4s
+	WORD $0x4e3acc2d // fmla v13.4s, v1.4s, v26.4s
+	WORD $0x4e3bccb1 // fmla v17.4s, v5.4s, v27.4s
+	FMOVQ 32(R13), F24
+	WORD $0x6e38dc42 // fmul v2.4s, v2.4s, v24.4s
+	WORD $0x6e38dcc6 // fmul v6.4s, v6.4s, v24.4s
+	WORD $0x4e3acc4e // fmla v14.4s, v2.4s, v26.4s
+	WORD $0x4e3bccd2 // fmla v18.4s, v6.4s, v27.4s
+	FMOVQ 48(R13), F24
+	WORD $0x6e38dc63 // fmul v3.4s, v3.4s, v24.4s
+	WORD $0x6e38dce7 // fmul v7.4s, v7.4s, v24.4s
+	WORD $0x4e3acc6f // fmla v15.4s, v3.4s, v26.4s
+	WORD $0x4e3bccf3 // fmla v19.4s, v7.4s, v27.4s
+	ADD $256, R13
+	WORD $0x6f00e400 // movi v0.2d, #0000000000000000
+	WORD $0x6f00e401 // movi v1.2d, #0000000000000000
+	WORD $0x6f00e402 // movi v2.2d, #0000000000000000
+	WORD $0x6f00e403 // movi v3.2d, #0000000000000000
+	WORD $0x6f00e404 // movi v4.2d, #0000000000000000
+	WORD $0x6f00e405 // movi v5.2d, #0000000000000000
+	WORD $0x6f00e406 // movi v6.2d, #0000000000000000
+	WORD $0x6f00e407 // movi v7.2d, #0000000000000000
+	VLD1.P (R3)(R4), [V24.S4, V25.S4, V26.S4, V27.S4]
+	FLDPQ.P 32(R2), (F28, F29)
+	FLDPQ.P 32(R2), (F30, F31)
+	WORD $0x4e98a780 // smmla v0.4s, v28.16b, v24.16b
+	WORD $0x4e99a781 // smmla v1.4s, v28.16b, v25.16b
+	WORD $0x4e9aa782 // smmla v2.4s, v28.16b, v26.16b
+	WORD $0x4e9ba783 // smmla v3.4s, v28.16b, v27.16b
+	WORD $0x4e98a7a4 // smmla v4.4s, v29.16b, v24.16b
+	WORD $0x4e99a7a5 // smmla v5.4s, v29.16b, v25.16b
+	WORD $0x4e9aa7a6 // smmla v6.4s, v29.16b, v26.16b
+	WORD $0x4e9ba7a7 // smmla v7.4s, v29.16b, v27.16b
+	VLD1.P (R3)(R4), [V24.S4, V25.S4, V26.S4, V27.S4]
+	WORD $0x4e98a7c0 // smmla v0.4s, v30.16b, v24.16b
+	WORD $0x4e99a7c1 // smmla v1.4s, v30.16b, v25.16b
+	WORD $0x4e9aa7c2 // smmla v2.4s, v30.16b, v26.16b
+	WORD $0x4e9ba7c3 // smmla v3.4s, v30.16b, v27.16b
+	WORD $0x4e98a7e4 // smmla v4.4s, v31.16b, v24.16b
+	WORD $0x4e99a7e5 // smmla v5.4s, v31.16b, v25.16b
+	WORD $0x4e9aa7e6 // smmla v6.4s, v31.16b, v26.16b
+	WORD $0x4e9ba7e7 // smmla v7.4s, v31.16b, v27.16b
+	VLD1.P 32(R12), [V26.S4, V27.S4]
+	ADD $32, R12
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	WORD $0x4e21d884 // scvtf v4.4s, v4.4s
+	WORD $0x4e21d8a5 // scvtf v5.4s, v5.4s
+	WORD $0x4e21d8c6 // scvtf v6.4s, v6.4s
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	FMOVQ (R13), F24
+	WORD $0x6e38dc00 // fmul v0.4s, v0.4s, v24.4s
+	WORD $0x6e38dc84 // fmul v4.4s, v4.4s, v24.4s
+	WORD $0x4e3acc0c // fmla v12.4s, v0.4s, v26.4s
+	WORD $0x4e3bcc90 // fmla v16.4s, v4.4s, v27.4s
+	FMOVQ 16(R13), F24
+	WORD $0x6e38dc21 // fmul v1.4s, v1.4s, v24.4s
+	WORD $0x6e38dca5 // fmul v5.4s, v5.4s, v24.4s
+	WORD $0x4e3acc2d // fmla v13.4s, v1.4s, v26.4s
+	WORD $0x4e3bccb1 // fmla v17.4s, v5.4s, v27.4s
+	FMOVQ 32(R13), F24
+	WORD $0x6e38dc42 // fmul v2.4s, v2.4s, v24.4s
+	WORD $0x6e38dcc6 // fmul v6.4s, v6.4s, v24.4s
+	WORD $0x4e3acc4e // fmla v14.4s, v2.4s, v26.4s
+	WORD $0x4e3bccd2 // fmla v18.4s, v6.4s, v27.4s
+	FMOVQ 48(R13), F24
+	WORD $0x6e38dc63 // fmul v3.4s, v3.4s, v24.4s
+	WORD $0x6e38dce7 // fmul v7.4s, v7.4s, v24.4s
+	WORD $0x4e3acc6f // fmla v15.4s, v3.4s, v26.4s
+	WORD $0x4e3bccf3 // fmla v19.4s, v7.4s, v27.4s
+	ADD $256, R13
+	SUBS $1, R5
+	BGE loop183
+end184:
+	ADD $1, R5
+	ADD R1, R0, R9
+	ADD R1, R1, R10
+	SUB $32, R10, R10
+	WORD $0x4ecd399c // zip1 v28.2d, v12.2d, v13.2d
+	WORD $0x4ecd799d // zip2 v29.2d, v12.2d, v13.2d
+	CBZ R7, plain185
+	VLD1 (R0), [V30.S4]
+	VLD1 (R9), [V31.S4]
+	WORD $0x4e3cd7dc // fadd v28.4s, v30.4s, v28.4s
+	WORD $0x4e3dd7fd // fadd v29.4s, v31.4s, v29.4s
+plain185:
+	VST1.P [V29.S4], 16(R9)
+	VST1.P [V28.S4], 16(R0)
+	WORD $0x4ecf39dc // zip1 v28.2d, v14.2d, v15.2d
+	WORD $0x4ecf79dd // zip2 v29.2d, v14.2d, v15.2d
+	CBZ R7, plain186
+	VLD1 (R0), [V30.S4]
+	VLD1 (R9), [V31.S4]
+	WORD $0x4e3cd7dc // fadd v28.4s, v30.4s, v28.4s
+	WORD $0x4e3dd7fd // fadd v29.4s, v31.4s, v29.4s
+plain186:
+	VST1.P [V29.S4], 16(R9)
+	VST1.P [V28.S4], 16(R0)
+	ADD R10, R0
+	ADD R10, R9
+	// of an odd last row and the one that is not there, the last is written first, to the same place
+	TST $1, R11
+	CSEL NE, R0, R9, R9
+	WORD $0x4ed13a1c // zip1 v28.2d, v16.2d, v17.2d
+	WORD $0x4ed17a1d // zip2 v29.2d, v16.2d, v17.2d
+	CBZ R7, plain187
+	VLD1 (R0), [V30.S4]
+	VLD1 (R9), [V31.S4]
+	WORD $0x4e3cd7dc // fadd v28.4s, v30.4s, v28.4s
+	WORD $0x4e3dd7fd // fadd v29.4s, v31.4s, v29.4s
+plain187:
+	VST1.P [V29.S4], 16(R9)
+	VST1.P [V28.S4], 16(R0)
+	WORD $0x4ed33a5c // zip1 v28.2d, v18.2d, v19.2d
+	WORD $0x4ed37a5d // zip2 v29.2d, v18.2d, v19.2d
+	CBZ R7, plain188
+	VLD1 (R0), [V30.S4]
+	VLD1 (R9), [V31.S4]
+	WORD $0x4e3cd7dc // fadd v28.4s, v30.4s, v28.4s
+	WORD $0x4e3dd7fd // fadd v29.4s, v31.4s, v29.4s
+plain188:
+	VST1.P [V29.S4], 16(R9)
+	VST1.P [V28.S4], 16(R0)
+	ADD R10, R0
+	ADD R10, R9
+	RET
+rows1_174:
+	WORD $0x6f00e40c // movi v12.2d, #0000000000000000
+	WORD $0x6f00e40d // movi v13.2d, #0000000000000000
+	WORD $0x6f00e40e // movi v14.2d, #0000000000000000
+	WORD $0x6f00e40f // movi v15.2d, #0000000000000000
+	SUBS $1, R5
+	BLT end190
+	PCALIGN $16
+loop189:
+	WORD $0x6f00e400 // movi v0.2d, #0000000000000000
+	WORD $0x6f00e401 // movi v1.2d, #0000000000000000
+	WORD $0x6f00e402 // movi v2.2d, #0000000000000000
+	WORD $0x6f00e403 // movi v3.2d, #0000000000000000
+	VLD1.P (R3)(R4), [V24.S4, V25.S4, V26.S4, V27.S4]
+	FLDPQ.P 32(R2), (F28, F29)
+	WORD $0x4e98a780 // smmla v0.4s, v28.16b, v24.16b
+	WORD $0x4e99a781 // smmla v1.4s, v28.16b, v25.16b
+	WORD $0x4e9aa782 // smmla v2.4s, v28.16b, v26.16b
+	WORD $0x4e9ba783 // smmla v3.4s, v28.16b, v27.16b
+	VLD1.P (R3)(R4), [V24.S4, V25.S4, V26.S4, V27.S4]
+	WORD $0x4e98a7a0 // smmla v0.4s, v29.16b, v24.16b
+	WORD $0x4e99a7a1 // smmla v1.4s, v29.16b, v25.16b
+	WORD $0x4e9aa7a2 // smmla v2.4s, v29.16b, v26.16b
+	WORD $0x4e9ba7a3 // smmla v3.4s, v29.16b, v27.16b
+	VLD1 (R12), [V26.S4]
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	FMOVQ (R13), F24
+	WORD $0x6e38dc00 // fmul v0.4s, v0.4s, v24.4s
+	WORD $0x4e3acc0c // fmla v12.4s, v0.4s, v26.4s
+	FMOVQ 16(R13), F24
+	WORD $0x6e38dc21 // fmul v1.4s, v1.4s, v24.4s
+	WORD $0x4e3acc2d // fmla v13.4s, v1.4s, v26.4s
+	FMOVQ 32(R13), F24
+	WORD $0x6e38dc42 // fmul v2.4s, v2.4s, v24.4s
+	WORD $0x4e3acc4e // fmla v14.4s, v2.4s, v26.4s
+	FMOVQ 48(R13), F24
+	WORD $0x6e38dc63 // fmul v3.4s, v3.4s, v24.4s
+	WORD $0x4e3acc6f // fmla v15.4s, v3.4s, v26.4s
+	ADD $256, R13
+	WORD $0x6f00e400 // movi v0.2d, #0000000000000000
+	WORD $0x6f00e401 // movi v1.2d, #0000000000000000
+	WORD $0x6f00e402 // movi v2.2d, #0000000000000000
+	WORD $0x6f00e403 // movi v3.2d, #0000000000000000
+	VLD1.P (R3)(R4), [V24.S4, V25.S4, V26.S4, V27.S4]
+	FLDPQ.P 32(R2), (F28, F29)
+	WORD $0x4e98a780 // smmla v0.4s, v28.16b, v24.16b
+	WORD $0x4e99a781 // smmla v1.4s, v28.16b, v25.16b
+	WORD $0x4e9aa782 // smmla v2.4s, v28.16b, v26.16b
+	WORD $0x4e9ba783 // smmla v3.4s, v28.16b, v27.16b
+	VLD1.P (R3)(R4), [V24.S4, V25.S4, V26.S4, V27.S4]
+	WORD $0x4e98a7a0 // smmla v0.4s, v29.16b, v24.16b
+	WORD $0x4e99a7a1 // smmla v1.4s, v29.16b, v25.16b
+	WORD $0x4e9aa7a2 // smmla v2.4s, v29.16b, v26.16b
+	WORD $0x4e9ba7a3 // smmla v3.4s, v29.16b, v27.16b
+	VLD1.P 16(R12), [V26.S4]
+	ADD $16, R12
+	WORD $0x4e21d800 // scvtf v0.4s, v0.4s
+	WORD $0x4e21d821 // scvtf v1.4s, v1.4s
+	WORD $0x4e21d842 // scvtf v2.4s, v2.4s
+	WORD $0x4e21d863 // scvtf v3.4s, v3.4s
+	FMOVQ (R13), F24
+	WORD $0x6e38dc00 // fmul v0.4s, v0.4s, v24.4s
+	WORD $0x4e3acc0c // fmla v12.4s, v0.4s, v26.4s
+	FMOVQ 16(R13), F24
+	WORD $0x6e38dc21 // fmul v1.4s, v1.4s, v24.4s
+	WORD $0x4e3acc2d // fmla v13.4s, v1.4s, v26.4s
+	FMOVQ 32(R13), F24
+	WORD $0x6e38dc42 // fmul v2.4s, v2.4s, v24.4s
+	WORD $0x4e3acc4e // fmla v14.4s, v2.4s, v26.4s
+	FMOVQ 48(R13), F24
+	WORD $0x6e38dc63 // fmul v3.4s, v3.4s, v24.4s
+	WORD $0x4e3acc6f // fmla v15.4s, v3.4s, v26.4s
+	ADD $256, R13
+	SUBS $1, R5
+	BGE loop189
+end190:
+	ADD $1, R5
+	ADD R1, R0, R9
+	ADD R1, R1, R10
+	SUB $32, R10, R10
+	// of an odd last row and the one that is not there, the last is written first, to the same place
+	TST $1, R11
+	CSEL NE, R0, R9, R9
+	WORD $0x4ecd399c // zip1 v28.2d, v12.2d, v13.2d
+	WORD $0x4ecd799d // zip2 v29.2d, v12.2d, v13.2d
+	CBZ R7, plain191
+	VLD1 (R0), [V30.S4]
+	VLD1 (R9), [V31.S4]
+	WORD $0x4e3cd7dc // fadd v28.4s, v30.4s, v28.4s
+	WORD $0x4e3dd7fd // fadd v29.4s, v31.4s, v29.4s
+plain191:
+	VST1.P [V29.S4], 16(R9)
+	VST1.P [V28.S4], 16(R0)
+	WORD $0x4ecf39dc // zip1 v28.2d, v14.2d, v15.2d
+	WORD $0x4ecf79dd // zip2 v29.2d, v14.2d, v15.2d
+	CBZ R7, plain192
+	VLD1 (R0), [V30.S4]
+	VLD1 (R9), [V31.S4]
+	WORD $0x4e3cd7dc // fadd v28.4s, v30.4s, v28.4s
+	WORD $0x4e3dd7fd // fadd v29.4s, v31.4s, v29.4s
+plain192:
+	VST1.P [V29.S4], 16(R9)
+	VST1.P [V28.S4], 16(R0)
+	ADD R10, R0
+	ADD R10, R9
+	RET
 DATA flip<>+0(SB)/8, $0x0f0f0f0f80808080
 GLOBL flip<>(SB), RODATA|NOPTR, $8
 
@@ -3934,9 +6319,9 @@ TEXT ·signInt8NEON(SB), NOSPLIT, $0-24
 	MOVD $flip<>(SB), R3
 	VLD1R.P 4(R3), [V31.S4]
 	SUBS $64, R2
-	BLT end130
+	BLT end194
 	PCALIGN $16
-loop129:
+loop193:
 	VLD1.P 64(R1), [V0.S4, V1.S4, V2.S4, V3.S4]
 	WORD $0x6e3f1c00 // eor v0.16b, v0.16b, v31.16b
 	WORD $0x6e3f1c21 // eor v1.16b, v1.16b, v31.16b
@@ -3944,8 +6329,8 @@ loop129:
 	WORD $0x6e3f1c63 // eor v3.16b, v3.16b, v31.16b
 	VST1.P [V0.S4, V1.S4, V2.S4, V3.S4], 64(R0)
 	SUBS $64, R2
-	BGE loop129
-end130:
+	BGE loop193
+end194:
 	ADD $64, R2
 	RET
 
@@ -3959,9 +6344,9 @@ TEXT ·zipInt8MM(SB), NOSPLIT, $0-24
 	MOVD $flip<>(SB), R3
 	VLD1R.P 4(R3), [V31.S4]
 	SUBS $1, R2
-	BLT end132
+	BLT end196
 	PCALIGN $16
-loop131:
+loop195:
 	VLD1.P 64(R1), [V0.S4, V1.S4, V2.S4, V3.S4]
 	VLD1.P 64(R5), [V4.S4, V5.S4, V6.S4, V7.S4]
 	WORD $0x6e3f1c00 // eor v0.16b, v0.16b, v31.16b
@@ -4005,8 +6390,8 @@ loop131:
 	ADD $128, R1
 	ADD $128, R5
 	SUBS $1, R2
-	BGE loop131
-end132:
+	BGE loop195
+end196:
 	ADD $1, R2
 	RET
 
@@ -4018,9 +6403,9 @@ TEXT ·zipBF16MM(SB), NOSPLIT, $0-24
 	MOVD steps+16(FP), R2
 	ADD $128, R1, R5
 	SUBS $1, R2
-	BLT end134
+	BLT end198
 	PCALIGN $16
-loop133:
+loop197:
 	VLD1.P 64(R1), [V0.S4, V1.S4, V2.S4, V3.S4]
 	VLD1.P 64(R5), [V4.S4, V5.S4, V6.S4, V7.S4]
 	WORD $0x4e843808 // zip1 v8.4s, v0.4s, v4.4s
@@ -4048,479 +6433,8 @@ loop133:
 	ADD $128, R1
 	ADD $128, R5
 	SUBS $1, R2
-	BGE loop133
-end134:
-	ADD $1, R2
-	RET
-
-// func bytesQ4DOT(dst, scales, src *float32, groups int)
-TEXT ·bytesQ4DOT(SB), NOSPLIT, $0-32
-	// dst gets [group][8][32] words of four bytes, scales [group][2][32] float32
-	MOVD dst+0(FP), R0
-	MOVD scales+8(FP), R8
-	MOVD src+16(FP), R1
-	MOVD groups+24(FP), R2
-	MOVD $flip<>(SB), R3
-	VLD1R.P 4(R3), [V30.S4]
-	VLD1R.P 4(R3), [V31.S4]
-	ADD $512, R0, R9
-	SUBS $1, R2
-	BLT end136
-	PCALIGN $16
-loop135:
-	VLD1.P 64(R1), [V0.S4, V1.S4, V2.S4, V3.S4]
-	WORD $0x6f3c0404 // ushr v4.4s, v0.4s, #4
-	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
-	WORD $0x4e3f1c84 // and v4.16b, v4.16b, v31.16b
-	WORD $0x6f3c0425 // ushr v5.4s, v1.4s, #4
-	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
-	WORD $0x4e3f1ca5 // and v5.16b, v5.16b, v31.16b
-	WORD $0x6f3c0446 // ushr v6.4s, v2.4s, #4
-	WORD $0x4e3f1c42 // and v2.16b, v2.16b, v31.16b
-	WORD $0x4e3f1cc6 // and v6.16b, v6.16b, v31.16b
-	WORD $0x6f3c0467 // ushr v7.4s, v3.4s, #4
-	WORD $0x4e3f1c63 // and v3.16b, v3.16b, v31.16b
-	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
-	VST1.P [V0.S4, V1.S4, V2.S4, V3.S4], 64(R0)
-	VST1.P [V4.S4, V5.S4, V6.S4, V7.S4], 64(R9)
-	VLD1.P 64(R1), [V0.S4, V1.S4, V2.S4, V3.S4]
-	WORD $0x6f3c0404 // ushr v4.4s, v0.4s, #4
-	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
-	WORD $0x4e3f1c84 // and v4.16b, v4.16b, v31.16b
-	WORD $0x6f3c0425 // ushr v5.4s, v1.4s, #4
-	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
-	WORD $0x4e3f1ca5 // and v5.16b, v5.16b, v31.16b
-	WORD $0x6f3c0446 // ushr v6.4s, v2.4s, #4
-	WORD $0x4e3f1c42 // and v2.16b, v2.16b, v31.16b
-	WORD $0x4e3f1cc6 // and v6.16b, v6.16b, v31.16b
-	WORD $0x6f3c0467 // ushr v7.4s, v3.4s, #4
-	WORD $0x4e3f1c63 // and v3.16b, v3.16b, v31.16b
-	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
-	VST1.P [V0.S4, V1.S4, V2.S4, V3.S4], 64(R0)
-	VST1.P [V4.S4, V5.S4, V6.S4, V7.S4], 64(R9)
-	VLD1.P 64(R1), [V0.S4, V1.S4, V2.S4, V3.S4]
-	WORD $0x6f3c0404 // ushr v4.4s, v0.4s, #4
-	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
-	WORD $0x4e3f1c84 // and v4.16b, v4.16b, v31.16b
-	WORD $0x6f3c0425 // ushr v5.4s, v1.4s, #4
-	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
-	WORD $0x4e3f1ca5 // and v5.16b, v5.16b, v31.16b
-	WORD $0x6f3c0446 // ushr v6.4s, v2.4s, #4
-	WORD $0x4e3f1c42 // and v2.16b, v2.16b, v31.16b
-	WORD $0x4e3f1cc6 // and v6.16b, v6.16b, v31.16b
-	WORD $0x6f3c0467 // ushr v7.4s, v3.4s, #4
-	WORD $0x4e3f1c63 // and v3.16b, v3.16b, v31.16b
-	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
-	VST1.P [V0.S4, V1.S4, V2.S4, V3.S4], 64(R0)
-	VST1.P [V4.S4, V5.S4, V6.S4, V7.S4], 64(R9)
-	VLD1.P 64(R1), [V0.S4, V1.S4, V2.S4, V3.S4]
-	WORD $0x6f3c0404 // ushr v4.4s, v0.4s, #4
-	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
-	WORD $0x4e3f1c84 // and v4.16b, v4.16b, v31.16b
-	WORD $0x6f3c0425 // ushr v5.4s, v1.4s, #4
-	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
-	WORD $0x4e3f1ca5 // and v5.16b, v5.16b, v31.16b
-	WORD $0x6f3c0446 // ushr v6.4s, v2.4s, #4
-	WORD $0x4e3f1c42 // and v2.16b, v2.16b, v31.16b
-	WORD $0x4e3f1cc6 // and v6.16b, v6.16b, v31.16b
-	WORD $0x6f3c0467 // ushr v7.4s, v3.4s, #4
-	WORD $0x4e3f1c63 // and v3.16b, v3.16b, v31.16b
-	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
-	VST1.P [V0.S4, V1.S4, V2.S4, V3.S4], 64(R0)
-	VST1.P [V4.S4, V5.S4, V6.S4, V7.S4], 64(R9)
-	VLD1.P 64(R1), [V0.S4, V1.S4, V2.S4, V3.S4]
-	WORD $0x6f3c0404 // ushr v4.4s, v0.4s, #4
-	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
-	WORD $0x4e3f1c84 // and v4.16b, v4.16b, v31.16b
-	WORD $0x6f3c0425 // ushr v5.4s, v1.4s, #4
-	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
-	WORD $0x4e3f1ca5 // and v5.16b, v5.16b, v31.16b
-	WORD $0x6f3c0446 // ushr v6.4s, v2.4s, #4
-	WORD $0x4e3f1c42 // and v2.16b, v2.16b, v31.16b
-	WORD $0x4e3f1cc6 // and v6.16b, v6.16b, v31.16b
-	WORD $0x6f3c0467 // ushr v7.4s, v3.4s, #4
-	WORD $0x4e3f1c63 // and v3.16b, v3.16b, v31.16b
-	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
-	VST1.P [V0.S4, V1.S4, V2.S4, V3.S4], 64(R0)
-	VST1.P [V4.S4, V5.S4, V6.S4, V7.S4], 64(R9)
-	VLD1.P 64(R1), [V0.S4, V1.S4, V2.S4, V3.S4]
-	WORD $0x6f3c0404 // ushr v4.4s, v0.4s, #4
-	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
-	WORD $0x4e3f1c84 // and v4.16b, v4.16b, v31.16b
-	WORD $0x6f3c0425 // ushr v5.4s, v1.4s, #4
-	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
-	WORD $0x4e3f1ca5 // and v5.16b, v5.16b, v31.16b
-	WORD $0x6f3c0446 // ushr v6.4s, v2.4s, #4
-	WORD $0x4e3f1c42 // and v2.16b, v2.16b, v31.16b
-	WORD $0x4e3f1cc6 // and v6.16b, v6.16b, v31.16b
-	WORD $0x6f3c0467 // ushr v7.4s, v3.4s, #4
-	WORD $0x4e3f1c63 // and v3.16b, v3.16b, v31.16b
-	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
-	VST1.P [V0.S4, V1.S4, V2.S4, V3.S4], 64(R0)
-	VST1.P [V4.S4, V5.S4, V6.S4, V7.S4], 64(R9)
-	VLD1.P 64(R1), [V0.S4, V1.S4, V2.S4, V3.S4]
-	WORD $0x6f3c0404 // ushr v4.4s, v0.4s, #4
-	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
-	WORD $0x4e3f1c84 // and v4.16b, v4.16b, v31.16b
-	WORD $0x6f3c0425 // ushr v5.4s, v1.4s, #4
-	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
-	WORD $0x4e3f1ca5 // and v5.16b, v5.16b, v31.16b
-	WORD $0x6f3c0446 // ushr v6.4s, v2.4s, #4
-	WORD $0x4e3f1c42 // and v2.16b, v2.16b, v31.16b
-	WORD $0x4e3f1cc6 // and v6.16b, v6.16b, v31.16b
-	WORD $0x6f3c0467 // ushr v7.4s, v3.4s, #4
-	WORD $0x4e3f1c63 // and v3.16b, v3.16b, v31.16b
-	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
-	VST1.P [V0.S4, V1.S4, V2.S4, V3.S4], 64(R0)
-	VST1.P [V4.S4, V5.S4, V6.S4, V7.S4], 64(R9)
-	VLD1.P 64(R1), [V0.S4, V1.S4, V2.S4, V3.S4]
-	WORD $0x6f3c0404 // ushr v4.4s, v0.4s, #4
-	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
-	WORD $0x4e3f1c84 // and v4.16b, v4.16b, v31.16b
-	WORD $0x6f3c0425 // ushr v5.4s, v1.4s, #4
-	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
-	WORD $0x4e3f1ca5 // and v5.16b, v5.16b, v31.16b
-	WORD $0x6f3c0446 // ushr v6.4s, v2.4s, #4
-	WORD $0x4e3f1c42 // and v2.16b, v2.16b, v31.16b
-	WORD $0x4e3f1cc6 // and v6.16b, v6.16b, v31.16b
-	WORD $0x6f3c0467 // ushr v7.4s, v3.4s, #4
-	WORD $0x4e3f1c63 // and v3.16b, v3.16b, v31.16b
-	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
-	VST1.P [V0.S4, V1.S4, V2.S4, V3.S4], 64(R0)
-	VST1.P [V4.S4, V5.S4, V6.S4, V7.S4], 64(R9)
-	ADD $512, R0
-	ADD $512, R9
-	ADD $64, R1, R5
-	FMOVQ.P 16(R1), F0
-	FMOVQ.P 16(R5), F1
-	WORD $0x0e217804 // fcvtl v4.4s, v0.4h
-	WORD $0x4e217805 // fcvtl2 v5.4s, v0.8h
-	WORD $0x0e217826 // fcvtl v6.4s, v1.4h
-	WORD $0x4e217827 // fcvtl2 v7.4s, v1.8h
-	FSTPQ (F4, F5), (R8)
-	FSTPQ (F6, F7), 128(R8)
-	FMOVQ.P 16(R1), F0
-	FMOVQ.P 16(R5), F1
-	WORD $0x0e217804 // fcvtl v4.4s, v0.4h
-	WORD $0x4e217805 // fcvtl2 v5.4s, v0.8h
-	WORD $0x0e217826 // fcvtl v6.4s, v1.4h
-	WORD $0x4e217827 // fcvtl2 v7.4s, v1.8h
-	FSTPQ (F4, F5), 32(R8)
-	FSTPQ (F6, F7), 160(R8)
-	FMOVQ.P 16(R1), F0
-	FMOVQ.P 16(R5), F1
-	WORD $0x0e217804 // fcvtl v4.4s, v0.4h
-	WORD $0x4e217805 // fcvtl2 v5.4s, v0.8h
-	WORD $0x0e217826 // fcvtl v6.4s, v1.4h
-	WORD $0x4e217827 // fcvtl2 v7.4s, v1.8h
-	FSTPQ (F4, F5), 64(R8)
-	FSTPQ (F6, F7), 192(R8)
-	FMOVQ.P 16(R1), F0
-	FMOVQ.P 16(R5), F1
-	WORD $0x0e217804 // fcvtl v4.4s, v0.4h
-	WORD $0x4e217805 // fcvtl2 v5.4s, v0.8h
-	WORD $0x0e217826 // fcvtl v6.4s, v1.4h
-	WORD $0x4e217827 // fcvtl2 v7.4s, v1.8h
-	FSTPQ (F4, F5), 96(R8)
-	FSTPQ (F6, F7), 224(R8)
-	ADD $256, R8
-	ADD $64, R1
-	SUBS $1, R2
-	BGE loop135
-end136:
-	ADD $1, R2
-	RET
-
-// func bytesQ4MM(dst, scales, src *float32, groups int)
-TEXT ·bytesQ4MM(SB), NOSPLIT, $0-32
-	// dst gets [group][4][16 pairs of columns][2][8] bytes, scales [group][16][2] vectors of {column 0, column 1} twice
-	MOVD dst+0(FP), R0
-	MOVD scales+8(FP), R8
-	MOVD src+16(FP), R1
-	MOVD groups+24(FP), R2
-	MOVD $flip<>(SB), R3
-	VLD1R.P 4(R3), [V30.S4]
-	VLD1R.P 4(R3), [V31.S4]
-	ADD $512, R0, R9
-	SUBS $1, R2
-	BLT end138
-	PCALIGN $16
-loop137:
-	ADD $128, R1, R5
-	VLD1.P 64(R1), [V16.S4, V17.S4, V18.S4, V19.S4]
-	VLD1.P 64(R5), [V20.S4, V21.S4, V22.S4, V23.S4]
-	WORD $0x4e3f1e00 // and v0.16b, v16.16b, v31.16b
-	WORD $0x4e3f1e21 // and v1.16b, v17.16b, v31.16b
-	WORD $0x4e3f1e42 // and v2.16b, v18.16b, v31.16b
-	WORD $0x4e3f1e63 // and v3.16b, v19.16b, v31.16b
-	WORD $0x4e3f1e84 // and v4.16b, v20.16b, v31.16b
-	WORD $0x4e3f1ea5 // and v5.16b, v21.16b, v31.16b
-	WORD $0x4e3f1ec6 // and v6.16b, v22.16b, v31.16b
-	WORD $0x4e3f1ee7 // and v7.16b, v23.16b, v31.16b
-	WORD $0x4e843808 // zip1 v8.4s, v0.4s, v4.4s
-	WORD $0x4e847809 // zip2 v9.4s, v0.4s, v4.4s
-	WORD $0x4e85382a // zip1 v10.4s, v1.4s, v5.4s
-	WORD $0x4e85782b // zip2 v11.4s, v1.4s, v5.4s
-	WORD $0x4e86384c // zip1 v12.4s, v2.4s, v6.4s
-	WORD $0x4e86784d // zip2 v13.4s, v2.4s, v6.4s
-	WORD $0x4e87386e // zip1 v14.4s, v3.4s, v7.4s
-	WORD $0x4e87786f // zip2 v15.4s, v3.4s, v7.4s
-	VST1.P [V8.S4, V9.S4, V10.S4, V11.S4], 64(R0)
-	VST1.P [V12.S4, V13.S4, V14.S4, V15.S4], 64(R0)
-	WORD $0x6f3c0600 // ushr v0.4s, v16.4s, #4
-	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
-	WORD $0x6f3c0621 // ushr v1.4s, v17.4s, #4
-	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
-	WORD $0x6f3c0642 // ushr v2.4s, v18.4s, #4
-	WORD $0x4e3f1c42 // and v2.16b, v2.16b, v31.16b
-	WORD $0x6f3c0663 // ushr v3.4s, v19.4s, #4
-	WORD $0x4e3f1c63 // and v3.16b, v3.16b, v31.16b
-	WORD $0x6f3c0684 // ushr v4.4s, v20.4s, #4
-	WORD $0x4e3f1c84 // and v4.16b, v4.16b, v31.16b
-	WORD $0x6f3c06a5 // ushr v5.4s, v21.4s, #4
-	WORD $0x4e3f1ca5 // and v5.16b, v5.16b, v31.16b
-	WORD $0x6f3c06c6 // ushr v6.4s, v22.4s, #4
-	WORD $0x4e3f1cc6 // and v6.16b, v6.16b, v31.16b
-	WORD $0x6f3c06e7 // ushr v7.4s, v23.4s, #4
-	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
-	MOVD R0, R10
-	MOVD R9, R0
-	WORD $0x4e843808 // zip1 v8.4s, v0.4s, v4.4s
-	WORD $0x4e847809 // zip2 v9.4s, v0.4s, v4.4s
-	WORD $0x4e85382a // zip1 v10.4s, v1.4s, v5.4s
-	WORD $0x4e85782b // zip2 v11.4s, v1.4s, v5.4s
-	WORD $0x4e86384c // zip1 v12.4s, v2.4s, v6.4s
-	WORD $0x4e86784d // zip2 v13.4s, v2.4s, v6.4s
-	WORD $0x4e87386e // zip1 v14.4s, v3.4s, v7.4s
-	WORD $0x4e87786f // zip2 v15.4s, v3.4s, v7.4s
-	VST1.P [V8.S4, V9.S4, V10.S4, V11.S4], 64(R0)
-	VST1.P [V12.S4, V13.S4, V14.S4, V15.S4], 64(R0)
-	MOVD R0, R9
-	MOVD R10, R0
-	VLD1.P 64(R1), [V16.S4, V17.S4, V18.S4, V19.S4]
-	VLD1.P 64(R5), [V20.S4, V21.S4, V22.S4, V23.S4]
-	WORD $0x4e3f1e00 // and v0.16b, v16.16b, v31.16b
-	WORD $0x4e3f1e21 // and v1.16b, v17.16b, v31.16b
-	WORD $0x4e3f1e42 // and v2.16b, v18.16b, v31.16b
-	WORD $0x4e3f1e63 // and v3.16b, v19.16b, v31.16b
-	WORD $0x4e3f1e84 // and v4.16b, v20.16b, v31.16b
-	WORD $0x4e3f1ea5 // and v5.16b, v21.16b, v31.16b
-	WORD $0x4e3f1ec6 // and v6.16b, v22.16b, v31.16b
-	WORD $0x4e3f1ee7 // and v7.16b, v23.16b, v31.16b
-	WORD $0x4e843808 // zip1 v8.4s, v0.4s, v4.4s
-	WORD $0x4e847809 // zip2 v9.4s, v0.4s, v4.4s
-	WORD $0x4e85382a // zip1 v10.4s, v1.4s, v5.4s
-	WORD $0x4e85782b // zip2 v11.4s, v1.4s, v5.4s
-	WORD $0x4e86384c // zip1 v12.4s, v2.4s, v6.4s
-	WORD $0x4e86784d // zip2 v13.4s, v2.4s, v6.4s
-	WORD $0x4e87386e // zip1 v14.4s, v3.4s, v7.4s
-	WORD $0x4e87786f // zip2 v15.4s, v3.4s, v7.4s
-	VST1.P [V8.S4, V9.S4, V10.S4, V11.S4], 64(R0)
-	VST1.P [V12.S4, V13.S4, V14.S4, V15.S4], 64(R0)
-	WORD $0x6f3c0600 // ushr v0.4s, v16.4s, #4
-	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
-	WORD $0x6f3c0621 // ushr v1.4s, v17.4s, #4
-	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
-	WORD $0x6f3c0642 // ushr v2.4s, v18.4s, #4
-	WORD $0x4e3f1c42 // and v2.16b, v2.16b, v31.16b
-	WORD $0x6f3c0663 // ushr v3.4s, v19.4s, #4
-	WORD $0x4e3f1c63 // and v3.16b, v3.16b, v31.16b
-	WORD $0x6f3c0684 // ushr v4.4s, v20.4s, #4
-	WORD $0x4e3f1c84 // and v4.16b, v4.16b, v31.16b
-	WORD $0x6f3c06a5 // ushr v5.4s, v21.4s, #4
-	WORD $0x4e3f1ca5 // and v5.16b, v5.16b, v31.16b
-	WORD $0x6f3c06c6 // ushr v6.4s, v22.4s, #4
-	WORD $0x4e3f1cc6 // and v6.16b, v6.16b, v31.16b
-	WORD $0x6f3c06e7 // ushr v7.4s, v23.4s, #4
-	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
-	MOVD R0, R10
-	MOVD R9, R0
-	WORD $0x4e843808 // zip1 v8.4s, v0.4s, v4.4s
-	WORD $0x4e847809 // zip2 v9.4s, v0.4s, v4.4s
-	WORD $0x4e85382a // zip1 v10.4s, v1.4s, v5.4s
-	WORD $0x4e85782b // zip2 v11.4s, v1.4s, v5.4s
-	WORD $0x4e86384c // zip1 v12.4s, v2.4s, v6.4s
-	WORD $0x4e86784d // zip2 v13.4s, v2.4s, v6.4s
-	WORD $0x4e87386e // zip1 v14.4s, v3.4s, v7.4s
-	WORD $0x4e87786f // zip2 v15.4s, v3.4s, v7.4s
-	VST1.P [V8.S4, V9.S4, V10.S4, V11.S4], 64(R0)
-	VST1.P [V12.S4, V13.S4, V14.S4, V15.S4], 64(R0)
-	MOVD R0, R9
-	MOVD R10, R0
-	ADD $128, R1
-	ADD $128, R1, R5
-	VLD1.P 64(R1), [V16.S4, V17.S4, V18.S4, V19.S4]
-	VLD1.P 64(R5), [V20.S4, V21.S4, V22.S4, V23.S4]
-	WORD $0x4e3f1e00 // and v0.16b, v16.16b, v31.16b
-	WORD $0x4e3f1e21 // and v1.16b, v17.16b, v31.16b
-	WORD $0x4e3f1e42 // and v2.16b, v18.16b, v31.16b
-	WORD $0x4e3f1e63 // and v3.16b, v19.16b, v31.16b
-	WORD $0x4e3f1e84 // and v4.16b, v20.16b, v31.16b
-	WORD $0x4e3f1ea5 // and v5.16b, v21.16b, v31.16b
-	WORD $0x4e3f1ec6 // and v6.16b, v22.16b, v31.16b
-	WORD $0x4e3f1ee7 // and v7.16b, v23.16b, v31.16b
-	WORD $0x4e843808 // zip1 v8.4s, v0.4s, v4.4s
-	WORD $0x4e847809 // zip2 v9.4s, v0.4s, v4.4s
-	WORD $0x4e85382a // zip1 v10.4s, v1.4s, v5.4s
-	WORD $0x4e85782b // zip2 v11.4s, v1.4s, v5.4s
-	WORD $0x4e86384c // zip1 v12.4s, v2.4s, v6.4s
-	WORD $0x4e86784d // zip2 v13.4s, v2.4s, v6.4s
-	WORD $0x4e87386e // zip1 v14.4s, v3.4s, v7.4s
-	WORD $0x4e87786f // zip2 v15.4s, v3.4s, v7.4s
-	VST1.P [V8.S4, V9.S4, V10.S4, V11.S4], 64(R0)
-	VST1.P [V12.S4, V13.S4, V14.S4, V15.S4], 64(R0)
-	WORD $0x6f3c0600 // ushr v0.4s, v16.4s, #4
-	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
-	WORD $0x6f3c0621 // ushr v1.4s, v17.4s, #4
-	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
-	WORD $0x6f3c0642 // ushr v2.4s, v18.4s, #4
-	WORD $0x4e3f1c42 // and v2.16b, v2.16b, v31.16b
-	WORD $0x6f3c0663 // ushr v3.4s, v19.4s, #4
-	WORD $0x4e3f1c63 // and v3.16b, v3.16b, v31.16b
-	WORD $0x6f3c0684 // ushr v4.4s, v20.4s, #4
-	WORD $0x4e3f1c84 // and v4.16b, v4.16b, v31.16b
-	WORD $0x6f3c06a5 // ushr v5.4s, v21.4s, #4
-	WORD $0x4e3f1ca5 // and v5.16b, v5.16b, v31.16b
-	WORD $0x6f3c06c6 // ushr v6.4s, v22.4s, #4
-	WORD $0x4e3f1cc6 // and v6.16b, v6.16b, v31.16b
-	WORD $0x6f3c06e7 // ushr v7.4s, v23.4s, #4
-	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
-	MOVD R0, R10
-	MOVD R9, R0
-	WORD $0x4e843808 // zip1 v8.4s, v0.4s, v4.4s
-	WORD $0x4e847809 // zip2 v9.4s, v0.4s, v4.4s
-	WORD $0x4e85382a // zip1 v10.4s, v1.4s, v5.4s
-	WORD $0x4e85782b // zip2 v11.4s, v1.4s, v5.4s
-	WORD $0x4e86384c // zip1 v12.4s, v2.4s, v6.4s
-	WORD $0x4e86784d // zip2 v13.4s, v2.4s, v6.4s
-	WORD $0x4e87386e // zip1 v14.4s, v3.4s, v7.4s
-	WORD $0x4e87786f // zip2 v15.4s, v3.4s, v7.4s
-	VST1.P [V8.S4, V9.S4, V10.S4, V11.S4], 64(R0)
-	VST1.P [V12.S4, V13.S4, V14.S4, V15.S4], 64(R0)
-	MOVD R0, R9
-	MOVD R10, R0
-	VLD1.P 64(R1), [V16.S4, V17.S4, V18.S4, V19.S4]
-	VLD1.P 64(R5), [V20.S4, V21.S4, V22.S4, V23.S4]
-	WORD $0x4e3f1e00 // and v0.16b, v16.16b, v31.16b
-	WORD $0x4e3f1e21 // and v1.16b, v17.16b, v31.16b
-	WORD $0x4e3f1e42 // and v2.16b, v18.16b, v31.16b
-	WORD $0x4e3f1e63 // and v3.16b, v19.16b, v31.16b
-	WORD $0x4e3f1e84 // and v4.16b, v20.16b, v31.16b
-	WORD $0x4e3f1ea5 // and v5.16b, v21.16b, v31.16b
-	WORD $0x4e3f1ec6 // and v6.16b, v22.16b, v31.16b
-	WORD $0x4e3f1ee7 // and v7.16b, v23.16b, v31.16b
-	WORD $0x4e843808 // zip1 v8.4s, v0.4s, v4.4s
-	WORD $0x4e847809 // zip2 v9.4s, v0.4s, v4.4s
-	WORD $0x4e85382a // zip1 v10.4s, v1.4s, v5.4s
-	WORD $0x4e85782b // zip2 v11.4s, v1.4s, v5.4s
-	WORD $0x4e86384c // zip1 v12.4s, v2.4s, v6.4s
-	WORD $0x4e86784d // zip2 v13.4s, v2.4s, v6.4s
-	WORD $0x4e87386e // zip1 v14.4s, v3.4s, v7.4s
-	WORD $0x4e87786f // zip2 v15.4s, v3.4s, v7.4s
-	VST1.P [V8.S4, V9.S4, V10.S4, V11.S4], 64(R0)
-	VST1.P [V12.S4, V13.S4, V14.S4, V15.S4], 64(R0)
-	WORD $0x6f3c0600 // ushr v0.4s, v16.4s, #4
-	WORD $0x4e3f1c00 // and v0.16b, v0.16b, v31.16b
-	WORD $0x6f3c0621 // ushr v1.4s, v17.4s, #4
-	WORD $0x4e3f1c21 // and v1.16b, v1.16b, v31.16b
-	WORD $0x6f3c0642 // ushr v2.4s, v18.4s, #4
-	WORD $0x4e3f1c42 // and v2.16b, v2.16b, v31.16b
-	WORD $0x6f3c0663 // ushr v3.4s, v19.4s, #4
-	WORD $0x4e3f1c63 // and v3.16b, v3.16b, v31.16b
-	WORD $0x6f3c0684 // ushr v4.4s, v20.4s, #4
-	WORD $0x4e3f1c84 // and v4.16b, v4.16b, v31.16b
-	WORD $0x6f3c06a5 // ushr v5.4s, v21.4s, #4
-	WORD $0x4e3f1ca5 // and v5.16b, v5.16b, v31.16b
-	WORD $0x6f3c06c6 // ushr v6.4s, v22.4s, #4
-	WORD $0x4e3f1cc6 // and v6.16b, v6.16b, v31.16b
-	WORD $0x6f3c06e7 // ushr v7.4s, v23.4s, #4
-	WORD $0x4e3f1ce7 // and v7.16b, v7.16b, v31.16b
-	MOVD R0, R10
-	MOVD R9, R0
-	WORD $0x4e843808 // zip1 v8.4s, v0.4s, v4.4s
-	WORD $0x4e847809 // zip2 v9.4s, v0.4s, v4.4s
-	WORD $0x4e85382a // zip1 v10.4s, v1.4s, v5.4s
-	WORD $0x4e85782b // zip2 v11.4s, v1.4s, v5.4s
-	WORD $0x4e86384c // zip1 v12.4s, v2.4s, v6.4s
-	WORD $0x4e86784d // zip2 v13.4s, v2.4s, v6.4s
-	WORD $0x4e87386e // zip1 v14.4s, v3.4s, v7.4s
-	WORD $0x4e87786f // zip2 v15.4s, v3.4s, v7.4s
-	VST1.P [V8.S4, V9.S4, V10.S4, V11.S4], 64(R0)
-	VST1.P [V12.S4, V13.S4, V14.S4, V15.S4], 64(R0)
-	MOVD R0, R9
-	MOVD R10, R0
-	ADD $128, R1
-	ADD $512, R0
-	ADD $512, R9
-	ADD $64, R1, R5
-	FMOVQ.P 16(R1), F0
-	FMOVQ.P 16(R5), F1
-	WORD $0x0e217804 // fcvtl v4.4s, v0.4h
-	WORD $0x4e217805 // fcvtl2 v5.4s, v0.8h
-	WORD $0x0e217826 // fcvtl v6.4s, v1.4h
-	WORD $0x4e217827 // fcvtl2 v7.4s, v1.8h
-	WORD $0x4ec43890 // zip1 v16.2d, v4.2d, v4.2d
-	WORD $0x4ec638d1 // zip1 v17.2d, v6.2d, v6.2d
-	WORD $0x4ec47892 // zip2 v18.2d, v4.2d, v4.2d
-	WORD $0x4ec678d3 // zip2 v19.2d, v6.2d, v6.2d
-	WORD $0x4ec538b4 // zip1 v20.2d, v5.2d, v5.2d
-	WORD $0x4ec738f5 // zip1 v21.2d, v7.2d, v7.2d
-	WORD $0x4ec578b6 // zip2 v22.2d, v5.2d, v5.2d
-	WORD $0x4ec778f7 // zip2 v23.2d, v7.2d, v7.2d
-	VST1.P [V16.S4, V17.S4, V18.S4, V19.S4], 64(R8)
-	VST1.P [V20.S4, V21.S4, V22.S4, V23.S4], 64(R8)
-	FMOVQ.P 16(R1), F0
-	FMOVQ.P 16(R5), F1
-	WORD $0x0e217804 // fcvtl v4.4s, v0.4h
-	WORD $0x4e217805 // fcvtl2 v5.4s, v0.8h
-	WORD $0x0e217826 // fcvtl v6.4s, v1.4h
-	WORD $0x4e217827 // fcvtl2 v7.4s, v1.8h
-	WORD $0x4ec43890 // zip1 v16.2d, v4.2d, v4.2d
-	WORD $0x4ec638d1 // zip1 v17.2d, v6.2d, v6.2d
-	WORD $0x4ec47892 // zip2 v18.2d, v4.2d, v4.2d
-	WORD $0x4ec678d3 // zip2 v19.2d, v6.2d, v6.2d
-	WORD $0x4ec538b4 // zip1 v20.2d, v5.2d, v5.2d
-	WORD $0x4ec738f5 // zip1 v21.2d, v7.2d, v7.2d
-	WORD $0x4ec578b6 // zip2 v22.2d, v5.2d, v5.2d
-	WORD $0x4ec778f7 // zip2 v23.2d, v7.2d, v7.2d
-	VST1.P [V16.S4, V17.S4, V18.S4, V19.S4], 64(R8)
-	VST1.P [V20.S4, V21.S4, V22.S4, V23.S4], 64(R8)
-	FMOVQ.P 16(R1), F0
-	FMOVQ.P 16(R5), F1
-	WORD $0x0e217804 // fcvtl v4.4s, v0.4h
-	WORD $0x4e217805 // fcvtl2 v5.4s, v0.8h
-	WORD $0x0e217826 // fcvtl v6.4s, v1.4h
-	WORD $0x4e217827 // fcvtl2 v7.4s, v1.8h
-	WORD $0x4ec43890 // zip1 v16.2d, v4.2d, v4.2d
-	WORD $0x4ec638d1 // zip1 v17.2d, v6.2d, v6.2d
-	WORD $0x4ec47892 // zip2 v18.2d, v4.2d, v4.2d
-	WORD $0x4ec678d3 // zip2 v19.2d, v6.2d, v6.2d
-	WORD $0x4ec538b4 // zip1 v20.2d, v5.2d, v5.2d
-	WORD $0x4ec738f5 // zip1 v21.2d, v7.2d, v7.2d
-	WORD $0x4ec578b6 // zip2 v22.2d, v5.2d, v5.2d
-	WORD $0x4ec778f7 // zip2 v23.2d, v7.2d, v7.2d
-	VST1.P [V16.S4, V17.S4, V18.S4, V19.S4], 64(R8)
-	VST1.P [V20.S4, V21.S4, V22.S4, V23.S4], 64(R8)
-	FMOVQ.P 16(R1), F0
-	FMOVQ.P 16(R5), F1
-	WORD $0x0e217804 // fcvtl v4.4s, v0.4h
-	WORD $0x4e217805 // fcvtl2 v5.4s, v0.8h
-	WORD $0x0e217826 // fcvtl v6.4s, v1.4h
-	WORD $0x4e217827 // fcvtl2 v7.4s, v1.8h
-	WORD $0x4ec43890 // zip1 v16.2d, v4.2d, v4.2d
-	WORD $0x4ec638d1 // zip1 v17.2d, v6.2d, v6.2d
-	WORD $0x4ec47892 // zip2 v18.2d, v4.2d, v4.2d
-	WORD $0x4ec678d3 // zip2 v19.2d, v6.2d, v6.2d
-	WORD $0x4ec538b4 // zip1 v20.2d, v5.2d, v5.2d
-	WORD $0x4ec738f5 // zip1 v21.2d, v7.2d, v7.2d
-	WORD $0x4ec578b6 // zip2 v22.2d, v5.2d, v5.2d
-	WORD $0x4ec778f7 // zip2 v23.2d, v7.2d, v7.2d
-	VST1.P [V16.S4, V17.S4, V18.S4, V19.S4], 64(R8)
-	VST1.P [V20.S4, V21.S4, V22.S4, V23.S4], 64(R8)
-	ADD $64, R1
-	SUBS $1, R2
-	BGE loop137
-end138:
+	BGE loop197
+end198:
 	ADD $1, R2
 	RET
 DATA quantised<>+0(SB)/8, $0x0da242607fffffff
@@ -4540,9 +6454,9 @@ TEXT ·quantiseDOT(SB), NOSPLIT, $0-32
 	VLD1R.P 4(R4), [V30.S4]
 	VLD1R.P 4(R4), [V31.S4]
 	SUBS $32, R3
-	BLT end140
+	BLT end200
 	PCALIGN $16
-loop139:
+loop199:
 	VLD1.P 64(R2), [V0.S4, V1.S4, V2.S4, V3.S4]
 	VLD1.P 64(R2), [V4.S4, V5.S4, V6.S4, V7.S4]
 	WORD $0x4e3c1c10 // and v16.16b, v0.16b, v28.16b
@@ -4601,8 +6515,8 @@ loop139:
 	FMULS F2, F26, F2
 	FSTPS.P (F26, F2), 8(R1)
 	SUBS $32, R3
-	BGE loop139
-end140:
+	BGE loop199
+end200:
 	ADD $32, R3
 	RET
 
@@ -4620,9 +6534,9 @@ TEXT ·quantiseMM(SB), NOSPLIT, $0-32
 	VLD1R.P 4(R4), [V30.S4]
 	VLD1R.P 4(R4), [V31.S4]
 	SUBS $32, R3
-	BLT end142
+	BLT end202
 	PCALIGN $16
-loop141:
+loop201:
 	VLD1.P 64(R2), [V0.S4, V1.S4, V2.S4, V3.S4]
 	VLD1.P 64(R2), [V4.S4, V5.S4, V6.S4, V7.S4]
 	WORD $0x4e3c1c10 // and v16.16b, v0.16b, v28.16b
@@ -4683,8 +6597,8 @@ loop141:
 	WORD $0x4e823842 // zip1 v2.4s, v2.4s, v2.4s
 	VST1.P [V2.S4], 16(R1)
 	SUBS $32, R3
-	BGE loop141
-end142:
+	BGE loop201
+end202:
 	ADD $32, R3
 	RET
 
@@ -4700,9 +6614,9 @@ TEXT ·requantiseNEON(SB), NOSPLIT, $0-24
 	VLD1R.P 4(R4), [V30.S4]
 	VLD1R.P 4(R4), [V31.S4]
 	SUBS $32, R3
-	BLT end144
+	BLT end204
 	PCALIGN $16
-loop143:
+loop203:
 	VLD1.P 64(R2), [V0.S4, V1.S4, V2.S4, V3.S4]
 	VLD1.P 64(R2), [V4.S4, V5.S4, V6.S4, V7.S4]
 	WORD $0x4e3c1c10 // and v16.16b, v0.16b, v28.16b
@@ -4751,7 +6665,7 @@ loop143:
 	VST1.P [V0.S4, V1.S4, V2.S4, V3.S4], 64(R0)
 	VST1.P [V4.S4, V5.S4, V6.S4, V7.S4], 64(R0)
 	SUBS $32, R3
-	BGE loop143
-end144:
+	BGE loop203
+end204:
 	ADD $32, R3
 	RET

@@ -6,7 +6,7 @@ import (
 	"unsafe"
 )
 
-// Image gives the form ("f32", "bf16", "int8", "q4_1") and the memory of a packed matrix, so that it can be kept on disk and mapped
+// Image gives the form ("f32", "bf16", "int8", "q4_1", "k") and the memory of a packed matrix, so that it can be kept on disk and mapped
 // back without packing again. The bytes are the matrix's own and must not be changed; their order is this machine's, and the
 // layout may change with [ImageVersion], so both belong into the name under which they are kept.
 func Image(m Matrix) (form string, image []byte) {
@@ -19,12 +19,14 @@ func Image(m Matrix) (form string, image []byte) {
 		return "int8", bytesOf(m.all)
 	case *matrixQ4:
 		return "q4_1", bytesOf(m.data)
+	case *matrixK:
+		return "k", bytesOf(m.all)
 	}
 	panic(fmt.Sprintf("kernels.Image: a %T was not packed here", m))
 }
 
 // ImageVersion changes when the layout of an image does.
-const ImageVersion = 1
+const ImageVersion = 2
 
 // FromImage makes a matrix of an image of out x in weights. It uses the bytes in place: they must stay as they are while the
 // matrix is in use, and begin at a multiple of 4 (of 64 for full speed). It checks sizes, not values: guard those with a
@@ -32,6 +34,9 @@ const ImageVersion = 1
 func FromImage(form string, out, in int, image []byte) (Matrix, error) {
 	if out <= 0 || in <= 0 {
 		return nil, fmt.Errorf("image of a matrix of %d x %d", out, in)
+	}
+	if form == "k" {
+		return kFromImage(out, in, image)
 	}
 	words, per := 0, 0 // words of 32 bits = words for each step of `per` inputs and each column of a panel
 	switch form {
@@ -46,7 +51,7 @@ func FromImage(form string, out, in int, image []byte) (Matrix, error) {
 			return nil, fmt.Errorf("image of a q4_1 matrix of %d inputs: they come in blocks of %d", in, group)
 		}
 	default:
-		return nil, fmt.Errorf("image of form %q (known: f32, bf16, int8, q4_1)", form)
+		return nil, fmt.Errorf("image of form %q (known: f32, bf16, int8, q4_1, k)", form)
 	}
 	columns := (uint64(out) + panel - 1) / panel * panel
 	high, want := bits.Mul64(columns, (uint64(in)+uint64(per)-1)/uint64(per)*uint64(words))
@@ -71,6 +76,28 @@ func FromImage(form string, out, in int, image []byte) (Matrix, error) {
 		return newMatrixInt8(data, out, in), nil
 	}
 	return &matrixQ4{out: out, in: in, data: data}, nil
+}
+
+// kFromImage reads the forms of the panels, which say how long the image has to be.
+func kFromImage(out, in int, image []byte) (Matrix, error) {
+	w := &matrixK{out: out, in: in}
+	head := (uint64(out) + panel - 1) / panel
+	if in%kBlock != 0 || head > uint64(len(image)/4) || len(image)%4 != 0 || uint64(in/kBlock) > uint64(len(image)) {
+		return nil, fmt.Errorf("image of %d bytes can not be a matrix of K-quants of %d x %d (fix: remove the cache file)", len(image), out, in)
+	}
+	first := unsafe.Pointer(&image[0])
+	if uintptr(first)%4 != 0 {
+		return nil, fmt.Errorf("image of a matrix begins at an address that is no multiple of 4")
+	}
+	w.all = unsafe.Slice((*uint32)(first), len(image)/4)
+	words, err := w.layout(w.all)
+	if err == nil && words != len(w.all) {
+		err = fmt.Errorf("image of %d bytes can not be a matrix of K-quants of %d x %d, which takes %d (fix: remove the cache file)", len(image), out, in, 4*words)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return w, nil
 }
 
 func bytesOf[T float32 | uint32](x []T) []byte {

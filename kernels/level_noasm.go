@@ -20,6 +20,10 @@ func (w *matrixQ4) mul(c []float32, ldc int, a []float32, lda, m int, accumulate
 	w.mulGeneric(c, ldc, a, lda, m, accumulate, s)
 }
 
+func (w *matrixK) mul(c []float32, ldc int, a []float32, lda, m int, accumulate bool, s *Scratch) {
+	w.mulGeneric(c, ldc, a, lda, m, accumulate, s)
+}
+
 func gemm(c []float32, ldc int, a []float32, lda int, b []float32, ldb int, m, n, k int, transA, transB, accumulate bool) {
 	gemmGeneric(c, ldc, a, lda, b, ldb, m, n, k, transA, transB, accumulate)
 }

@@ -13,6 +13,8 @@ func BenchmarkMul(b *testing.B) {
 				if f.flipped {
 					continue
 				}
+				s := s
+				s.in = wholeBlocks(s.in, f.step)
 				w := f.pack(random(newRand(1), make([]float32, s.in*s.out)), s.out, s.in)
 				for _, m := range []int{1, 4, 14, 20, 110} {
 					b.Run(fmt.Sprintf("%s/in=%d/out=%d/m=%d", f.name, s.in, s.out, m), func(b *testing.B) {

@@ -76,58 +76,83 @@ func auxAt(rows, words int) int {
 	return rows * words
 }
 
-// tileQuantised computes a tile of panel p, which prepare has brought into s.b; perGroup says that each group has scales of its own.
-func tileQuantised(c []float32, ldc int, a, scales []float32, groups, rows, cols int, accumulate bool, s *Scratch, perGroup bool) {
+// kind is how the scales of a weight lie (see gen/arm64_int8.go).
+type kind int
+
+const (
+	perColumn kind = iota // one for each output
+	perGroup              // one for each output and 32 inputs, and a minimum
+	perHalf               // one for each output and 16 inputs
+)
+
+// tileQuantised computes a tile of the panel whose bytes are in b.
+func tileQuantised(k kind, c []float32, ldc int, a, b, scales []float32, groups, rows, cols int, accumulate bool) {
 	most, across, step := 3, 1, 1 // rows of the wide tile; words of B and of scales to a column
 	if current == i8mmbf16 {
-		most, across = 2, 2
-		if perGroup {
-			step = 4
-		}
+		most, across, step = 2, 2, [...]int{perColumn: 1, perGroup: 4, perHalf: 2}[k]
 	}
 	aux, to := &a[auxAt(rows, groups*group/4)], 4*uintptr(ldc)
 	for j := 0; j < cols; {
-		b, scales := &s.b[across*j], &scales[step*j]
+		b, scales := &b[across*j], &scales[step*j]
 		switch left := cols - j; {
 		case left >= 16 && rows <= most:
-			gemmQuantisedX16(perGroup, &c[j], to, &a[0], aux, b, scales, groups, rows, accumulate)
+			gemmQuantisedX16(k, &c[j], to, &a[0], aux, b, scales, groups, rows, accumulate)
 			j += 16
 		case left >= 8:
-			gemmQuantisedX8(perGroup, &c[j], to, &a[0], aux, b, scales, groups, rows, accumulate)
+			gemmQuantisedX8(k, &c[j], to, &a[0], aux, b, scales, groups, rows, accumulate)
 			j += 8
 		default:
 			var e edgeTile
-			gemmQuantisedX8(perGroup, e.begin(c[j:], ldc, rows, left, accumulate), 4*8, &a[0], aux, b, scales, groups, rows, accumulate)
+			gemmQuantisedX8(k, e.begin(c[j:], ldc, rows, left, accumulate), 4*8, &a[0], aux, b, scales, groups, rows, accumulate)
 			e.end(c[j:], ldc, rows, left)
 			j = cols
 		}
 	}
 }
 
-func gemmQuantisedX16(perGroup bool, c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, accumulate bool) {
-	switch {
-	case current == dotprod && perGroup:
-		gemmQ4x16DOT(c, ldc, a, aux, b, scales, groups, rows, accumulate)
-	case current == dotprod:
+func gemmQuantisedX16(k kind, c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, accumulate bool) {
+	switch dot := current == dotprod; {
+	case dot && k == perColumn:
 		gemmInt8x16DOT(c, ldc, a, aux, b, scales, groups, rows, accumulate)
-	case perGroup:
+	case dot && k == perGroup:
+		gemmQ4x16DOT(c, ldc, a, aux, b, scales, groups, rows, accumulate)
+	case dot:
+		gemmQ6x16DOT(c, ldc, a, aux, b, scales, groups, rows, accumulate)
+	case k == perColumn:
+		gemmInt8x16MM(c, ldc, a, aux, b, scales, groups, rows, accumulate)
+	case k == perGroup:
 		gemmQ4x16MM(c, ldc, a, aux, b, scales, groups, rows, accumulate)
 	default:
-		gemmInt8x16MM(c, ldc, a, aux, b, scales, groups, rows, accumulate)
+		gemmQ6x16MM(c, ldc, a, aux, b, scales, groups, rows, accumulate)
 	}
 }
 
-func gemmQuantisedX8(perGroup bool, c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, accumulate bool) {
-	switch {
-	case current == dotprod && perGroup:
-		gemmQ4x8DOT(c, ldc, a, aux, b, scales, groups, rows, accumulate)
-	case current == dotprod:
+func gemmQuantisedX8(k kind, c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, accumulate bool) {
+	switch dot := current == dotprod; {
+	case dot && k == perColumn:
 		gemmInt8x8DOT(c, ldc, a, aux, b, scales, groups, rows, accumulate)
-	case perGroup:
+	case dot && k == perGroup:
+		gemmQ4x8DOT(c, ldc, a, aux, b, scales, groups, rows, accumulate)
+	case dot:
+		gemmQ6x8DOT(c, ldc, a, aux, b, scales, groups, rows, accumulate)
+	case k == perColumn:
+		gemmInt8x8MM(c, ldc, a, aux, b, scales, groups, rows, accumulate)
+	case k == perGroup:
 		gemmQ4x8MM(c, ldc, a, aux, b, scales, groups, rows, accumulate)
 	default:
-		gemmInt8x8MM(c, ldc, a, aux, b, scales, groups, rows, accumulate)
+		gemmQ6x8MM(c, ldc, a, aux, b, scales, groups, rows, accumulate)
 	}
+}
+
+// panelOf gives the parts of the scratch that a panel of 4- or 6-bit weights is expanded into: its bytes, its scales, and without SDOT
+// the panel in float32.
+func panelOf(s *Scratch, groups int) (bytes, scales, floats []float32) {
+	n, scalesLen, floatsLen := groups*group/4*panel, 4*panel*groups, 0
+	if current == neon {
+		floatsLen = 4 * n
+	}
+	b := grow(&s.b, n+scalesLen+floatsLen)
+	return b[:n], b[n : n+scalesLen], b[n+scalesLen:]
 }
 
 func (w *matrixInt8) shape() (int, int) { return w.out, w.in }
@@ -156,7 +181,7 @@ func (w *matrixInt8) tile(c []float32, ldc int, a []float32, p, rows, cols int, 
 		tileF32(c, ldc, a, s.b, panel, w.groups()*group, rows, cols, accumulate)
 		return
 	}
-	tileQuantised(c, ldc, a, w.scales[p*panel:], w.groups(), rows, cols, accumulate, s, false)
+	tileQuantised(perColumn, c, ldc, a, s.b, w.scales[p*panel:], w.groups(), rows, cols, accumulate)
 }
 
 func (w *matrixInt8) mul(c []float32, ldc int, a []float32, lda, m int, accumulate bool, s *Scratch) {
@@ -175,29 +200,29 @@ func (w *matrixQ4) pack(dst, a []float32, lda, rows int, s *Scratch) {
 	packQuantised(dst, a, lda, w.in, rows, s)
 }
 
-// prepare brings the bytes of a panel into s.b, and behind them the scales and minima of its groups.
 func (w *matrixQ4) prepare(p int, s *Scratch) {
 	n := w.groups() * q4Group
 	src := asFloats(w.data[p*n : (p+1)*n])
-	words := w.in / 4 * panel
-	switch current {
-	case neon:
-		expandQ4NEON(&grow(&s.b, w.in*panel)[0], src, w.groups())
-	case dotprod:
-		b := grow(&s.b, words+2*panel*w.groups())
-		bytesQ4DOT(&b[0], &b[words], src, w.groups())
-	default:
-		b := grow(&s.b, words+4*panel*w.groups())
-		bytesQ4MM(&b[0], &b[words], src, w.groups())
+	bytes, scales, floats := panelOf(s, w.groups())
+	if current == i8mmbf16 {
+		nibblesMM(&bytes[0], src, 4*q4Group, w.groups())
+		scalesQ4MM(&scales[0], src, w.groups())
+		return
+	}
+	nibblesDOT(&bytes[0], src, 4*q4Group, w.groups())
+	scalesQ4DOT(&scales[0], src, w.groups())
+	if current == neon {
+		floatsOf4NEON(&floats[0], &bytes[0], &scales[0], w.groups())
 	}
 }
 
 func (w *matrixQ4) tile(c []float32, ldc int, a []float32, p, rows, cols int, accumulate bool, s *Scratch) {
+	bytes, scales, floats := panelOf(s, w.groups())
 	if current == neon {
-		tileF32(c, ldc, a, s.b, panel, w.in, rows, cols, accumulate)
+		tileF32(c, ldc, a, floats, panel, w.in, rows, cols, accumulate)
 		return
 	}
-	tileQuantised(c, ldc, a, s.b[w.in/4*panel:], w.groups(), rows, cols, accumulate, s, true)
+	tileQuantised(perGroup, c, ldc, a, bytes, scales, w.groups(), rows, cols, accumulate)
 }
 
 func (w *matrixQ4) mul(c []float32, ldc int, a []float32, lda, m int, accumulate bool, s *Scratch) {

@@ -26,7 +26,13 @@ var forms = []struct {
 	{"int8", PackInt8, roundInt8, requantiseRow, 7e-7, false, 1},
 	// Measured 2.8e-7 in generic Go, 1.6e-7 where groups are summed as integers.
 	{"q4_1", packQ4, roundQ4, requantiseRow, 9e-7, false, 32},
+	{"q4_K", packK(formQ4K), roundK(formQ4K), requantiseRow, 9e-7, false, 256},
+	{"q6_K", packK(formQ6K), roundK(formQ6K), requantiseRow, 9e-7, false, 256},
+	{"q4_K and q6_K", packK(formQ4K, formQ6K), roundK(formQ4K, formQ6K), requantiseRow, 9e-7, false, 256},
 }
+
+// wholeBlocks is the least multiple of step that holds in inputs.
+func wholeBlocks(in, step int) int { return (in + step - 1) / step * step }
 
 func roundWeights(w []float32, _, _ int) { roundRow(w) }
 
@@ -121,7 +127,7 @@ func TestMulAgreesWithFloat64(t *testing.T) {
 		for _, f := range forms {
 			worst := 0.0
 			for _, s := range mulShapes {
-				s.in = (s.in + f.step - 1) / f.step * f.step
+				s.in = wholeBlocks(s.in, f.step)
 				for _, accumulate := range []bool{false, true} {
 					name := fmt.Sprintf("%s m=%d out=%d in=%d accumulate=%v", f.name, s.m, s.out, s.in, accumulate)
 					r := newRand(uint64(s.m*1000 + s.out))
@@ -216,8 +222,9 @@ func packed(pack func(w []float32, out, in int) Matrix, flipped bool, w []float3
 // TestARowDoesNotDependOnItsBatch is what makes a score reproducible, however requests were batched.
 func TestARowDoesNotDependOnItsBatch(t *testing.T) {
 	atLevels(t, func(t *testing.T) {
-		const m, out, in = 29, 33, 96
+		const m, out = 29, 33
 		for _, f := range forms {
+			in := wholeBlocks(96, f.step)
 			w := packed(f.pack, f.flipped, random(newRand(1), make([]float32, out*in)), out, in)
 			a := random(newRand(2), make([]float32, m*in))
 			all, one := make([]float32, m*out), make([]float32, m*out)
@@ -239,8 +246,9 @@ func TestARowDoesNotDependOnItsBatch(t *testing.T) {
 // TestMulPassesNaNAndInfOn puts one into each input in turn: its row, and no other, is not finite.
 func TestMulPassesNaNAndInfOn(t *testing.T) {
 	atLevels(t, func(t *testing.T) {
-		const m, out, in = 15, 33, 64
+		const m, out = 15, 33
 		for _, f := range forms {
+			in := wholeBlocks(64, f.step)
 			w := packed(f.pack, f.flipped, random(newRand(1), make([]float32, out*in)), out, in)
 			var s Scratch
 			for k := 0; k < in; k += 3 {
@@ -262,8 +270,9 @@ func TestMulPassesNaNAndInfOn(t *testing.T) {
 
 func TestMulAllocatesNothing(t *testing.T) {
 	atLevels(t, func(t *testing.T) {
-		const m, out, in = 20, 101, 64 // a part of a panel too
+		const m, out = 20, 101 // a part of a panel too
 		for _, f := range forms {
+			in := wholeBlocks(64, f.step)
 			w := packed(f.pack, f.flipped, make([]float32, out*in), out, in)
 			a, c := make([]float32, m*in), make([]float32, m*out)
 			var s Scratch

@@ -6,6 +6,7 @@ import "fmt"
 // largest shapes.
 type Scratch struct {
 	a, b, t []float32 // packed rows of A; a panel made float32; rows on the way to a
+	cold    bool      // the next panel has not been asked for
 }
 
 func grow(s *[]float32, n int) []float32 {

@@ -93,34 +93,34 @@ DATA constants<>+672(SB)/8, $0x0f0f0f0f0f0f0f0f
 DATA constants<>+680(SB)/8, $0x0f0f0f0f0f0f0f0f
 DATA constants<>+688(SB)/8, $0x0f0f0f0f0f0f0f0f
 DATA constants<>+696(SB)/8, $0x0f0f0f0f0f0f0f0f
-DATA constants<>+704(SB)/8, $0x0000000f0000000f
-DATA constants<>+712(SB)/8, $0x0000000f0000000f
-DATA constants<>+720(SB)/8, $0x0000000f0000000f
-DATA constants<>+728(SB)/8, $0x0000000f0000000f
-DATA constants<>+736(SB)/8, $0x000000ff000000ff
-DATA constants<>+744(SB)/8, $0x000000ff000000ff
-DATA constants<>+752(SB)/8, $0x000000ff000000ff
-DATA constants<>+760(SB)/8, $0x000000ff000000ff
-DATA constants<>+768(SB)/8, $0x0101010101010101
-DATA constants<>+776(SB)/8, $0x0101010101010101
-DATA constants<>+784(SB)/8, $0x0101010101010101
-DATA constants<>+792(SB)/8, $0x0101010101010101
-DATA constants<>+800(SB)/8, $0x7fffffff7fffffff
-DATA constants<>+808(SB)/8, $0x7fffffff7fffffff
-DATA constants<>+816(SB)/8, $0x7fffffff7fffffff
-DATA constants<>+824(SB)/8, $0x7fffffff7fffffff
-DATA constants<>+832(SB)/8, $0x0da242600da24260
-DATA constants<>+840(SB)/8, $0x0da242600da24260
-DATA constants<>+848(SB)/8, $0x0da242600da24260
-DATA constants<>+856(SB)/8, $0x0da242600da24260
-DATA constants<>+864(SB)/8, $0x42fe000042fe0000
-DATA constants<>+872(SB)/8, $0x42fe000042fe0000
-DATA constants<>+880(SB)/8, $0x42fe000042fe0000
-DATA constants<>+888(SB)/8, $0x42fe000042fe0000
-DATA constants<>+896(SB)/8, $0x4300000043000000
-DATA constants<>+904(SB)/8, $0x4300000043000000
-DATA constants<>+912(SB)/8, $0x4300000043000000
-DATA constants<>+920(SB)/8, $0x4300000043000000
+DATA constants<>+704(SB)/8, $0x0101010101010101
+DATA constants<>+712(SB)/8, $0x0101010101010101
+DATA constants<>+720(SB)/8, $0x0101010101010101
+DATA constants<>+728(SB)/8, $0x0101010101010101
+DATA constants<>+736(SB)/8, $0x7fffffff7fffffff
+DATA constants<>+744(SB)/8, $0x7fffffff7fffffff
+DATA constants<>+752(SB)/8, $0x7fffffff7fffffff
+DATA constants<>+760(SB)/8, $0x7fffffff7fffffff
+DATA constants<>+768(SB)/8, $0x0da242600da24260
+DATA constants<>+776(SB)/8, $0x0da242600da24260
+DATA constants<>+784(SB)/8, $0x0da242600da24260
+DATA constants<>+792(SB)/8, $0x0da242600da24260
+DATA constants<>+800(SB)/8, $0x42fe000042fe0000
+DATA constants<>+808(SB)/8, $0x42fe000042fe0000
+DATA constants<>+816(SB)/8, $0x42fe000042fe0000
+DATA constants<>+824(SB)/8, $0x42fe000042fe0000
+DATA constants<>+832(SB)/8, $0x0001000100010001
+DATA constants<>+840(SB)/8, $0x0001000100010001
+DATA constants<>+848(SB)/8, $0x0001000100010001
+DATA constants<>+856(SB)/8, $0x0001000100010001
+DATA constants<>+864(SB)/8, $0x3030303030303030
+DATA constants<>+872(SB)/8, $0x3030303030303030
+DATA constants<>+880(SB)/8, $0x3030303030303030
+DATA constants<>+888(SB)/8, $0x3030303030303030
+DATA constants<>+896(SB)/8, $0x8080808080808080
+DATA constants<>+904(SB)/8, $0x8080808080808080
+DATA constants<>+912(SB)/8, $0x8080808080808080
+DATA constants<>+920(SB)/8, $0x8080808080808080
 GLOBL constants<>(SB), RODATA|NOPTR, $928
 	// eight lanes on, eight off: read from 32 bytes less 4 a value
 DATA tailMasks<>+0(SB)/8, $0xffffffffffffffff
@@ -141,14 +141,14 @@ TEXT ·quantiseAVX512(SB), NOSPLIT, $0-33
 	MOVQ x+16(FP), SI
 	MOVQ n+24(FP), CX
 	MOVBLZX sums+32(FP), BX
-	VPBROADCASTD constants<>+768(SB), Y9
+	VPBROADCASTD constants<>+704(SB), Y9
 	SUBQ $32, CX
 	JLT end4
 loop1:
 	VMOVUPS (SI), Z0
 	VMOVUPS 64(SI), Z1
-	VPANDD.BCST constants<>+800(SB), Z0, Z2
-	VPANDD.BCST constants<>+800(SB), Z1, Z3
+	VPANDD.BCST constants<>+736(SB), Z0, Z2
+	VPANDD.BCST constants<>+736(SB), Z1, Z3
 	VPMAXSD Z3, Z2, Z2
 	VEXTRACTI64X4 $1, Z2, Y3
 	VPMAXSD Y3, Y2, Y2
@@ -158,9 +158,9 @@ loop1:
 	VPMAXSD X3, X2, X2
 	VMOVSHDUP X2, X3
 	VPMAXSD X3, X2, X2
-	VMOVSS constants<>+832(SB), X4
+	VMOVSS constants<>+768(SB), X4
 	VPMAXSD X4, X2, X2
-	VMOVSS constants<>+864(SB), X4
+	VMOVSS constants<>+800(SB), X4
 	VDIVSS X4, X2, X3
 	VDIVSS X2, X4, X4
 	VBROADCASTSS X4, Z4
@@ -201,63 +201,5 @@ next3:
 	SUBQ $32, CX
 	JGE loop1
 end4:
-	VZEROUPPER
-	RET
-
-// func requantiseAVX2(dst, x *float32, n int)
-TEXT ·requantiseAVX2(SB), NOSPLIT, $0-24
-	// dst = scale * q, for products in float32 that round as the 8-bit ones do
-	MOVQ dst+0(FP), DI
-	MOVQ x+8(FP), SI
-	MOVQ n+16(FP), CX
-	SUBQ $32, CX
-	JLT end6
-loop5:
-	VBROADCASTSS constants<>+800(SB), Y5
-	VMOVUPS (SI), Y6
-	VPAND Y6, Y5, Y0
-	VMOVUPS 32(SI), Y7
-	VPAND Y7, Y5, Y1
-	VMOVUPS 64(SI), Y8
-	VPAND Y8, Y5, Y2
-	VMOVUPS 96(SI), Y9
-	VPAND Y9, Y5, Y3
-	VPMAXSD Y1, Y0, Y0
-	VPMAXSD Y3, Y2, Y2
-	VPMAXSD Y2, Y0, Y2
-	VEXTRACTF128 $1, Y2, X3
-	VPMAXSD X3, X2, X2
-	VPERMILPD $1, X2, X3
-	VPMAXSD X3, X2, X2
-	VMOVSHDUP X2, X3
-	VPMAXSD X3, X2, X2
-	VMOVSS constants<>+832(SB), X4
-	VPMAXSD X4, X2, X2
-	VMOVSS constants<>+864(SB), X4
-	VDIVSS X4, X2, X3
-	VDIVSS X2, X4, X4
-	VBROADCASTSS X4, Y4
-	VBROADCASTSS X3, Y10
-	VMULPS Y4, Y6, Y0
-	VROUNDPS $0, Y0, Y0
-	VMULPS Y10, Y0, Y0
-	VMOVUPS Y0, (DI)
-	VMULPS Y4, Y7, Y1
-	VROUNDPS $0, Y1, Y1
-	VMULPS Y10, Y1, Y1
-	VMOVUPS Y1, 32(DI)
-	VMULPS Y4, Y8, Y2
-	VROUNDPS $0, Y2, Y2
-	VMULPS Y10, Y2, Y2
-	VMOVUPS Y2, 64(DI)
-	VMULPS Y4, Y9, Y3
-	VROUNDPS $0, Y3, Y3
-	VMULPS Y10, Y3, Y3
-	VMOVUPS Y3, 96(DI)
-	ADDQ $128, SI
-	ADDQ $128, DI
-	SUBQ $32, CX
-	JGE loop5
-end6:
 	VZEROUPPER
 	RET

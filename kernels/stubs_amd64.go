@@ -135,13 +135,40 @@ func gemmInt8AVX512(c *float32, ldc uintptr, a, aux, b, scales *float32, groups,
 //go:noescape
 func gemmQ4AVX512(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, mask uint32, accumulate bool)
 
+// In gemm_k_amd64.s.
+
+//go:noescape
+func gemmQ4KAVX512(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, mask uint32, accumulate bool, ahead, step uintptr)
+
+//go:noescape
+func gemmQ6KAVX512(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, mask uint32, accumulate bool, ahead, step uintptr)
+
+// In gemm_bytes_amd64.s.
+
+//go:noescape
+func gemmBytes15AVX2(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, accumulate bool, ahead, step uintptr)
+
+//go:noescape
+func gemmBytes63AVX2(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, accumulate bool, ahead, step uintptr)
+
+//go:noescape
+func gemmWordsAVX2(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, accumulate bool, ahead, step uintptr)
+
 // In quantise_amd64.s.
 
 //go:noescape
 func quantiseAVX512(q, aux, x *float32, n int, sums bool)
 
+// In quantise_k_amd64.s.
+
 //go:noescape
-func requantiseAVX2(dst, x *float32, n int)
+func quantiseKAVX512(q, aux, x *float32, n int)
+
+//go:noescape
+func quantiseKAVX2(q, aux, x *float32, n int)
+
+//go:noescape
+func quantiseWordsAVX2(q, aux, x *float32, n int)
 
 // In expand_amd64.s.
 
@@ -181,8 +208,28 @@ func f32FromF16AVX2(dst *float32, src *uint16, n int)
 //go:noescape
 func pairBF16AVX2(dst *uint32, low, high *float32, n int)
 
-//go:noescape
-func expandInt8AVX2(dst, src, scales *float32, n int)
+// In expand_k_amd64.s.
 
 //go:noescape
-func expandQ4AVX2(dst, src *float32, groups int)
+func scalesQ4KAVX512(scales, src *float32, n int)
+
+//go:noescape
+func scalesQ6KAVX512(scales, src *float32, n int)
+
+//go:noescape
+func scalesQ4KAVX2(scales, src *float32, n int)
+
+//go:noescape
+func scalesQ6KAVX2(scales, src *float32, n int)
+
+//go:noescape
+func nibblesToBytesAVX2(dst, src *float32, stride uintptr, n int)
+
+//go:noescape
+func sixBitsToBytesAVX2(dst, src *float32, stride uintptr, n int)
+
+//go:noescape
+func scalesQ4AVX2(scales, src *float32, n int)
+
+//go:noescape
+func bytesToWordsAVX2(dst, src *float32, n int)

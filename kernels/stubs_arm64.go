@@ -53,6 +53,18 @@ func gemmQ4x16MM(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, ro
 func gemmQ4x8MM(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, accumulate bool)
 
 //go:noescape
+func gemmQ6x16DOT(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, accumulate bool)
+
+//go:noescape
+func gemmQ6x8DOT(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, accumulate bool)
+
+//go:noescape
+func gemmQ6x16MM(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, accumulate bool)
+
+//go:noescape
+func gemmQ6x8MM(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, accumulate bool)
+
+//go:noescape
 func signInt8NEON(dst, src *float32, n int)
 
 //go:noescape
@@ -62,12 +74,6 @@ func zipInt8MM(dst, src *float32, steps int)
 func zipBF16MM(dst, src *float32, steps int)
 
 //go:noescape
-func bytesQ4DOT(dst, scales, src *float32, groups int)
-
-//go:noescape
-func bytesQ4MM(dst, scales, src *float32, groups int)
-
-//go:noescape
 func quantiseDOT(q, aux, x *float32, n int)
 
 //go:noescape
@@ -75,6 +81,44 @@ func quantiseMM(q, aux, x *float32, n int)
 
 //go:noescape
 func requantiseNEON(dst, x *float32, n int)
+
+// In panels_arm64.s.
+
+//go:noescape
+func nibblesDOT(dst, src *float32, step uintptr, groups int)
+
+//go:noescape
+func sixBitsDOT(dst, src *float32, groups int)
+
+//go:noescape
+func scalesQ4DOT(dst, src *float32, groups int)
+
+//go:noescape
+func scalesQ4KDOT(dst, src *float32, blocks int)
+
+//go:noescape
+func scalesQ6KDOT(dst, src *float32, blocks int)
+
+//go:noescape
+func nibblesMM(dst, src *float32, step uintptr, groups int)
+
+//go:noescape
+func sixBitsMM(dst, src *float32, groups int)
+
+//go:noescape
+func scalesQ4MM(dst, src *float32, groups int)
+
+//go:noescape
+func scalesQ4KMM(dst, src *float32, blocks int)
+
+//go:noescape
+func scalesQ6KMM(dst, src *float32, blocks int)
+
+//go:noescape
+func floatsOf4NEON(dst, bytes, scales *float32, groups int)
+
+//go:noescape
+func floatsOf6NEON(dst, bytes, scales *float32, groups int)
 
 // In pack_arm64.s.
 
@@ -160,6 +204,3 @@ func pairBF16NEON(dst *uint32, low, high *float32, n int)
 
 //go:noescape
 func expandInt8NEON(dst, src, scales *float32, n int)
-
-//go:noescape
-func expandQ4NEON(dst, src *float32, groups int)

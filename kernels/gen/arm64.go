@@ -22,7 +22,7 @@ func newNeon(name, about string) neon {
 
 // filesARM are the assembly files of arm64.
 func filesARM() []neon {
-	return []neon{gemmF32ARM(), gemmBF16ARM(), gemmInt8ARM(), packingARM(), vectorsARM(), nonlinearARM(), attentionARM(), expandARM()}
+	return []neon{gemmF32ARM(), gemmBF16ARM(), gemmInt8ARM(), panelsARM(), packingARM(), vectorsARM(), nonlinearARM(), attentionARM(), expandARM()}
 }
 
 // writeARM writes them and the declarations of their functions.
@@ -66,10 +66,12 @@ var instructions = map[string]instruction{
 	"orr":    {0x4ea01c00, "16b 16b 16b"},
 	"eor":    {0x6e201c00, "16b 16b 16b"},
 	"bit":    {0x6ea01c00, "16b 16b 16b"},
+	"subb":   {0x6e208400, "16b 16b 16b"},
 	"zip1":   {0x4e803800, "4s 4s 4s"},
 	"zip2":   {0x4e807800, "4s 4s 4s"},
 	"zip1d":  {0x4ec03800, "2d 2d 2d"},
 	"zip2d":  {0x4ec07800, "2d 2d 2d"},
+	"zip1b":  {0x4e003800, "16b 16b 16b"},
 	"zip1h":  {0x4e403800, "8h 8h 8h"},
 	"zip2h":  {0x4e407800, "8h 8h 8h"},
 	"trn1":   {0x4e802800, "4s 4s 4s"},
@@ -79,6 +81,10 @@ var instructions = map[string]instruction{
 	"smmla":  {0x4e80a400, "4s 16b 16b"},
 	"bfmmla": {0x6e40ec00, "4s 8h 8h"},
 
+	"sxtlb":   {0x0f08a400, "8h 8b"},
+	"sxtl2b":  {0x4f08a400, "8h 16b"},
+	"sxtlh":   {0x0f10a400, "4s 4h"},
+	"sxtl2h":  {0x4f10a400, "4s 8h"},
 	"fneg":    {0x6ea0f800, "4s 4s"},
 	"frintn":  {0x4e218800, "4s 4s"},
 	"fcvtns":  {0x4e21a800, "4s 4s"},
@@ -111,14 +117,18 @@ func (v neon) n(name string, regs ...int) {
 			text[n] = fmt.Sprintf("s%d", r)
 		}
 	}
-	v.word(bits, plainName(name, in.regs), strings.Join(text, ", "))
+	v.word(bits, plainName(name), strings.Join(text, ", "))
 }
 
 // plainName takes away the letter that tells two arrangements of one mnemonic apart here.
-func plainName(name, regs string) string {
+func plainName(name string) string {
 	switch name {
-	case "zip1d", "zip2d", "zip1h", "zip2h", "uzp2h":
+	case "zip1d", "zip2d", "zip1b", "zip1h", "zip2h", "uzp2h", "sxtlb", "sxtlh":
 		return name[:4]
+	case "sxtl2b", "sxtl2h":
+		return name[:5]
+	case "subb":
+		return "sub"
 	case "sqxtnb":
 		return "sqxtn"
 	case "sqxtnb2":

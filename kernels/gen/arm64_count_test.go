@@ -20,8 +20,10 @@ var counted = []struct {
 	{"bfloat16, 12 x 8, BFMMLA", "gemmBF16x8MM", "rows6_", "bfmmla", 16, .3},
 	{"int8, 6 x 8, SDOT", "gemmInt8x8DOT", "rows6_", "sdot", 16, .3},
 	{"int8, 6 x 8, SMMLA", "gemmInt8x8MM", "rows3_", "smmla", 32, .3},
-	{"Q4_1, 6 x 8, SDOT", "gemmQ4x8DOT", "rows6_", "sdot", 16, .3},
-	{"Q4_1, 6 x 8, SMMLA", "gemmQ4x8MM", "rows3_", "smmla", 32, .3},
+	{"Q4_1 and Q4_K, 6 x 8, SDOT", "gemmQ4x8DOT", "rows6_", "sdot", 16, .3},
+	{"Q4_1 and Q4_K, 6 x 8, SMMLA", "gemmQ4x8MM", "rows3_", "smmla", 32, .3},
+	{"Q6_K, 6 x 8, SDOT", "gemmQ6x8DOT", "rows6_", "sdot", 16, .3},
+	{"Q6_K, 6 x 8, SMMLA", "gemmQ6x8MM", "rows3_", "smmla", 32, .3},
 }
 
 const countsBegin, countsEnd = "<!-- arm64 instructions: written by kernels/gen -->\n", "<!-- end of arm64 instructions -->"
@@ -85,17 +87,15 @@ func countLoop(t *testing.T, text, rows, product string) (n counts) {
 	if !ok {
 		t.Fatalf("loop %s has no end", label)
 	}
-	scale := false // a product by lane is one of the scaling after the conversion
 	for _, line := range strings.Split(strings.TrimSpace(body), "\n") {
 		op, operands, _ := strings.Cut(strings.TrimSpace(line), " ")
 		if op == "WORD" {
 			_, instruction, _ := strings.Cut(operands, "// ")
 			op, operands, _ = strings.Cut(instruction, " ")
 		}
-		scale = scale || op == "scvtf"
 		switch {
 		case op == "//" || op == "PCALIGN":
-		case op == product && !scale:
+		case op == product:
 			n.products++
 		case strings.Contains(operands, "(R2)") || strings.Contains(operands, "(R3)"):
 			n.loads++

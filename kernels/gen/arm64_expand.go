@@ -11,7 +11,7 @@ const (
 func expandARM() neon {
 	v := newNeon("expand_arm64.s", "Conversions between float32 and the packed forms of weights and activations.")
 	v.table("roundings", []uint32{1, 0x7fff, 0x400000, 0xffff0000})
-	v.table("bytes", []uint32{255, floatBits(128), 15})
+	v.table("bytes", []uint32{255, floatBits(128)})
 
 	v.text("expandBF16NEON", "(dst, src *float32, n int)", 24)
 	v.note("src holds n/32 rows of 32 pairs; dst gets a row of 32 first halves, then a row of 32 second halves")
@@ -123,12 +123,12 @@ func (v neon) roundBF16(a, t int) {
 	v.n("bit", a, t, 27)
 }
 
-// expandWeights makes panels of float32 of 8- and 4-bit weights, for processors without SDOT.
+// expandWeights makes panels of float32 of 8-bit weights, for processors without SDOT.
 func (v neon) expandWeights() {
 	v.text("expandInt8NEON", "(dst, src, scales *float32, n int)", 32)
 	v.note("src holds n/32 rows of 32 words of four weights + 128; dst gets four rows of 32 for each")
 	v.args("dst src scales n", "R0 R1 R3 R2")
-	v.constants("bytes", "R4", 29, 3)
+	v.constants("bytes", "R4", 29, 2)
 	v.i("MOVD", 128, "R6")
 	v.loop("R2", 32, func() {
 		v.i("MOVD", "R3", "R4")
@@ -147,36 +147,6 @@ func (v neon) expandWeights() {
 			}
 		}
 		v.i("ADD", 512-112, "R0")
-	})
-	v.ret()
-
-	v.text("expandQ4NEON", "(dst, src *float32, groups int)", 24)
-	v.note("groups of [4][32] words of eight weights, [32] scales and [32] minima in float16; each gives 32 rows of 32")
-	v.args("dst src groups", "R0 R1 R2")
-	v.constants("bytes", "R4", 29, 3)
-	v.i("MOVD", 128, "R6")
-	v.loop("R2", 1, func() {
-		v.i("ADD", 512, "R1", "R3")
-		v.i("ADD", 576, "R1", "R4")
-		for part := 0; part < 8; part++ { // four columns
-			v.i("FMOVD.P", "8(R3)", "F20")
-			v.i("FMOVD.P", "8(R4)", "F21")
-			v.n("fcvtl", 20, 20)
-			v.n("fcvtl", 21, 21)
-			v.i("MOVD", "R0", "R5")
-			for q := 0; q < 4; q++ {
-				v.i("FMOVQ", mem("R1", 128*q+16*part), fr(q))
-			}
-			for k := 0; k < 32; k++ {
-				v.byteOf(4, k%16/4, k%4*8+k/16*4, 31)
-				v.mov(5, 21)
-				v.n("fmla", 5, 4, 20)
-				v.store("R5", "R6", 5, 1)
-			}
-			v.i("ADD", 16, "R0")
-		}
-		v.i("ADD", 4096-128, "R0")
-		v.i("ADD", 640, "R1")
 	})
 	v.ret()
 }

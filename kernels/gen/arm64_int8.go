@@ -20,12 +20,12 @@ func (v neon) int8Args() {
 func gemmInt8ARM() neon {
 	v := newNeon("gemm_int8_arm64.s", "C (+)= A B with signed bytes, a scale for each row and 32 values of k, and the weights' scales: one for each column (Int8)\n"+
 		"or for each column and group, with a minimum (Q4). DOT: SDOT, tiles of up to 6 rows x 8 or 3 x 16; MM: SMMLA, 6 x 8 or 2 x 16.")
-	for _, q4 := range []bool{false, true} {
+	for _, kind := range []string{"Int8", "Q4", "Q6"} {
 		for _, s := range []struct{ cols, rows int }{{16, 3}, {8, 6}} {
-			v.tileDOT(q4, s.cols, s.rows)
+			v.tileDOT(kind, s.cols, s.rows)
 		}
 		for _, s := range []struct{ cols, pairs int }{{16, 1}, {8, 3}} {
-			v.tileMM(q4, s.cols, s.pairs)
+			v.tileMM(kind, s.cols, s.pairs)
 		}
 	}
 	v.panelsOfBytes()
@@ -33,15 +33,11 @@ func gemmInt8ARM() neon {
 	return v
 }
 
-// tileDOT: A [k/4][rows] and B [k/4][32] words of four bytes; aux [group][2][rows]; scales [32], for Q4
-// [group][2][32].
-func (v neon) tileDOT(q4 bool, cols, most int) {
-	name := "gemmInt8"
-	if q4 {
-		name = "gemmQ4"
-	}
-	nv := cols / 4
-	v.text(fmt.Sprintf("%sx%dDOT", name, cols), int8ParamsARM, 65)
+// tileDOT: A [k/4][rows] and B [k/4][32] words of four bytes; aux [group][2][rows]; scales [32] for Int8, [group][2][32] with the minima
+// for Q4, [group][2][32] with those of each 16 inputs for Q6.
+func (v neon) tileDOT(kind string, cols, most int) {
+	nv, parts := cols/4, partsOf(kind)
+	v.text(fmt.Sprintf("gemm%sx%dDOT", kind, cols), int8ParamsARM, 65)
 	v.int8Args()
 	v.i("MOVD", 128, "R4")
 	v.dispatch(most, func(rows int) {
@@ -49,60 +45,26 @@ func (v neon) tileDOT(q4 bool, cols, most int) {
 			v.zero(firstFloat + n)
 		}
 		v.loop("R5", 1, func() {
-			for n := 0; n < rows*nv; n++ {
-				v.zero(n)
-			}
-			a := &stream{v: v, total: 2 * rows}
-			for q := 0; q < 8; q++ {
-				b := 24 + nv*(q%2)*(4-nv)/2
-				v.load("R3", "R4", b, nv)
-				for r := 0; r < rows; r++ {
-					e := q*rows + r
-					reg := a.use(e / 4)
-					for n := 0; n < nv; n++ {
-						v.lane("sdot", nv*r+n, b+n, reg, e%4)
-					}
-				}
-			}
-			scale := v.lanesOf("R12", rows, 28)
-			if !q4 {
+			for part := range parts {
 				for n := 0; n < rows*nv; n++ {
-					v.n("scvtf", n, n)
+					v.zero(n)
 				}
-				for r := 0; r < rows; r++ {
-					for n := 0; n < nv; n++ {
-						v.lane("fmla", firstFloat+nv*r+n, nv*r+n, 28+scale(r)/4, scale(r)%4)
+				a := &stream{v: v, total: 2 * rows / parts}
+				for q := 0; q < 8/parts; q++ {
+					b := 24 + nv*(q%2)*(4-nv)/2
+					v.load("R3", "R4", b, nv)
+					for r := 0; r < rows; r++ {
+						e := q*rows + r
+						reg := a.use(e / 4)
+						for n := 0; n < nv; n++ {
+							v.lane("sdot", nv*r+n, b+n, reg, e%4)
+						}
 					}
 				}
-				v.i("ADD", 4*rows, "R12")
-				return
+				v.scaleDOT(kind, rows, nv, part == parts-1)
 			}
-			sum := v.lanesOf("R12", rows, 30)
-			for n := 0; n < rows*nv; n++ {
-				v.n("scvtf", n, n)
-			}
-			for first := 0; first < nv; first += 2 {
-				v.i("FLDPQ", mem("R13", 16*first), "(F24, F25)")
-				v.i("FLDPQ", mem("R13", 128+16*first), "(F26, F27)")
-				for r := 0; r < rows; r++ {
-					for n := first; n < first+2; n++ {
-						v.n("fmul", nv*r+n, nv*r+n, 24+n-first)
-					}
-				}
-				for r := 0; r < rows; r++ {
-					for n := first; n < first+2; n++ {
-						v.lane("fmla", firstFloat+nv*r+n, nv*r+n, 28+scale(r)/4, scale(r)%4)
-					}
-				}
-				for r := 0; r < rows; r++ {
-					for n := first; n < first+2; n++ {
-						v.lane("fmla", firstFloat+nv*r+n, 26+n-first, 30+sum(r)/4, sum(r)%4)
-					}
-				}
-			}
-			v.i("ADD", 256, "R13")
 		})
-		if !q4 {
+		if kind == "Int8" {
 			v.load("R13", "", 24, nv)
 			for r := 0; r < rows; r++ {
 				for n := 0; n < nv; n++ {
@@ -121,6 +83,54 @@ func (v neon) tileDOT(q4 bool, cols, most int) {
 		v.eachRow(rows, nv, "R0", func(ptr, step string, first, count int) { v.store(ptr, step, firstFloat+first, count) })
 		v.ret()
 	})
+}
+
+// partsOf is how many scales the 32 values of a group have in a weight.
+func partsOf(kind string) int {
+	if kind == "Q6" {
+		return 2
+	}
+	return 1
+}
+
+// scaleDOT adds the integer sums, times their scales, to the float ones; after the last part of a group aux goes on to the next.
+func (v neon) scaleDOT(kind string, rows, nv int, last bool) {
+	scale := v.lanesOf("R12", rows, 28)
+	var sum func(r int) int
+	switch {
+	case kind == "Q4":
+		sum = v.lanesOf("R12", rows, 30)
+	case last:
+		v.i("ADD", 4*rows, "R12")
+	default:
+		v.i("SUB", 4*rows, "R12")
+	}
+	for n := 0; n < rows*nv; n++ {
+		v.n("scvtf", n, n)
+	}
+	for first := 0; first < nv; first += 2 {
+		each := func(f func(r, n int)) {
+			for r := 0; r < rows; r++ {
+				f(r, first)
+				f(r, first+1)
+			}
+		}
+		if kind != "Int8" {
+			v.i("FLDPQ", mem("R13", 16*first), "(F24, F25)")
+			each(func(r, n int) { v.n("fmul", nv*r+n, nv*r+n, 24+n-first) })
+		}
+		each(func(r, n int) { v.lane("fmla", firstFloat+nv*r+n, nv*r+n, 28+scale(r)/4, scale(r)%4) })
+		if kind == "Q4" {
+			v.i("FLDPQ", mem("R13", 128+16*first), "(F26, F27)")
+			each(func(r, n int) { v.lane("fmla", firstFloat+nv*r+n, 26+n-first, 30+sum(r)/4, sum(r)%4) })
+		}
+	}
+	switch kind {
+	case "Q4":
+		v.i("ADD", 256, "R13")
+	case "Q6":
+		v.i("ADD", 128, "R13")
+	}
 }
 
 // lanesOf loads so many words from ptr, which moves past them, into one or two registers; the function it returns gives the place of
@@ -146,15 +156,11 @@ func (v neon) lanesOf(ptr string, rows, reg int) func(r int) int {
 }
 
 // tileMM: A [k/8][pairs of rows][2][8] and B [k/8][16 pairs of columns][2][8] bytes; aux [group][2][pairs] vectors of {row 0, row 0,
-// row 1, row 1}; scales [32], for Q4 [group][16 pairs of columns][2] vectors of {column 0, column 1,
-// column 0, column 1}.
-func (v neon) tileMM(q4 bool, cols, most int) {
-	name := "gemmInt8"
-	if q4 {
-		name = "gemmQ4"
-	}
-	nv := cols / 2
-	v.text(fmt.Sprintf("%sx%dMM", name, cols), int8ParamsARM, 65)
+// row 1, row 1}; scales [32] for Int8, else vectors of {column 0, column 1, column 0, column 1}: [group][16 pairs of columns][2], with
+// the minima, for Q4, and [group][2][16] with those of each 16 inputs for Q6.
+func (v neon) tileMM(kind string, cols, most int) {
+	nv, parts := cols/2, partsOf(kind)
+	v.text(fmt.Sprintf("gemm%sx%dMM", kind, cols), int8ParamsARM, 65)
 	v.int8Args()
 	v.i("MOVD", "R6", "R11")
 	v.i("ADD", 1, "R6")
@@ -165,58 +171,34 @@ func (v neon) tileMM(q4 bool, cols, most int) {
 			v.zero(firstFloat + n)
 		}
 		v.loop("R5", 1, func() {
-			for n := 0; n < pairs*nv; n++ {
-				v.zero(n)
-			}
-			a := &stream{v: v, total: 4 * pairs}
-			for q := 0; q < 4; q++ {
-				for first := 0; first < nv; first += 4 {
-					next := "+"
-					if first+4 == nv {
-						next = "R4"
-					}
-					v.load("R3", next, 24, 4)
-					for p := 0; p < pairs; p++ {
-						reg := a.use(q*pairs + p)
-						for n := 0; n < 4; n++ {
-							v.n("smmla", nv*p+first+n, reg, 24+n)
+			for part := range parts {
+				for n := 0; n < pairs*nv; n++ {
+					v.zero(n)
+				}
+				a := &stream{v: v, total: 4 * pairs / parts}
+				for q := 0; q < 4/parts; q++ {
+					for first := 0; first < nv; first += 4 {
+						next := "+"
+						if first+4 == nv {
+							next = "R4"
+						}
+						v.load("R3", next, 24, 4)
+						for p := 0; p < pairs; p++ {
+							reg := a.use(q*pairs + p)
+							for n := 0; n < 4; n++ {
+								v.n("smmla", nv*p+first+n, reg, 24+n)
+							}
 						}
 					}
 				}
-			}
-			scale := 26
-			v.load("R12", "+", scale, pairs)
-			if q4 {
-				v.load("R12", "+", 29, pairs)
-			} else {
-				v.i("ADD", 16*pairs, "R12")
-			}
-			for n := 0; n < pairs*nv; n++ {
-				v.n("scvtf", n, n)
-			}
-			for n := 0; n < nv; n++ {
-				if q4 {
-					v.i("FLDPQ", mem("R13", 32*n), "(F24, F25)")
-					for p := 0; p < pairs; p++ {
-						v.n("fmul", nv*p+n, nv*p+n, 24)
-					}
-				}
-				for p := 0; p < pairs; p++ {
-					v.n("fmla", firstFloat+nv*p+n, nv*p+n, scale+p)
-				}
-				for p := 0; p < pairs && q4; p++ {
-					v.n("fmla", firstFloat+nv*p+n, 25, 29+p)
-				}
-			}
-			if q4 {
-				v.i("ADD", 512, "R13")
+				v.scaleMM(kind, pairs, nv, part == parts-1)
 			}
 		})
-		if !q4 {
+		if kind == "Int8" {
 			v.load("R13", "", 0, nv/2)
 		}
 		v.storePairsFrom(firstFloat, pairs, nv, func(n int) {
-			if !q4 {
+			if kind == "Int8" {
 				v.n("fmul", 28, 28, n)
 				v.n("fmul", 29, 29, n)
 			}
@@ -229,6 +211,48 @@ func (v neon) tileMM(q4 bool, cols, most int) {
 			v.at(plain)
 		})
 	})
+}
+
+// scaleMM is scaleDOT for sums of pairs.
+func (v neon) scaleMM(kind string, pairs, nv int, last bool) {
+	const scale, sum = 26, 29
+	if last {
+		v.load("R12", "+", scale, pairs)
+	} else {
+		v.load("R12", "", scale, pairs)
+	}
+	switch {
+	case kind == "Q4":
+		v.load("R12", "+", sum, pairs)
+	case last:
+		v.i("ADD", 16*pairs, "R12")
+	}
+	for n := 0; n < pairs*nv; n++ {
+		v.n("scvtf", n, n)
+	}
+	for n := 0; n < nv; n++ {
+		switch kind {
+		case "Q4":
+			v.i("FLDPQ", mem("R13", 32*n), "(F24, F25)")
+		case "Q6":
+			v.i("FMOVQ", mem("R13", 16*n), "F24")
+		}
+		for p := 0; p < pairs && kind != "Int8"; p++ {
+			v.n("fmul", nv*p+n, nv*p+n, 24)
+		}
+		for p := 0; p < pairs; p++ {
+			v.n("fmla", firstFloat+nv*p+n, nv*p+n, scale+p)
+		}
+		for p := 0; p < pairs && kind == "Q4"; p++ {
+			v.n("fmla", firstFloat+nv*p+n, 25, sum+p)
+		}
+	}
+	switch kind {
+	case "Q4":
+		v.i("ADD", 512, "R13")
+	case "Q6":
+		v.i("ADD", 256, "R13")
+	}
 }
 
 // panelsOfBytes are what Go calls once a panel.
@@ -273,90 +297,6 @@ func (v neon) panelsOfBytes() {
 			}
 			v.i("ADD", 128, "R1")
 			v.i("ADD", 128, "R5")
-		})
-		v.ret()
-	}
-
-	for _, pairs := range []bool{false, true} {
-		name := "bytesQ4DOT"
-		if pairs {
-			name = "bytesQ4MM"
-		}
-		v.text(name, "(dst, scales, src *float32, groups int)", 32)
-		if pairs {
-			v.note("dst gets [group][4][16 pairs of columns][2][8] bytes, scales [group][16][2] vectors of {column 0, column 1} twice")
-		} else {
-			v.note("dst gets [group][8][32] words of four bytes, scales [group][2][32] float32")
-		}
-		v.args("dst scales src groups", "R0 R8 R1 R2")
-		v.constants("flip", "R3", 30, 2)
-		v.i("ADD", 512, "R0", "R9")
-		v.loop("R2", 1, func() {
-			if !pairs {
-				for n := 0; n < 8; n++ { // four vectors: half a row of words
-					v.load("R1", "+", 0, 4)
-					for m := 0; m < 4; m++ {
-						v.shift("ushr", 4+m, m, 4)
-						v.n("and", m, m, 31)
-						v.n("and", 4+m, 4+m, 31)
-					}
-					v.store("R0", "+", 0, 4)
-					v.store("R9", "+", 4, 4)
-				}
-				v.i("ADD", 512, "R0")
-				v.i("ADD", 512, "R9")
-			} else {
-				// Rows 0 and 1 of words give bytes 0 to 7 in their low halves and 16 to 23 in the high ones.
-				for rows := 0; rows < 2; rows++ {
-					v.i("ADD", 128, "R1", "R5")
-					for half := 0; half < 2; half++ {
-						v.load("R1", "+", 16, 4)
-						v.load("R5", "+", 20, 4)
-						for m := 0; m < 8; m++ {
-							v.n("and", m, 16+m, 31)
-						}
-						v.zips()
-						for m := 0; m < 8; m++ {
-							v.shift("ushr", m, 16+m, 4)
-							v.n("and", m, m, 31)
-						}
-						v.i("MOVD", "R0", "R10")
-						v.i("MOVD", "R9", "R0")
-						v.zips()
-						v.i("MOVD", "R0", "R9")
-						v.i("MOVD", "R10", "R0")
-					}
-					v.i("ADD", 128, "R1")
-				}
-				v.i("ADD", 512, "R0")
-				v.i("ADD", 512, "R9")
-			}
-			v.i("ADD", 64, "R1", "R5")
-			for n := 0; n < 4; n++ { // eight columns
-				v.i("FMOVQ.P", "16(R1)", "F0")
-				v.i("FMOVQ.P", "16(R5)", "F1")
-				v.n("fcvtl", 4, 0)
-				v.n("fcvtl2", 5, 0)
-				v.n("fcvtl", 6, 1)
-				v.n("fcvtl2", 7, 1)
-				if !pairs {
-					v.i("FSTPQ", "(F4, F5)", mem("R8", 32*n))
-					v.i("FSTPQ", "(F6, F7)", mem("R8", 128+32*n))
-					continue
-				}
-				for m := 0; m < 2; m++ {
-					v.n("zip1d", 16+4*m, 4+m, 4+m)
-					v.n("zip1d", 17+4*m, 6+m, 6+m)
-					v.n("zip2d", 18+4*m, 4+m, 4+m)
-					v.n("zip2d", 19+4*m, 6+m, 6+m)
-				}
-				v.store("R8", "+", 16, 4)
-				v.store("R8", "+", 20, 4)
-			}
-			if !pairs {
-				v.i("ADD", 256, "R8")
-			}
-			v.i("ADD", 64, "R1")
 		})
 		v.ret()
 	}

@@ -24,13 +24,13 @@ const (
 	cHalfLess
 	cQuiet
 	cNibbles
-	cNibble
-	cByte
 	cOnes
 	cMagnitude
 	cTiny
 	c127
-	c128
+	cWordOnes
+	cPairs
+	cByteSigns
 	cCount
 )
 
@@ -45,8 +45,9 @@ var constantBits = map[int]uint32{
 	cGeluA: math.Float32bits(1.5957691216057308), cGeluB: math.Float32bits(0.044715 * 1.5957691216057308),
 	cInfMinus: 0xff800000, cSign: 0x80000000, cBias: 127,
 	cHighHalf: 0xffff0000, cIntOne: 1, cHalfLess: 0x7fff, cQuiet: 0x400000,
-	cNibbles: 0x0f0f0f0f, cNibble: 15, cByte: 255, cOnes: 0x01010101, cMagnitude: 0x7fffffff,
-	cTiny: math.Float32bits(1e-30), c127: math.Float32bits(127), c128: math.Float32bits(128),
+	cNibbles: 0x0f0f0f0f, cOnes: 0x01010101, cMagnitude: 0x7fffffff,
+	cTiny: math.Float32bits(1e-30), c127: math.Float32bits(127),
+	cWordOnes: 0x00010001, cPairs: 0x30303030, cByteSigns: 0x80808080,
 }
 
 // data writes the table, each constant 8 times (AVX2 reads vectors, AVX-512 broadcasts the first), and the tail masks.

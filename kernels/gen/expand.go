@@ -1,7 +1,7 @@
 package main
 
-// expand are the conversions: bfloat16, int8 and Q4_1 weights to panels of float32 for the levels that can not multiply them as
-// they are, and activations to what those products take.
+// expand are the conversions: bfloat16 weights to panels of float32 for the levels that can not multiply them as they are, and
+// activations to what those products take.
 func expand() *file {
 	f := newFile("expand_amd64.s", "Conversions between float32 and the packed forms of weights and activations.")
 	data(f)
@@ -38,9 +38,6 @@ func expand() *file {
 		}, "DI", "SI")
 		v.ret()
 		v.conversions()
-		if !v.wide {
-			v.expandWeights()
-		}
 	}
 	return f
 }
@@ -70,60 +67,6 @@ func (v isa) roundBF16(a, t int) {
 		v.i("VBLENDVPS", v.r(t+1), x, s, s)
 	}
 	v.constant(v.logical("VPAND"), cHighHalf, s, x)
-}
-
-// expandWeights makes panels of float32 of 8- and 4-bit weights, for AVX2 alone: AVX-512 multiplies them as they are.
-func (v isa) expandWeights() {
-	v.text("expandInt8"+v.suffix(), "(dst, src, scales *float32, n int)", 32)
-	v.note("src holds n/32 rows of 32 dwords of four weights + 128; dst gets four rows of 32 for each")
-	v.args([]string{"dst", "src", "scales", "n"}, []string{"DI", "SI", "DX", "CX"})
-	loop, end := v.label("loop"), v.label("end")
-	v.i("SUBQ", 32, "CX")
-	v.i("JLT", end)
-	v.at(loop)
-	for part := 0; part < 4; part++ {
-		v.i("VMOVUPS", mem("SI", 32*part), "Y0")
-		v.i("VMOVUPS", mem("DX", 32*part), "Y3")
-		for b := 0; b < 4; b++ {
-			v.i("VPSRLD", 8*b, "Y0", "Y1")
-			v.constant("VPAND", cByte, "Y1", "Y1")
-			v.i("VCVTDQ2PS", "Y1", "Y1")
-			v.constant("VSUBPS", c128, "Y1", "Y1")
-			v.i("VMULPS", "Y3", "Y1", "Y1")
-			v.i("VMOVUPS", "Y1", mem("DI", 128*b+32*part))
-		}
-	}
-	v.i("ADDQ", 128, "SI")
-	v.i("ADDQ", 512, "DI")
-	v.i("SUBQ", 32, "CX")
-	v.i("JGE", loop)
-	v.at(end)
-	v.ret()
-
-	v.text("expandQ4"+v.suffix(), "(dst, src *float32, groups int)", 24)
-	v.note("the groups of gemmQ4AVX512, each 32 rows of 32 in dst")
-	v.args([]string{"dst", "src", "groups"}, []string{"DI", "SI", "CX"})
-	loop = v.label("loop")
-	v.at(loop)
-	for q := 0; q < 4; q++ {
-		for part := 0; part < 4; part++ {
-			v.i("VMOVUPS", mem("SI", 128*q+32*part), "Y0")
-			v.i("VCVTPH2PS", mem("SI", 512+16*part), "Y3")
-			v.i("VCVTPH2PS", mem("SI", 576+16*part), "Y4")
-			for n := 0; n < 8; n++ {
-				v.i("VPSRLD", 4*n, "Y0", "Y1")
-				v.constant("VPAND", cNibble, "Y1", "Y1")
-				v.i("VCVTDQ2PS", "Y1", "Y1")
-				v.i("VFMADD213PS", "Y4", "Y3", "Y1")
-				v.i("VMOVUPS", "Y1", mem("DI", 128*(4*q+n/2+n%2*16)+32*part))
-			}
-		}
-	}
-	v.i("ADDQ", 640, "SI")
-	v.i("ADDQ", 4096, "DI")
-	v.i("DECQ", "CX")
-	v.i("JNE", loop)
-	v.ret()
 }
 
 // conversions between float32 and 16 bits, n a multiple of 16; and pairBF16, which packs two rows of a transposed weight.

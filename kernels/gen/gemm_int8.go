@@ -77,36 +77,12 @@ func gemmInt8() *file {
 		zeroFloats(f, rows)
 		group := f.label("group")
 		f.at(group)
-		for r := 0; r < 2*rows; r++ {
-			f.i("VPXORD", z(r), z(r), z(r))
-		}
-		for q := 0; q < 4; q++ {
-			for v := 0; v < 2; v++ {
-				f.i("VMOVDQU32", mem("BX", 128*q+64*v), z(28+2*v))
-				f.i("VPSRLD", 4, z(28+2*v), z(29+2*v))
-				f.i("VPANDD.BCST", constantAt(cNibbles), z(28+2*v), z(28+2*v))
-				f.i("VPANDD.BCST", constantAt(cNibbles), z(29+2*v), z(29+2*v))
-			}
-			for half := 0; half < 2; half++ {
-				for r := 0; r < rows; r++ {
-					for v := 0; v < 2; v++ {
-						f.i("VPDPBUSD.BCST", mem("SI", 4*((q+4*half)*rows+r)), z(28+2*v+half), iacc(r, v))
-					}
-				}
-			}
-		}
+		nibbles512(f, rows)
 		for v := 0; v < 2; v++ {
 			f.i("VCVTPH2PS", mem("BX", 512+32*v), z(28+v))
 			f.i("VCVTPH2PS", mem("BX", 576+32*v), z(30+v))
 		}
-		for r := 0; r < rows; r++ {
-			for v := 0; v < 2; v++ {
-				f.i("VCVTDQ2PS", iacc(r, v), iacc(r, v))
-				f.i("VMULPS", z(28+v), iacc(r, v), iacc(r, v))
-				f.i("VFMADD231PS.BCST", mem("R8", 4*r), iacc(r, v), facc(r, v))
-				f.i("VFMADD231PS.BCST", mem("R8", 4*(rows+r)), z(30+v), facc(r, v))
-			}
-		}
+		scaled512(f, rows)
 		nextGroup(f, rows, 640, group)
 		storeFloats(f, rows)
 	})
@@ -121,9 +97,12 @@ func zeroFloats(f *file, rows int) {
 	}
 }
 
-func nextGroup(f *file, rows, bytes int, group string) {
+func nextGroup(f *file, rows, bytes int, group string) { nextGroupOf(f, rows, bytes, 2, group) }
+
+// nextGroupOf does so where a group has `aux` words beside it.
+func nextGroupOf(f *file, rows, bytes, aux int, group string) {
 	f.i("ADDQ", 32*rows, "SI")
-	f.i("ADDQ", 8*rows, "R8")
+	f.i("ADDQ", 4*aux*rows, "R8")
 	f.i("ADDQ", bytes, "BX")
 	f.i("DECQ", "R9")
 	f.i("JNE", group)

@@ -51,36 +51,6 @@ func quantise() *file {
 	f.at(end)
 	f.ret()
 
-	f.text("requantiseAVX2", "(dst, x *float32, n int)", 24)
-	f.note("dst = scale * q, for products in float32 that round as the 8-bit ones do")
-	v = isa{f, false}
-	v.args([]string{"dst", "x", "n"}, []string{"DI", "SI", "CX"})
-	loop, end = f.label("loop"), f.label("end")
-	f.i("SUBQ", 32, "CX")
-	f.i("JLT", end)
-	f.at(loop)
-	v.constant2("VBROADCASTSS", cMagnitude, "Y5")
-	for n := 0; n < 4; n++ {
-		f.i("VMOVUPS", mem("SI", 32*n), y(6+n))
-		f.i("VPAND", y(6+n), "Y5", y(n))
-	}
-	f.i("VPMAXSD", "Y1", "Y0", "Y0")
-	f.i("VPMAXSD", "Y3", "Y2", "Y2")
-	f.i("VPMAXSD", "Y2", "Y0", "Y2")
-	v.scaleOf()
-	f.i("VBROADCASTSS", "X3", "Y10")
-	for n := 0; n < 4; n++ {
-		f.i("VMULPS", "Y4", y(6+n), y(n))
-		f.i("VROUNDPS", 0, y(n), y(n))
-		f.i("VMULPS", "Y10", y(n), y(n))
-		f.i("VMOVUPS", y(n), mem("DI", 32*n))
-	}
-	f.i("ADDQ", 128, "SI")
-	f.i("ADDQ", 128, "DI")
-	f.i("SUBQ", 32, "CX")
-	f.i("JGE", loop)
-	f.at(end)
-	f.ret()
 	return f
 }
 

@@ -205,7 +205,8 @@ func (s *session) attend(p *pass, l, n int, act *activations) {
 // headRowsEach is how many vocabulary entries one packed part of the head holds: small enough to spread over cores.
 const headRowsEach = 1024
 
-// packHead packs the whole LM head, on first use: scoring needs two of its rows and never pays for it.
+// packHead packs the whole LM head, on first use: scoring needs two of its rows and never pays for it. The 8-bit products take K types as
+// the file has them; all else is in bfloat16 or float32.
 func (m *Model) packHead() ([]kernels.Matrix, error) {
 	t, err := m.head()
 	if err != nil {
@@ -216,11 +217,27 @@ func (m *Model) packHead() ([]kernels.Matrix, error) {
 		pack = kernels.PackF32
 	}
 	h, parts := m.arch.hidden, (m.arch.vocab+headRowsEach-1)/headRowsEach
+	stored := kernels.KRows{Type: t.Type.String(), Out: headRowsEach}
+	row := len(t.Raw) / t.Rows()
+	asStored := m.opts.Numerics == "int8" && kernels.KStacks([]kernels.KRows{stored}, h)
+	if asStored {
+		if err := finiteBlocks(m.file, t, row); err != nil {
+			return nil, err
+		}
+	}
 	out, errs := make([]kernels.Matrix, parts), make([]error, parts)
 	kernels.Parallel(m.opts.Threads, parts, func(lo, hi, _ int) {
-		rows := make([]float32, headRowsEach*h)
+		var rows []float32
+		if !asStored {
+			rows = make([]float32, headRowsEach*h)
+		}
 		for i := lo; i < hi; i++ {
 			n := min(headRowsEach, m.arch.vocab-i*headRowsEach)
+			if asStored {
+				raw := t.Raw[i*headRowsEach*row:][:n*row]
+				out[i] = kernels.PackK([]kernels.KRows{{Type: stored.Type, Out: n, Blocks: raw}}, h)
+				continue
+			}
 			for r := range n {
 				if err := t.Row(rows[r*h:(r+1)*h], i*headRowsEach+r); err != nil {
 					errs[i] = err

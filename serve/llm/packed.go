@@ -32,7 +32,7 @@ import (
 //	  52  uint32    matrices: 4 for each layer: q|k|v, o, gate|up, down
 //	  56  uint64    0
 //	  64  32 bytes for each matrix:
-//	       0  uint32  form: 0 f32, 1 bf16, 2 int8, 3 q4_1
+//	       0  uint32  form: 0 f32, 1 bf16, 2 int8, 3 q4_1, 4 k
 //	       4  uint32  CRC-32C of the image
 //	       8  uint32  outputs
 //	      12  uint32  inputs
@@ -47,7 +47,7 @@ const (
 
 var (
 	numericsNames = []string{"f32", "bf16", "int8"}
-	imageForms    = []string{"f32", "bf16", "int8", "q4_1"}
+	imageForms    = []string{"f32", "bf16", "int8", "q4_1", "k"}
 )
 
 // packedPath names the file of packed weights; "" without a folder.

@@ -123,6 +123,10 @@ func (s shape) writeWith(seed uint64, typ gguf.Type, keys map[string]any) *gguf.
 		if strings.HasPrefix(name, "blk.") && len(dims) == 2 {
 			as = typ
 		}
+		if as == gguf.Q4_K || typ == gguf.Q4_K && name == "token_embd.weight" {
+			addK(w, rng, name, dims)
+			return
+		}
 		must(w.Add(name, as, dims, v))
 	}
 	sd := func(in int) float64 { return 1 / math.Sqrt(float64(in)) }
@@ -168,6 +172,28 @@ func (s shape) writeWith(seed uint64, typ gguf.Type, keys map[string]any) *gguf.
 		}
 	}
 	return w
+}
+
+// addK adds random blocks as a Q4_K_M file has them: Q6_K for v, down and the tokens, else Q4_K, of weights of about .05.
+func addK(w *gguf.Writer, rng *rand.Rand, name string, dims []int) {
+	typ := gguf.Q4_K
+	if strings.Contains(name, "attn_v") || strings.Contains(name, "ffn_down") || strings.Contains(name, "token_embd") {
+		typ = gguf.Q6_K
+	}
+	raw := make([]byte, dims[0]/typ.BlockSize()*dims[1]*typ.BlockBytes())
+	for i := range raw {
+		raw[i] = byte(rng.Uint32())
+	}
+	half := func(at int, bits uint16) { raw[at], raw[at+1] = byte(bits), byte(bits>>8) }
+	for at := 0; at < len(raw); at += typ.BlockBytes() {
+		if typ == gguf.Q6_K {
+			half(at+208, 0x0280) // d = .00004
+			continue
+		}
+		half(at, 0x0e00)   // d = .00037
+		half(at+2, 0x19a0) // dmin = 7.5 d, so that weights are about zero on average
+	}
+	must(w.AddRaw(name, typ, dims, raw))
 }
 
 func tinyOptions() Options {

@@ -5,7 +5,6 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/kernels"
 	"github.com/corastream/corastream/serve/llm/gguf"
 )
@@ -156,12 +155,12 @@ func (w *weights) pack(l int) error {
 	into := w.layers[l].linears()
 	for i, lin := range w.arch.linears(l) {
 		if w.numerics == "int8" {
-			blocks, err := w.blocks(lin)
+			m, err := w.asStored(lin)
 			if err != nil {
 				return err
 			}
-			if blocks != nil {
-				*into[i] = kernels.PackQ4_1(blocks, lin.out(), lin.in)
+			if m != nil {
+				*into[i] = m
 				continue
 			}
 		}
@@ -177,6 +176,7 @@ func (w *weights) pack(l int) error {
 		default:
 			*into[i] = kernels.PackF32(d, lin.out(), lin.in)
 		}
+		w.release(lin)
 	}
 	return nil
 }
@@ -213,42 +213,6 @@ func (w *weights) dense(l linear) ([]float32, error) {
 		rest = rest[len(part):]
 	}
 	return d, nil
-}
-
-// blocks copies a linear's Q4_1 blocks [out][in/32*20]; nil when a part has another type.
-func (w *weights) blocks(l linear) ([]byte, error) {
-	row := l.in / gguf.Q4_1.BlockSize() * gguf.Q4_1.BlockBytes()
-	var all []byte
-	for _, p := range l.parts {
-		t, err := w.file.Tensor(p.name)
-		if err != nil {
-			return nil, err
-		}
-		if t.Type != gguf.Q4_1 || l.in%gguf.Q4_1.BlockSize() != 0 {
-			return nil, nil
-		}
-		if len(t.Dims) != 2 || t.RowLen() != l.in || t.Rows() != p.out || len(t.Raw) != p.out*row {
-			return nil, corastream.Usagef(w.file.Name(), "use a sound model", "tensor %q has dimensions %v, wanted [%d %d]", p.name, t.Dims, l.in, p.out)
-		}
-		if err := finiteBlocks(w.file, t, row); err != nil {
-			return nil, err
-		}
-		all = append(all, t.Raw...)
-		if p.heads > 0 {
-			halves(all[len(all)-len(t.Raw):], p.heads, p.out/p.heads, row)
-		}
-	}
-	return all, nil
-}
-
-// finiteBlocks refuses Q4_1 blocks whose scale or minimum is not a number: the exponents of float16 are all ones.
-func finiteBlocks(f *gguf.File, t *gguf.Tensor, row int) error {
-	for i := 0; i < len(t.Raw); i += gguf.Q4_1.BlockBytes() {
-		if t.Raw[i+1]&0x7c == 0x7c || t.Raw[i+3]&0x7c == 0x7c {
-			return corastream.Usagef(f.Name(), "get the file again", "tensor %q: row %d has a block that is not finite", t.Name, i/row)
-		}
-	}
-	return nil
 }
 
 func name(l int, tensor string) string { return fmt.Sprintf("blk.%d.%s", l, tensor) }

@@ -22,6 +22,7 @@ type File struct {
 	size    int64
 	mtime   time.Time
 	unmap   func() error
+	mapped  bool // data is the file itself, not a copy
 	meta    map[string]value
 	keys    []string // in file order
 	tensors []*Tensor
@@ -45,7 +46,7 @@ func Open(path string) (*File, error) {
 	if err != nil {
 		return nil, errors.Join(err, unmap())
 	}
-	f.mtime, f.unmap = info.ModTime(), unmap
+	f.mtime, f.unmap, f.mapped = info.ModTime(), unmap, true
 	return f, nil
 }
 
@@ -54,8 +55,12 @@ func Open(path string) (*File, error) {
 func Parse(name string, data []byte) (*File, error) {
 	f := &File{name: name, data: data, size: int64(len(data)), unmap: func() error { return nil }}
 	f.digest = sync.OnceValue(func() string {
-		sum := sha256.Sum256(f.data)
-		return hex.EncodeToString(sum[:])
+		h := sha256.New()
+		for part := range slices.Chunk(f.data, digestStep) {
+			h.Write(part)
+			f.Release(part)
+		}
+		return hex.EncodeToString(h.Sum(nil))
 	})
 	if err := f.parse(); err != nil {
 		return nil, err
@@ -68,6 +73,17 @@ func (f *File) Close() error {
 	unmap := f.unmap
 	f.unmap, f.data, f.tensors, f.byName, f.meta = func() error { return nil }, nil, nil, nil, nil
 	return unmap()
+}
+
+// digestStep is how much of the file a digest holds in memory.
+const digestStep = 16 << 20
+
+// Release lets go of the memory behind raw, a part of the mapped file such as a tensor's Raw; what is read of it later comes from the file
+// again. It does nothing where the file is not mapped.
+func (f *File) Release(raw []byte) {
+	if f.mapped {
+		release(raw)
+	}
 }
 
 // Name is the path given to Open.

@@ -254,3 +254,51 @@ func TestAlignmentIsKept(t *testing.T) {
 		}
 	}
 }
+
+// What was released is read again, whole pages and parts of them; bytes that are not of a mapped file are left alone.
+func TestReleasedTensorsAreReadAgain(t *testing.T) {
+	values := make([]float32, 64*1024)
+	for i := range values {
+		values[i] = float32(i)
+	}
+	w := &Writer{}
+	for _, name := range []string{"small", "large"} {
+		n := map[string]int{"small": 3, "large": len(values)}[name]
+		if err := w.Add(name, F32, []int{n}, values[:n]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := filepath.Join(t.TempDir(), "f.gguf")
+	if err := w.WriteFile(path); err != nil {
+		t.Fatal(err)
+	}
+	mapped, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed, err := Parse("in memory", w.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range []*File{mapped, parsed} {
+		digest := f.Digest()
+		for _, tensor := range f.Tensors() {
+			f.Release(tensor.Raw)
+			f.Release(tensor.Raw[:0])
+			got := make([]float32, tensor.Elements())
+			if err := tensor.Float32(got); err != nil {
+				t.Fatal(err)
+			}
+			if !reflect.DeepEqual(got, values[:len(got)]) {
+				t.Errorf("%s of %s changed", tensor.Name, f.Name())
+			}
+		}
+		sum := sha256.Sum256(w.Bytes())
+		if digest != hex.EncodeToString(sum[:]) {
+			t.Errorf("%s: digest %s", f.Name(), digest)
+		}
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -9,6 +9,9 @@ import (
 	"math"
 	"os"
 	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // load maps a regular file read-only. An empty file maps to no bytes.
@@ -36,4 +39,14 @@ func load(path string) ([]byte, fs.FileInfo, func() error, error) {
 		return nil, nil, nil, fmt.Errorf("map %s: %w", path, err)
 	}
 	return data, info, func() error { return syscall.Munmap(data) }, nil
+}
+
+// release lets go of the whole pages in a part of a mapped file. The kernel may refuse; then they stay, as without it.
+func release(raw []byte) {
+	page := uintptr(os.Getpagesize())
+	first := uintptr(unsafe.Pointer(unsafe.SliceData(raw)))
+	from, to := (page-first%page)%page, (first+uintptr(len(raw)))/page*page-first
+	if uintptr(len(raw)) >= page && from < to {
+		_ = unix.Madvise(raw[from:to], unix.MADV_DONTNEED)
+	}
 }
