@@ -67,8 +67,9 @@ func (m *Memory) Apply(l Learner, ev Event) error {
 // Remember takes out of the history what the event takes back, and appends the event, dropping the oldest past limit (0: none).
 // An event that only takes back is not appended.
 func (u *UserState) Remember(ev Event, limit int) {
-	if ev.Retract || ev.Opposes() {
-		u.History = slices.DeleteFunc(u.History, ev.TakesBack)
+	if at := ev.FirstTakenBack(u.History); at >= 0 {
+		kept := slices.DeleteFunc(u.History[at:], ev.TakesBack)
+		u.History = u.History[:at+len(kept)]
 	}
 	if ev.Retract {
 		return

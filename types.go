@@ -63,6 +63,23 @@ func (e Event) TakesBack(h Interaction) bool {
 	return h.Item == e.Item && !h.Time.After(e.Time) && (e.Retract || e.Opposes() && h.Label >= 0.5)
 }
 
+// FirstTakenBack is the place of the first interaction of a history that the event takes back; -1: none. Learning asks this of every
+// dislike, so it is a plain loop, which compares ids only where all else fits.
+func (e *Event) FirstTakenBack(history []Interaction) int {
+	n := len(e.Item)
+	if n == 0 || !e.Retract && !e.Opposes() {
+		return -1
+	}
+	last := e.Item[n-1]
+	for i := range history {
+		h := &history[i]
+		if (h.Label >= 0.5 || e.Retract) && len(h.Item) == n && h.Item[n-1] == last && e.TakesBack(*h) {
+			return i
+		}
+	}
+	return -1
+}
+
 // Settled is a log in time order as it stands at its end: without the events that only take back and without those that were
 // taken back. It is for learning in several passes; a log that takes nothing back is returned as it is.
 func Settled(events []Event) []Event {

@@ -17,6 +17,7 @@ made=(docs/reference/configuration.md docs/reference/events.md kernels/*_amd64.s
 before=$(sha256sum "${made[@]}")
 go generate ./cmd/corastream ./kernels
 [ "$before" = "$(sha256sum "${made[@]}")" ] || { echo "generated files were not up to date, and are now: commit" "${made[@]}"; exit 1; }
+bash .ci/kubernetes/check.sh "${CACHE:-.cache}"
 [ "${1:-}" != lint ] || exit 0
 go test ./...
 go test -tags purego ./...

@@ -29,10 +29,26 @@ func (m *model) ask(it *corastream.ItemState, at time.Time) {
 	}
 }
 
+// searched is a state that looks through the user's history for the event anyway, and keeps what it found: a dislike of a user with a long
+// history costs the search, and little else.
+type searched interface {
+	// FirstTakenBack is what Event.FirstTakenBack says of the history of the event's user.
+	FirstTakenBack(ev *corastream.Event) int
+}
+
 // takeBack takes out of the counts and the demand what the event takes out of the user's history. What the vectors learnt from it
 // stays: the event's own step goes the other way. The version grows by each, so that no delta takes back more than it has steps.
-func (m *model) takeBack(shared *corastream.Embedding, u *corastream.UserState, it *corastream.ItemState, ev corastream.Event) {
-	for _, h := range u.History {
+func (m *model) takeBack(s corastream.State, shared *corastream.Embedding, u *corastream.UserState, it *corastream.ItemState, ev corastream.Event) {
+	var at int
+	if known, ok := s.(searched); ok {
+		at = known.FirstTakenBack(&ev)
+	} else {
+		at = ev.FirstTakenBack(u.History)
+	}
+	if at < 0 {
+		return
+	}
+	for _, h := range u.History[at:] {
 		if !ev.TakesBack(h) {
 			continue
 		}

@@ -93,7 +93,7 @@ func (m *model) each(s corastream.State, ev corastream.Event, step stepper) erro
 		return err
 	}
 	if ev.Retract || ev.Opposes() {
-		m.takeBack(shared, u, it, ev)
+		m.takeBack(s, shared, u, it, ev)
 	}
 	if ev.Retract {
 		return nil

@@ -2,7 +2,9 @@ package generator
 
 import (
 	"container/list"
+	"fmt"
 	"math"
+	"strings"
 	"sync"
 )
 
@@ -68,6 +70,27 @@ func (c *cache) drop(e *list.Element) {
 	delete(c.byKey, old.key)
 	c.bytes -= old.size()
 }
+
+// forget drops what is kept of a user.
+func (c *cache) forget(user string, perPair bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !perPair {
+		if e := c.byKey[user]; e != nil {
+			c.drop(e)
+		}
+		return
+	}
+	prefix := pairKey(user, "")
+	for key, e := range c.byKey {
+		if strings.HasPrefix(key, prefix) {
+			c.drop(e)
+		}
+	}
+}
+
+// pairKey is the key of a W_A that one pair has for itself. The length keeps apart what concatenation would not.
+func pairKey(user, item string) string { return fmt.Sprintf("%d:%s%s", len(user), user, item) }
 
 func (c *cache) size() (entries int, bytes int64) {
 	c.mu.Lock()

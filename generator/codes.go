@@ -8,7 +8,7 @@ import (
 	"github.com/corastream/corastream/kernels"
 )
 
-// Coder makes item codes C_i [Out] for lists out of what W_A reads at the answer token: standardised columns, the first Out
+// Coder makes item codes C_i [Out] for lists out of states of the frozen LLM, [In] numbers an item: standardised columns, the first Out
 // principal components, each divided by the square root of its spread, and all by one number so that their root mean square
 // length is 1. Whitening by half is between plain components, of which the first say all, and full whitening, which
 // raises the noise of the last.

@@ -90,6 +90,13 @@ func (s *Stage) Stats() CacheStats {
 	return CacheStats{Hits: s.hits.Load(), Misses: s.misses.Load(), Entries: n, Bytes: b}
 }
 
+// Forget drops the W_A that are kept of a user, for erasure. They would not be served again in any case, since an entry is found by the
+// numbers that it was made from. A call under way may still keep one; it goes when others need its room.
+func (s *Stage) Forget(user string) {
+	l := s.live.Load()
+	l.cache.forget(user, l.ckpt.Model.Spec.PerPair())
+}
+
 // Weights implements corastream.Generator. Pairs with one user's side share one User matrix (equal address); the matrix is
 // never written to again, so that callers may keep it.
 func (s *Stage) Weights(ctx context.Context, pairs []corastream.Pair) ([]corastream.Weights, *corastream.Projection, error) {
@@ -156,7 +163,7 @@ func (l *loaded) jobs(pairs []corastream.Pair) (jobs []*job, of []*job, err erro
 		}
 		key := p.UserID
 		if m.Spec.PerPair() {
-			key = fmt.Sprintf("%d:%s%s", len(p.UserID), p.UserID, p.ItemID)
+			key = pairKey(p.UserID, p.ItemID)
 		}
 		for _, j := range seen[key] {
 			if equalBits(j.input, buf) {

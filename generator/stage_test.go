@@ -274,3 +274,34 @@ func BenchmarkWeights(b *testing.B) {
 		b.Run(map[int]string{1: "1 user", 16: "16 users", 64: "64 users"}[users]+"/cached", func(b *testing.B) { run(b, false) })
 	}
 }
+
+// TestForgetDropsAUsersWeights: those of every pair of the user, and nobody else's, whose id begins alike too.
+func TestForgetDropsAUsersWeights(t *testing.T) {
+	eachKind(t, func(t *testing.T, spec Spec) {
+		s := newStage(t, spec, DefaultStageConfig())
+		pairs := somePairs(rand.New(rand.NewPCG(2, 1)), spec, 3, 2)
+		for i := range pairs {
+			pairs[i].UserID = []string{"ann", "anna", "1:"}[i/2]
+		}
+		again := func() int64 {
+			before := s.Stats().Misses
+			if _, _, err := s.Weights(t.Context(), pairs); err != nil {
+				t.Fatal(err)
+			}
+			return s.Stats().Misses - before
+		}
+		all := again()
+		each := all / 3
+		s.Forget("nobody")
+		if n := again(); n != 0 {
+			t.Fatalf("%d made again", n)
+		}
+		s.Forget("ann")
+		if n := s.Stats().Entries; n != int(all-each) {
+			t.Errorf("%d of %d entries are left, want those of two users", n, all)
+		}
+		if n := again(); n != each {
+			t.Errorf("%d made again, want %d", n, each)
+		}
+	})
+}

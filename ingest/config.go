@@ -63,6 +63,11 @@ type Config struct {
 	MaxAhead time.Duration `yaml:"max_ahead"`
 	// MaxAge: an event that happened this long before the broker got it is a dead letter. Default 0: any age is taken.
 	MaxAge time.Duration `yaml:"max_age"`
+	// TimeOrigin is the moment that 0 stands for in logs whose times are relative, written as an event's time is. A timestamp that is
+	// a number then counts from there. Default "": numbers are unix times.
+	TimeOrigin string `yaml:"time_origin"`
+	// TimeUnit is what numbers count in from TimeOrigin on: "s", "ms", "us" or "ns". Without TimeOrigin their size tells. Default "ms".
+	TimeUnit string `yaml:"time_unit"`
 
 	// ExitWhenIdle ends the source once every partition is read to its end and nothing came for this long. Default 0: never.
 	ExitWhenIdle time.Duration `yaml:"exit_when_idle"`
@@ -131,7 +136,7 @@ func Default() Config {
 		MaxRecordBytes: 1 << 20, FetchBytes: 1 << 20, MaxFetchBytes: 64 << 20,
 		MaxArray: 500, MaxIDBytes: 256, MaxTextBytes: 4096,
 		Kinds: DefaultKinds(), DefaultKind: "click", RatingThreshold: 4,
-		MaxAhead: 5 * time.Minute, GapPatience: 10 * time.Second, CommitEvery: time.Second,
+		MaxAhead: 5 * time.Minute, TimeUnit: "ms", GapPatience: 10 * time.Second, CommitEvery: time.Second,
 	}
 }
 
@@ -188,6 +193,12 @@ func (c Config) Validate() error {
 	c.Fields.validate(bad)
 	c.validateKinds(bad)
 	span("max_ahead", c.MaxAhead, 0, 8760*time.Hour)
+	if _, ok := decode.Time(c.TimeOrigin); c.TimeOrigin != "" && !ok {
+		bad("time_origin", "write RFC 3339, or unix s, ms, us or ns", "%q is no time", c.TimeOrigin)
+	}
+	if timeUnits[c.TimeUnit] == 0 {
+		bad("time_unit", "choose s, ms, us or ns", "%q is unknown", c.TimeUnit)
+	}
 	span("max_age", c.MaxAge, 0, 100*8760*time.Hour)
 	span("exit_when_idle", c.ExitWhenIdle, 0, 24*time.Hour)
 	span("gap_patience", c.GapPatience, 0, 10*time.Minute)

@@ -1,6 +1,10 @@
 package ingest
 
-import "github.com/corastream/corastream/ingest/decode"
+import (
+	"time"
+
+	"github.com/corastream/corastream/ingest/decode"
+)
 
 // The names of ingest/decode that whoever reads topics needs.
 type (
@@ -19,6 +23,8 @@ type Decoder struct {
 // NewDecoder makes a decoder for a valid config.
 func NewDecoder(c Config) *Decoder { return &Decoder{decode.New(c.decoding()), c.Topics, c.Shards > 0} }
 
+var timeUnits = map[string]time.Duration{"s": time.Second, "ms": time.Millisecond, "us": time.Microsecond, "ns": 1}
+
 // decoding is what the decoder needs of the configuration.
 func (c Config) decoding() decode.Config {
 	d := decode.Config{
@@ -26,6 +32,9 @@ func (c Config) decoding() decode.Config {
 		MaxRecordBytes: c.MaxRecordBytes, MaxFetchBytes: c.MaxFetchBytes, MaxArray: c.MaxArray, MaxIDBytes: c.MaxIDBytes, MaxTextBytes: c.MaxTextBytes,
 		Fields: decode.Fields(c.Fields), Kinds: make(map[string]decode.Kind, len(c.Kinds)), DefaultKind: c.DefaultKind,
 		RatingThreshold: c.RatingThreshold, MaxAhead: c.MaxAhead, MaxAge: c.MaxAge,
+	}
+	if origin, ok := decode.Time(c.TimeOrigin); c.TimeOrigin != "" && ok {
+		d.TimeOrigin, d.TimeUnit = origin, timeUnits[c.TimeUnit]
 	}
 	for name, k := range c.Kinds {
 		d.Kinds[name] = decode.Kind(k)

@@ -63,7 +63,8 @@ type Survey struct {
 	titles       map[string]int
 	bad          map[string]*Finding
 	previous     time.Time
-	epoch        int         // events before 1990: a time that was left at 0
+	epoch        int         // events of time 0, as where a time was never set
+	early        int         // others before 1990
 	ahead        int         // events after now
 	years        int         // catalogue records with a year
 	widths       map[int]int // records with a vector of that many numbers of their own
@@ -117,8 +118,10 @@ func (s *Survey) Event(ev corastream.Event, now time.Time) {
 		s.Unordered++
 	}
 	s.previous = ev.Time
-	if ev.Time.Year() < 1990 {
+	if ev.Time.Unix() == 0 {
 		s.epoch++
+	} else if ev.Time.Year() < 1990 {
+		s.early++
 	}
 	if ev.Time.After(now.Add(5 * time.Minute)) {
 		s.ahead++
@@ -218,8 +221,12 @@ func (s *Survey) concludeEvents() {
 	case s.Positive*100 < s.Events:
 		s.Add(LevelWarning, "see that the labels or kafka.rating_threshold are what you mean", "%.2f %% of the events are positive", 100*float64(s.Positive)/float64(s.Events))
 	}
+	if s.early > 0 {
+		s.Add(LevelWarning, "say what moment 0 stands for, and what is counted, as in kafka: {time_origin: 2016-06-14T04:00:00Z, time_unit: ms}; or write unix times or RFC 3339",
+			"%d events are from before 1990, and all from %s to %s: do their times count from a moment of their own?", s.early, s.First.Format(time.DateOnly), s.Last.Format(time.DateOnly))
+	}
 	if s.epoch > 0 {
-		s.Add(LevelWarning, "write unix seconds, unix milliseconds or RFC 3339 into timestamp", "%d events are from before 1990: times that were never set?", s.epoch)
+		s.Add(LevelWarning, "write unix seconds, unix milliseconds or RFC 3339 into timestamp", "%d events are from the start of 1970: times that were never set?", s.epoch)
 	}
 	if s.ahead > 0 {
 		s.Add(LevelWarning, "correct the producer's clock or unit; beyond kafka.max_ahead events become dead letters", "%d events are in the future, up to %s", s.ahead, s.Last.Format(time.RFC3339))

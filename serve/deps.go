@@ -93,8 +93,7 @@ type Deps struct {
 	Arms        corastream.Arms    // nil: Generator answers everybody
 	Rollout     Rollout            // nil: 501
 	Neighbours  Neighbours
-	Crowd       *Crowd            // who took what; nil: 501
-	Forget      func(user string) // what else knows users in memory; nil: nothing
+	Crowd       *Crowd // who took what; nil: 501
 	Adapters    Adapters
 	Events      EventSink
 	// Catalogue takes records of the items topic as Events takes events; nil: 501.

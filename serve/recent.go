@@ -121,9 +121,6 @@ func (s *Server) Forget(user string) {
 	if s.deps.Crowd != nil {
 		s.deps.Crowd.Forget(user)
 	}
-	if s.deps.Forget != nil {
-		s.deps.Forget(user)
-	}
 	s.recent.mu.Lock()
 	defer s.recent.mu.Unlock()
 	s.recent.made.remove(func(m Made) bool { return m.UserID == user })

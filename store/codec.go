@@ -194,15 +194,18 @@ func nanos(t time.Time) int64 {
 	if t.IsZero() {
 		return noTime
 	}
-	if y := t.Year(); y < 1678 {
+	if s := t.Unix(); s < firstSecond {
 		return noTime + 1
-	} else if y > 2261 {
+	} else if s >= endSecond {
 		return math.MaxInt64
 	}
 	return t.UnixNano()
 }
 
 const noTime = math.MinInt64
+
+// Nanoseconds reach from September 1677 to April 2262; these are the first seconds of 1678 and of 2262.
+const firstSecond, endSecond = -9214560000, 9214646400
 
 // timeOf is the inverse of nanos, in UTC. nanos(timeOf(x)) == x.
 func timeOf(ns int64) time.Time {

@@ -415,4 +415,9 @@ func (s *Store) install(next *snap, w *work) {
 	s.queue.apply(&w.changes)
 	s.publish(next)
 	s.queue.mu.Unlock()
+	if s.forgotten != nil {
+		for _, id := range w.gone {
+			s.forgotten(id)
+		}
+	}
 }

@@ -135,5 +135,11 @@ func WithOwing(wants func(user string) bool) Option { return func(s *Store) { s.
 // WithNewestFirst has Owed give those first who clicked last.
 func WithNewestFirst() Option { return func(s *Store) { s.newest = true } }
 
+// WithForgotten is told of every user who is erased, or forgotten after user_ttl, here or where this copy's records come from: for whoever
+// keeps something of users in memory. It is called once readers see the user no more; the commit waits for it.
+func WithForgotten(forget func(user string)) Option {
+	return func(s *Store) { s.forgotten = forget }
+}
+
 // WithClock replaces time.Now, which stamps journal lines and erasures. State never depends on it.
 func WithClock(now func() time.Time) Option { return func(s *Store) { s.now = now } }

@@ -655,7 +655,7 @@ func BenchmarkMet(b *testing.B) {
 		})
 		b.Run(fmt.Sprintf("history=%d/scan", n), func(b *testing.B) {
 			for b.Loop() {
-				inHistory(u.History, "item-100001")
+				u.find("item-100001", 0)
 			}
 		})
 		b.Run(fmt.Sprintf("history=%d/make", n), func(b *testing.B) {
@@ -664,5 +664,34 @@ func BenchmarkMet(b *testing.B) {
 				m.met(u, "item-100001")
 			}
 		})
+	}
+}
+
+// TestFindSaysWhatSearchingSays: in histories that are cut, taken from and loaded anew, of ids whose tags collide.
+func TestFindSaysWhatSearchingSays(t *testing.T) {
+	u := &userRec{}
+	for i := range 6000 {
+		item := fmt.Sprint(i * 7919 % 900) // 900 items have 256 tags
+		from := i % 7 * len(u.History) / 7
+		want := slices.IndexFunc(u.History[from:], func(x corastream.Interaction) bool { return x.Item == item })
+		if want >= 0 {
+			want += from
+		}
+		if got := u.find(item, from); got != want {
+			t.Fatalf("event %d: %d, want %d", i, got, want)
+		}
+		ev := corastream.Event{Item: item, Time: epoch.Add(time.Duration(i) * time.Second), Kind: "rating"}
+		if got, want := u.firstTakenBack(&ev), ev.FirstTakenBack(u.History); got != want || want != slices.IndexFunc(u.History, ev.TakesBack) {
+			t.Fatalf("event %d: taken back from %d on, want %d", i, got, want)
+		}
+		switch {
+		case i%911 == 0: // taken back
+			u.History, u.tags = slices.Delete(slices.Clone(u.History), 0, len(u.History)/3), nil
+		case i%1201 == 0: // loaded
+			c := *u
+			c.tags, u = nil, &c
+		}
+		ev.Label = float32(i % 2)
+		u.remember(item, ev, 700)
 	}
 }

@@ -311,7 +311,8 @@ func TestSilentUsersAreForgotten(t *testing.T) {
 	c := testConfig()
 	c.UserTTL, c.HistoryLimit = time.Hour, 100
 	dir := t.TempDir()
-	s := mustOpen(t, dir, c)
+	told := map[string]bool{}
+	s := mustOpen(t, dir, c, WithForgotten(func(user string) { told[user] = true }))
 	mustCommit(t, s, run(0, 0, 1000, 8, 20)) // takes 1000 s of the log's time, each user is seen to the end
 	version := func(user string) (v uint64) {
 		t.Helper()
@@ -363,6 +364,9 @@ func TestSilentUsersAreForgotten(t *testing.T) {
 		mustCommit(t, s, corastream.Batch{Spans: []corastream.Span{{Partition: corastream.Partition{Topic: "x"}, From: i, To: i + 1}}})
 	}
 	noProblems(t, s)
+	if len(told) != 7 || told["late"] || told["u0-0"] { // who came back came before the sweep
+		t.Errorf("told of %v", told)
+	}
 	if st, _ := s.Stats(); st.Users != 2 {
 		t.Errorf("%d users are on the disk, want 2", st.Users)
 	}

@@ -1,7 +1,9 @@
 package store
 
 import (
+	"bytes"
 	"fmt"
+	"hash/maphash"
 	"math"
 	"slices"
 
@@ -21,6 +23,43 @@ type userRec struct {
 	debt  debt
 	since uint64 // the epoch in which it became current
 	size  int    // about its encoded bytes
+	tags  []byte // of History, see find; for the writer alone
+}
+
+// find is the first interaction with an item, from a place of the history on; -1: none. Each interaction has a tag of one byte of its
+// item's hash, and bytes.IndexByte passes over some dozens of them in the time that comparing one id takes. The tags are made when
+// they are first wanted; they have another length than the history until then.
+func (u *userRec) find(item string, from int) int {
+	if len(u.tags) != len(u.History) {
+		u.tags = make([]byte, len(u.History), len(u.History)+8)
+		for i := range u.History {
+			u.tags[i] = tagOf(u.History[i].Item)
+		}
+	}
+	tag := tagOf(item)
+	for at := from; at < len(u.tags); at++ {
+		i := bytes.IndexByte(u.tags[at:], tag)
+		if i < 0 {
+			return -1
+		}
+		if at += i; u.History[at].Item == item {
+			return at
+		}
+	}
+	return -1
+}
+
+var tagSeed = maphash.MakeSeed()
+
+func tagOf(item string) byte { return byte(maphash.String(tagSeed, item)) }
+
+// firstTakenBack is Event.FirstTakenBack of the history.
+func (u *userRec) firstTakenBack(ev *corastream.Event) int {
+	at := u.find(ev.Item, 0)
+	for at >= 0 && !ev.TakesBack(u.History[at]) {
+		at = u.find(ev.Item, at+1)
+	}
+	return at
 }
 
 // seenID is an event id already learnt.

@@ -265,6 +265,9 @@ func (w *work) adoptUser(id string, value []byte) error {
 			w.shared.users--
 		}
 		w.dropped = append(w.dropped, id)
+		if value == nil {
+			w.gone = append(w.gone, id)
+		}
 		w.out.Users = append(w.out.Users, id)
 	}
 	w.raw(key, value)

@@ -565,3 +565,97 @@ func TestACopyWaitsForRoomOnTheDisk(t *testing.T) {
 		t.Errorf("it wrote up to %d all the same", next)
 	}
 }
+
+// TestARecordChangesWhatItNamesOnEveryShard: shards that read the catalogue at paces of their own, between events on the item, end with
+// one record of it: a partial record has changed what it names and nothing else. So does a re-run of what each shard committed.
+func TestARecordChangesWhatItNamesOnEveryShard(t *testing.T) {
+	text := corastream.Keep{Title: true, Fields: true}
+	field := func(name, value string) corastream.Item {
+		return corastream.Item{ID: "i1", Fields: map[string]string{name: value}, Keep: corastream.Keep{Title: true, Withdrawn: true, Fields: true}}
+	}
+	full := corastream.Item{ID: "i1", Title: "Harbour", Fields: map[string]string{"year": "1994", "price": "3"}}
+	removed := corastream.Item{ID: "i1", Removed: true, Withdrawn: true}
+	cleared := corastream.Item{ID: "i1", Keep: corastream.Keep{Title: true, Withdrawn: true, Fields: true, Clear: []string{"price"}}}
+	for name, c := range map[string]struct {
+		records []corastream.Item
+		want    corastream.Item
+	}{
+		"a field":   {[]corastream.Item{full, field("price", "2")}, corastream.Item{ID: "i1", Title: "Harbour", Fields: map[string]string{"year": "1994", "price": "2"}}},
+		"cleared":   {[]corastream.Item{full, cleared}, corastream.Item{ID: "i1", Title: "Harbour", Fields: map[string]string{"year": "1994"}}},
+		"withdrawn": {[]corastream.Item{full, {ID: "i1", Withdrawn: true, Keep: text}}, corastream.Item{ID: "i1", Title: "Harbour", Fields: full.Fields, Withdrawn: true}},
+		"back":      {[]corastream.Item{full, {ID: "i1", Withdrawn: true, Keep: text}, {ID: "i1", Keep: text}}, full},
+		"removed":   {[]corastream.Item{full, removed, field("price", "2")}, removed},
+		"a new one": {[]corastream.Item{full, removed, field("price", "2"), {ID: "i1", Title: "Orchard", Keep: corastream.Keep{Fields: true}}}, corastream.Item{ID: "i1", Title: "Orchard"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for seed := range uint64(2) {
+				toy := newToy(t, 3)
+				r := rand.New(rand.NewPCG(3, seed))
+				toy.learn(3)
+				topic := corastream.Partition{Topic: "items"}
+				read := func(k int) bool { // the next record of the catalogue
+					from, _, err := toy.stores[k].Next(topic)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if from == int64(len(c.records)) {
+						return false
+					}
+					b := items(c.records[from])
+					b.Items[0].Pos = corastream.Position{Topic: topic.Topic, Offset: from}
+					b.Spans = []corastream.Span{{Partition: topic, From: from, To: from + 1}}
+					mustCommit(t, toy.stores[k], b)
+					toy.past[k] = append(toy.past[k], b)
+					return true
+				}
+				for range 30 {
+					if k := r.IntN(3); r.IntN(2) == 0 {
+						read(k)
+					} else if err := toy.step(k, r.IntN(6)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				for k := range toy.stores {
+					for read(k) {
+					}
+				}
+				toy.settle()
+				for k, s := range toy.stores {
+					if got := toy.item(s, "i1").Item; !reflect.DeepEqual(got, c.want) {
+						t.Errorf("seed %d, shard %d: %+v, want %+v", seed, k, got, c.want)
+					}
+					if got := rerunShard(t, toy, k); got != digest(t, s) {
+						t.Errorf("seed %d, shard %d: the re-run has another digest", seed, k)
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestAnErasureIsToldWhereverTheUserWasRead: in the store that erases, and in a replica that reads its changelog.
+func TestAnErasureIsToldWhereverTheUserWasRead(t *testing.T) {
+	c := newToy(t, 2)
+	c.learn(20)
+	c.settle()
+	told := map[string]bool{}
+	c.stores[0].forgotten = func(user string) { told["owner "+user] = true }
+	s := mustOpen(t, t.TempDir(), testConfig(), WithShard(Shard{Index: Replica, Of: 2}), WithForgotten(func(user string) { told["replica "+user] = true }))
+	read := 0
+	follow := func() {
+		part, all := corastream.Partition{Topic: changelogs}, c.logs[0].records
+		mustCommit(t, s, corastream.Batch{Changes: all[read:], Spans: []corastream.Span{{Partition: part, From: int64(read), To: int64(len(all))}}})
+		read = len(all)
+	}
+	follow()
+	if len(told) > 0 {
+		t.Fatalf("told of %v", told)
+	}
+	if err := c.stores[0].Erase(t.Context(), "u0-1"); err != nil {
+		t.Fatal(err)
+	}
+	follow()
+	if !reflect.DeepEqual(told, map[string]bool{"owner u0-1": true, "replica u0-1": true}) {
+		t.Errorf("told of %v", told)
+	}
+}

@@ -350,7 +350,7 @@ type metSet struct {
 func (m *metSets) met(u *userRec, item string) bool {
 	h := u.History
 	if len(h) <= metShort {
-		return inHistory(h, item)
+		return u.find(item, 0) >= 0
 	}
 	first := u.total - uint64(len(h))
 	set := m.users[u.ID]
@@ -368,7 +368,7 @@ func (m *metSets) met(u *userRec, item string) bool {
 	}
 	if set.at == nil {
 		if set.scans++; set.scans < metScans {
-			return inHistory(h, item)
+			return u.find(item, 0) >= 0
 		}
 		m.size -= set.size()
 		set.total, set.at = u.total, make(map[string]uint64, len(h)+len(h)/8)
@@ -379,15 +379,6 @@ func (m *metSets) met(u *userRec, item string) bool {
 	}
 	n, yes := set.at[item]
 	return yes && n >= first
-}
-
-func inHistory(h []corastream.Interaction, item string) bool {
-	for i := len(h) - 1; i >= 0; i-- {
-		if h[i].Item == item {
-			return true
-		}
-	}
-	return false
 }
 
 // size counts an entry for the set itself.

@@ -62,6 +62,8 @@ type Store struct {
 
 	wants  func(user string) bool // who is owed a recommendation for a click; nil: everybody
 	newest bool                   // Owed gives the newest debts first
+
+	forgotten func(user string) // nil: nobody asks
 }
 
 var _ corastream.Store = (*Store)(nil)

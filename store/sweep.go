@@ -70,5 +70,5 @@ func (w *work) dropUser(u *userRec) {
 		w.changes.remove(key)
 	}
 	w.shared.users--
-	w.dropped = append(w.dropped, u.ID)
+	w.dropped, w.gone = append(w.dropped, u.ID), append(w.gone, u.ID)
 }

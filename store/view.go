@@ -250,7 +250,7 @@ func assembleUser(txn *badger.Txn, key, value []byte) (*userRec, error) {
 
 // cost is what a cached record takes in memory.
 func (u *userRec) cost() int64 {
-	return int64(320 + 2*len(u.ID) + 4*(cap(u.Vec)+cap(u.Acc)) + 48*cap(u.History) + 16*cap(u.ids) + u.size/2)
+	return int64(320 + 2*len(u.ID) + 4*(cap(u.Vec)+cap(u.Acc)) + 48*cap(u.History) + cap(u.tags) + 16*cap(u.ids) + u.size/2)
 }
 
 func (it *itemRec) cost() int64 {

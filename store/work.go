@@ -26,17 +26,22 @@ type work struct {
 	dirtyItems []*itemWork
 	requests   []*corastream.Request
 	extra      []op
-	recent     []*corastream.Embedding // handed out since the last event: what the learner may have made longer
-	floats     int                     // their length when last charged
-	keys       int                     // upper bounds of what would be written
-	bytes      int
-	part       int // number of the transaction, from 1
-	lines      int // journal lines in parts
-	parts      []part
-	out        corastream.Commit
-	changes    changes // of the queues
+	back       struct { // the first interaction that the event being learnt takes back; -1: none
+		user, item string
+		at         int
+	}
+	recent  []*corastream.Embedding // handed out since the last event: what the learner may have made longer
+	floats  int                     // their length when last charged
+	keys    int                     // upper bounds of what would be written
+	bytes   int
+	part    int // number of the transaction, from 1
+	lines   int // journal lines in parts
+	parts   []part
+	out     corastream.Commit
+	changes changes // of the queues
 
 	dropped      []string // users that are gone, or whose record came from elsewhere
+	gone         []string // those of them that are gone
 	erasures     []Erasure
 	writtenUsers []*userWork
 	writtenItems []*itemWork
@@ -297,12 +302,18 @@ func (w *work) event(ev corastream.Event, learn func(corastream.State, corastrea
 	if err != nil {
 		return false, err
 	}
+	w.back.user, w.back.item, w.back.at = ev.User, ev.Item, -1
+	if ev.Retract || ev.Opposes() {
+		e := ev
+		e.Time = timeOf(nanos(ev.Time)) // as the history has it
+		w.back.at = u.rec.firstTakenBack(&e)
+	}
 	if err := learn(w, ev); err != nil {
 		return false, err
 	}
 	u.learnt = true
-	if ev.Retract || ev.Opposes() {
-		w.takeBack(u, ev)
+	if w.back.at >= 0 {
+		w.takeBack(u, ev, w.back.at)
 	}
 	if !ev.Retract {
 		if w.steps != nil {
@@ -328,15 +339,11 @@ func (w *work) event(ev corastream.Event, learn func(corastream.State, corastrea
 	return true, nil
 }
 
-// takeBack takes out of the user's history what the event takes back, and tells the list model. Interactions behind it get lower
+// takeBack takes out of the user's history, from a place on, what the event takes back, and tells the list model. Interactions behind it get lower
 // numbers, so their blocks are written anew. The list that readers may hold is left as it is.
-func (w *work) takeBack(u *userWork, ev corastream.Event) {
+func (w *work) takeBack(u *userWork, ev corastream.Event, at int) {
 	h := u.rec.History
 	ev.Time = timeOf(nanos(ev.Time)) // as the history has it
-	at := slices.IndexFunc(h, ev.TakesBack)
-	if at < 0 {
-		return
-	}
 	if w.steps != nil {
 		w.chargeSteps(w.steps.retract(u, ev.Item, !ev.Retract, nanos(ev.Time)))
 		w.s.derived.met.drop(u.rec.ID)
@@ -354,16 +361,34 @@ func (w *work) takeBack(u *userWork, ev corastream.Event) {
 	if u.changedFrom == 0 || first < u.changedFrom {
 		u.changedFrom = first
 	}
-	u.rec.History, u.rec.total = kept, u.rec.total-uint64(len(h)-len(kept))
+	u.rec.History, u.rec.tags, u.rec.total = kept, nil, u.rec.total-uint64(len(h)-len(kept))
 	w.charge(2+(len(h)-at)/blockLen, bytes)
+}
+
+// FirstTakenBack is what Event.FirstTakenBack says of the history of the event's user, which is looked through once an event.
+func (w *work) FirstTakenBack(ev *corastream.Event) int {
+	if ev.User == w.back.user && ev.Item == w.back.item {
+		return w.back.at
+	}
+	u, err := w.user(ev.User)
+	if err != nil {
+		return -1
+	}
+	return u.rec.firstTakenBack(ev)
 }
 
 // remember is UserState.Remember on a history whose older part other goroutines may be reading: it appends behind what
 // they see, and drops the oldest by starting later. Times are kept as the disk keeps them.
 func (u *userRec) remember(item string, ev corastream.Event, limit int) {
+	if len(u.tags) == len(u.History) {
+		u.tags = append(u.tags, tagOf(item))
+	}
 	u.History = append(u.History, corastream.Interaction{Item: item, Label: ev.Label, Time: timeOf(nanos(ev.Time)), Shown: ev.Shown()})
 	u.total++
 	if len(u.History) > limit {
+		if len(u.tags) == len(u.History) {
+			u.tags = u.tags[len(u.tags)-limit:]
+		}
 		u.History = u.History[len(u.History)-limit:]
 	}
 }

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# venv.sh DIR: a virtual environment with requirements.txt in DIR, made once; prints its Python. What pip says goes to standard error.
+# venv.sh DIR [REQUIREMENTS]: a virtual environment in DIR with what the file lists (default: requirements.txt beside this script), made
+# once; prints its Python. What pip says goes to standard error.
 set -euo pipefail
 dir=$1
-here="$(cd "$(dirname "$0")" && pwd)"
-want=$(python3 - "$here/requirements.txt" <<'PY'
+requirements=${2:-"$(cd "$(dirname "$0")" && pwd)/requirements.txt"}
+want=$(python3 - "$requirements" <<'PY'
 import hashlib, sys
 print(hashlib.sha256(open(sys.argv[1], "rb").read() + sys.version.encode()).hexdigest())
 PY
@@ -11,7 +12,7 @@ PY
 if [ "$(cat "$dir/made" 2>/dev/null || true)" != "$want" ]; then
   rm -rf "$dir"
   python3 -m venv "$dir" >&2
-  "$dir/bin/pip" install --quiet --no-compile --disable-pip-version-check -r "$here/requirements.txt" >&2
+  "$dir/bin/pip" install --quiet --no-compile --disable-pip-version-check -r "$requirements" >&2
   echo "$want" > "$dir/made"
 fi
 echo "$(cd "$dir" && pwd)/bin/python"

@@ -8,7 +8,7 @@ import (
 )
 
 // steer is the LLM's part, to first order. W_A written by a decoder moves an item's Yes logit by v_u.C_i: C_i is the item's code,
-// made from what the frozen LLM holds at the answer token, and v_u the user's, made from the codes of their last items. The mixture
+// made from two states of the frozen LLM, and v_u the user's, made from the codes of their last items. The mixture
 // learns how much of it to believe, by history and gap. What makes v_u (fit) is trained beside the stream (tune.go), on
 // the mixture's own best candidates of the last likes. At a fixed like it becomes a version that is tried (judge.go).
 type steer struct {

@@ -129,3 +129,23 @@ func TestTrainingFindsWhatTheStartDoesNot(t *testing.T) {
 		t.Error("the same rows gave another fit")
 	}
 }
+
+// BenchmarkTrain is one whole training of the LLM's part: the rows, candidates and width of the defaults.
+func BenchmarkTrain(b *testing.B) {
+	spec := Default()
+	t := turned(spec.TrainRows, spec.Codes)
+	r := rand.New(rand.NewPCG(5, 5))
+	for i := range t.rows.cand {
+		if t.rows.cand[i] < 0 {
+			t.rows.cand[i], t.rows.z[i] = int32(r.IntN(len(t.coded))), float32(r.NormFloat64())
+		}
+	}
+	for i := range t.rows.past {
+		if t.rows.past[i] < 0 {
+			t.rows.past[i] = int32(r.IntN(len(t.coded)))
+		}
+	}
+	for b.Loop() {
+		t.run()
+	}
+}

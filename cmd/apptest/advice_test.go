@@ -111,6 +111,10 @@ func TestAdviceThatIsFollowedLeadsOn(t *testing.T) {
 		},
 		{"an empty record", lines(like + "{}\n"), "give each record a user_id", lines(like + `{"user_id":"u","item_id":"c","type":"like","timestamp":1700000000}` + "\n"), 0},
 		{"no time", csv(csvHeader + "u,a,1,today\nv,b,0,1700000000\n"), "write RFC 3339, 2022-06-24 21:20:11, a date", csv(csvHeader + "u,a,1,2022-06-24 21:20:11\nv,b,0,1700000000\n"), 0},
+		{
+			"relative times", csv(csvHeader + "u,a,1,61\nv,b,0,36833\n"), "say what moment 0 stands for, and what is counted, as in kafka: {time_origin: 2016-06-14T04:00:00Z, time_unit: ms}",
+			csv(csvHeader+"u,a,1,61\nv,b,0,36833\n", config("kafka: {time_origin: 2016-06-14T04:00:00Z, time_unit: ms}")...), 0,
+		},
 		{"the future", csv(csvHeader + "u,a,1,4102444800\nv,b,0,1700000000\n"), "correct the producer's clock or the unit of timestamp, or raise kafka.max_ahead", csv(csvHeader + "u,a,1,1700000003\nv,b,0,1700000000\n"), 0},
 		{"too old", csv(csvHeader+"u,a,1,1100000000\nv,b,0,1100000001\n", config("kafka: {max_age: 24h}")...), "raise kafka.max_age", csv(csvHeader+"u,a,1,1100000000\nv,b,0,1100000001\n", config("kafka: {max_age: 300000h}")...), 0},
 		{"not a number", lines(like + `{"user_id":"u","item_id":"c","rating":NaN,"timestamp":1700000000}` + "\n"), "leave the member out instead of writing NaN", lines(with(`"type":"like"`)), 0},
@@ -129,6 +133,10 @@ func TestAdviceThatIsFollowedLeadsOn(t *testing.T) {
 		},
 
 		// A catalogue.
+		{
+			"vectors of two models", lines(`{"item_id":"1","title":"The Last Harbour","embedding":[1,0]}` + "\n" + `{"item_id":"2","title":"Winter","embedding":[1,0,0]}` + "\n"), "make all vectors with one model",
+			lines(`{"item_id":"1","title":"The Last Harbour","embedding":[1,0]}` + "\n" + `{"item_id":"2","title":"Winter","embedding":[0,1]}` + "\n"), 0,
+		},
 		{"an item twice", csv(catalogue + "2,Winter (1991)\n"), "keep one line for each item", csv(catalogue), 0},
 		{"a title in Latin-1", csv(catalogue + "3,caf\xe9\n"), "write the file as UTF-8, as with iconv -f LATIN1 -t UTF-8", csv(catalogue + "3,café\n"), 0},
 		{"a title too long", csv(catalogue+"3,"+strings.Repeat("x", 300)+"\n", config("kafka: {max_text_bytes: 256}")...), "raise kafka.max_text_bytes, or shorten the title", csv(catalogue+"3,"+strings.Repeat("x", 300)+"\n", config("kafka: {max_text_bytes: 512}")...), 0},

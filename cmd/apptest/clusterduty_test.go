@@ -40,6 +40,7 @@ func TestErasingInACluster(t *testing.T) {
 	l, r := g.add(learns), g.add(answers)
 	l.proc.url(t)
 	g.produce(t, "items", itemLines(0, w.items)...)
+	g.produce(t, "items", `{"item_id":"i3","price":2}`, `{"item_id":"i4","available":false}`, `{"item_id":"i5","withdrawn":true}`, `{"item_id":"i5","available":true}`)
 	g.produce(t, "interactions", w.lines(600)...)
 	g.rest()
 	before := g.truth(t, w, topicOf(t, g.brokers, g.topics.interactions))
@@ -87,8 +88,20 @@ func TestErasingInACluster(t *testing.T) {
 		}
 		err = s.View(t.Context(), func(st corastream.State) error {
 			u, err := st.User(user)
+			if err != nil {
+				return err
+			}
 			found += len(u.History)
-			return err
+			for _, id := range []string{"i3", "i4", "i5"} { // every shard has what the partial records left, and what they changed
+				it, err := st.Item(id)
+				if err != nil {
+					return err
+				}
+				if it.Title == "" || it.Withdrawn != (id == "i4") || it.Fields["price"] != map[string]string{"i3": "2"}[id] {
+					t.Errorf("shard %d, %s: %+v", k, id, it.Item)
+				}
+			}
+			return nil
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -73,3 +73,34 @@ func TestEraseBesideARunningUp(t *testing.T) {
 	}
 	up.kill()
 }
+
+// TestEraseDropsTheWeightsOfAUser: the W_A that the generator keeps of a user goes with the rest.
+func TestEraseDropsTheWeightsOfAUser(t *testing.T) {
+	t.Parallel()
+	h := newHome(t, "", tinyConfig(tinyLLM(t, 1), ""))
+	h.amend(t, `checkpoint: ""`, `checkpoint: "`+untrained(t, h.config, 40, nil)+`"`)
+	up := h.up(t)
+	url := up.url(t)
+	events, items := csvLog(t, 300, 20, 40)
+	ok(t, "produce", items, "-c", h.config)
+	ok(t, "produce", events, "-c", h.config)
+	eventually(t, "the stream", func() bool {
+		return counter(url, "corastream_events_total") == 300 && counter(url, "corastream_items_read_total") == 40
+	})
+	score := func(user string) {
+		if code, v := fetchJSON(t, "POST", url+"/v1/score", `{"user_id":"`+user+`","items":["i1"]}`); code != 200 || v["degraded"] == "cf" {
+			t.Fatalf("score: %d %v", code, v)
+		}
+	}
+	kept := func() int { return counter(url, "corastream_weights_cache_entries") }
+	score("u3")
+	score("u4")
+	before := kept()
+	if code, v := fetchJSON(t, "DELETE", url+"/v1/users/u3", ""); code != 200 {
+		t.Fatalf("DELETE: %d %v", code, v)
+	}
+	if after := kept(); before < 2 || after != before-1 {
+		t.Errorf("weights of %v users are kept, of %v before", after, before)
+	}
+	up.kill()
+}

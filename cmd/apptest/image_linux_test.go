@@ -16,6 +16,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/corastream/corastream/cmd/internal/node"
 )
@@ -161,6 +162,61 @@ func (im *image) command(env []string, args ...string) *exec.Cmd {
 	return cmd
 }
 
+// pod is a process that runs in an image and serves HTTP.
+type pod struct {
+	t     *testing.T
+	im    *image
+	env   []string
+	url   string // of its HTTP server
+	cmd   *exec.Cmd
+	log   *bytes.Buffer
+	ended chan error
+}
+
+// serve starts a command of the image and waits until it serves HTTP.
+func (im *image) serve(env []string, args ...string) *pod {
+	im.t.Helper()
+	p := &pod{t: im.t, im: im, env: env, cmd: im.command(env, args...), log: new(bytes.Buffer), ended: make(chan error, 1)}
+	logged, w, err := os.Pipe()
+	if err != nil {
+		im.t.Fatal(err)
+	}
+	p.cmd.Stderr = w
+	if err := p.cmd.Start(); err != nil {
+		im.t.Fatal(err)
+	}
+	w.Close()
+	im.t.Cleanup(func() { _ = p.cmd.Process.Kill() })
+	lines := json.NewDecoder(io.TeeReader(logged, p.log))
+	for p.url == "" {
+		var line map[string]any
+		if err := lines.Decode(&line); err != nil {
+			im.t.Fatalf("%v\n%s", err, p.log.String())
+		}
+		if line["message"] == "serving HTTP" {
+			p.url, _ = line["url"].(string)
+		}
+	}
+	go func() {
+		_, _ = io.Copy(p.log, logged)
+		p.ended <- p.cmd.Wait()
+	}()
+	return p
+}
+
+// end asks the process to end, which it must do in good order. It returns how long that took.
+func (p *pod) end() time.Duration {
+	p.t.Helper()
+	asked := time.Now()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		p.t.Fatal(err)
+	}
+	if err := <-p.ended; err != nil {
+		p.t.Errorf("SIGTERM: %v\n%s", err, tailOf(p.log.String(), 1500))
+	}
+	return time.Since(asked)
+}
+
 // TestTheImageRunsFromItsOwnFiles makes the container image's file system and runs it in namespaces of its own: without a shell, a
 // resolver or /proc, not as root, it starts, is healthy, learns, answers, keeps its state in the volume, and drains on SIGTERM.
 func TestTheImageRunsFromItsOwnFiles(t *testing.T) {
@@ -200,34 +256,8 @@ func TestTheImageRunsFromItsOwnFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	var log bytes.Buffer
-	logged, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	up := im.command(secret, append(append(im.entrypoint, im.cmd...), "--listen", "0.0.0.0:0")...)
-	up.Stderr = w
-	if err := up.Start(); err != nil {
-		t.Fatal(err)
-	}
-	w.Close()
-	ended := make(chan error, 1)
-	defer func() { _ = up.Process.Kill() }()
-	url := ""
-	lines := json.NewDecoder(io.TeeReader(logged, &log))
-	for url == "" {
-		var line map[string]any
-		if err := lines.Decode(&line); err != nil {
-			t.Fatalf("%v\n%s", err, log.String())
-		}
-		if line["message"] == "serving HTTP" {
-			url, _ = line["url"].(string)
-		}
-	}
-	go func() {
-		_, _ = io.Copy(&log, logged)
-		ended <- up.Wait()
-	}()
+	up := im.serve(secret, append(append(im.entrypoint, im.cmd...), "--listen", "0.0.0.0:0")...)
+	url := up.url
 	port := url[strings.LastIndex(url, ":")+1 : len(url)-1]
 	eventually(t, "health", func() bool {
 		_, err := call(secret, append(im.health, "--listen", "0.0.0.0:"+port)...)
@@ -263,12 +293,7 @@ func TestTheImageRunsFromItsOwnFiles(t *testing.T) {
 		status, body := ask()
 		return status == 200 && strings.Contains(body, `"rank":3`) && strings.Contains(body, `"cold":false`)
 	})
-	if err := up.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-ended; err != nil {
-		t.Errorf("SIGTERM: %v\n%s", err, tailOf(log.String(), 1500))
-	}
+	up.end()
 	if _, err := os.Stat(filepath.Join(im.root, "data", "store")); err != nil {
 		t.Errorf("the state is not in the volume: %v", err)
 	}

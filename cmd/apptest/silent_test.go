@@ -174,7 +174,7 @@ func TestDataSetsAsPeopleHaveThem(t *testing.T) {
 		"Outbrain's page views": {
 			"page_views.csv", "uuid,document_id,timestamp,platform,geo_location,traffic_source\nu1,120,61,1,US>CA>803,2\nu2,120,36833,1,US>CA>803,2\n",
 			[]string{"user_id: uuid, item_id: document_id"},
-			"kafka: {fields: {events: {user_id: uuid, item_id: document_id}}}", 2, 2,
+			"kafka: {fields: {events: {user_id: uuid, item_id: document_id}}, time_origin: 1465876799998, time_unit: ms}", 2, 2,
 		},
 		"Amazon's reviews": {
 			"reviews.jsonl", `{"reviewerID":"A2","asin":"0000013714","overall":5.0,"unixReviewTime":1252800000}` + "\n" + `{"reviewerID":"A3","asin":"0000013715","overall":1.0,"unixReviewTime":1252800001}` + "\n",
@@ -209,6 +209,24 @@ func TestDataSetsAsPeopleHaveThem(t *testing.T) {
 				t.Errorf("produce: %v", sum)
 			}
 		})
+	}
+}
+
+// TestRelativeTimesAreReadByTwoSettings: Outbrain's times are milliseconds since 1465876799998, as its page of data says. Read as unix
+// times they would lie from 1970 to 2011, and validate says so; with time_origin and time_unit they are of June 2016.
+func TestRelativeTimesAreReadByTwoSettings(t *testing.T) {
+	file := write(t, "page_views.csv", "uuid,document_id,timestamp,platform\nu1,120,61,1\nu2,120,36833,1\nu2,121,1295999999,1\n")
+	const names = "kafka: {fields: {events: {user_id: uuid, item_id: document_id}}"
+	r := ok(t, "validate", file, "-c", write(t, "names.yaml", names+"}\n"))
+	if missing := lacks(r.stderr, "2 events are from before 1990", "from 1970-01-01 to 2011-01-25", "count from a moment of their own", "time_origin: 2016-06-14T04:00:00Z, time_unit: ms"); missing != nil {
+		t.Errorf("%q is not said:\n%s", missing, r.stderr)
+	}
+	for _, origin := range []string{"1465876799998", `"2016-06-14T03:59:59.998Z"`} {
+		r = ok(t, "validate", file, "-c", write(t, "times.yaml", names+", time_origin: "+origin+", time_unit: ms}\n"))
+		s := r.last(t)["sources"].([]any)[0].(map[string]any)
+		if s["first"] != "2016-06-14T04:00:00.059Z" || s["last"] != "2016-06-29T03:59:59.997Z" || strings.Contains(r.stderr, "1990") {
+			t.Errorf("%s: %v to %v\n%s", origin, s["first"], s["last"], r.stderr)
+		}
 	}
 }
 

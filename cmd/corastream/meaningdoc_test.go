@@ -27,7 +27,8 @@ has ` + "`user_id`" + `, ` + "`item_id`" + ` and ` + "`timestamp`" + `, where th
 - ` + "`items`" + ` with a type is a basket, which is one event for each item. ` + "`items`" + ` with ` + "`clicked`" + `, or with
   the type impression, is an impression.
 - A time is RFC 3339, or ` + "`2022-06-24 21:20:11`" + `, with an offset or UTC behind it, or a date alone, or
-  unix s, ms, us or ns. Without an offset it is UTC.
+  unix s, ms, us or ns. Without an offset it is UTC. Numbers that count from a moment of their own are
+  read with ` + "`kafka.time_origin`" + ` and ` + "`kafka.time_unit`" + `.
 - HTTP refuses an event with a field that nothing reads. ` + "`corastream validate`" + ` counts such fields.
 - A type with ` + "`retract: true`" + ` in ` + "`kafka.kinds`" + ` takes back: everything that the user did with the item
   until then leaves the history, and the item may be listed again. The built-in types of this sort are

@@ -30,11 +30,33 @@ func clock(raw []byte) (time.Time, bool) {
 	if len(raw) > 0 && raw[0] != '"' {
 		return unixTime(string(raw))
 	}
+	if plain(raw) && len(raw) > 20 && raw[5] == '-' && raw[11] == 'T' { // nearly all that are text
+		if t, err := time.Parse(time.RFC3339Nano, string(raw[1:len(raw)-1])); err == nil {
+			return t.UTC(), true
+		}
+	}
 	s, ok := text(raw)
 	if !ok {
 		return time.Time{}, false
 	}
 	return clockText(s)
+}
+
+// clock reads an event's time as the configuration says: a number counts from TimeOrigin, where that is set.
+func (d *Decoder) clock(raw []byte) (time.Time, bool) {
+	origin := d.cfg.TimeOrigin
+	n, isNumber := 0.0, false
+	if !origin.IsZero() {
+		n, isNumber = number(raw)
+	}
+	if !isNumber {
+		return clock(raw)
+	}
+	const most = 200 * 365 * 24 * time.Hour // a Duration holds 292 years
+	if unit := float64(d.cfg.TimeUnit); n >= 0 && n*unit <= float64(most) {
+		return origin.Add(time.Duration(math.Round(n * unit))).UTC(), true
+	}
+	return time.Time{}, false
 }
 
 func clockText(s string) (time.Time, bool) {

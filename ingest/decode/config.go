@@ -11,6 +11,8 @@ type Config struct {
 	DefaultKind                                                       string
 	RatingThreshold                                                   float64
 	MaxAhead, MaxAge                                                  time.Duration
+	TimeOrigin                                                        time.Time     // zero: numbers are unix times
+	TimeUnit                                                          time.Duration // of numbers that count from TimeOrigin
 }
 
 // Topics are the names by which a record's role is told.

@@ -60,7 +60,8 @@ var dialects = []string{DialectFlat, DialectGorse, DialectCEBinary, DialectCEStr
 type Decoder struct {
 	cfg           Config
 	events, items []mapping
-	mapped        map[string]bool // the outermost names that fields.events maps; true: it maps the whole member
+	kinds         map[string]string // kinds' names, by how JSON writes them
+	mapped        map[string]bool   // the outermost names that fields.events maps; true: it maps the whole member
 	strangers     *strangers
 	strict        bool
 	Counts        *Counts
@@ -76,7 +77,13 @@ func New(c Config) *Decoder {
 		}
 		c.Kinds[kindRetract] = DefaultKinds()[kindRetract]
 	}
-	d := &Decoder{cfg: c, events: mappings(c.Fields.Events), items: mappings(c.Fields.Items), mapped: map[string]bool{}, strangers: s, Counts: newCounts(s)}
+	d := &Decoder{
+		cfg: c, events: mappings(c.Fields.Events), items: mappings(c.Fields.Items), mapped: map[string]bool{}, kinds: map[string]string{},
+		strangers: s, Counts: newCounts(s),
+	}
+	for name := range c.Kinds {
+		d.kinds[`"`+name+`"`] = name
+	}
 	for _, m := range d.events {
 		d.mapped[m.path[0]] = d.mapped[m.path[0]] || len(m.path) == 1
 	}
@@ -225,16 +232,19 @@ func diagnose(v []byte) (reason, detail string) {
 
 // object decodes one JSON object by the topic it came on.
 func (j *job) object(v []byte) {
-	v, done := j.unwrapped(v)
+	names := marksOf(v)
+	v, done := j.unwrapped(v, names)
 	if done {
 		return
 	}
-	if data, ok, done := j.structured(v); done {
-		return
-	} else if ok {
-		v = data
+	if names&markSpec != 0 {
+		if data, ok, done := j.structured(v); done {
+			return
+		} else if ok {
+			v = data
+		}
 	}
-	if j.r.Pos.Topic != j.d.cfg.Topics.Requests && len(j.d.events) == 0 && j.metarank(v) {
+	if names&markEvent != 0 && j.r.Pos.Topic != j.d.cfg.Topics.Requests && len(j.d.events) == 0 && j.metarank(v) {
 		return
 	}
 	switch j.r.Pos.Topic {
@@ -249,9 +259,6 @@ func (j *job) object(v []byte) {
 
 // structured opens a structured CloudEvent: an object with specversion. done says that it ended in a dead letter.
 func (j *job) structured(v []byte) (data []byte, ok, done bool) {
-	if !bytes.Contains(v, []byte(`"specversion"`)) {
-		return nil, false, false
-	}
 	var spec, raw, raw64, id, source, kind, at, trace []byte
 	members(v, func(k, x []byte) {
 		switch string(k) {
@@ -293,8 +300,12 @@ func (j *job) structured(v []byte) (data []byte, ok, done bool) {
 	src, _ := text(source)
 	name, _ := text(id)
 	j.ce = ce{id: identity(src, name)}
-	j.ce.kind, _ = text(kind)
-	if j.trace == "" {
+	if own, ok := j.d.kinds[string(kind)]; ok {
+		j.ce.kind = own
+	} else {
+		j.ce.kind, _ = text(kind)
+	}
+	if j.trace == "" && trace != nil {
 		t, _ := text(trace)
 		j.trace = traceOf([]byte(t))
 	}
@@ -338,6 +349,9 @@ func (d *Decoder) id(name string, raw []byte) (string, *problem) {
 	if len(raw) == 0 || isNull(raw) {
 		return "", nil
 	}
+	if plain(raw) && len(raw)-2 <= d.cfg.MaxIDBytes { // nearly all: nothing to trim, to normalise or to refuse
+		return string(raw[1 : len(raw)-1]), nil
+	}
 	s, ok := text(raw)
 	switch {
 	case ok:
@@ -352,6 +366,19 @@ func (d *Decoder) id(name string, raw []byte) (string, *problem) {
 	return s, d.checkID(name, s)
 }
 
+// plain says that a raw value is a JSON string of visible ASCII alone, without blanks and escapes.
+func plain(raw []byte) bool {
+	if len(raw) < 3 || raw[0] != '"' {
+		return false
+	}
+	for _, c := range raw[1 : len(raw)-1] {
+		if c <= ' ' || c >= 0x7f || c == '\\' {
+			return false
+		}
+	}
+	return true
+}
+
 // trim takes blanks and byte order marks off both ends.
 func trim(s string) string {
 	return strings.TrimFunc(s, func(r rune) bool { return r == '\ufeff' || unicode.IsSpace(r) })
@@ -360,6 +387,13 @@ func trim(s string) string {
 func (d *Decoder) checkID(name, s string) *problem {
 	if len(s) > d.cfg.MaxIDBytes {
 		return &problem{ReasonID, fmt.Sprintf("%s has %d bytes, over max_id_bytes=%d", name, len(s), d.cfg.MaxIDBytes), fContext}
+	}
+	ascii := true
+	for i := range len(s) {
+		ascii = ascii && s[i] >= ' ' && s[i] < 0x7f
+	}
+	if ascii {
+		return nil
 	}
 	if strings.ContainsFunc(s, func(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar }) {
 		return &problem{ReasonID, name + " has control characters or bytes that are not UTF-8", fContext}

@@ -30,7 +30,7 @@ func (f *interaction) put(d *Decoder, name, x []byte) {
 	}
 	var buf [32]byte
 	w := word(&buf, name)
-	to, known := eventWords[string(w)]
+	to, known := eventWord(w)
 	if known {
 		f.gorse = f.gorse || string(w) == "feedbacktype"
 		f.set(to, x)
@@ -149,7 +149,7 @@ func (j *job) common(f *interaction) (ev corastream.Event, bad *problem) {
 func (j *job) when(ev *corastream.Event, raw []byte) *problem {
 	ev.Time = j.ce.time
 	if len(raw) > 0 && !isNull(raw) {
-		t, ok := clock(raw)
+		t, ok := j.d.clock(raw)
 		if !ok {
 			return &problem{ReasonTime, "timestamp is not a time: " + brief(raw) + " (write RFC 3339, 2022-06-24 21:20:11, a date, or unix s, ms, us or ns)", fTime}
 		}
@@ -226,7 +226,12 @@ func (k Kind) means(ev *corastream.Event) {
 
 // named sets the kind that the record or its envelope names; "" is none.
 func (j *job) named(ev *corastream.Event, f *interaction) *problem {
-	if raw := f.kind(); len(raw) > 0 && !isNull(raw) {
+	raw := f.kind()
+	if name, known := j.d.kinds[string(raw)]; known {
+		ev.Kind = name
+		return nil
+	}
+	if len(raw) > 0 && !isNull(raw) {
 		s, ok := text(raw)
 		if !ok {
 			return &problem{ReasonType, "type is not a string", fKind}
@@ -343,14 +348,23 @@ func setLabel(ev *corastream.Event, raw []byte) *problem {
 	if isNull(raw) {
 		return &problem{ReasonLabel, "label is null: nobody knows what happened", fLabel}
 	}
-	s, _ := text(raw)
-	switch strings.ToLower(strings.TrimSpace(s + string(raw))) {
-	case "true", `true"true"`:
+	switch string(raw) {
+	case "true", "1":
 		ev.Label = 1
 		return nil
-	case "false", `false"false"`:
+	case "false", "0":
 		ev.Label = 0
 		return nil
+	}
+	if s, ok := text(raw); ok {
+		switch strings.ToLower(strings.TrimSpace(s)) {
+		case "true":
+			ev.Label = 1
+			return nil
+		case "false":
+			ev.Label = 0
+			return nil
+		}
 	}
 	v, bad := finite("label", raw)
 	if bad != nil {

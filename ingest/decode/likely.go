@@ -24,7 +24,7 @@ func (d *Decoder) Likely(names []string) map[string]string {
 		}
 		for _, name := range names {
 			var buf [32]byte
-			to, known := eventWords[string(word(&buf, []byte(name)))]
+			to, known := eventWord(word(&buf, []byte(name)))
 			if known && to != fContext && to != fID {
 				continue
 			}

@@ -8,9 +8,6 @@ import "bytes"
 
 // metarank decodes v when it is one of theirs.
 func (j *job) metarank(v []byte) bool {
-	if !bytes.Contains(v, []byte(`"event"`)) {
-		return false
-	}
 	var sort, user, session, item, items, fields, kind, at, id []byte
 	members(v, func(k, x []byte) {
 		switch string(k) {

@@ -26,19 +26,38 @@ const (
 	fields
 )
 
-// eventWords are the names that a record's members or a table's columns may have, folded by word.
-var eventWords = map[string]field{
-	"userid": fUser, "user": fUser,
-	"itemid": fItem, "item": fItem, "movieid": fItem,
-	"items": fItems, "impressions": fItems, "products": fItems,
-	"clicked": fClicked, "clicks": fClicked,
-	"type": fKind, "kind": fKind, "eventtype": fKind, "feedbacktype": fKind,
-	"event":  fEvent,
-	"rating": fRating, "value": fValue, "label": fLabel,
-	"timestamp": fTime, "time": fTime, "ts": fTime, "eventtime": fTime,
-	"id": fID, "eventid": fID,
-	"quantity": fQuantity, "qty": fQuantity,
-	"comment": fContext, "labels": fContext, "price": fContext, "currency": fContext, "session": fContext, "sessionid": fContext,
+// eventWord finds the field that a record's member or a table's column gives, by its name folded by word. A switch, since a map costs a
+// fifth of decoding an event.
+func eventWord(w []byte) (f field, known bool) {
+	switch string(w) {
+	case "userid", "user":
+		return fUser, true
+	case "itemid", "item", "movieid":
+		return fItem, true
+	case "items", "impressions", "products":
+		return fItems, true
+	case "clicked", "clicks":
+		return fClicked, true
+	case "type", "kind", "eventtype", "feedbacktype":
+		return fKind, true
+	case "event":
+		return fEvent, true
+	case "rating":
+		return fRating, true
+	case "value":
+		return fValue, true
+	case "label":
+		return fLabel, true
+	case "timestamp", "time", "ts", "eventtime":
+		return fTime, true
+	case "id", "eventid":
+		return fID, true
+	case "quantity", "qty":
+		return fQuantity, true
+	case "comment", "labels", "price", "currency", "session", "sessionid":
+		return fContext, true
+	}
+	return fUser, false
 }
 
 // ourNames are what messages and fields.events call them.
@@ -125,7 +144,8 @@ func senseOf(name string) *sense {
 	}
 	for _, known := range []string{"type", "eventtype", "feedbacktype", "label", "rating", "clicked", "timestamp", "eventtime"} {
 		if near(w, known) {
-			return &sense{like: eventWords[known]}
+			like, _ := eventWord([]byte(known))
+			return &sense{like: like}
 		}
 	}
 	return &sense{like: fContext}
@@ -154,8 +174,11 @@ func near(a, b string) bool {
 
 // yes and no of a flag: true, 1, "yes" and the like. ok is false for anything else, null too.
 func flag(raw []byte) (on, ok bool) {
+	if len(raw) == 0 {
+		return false, false
+	}
 	s := string(raw)
-	if len(raw) > 0 && raw[0] == '"' {
+	if raw[0] == '"' {
 		s, _ = text(raw)
 	}
 	switch strings.ToLower(strings.TrimSpace(s)) {

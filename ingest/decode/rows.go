@@ -25,7 +25,7 @@ func (d *Decoder) EventRows(columns []string) Row {
 				continue
 			}
 			var w [32]byte
-			to := eventWords[string(word(&w, []byte(name)))]
+			to, _ := eventWord(word(&w, []byte(name)))
 			var raw []byte
 			raw, buf = cell(buf, cells[c], to == fItems || to == fClicked)
 			f.put(d, []byte(name), raw)
@@ -102,7 +102,7 @@ func (d *Decoder) column(at field, columns []string, mapped map[string]int, f *i
 	}
 	for c, name := range columns {
 		var w [32]byte
-		if to, ok := eventWords[string(word(&w, []byte(name)))]; ok && (to == at || at == fKind && to == fEvent || at == fRating && to == fValue) {
+		if to, ok := eventWord(word(&w, []byte(name))); ok && (to == at || at == fKind && to == fEvent || at == fRating && to == fValue) {
 			return c
 		}
 	}
@@ -152,7 +152,7 @@ func (d *Decoder) Columns(columns []string) (given map[string]bool, catalogue bo
 	for _, name := range columns {
 		var w [32]byte
 		folded := word(&w, []byte(name))
-		if to, ok := eventWords[string(folded)]; ok && to < fContext {
+		if to, ok := eventWord(folded); ok && to < fContext {
 			given[ourNames[to]] = true
 		}
 		title = title || titleWords[string(folded)]

@@ -14,8 +14,8 @@ func unframed(v []byte) []byte {
 }
 
 // unwrapped takes off what Connect and Debezium put around a row. done says that the record is dealt with.
-func (j *job) unwrapped(v []byte) (inner []byte, done bool) {
-	if bytes.Contains(v, []byte(`"payload"`)) {
+func (j *job) unwrapped(v []byte, names marks) (inner []byte, done bool) {
+	if names&markPayload != 0 {
 		if payload, ok := connect(v); ok {
 			if isNull(payload) || payload[0] != '{' {
 				return nil, j.deleted(v, nil)
@@ -23,7 +23,7 @@ func (j *job) unwrapped(v []byte) (inner []byte, done bool) {
 			v = payload
 		}
 	}
-	if !bytes.Contains(v, []byte(`"op"`)) || !bytes.Contains(v, []byte(`"before"`)) && !bytes.Contains(v, []byte(`"after"`)) {
+	if names&markOp == 0 || !bytes.Contains(v, []byte(`"before"`)) && !bytes.Contains(v, []byte(`"after"`)) {
 		return v, false
 	}
 	var op, before, after []byte

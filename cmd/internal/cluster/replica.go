@@ -30,7 +30,7 @@ type Replica struct {
 }
 
 // Open opens the store that follows.
-func (r *Replica) Open(cfg Deps, log zerolog.Logger) (*store.Store, *mix.Model, error) {
+func (r *Replica) Open(cfg Deps, log zerolog.Logger, more ...store.Option) (*store.Store, *mix.Model, error) {
 	m, err := mix.New(cfg.Mix)
 	if err != nil {
 		return nil, nil, err
@@ -38,8 +38,8 @@ func (r *Replica) Open(cfg Deps, log zerolog.Logger) (*store.Store, *mix.Model, 
 	sc := cfg.Store
 	sc.UserTTL, sc.SyncWrites = 0, false // the shards forget users, and say so; and what is lost here is read again
 	r.topic = cfg.Kafka.Topics.Embeddings
-	r.Store, err = store.Open(filepath.Join(cfg.Data, "replica"), sc, store.WithLogger(log), store.WithDerived(m),
-		store.WithShard(store.Shard{Index: store.Replica, Of: cfg.Kafka.Shards}))
+	r.Store, err = store.Open(filepath.Join(cfg.Data, "replica"), sc, append(more, store.WithLogger(log), store.WithDerived(m),
+		store.WithShard(store.Shard{Index: store.Replica, Of: cfg.Kafka.Shards}))...)
 	return r.Store, m, err
 }
 

@@ -135,7 +135,7 @@ func (d Deps) load(r *Reader) (*coding, error) {
 		d.Log.Warn().Str("file", d.Path).Msg("the basis of item codes is damaged; it is fitted anew")
 		return nil, nil
 	}
-	if c.LLM != r.model.Digest() || c.Template != r.model.TemplateDigest() || c.Coder.In != r.model.Info().Hidden {
+	if c.LLM != r.model.Digest() || c.Template != r.model.TemplateDigest() || c.Coder.In != r.width() {
 		return nil, nil
 	}
 	return &c, nil

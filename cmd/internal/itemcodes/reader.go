@@ -1,5 +1,5 @@
 // Package itemcodes has the frozen LLM read a catalogue's texts and makes of each item the code that the list model learns with:
-// the first components of the LLM's state after the item's title and fields, in a basis fitted to the catalogue.
+// the first components of two of the LLM's states, at the answer token and over the item's text, in a basis fitted to the catalogue.
 //
 // A Reader reads, and keeps each state in a file, so that no text is read twice. Fit makes the codes of a catalogue at once, for a
 // replay; Keep follows the catalogue of a running process. Equal texts, LLM and prompt give equal states, whatever device there is;
@@ -53,7 +53,7 @@ func NewReader(m *llm.Model, dir string) (*Reader, error) {
 	if dir == "" {
 		return r, nil
 	}
-	name := sha256.Sum256(fmt.Appendf(nil, "answers 1 %s %s", m.Digest(), m.TemplateDigest()))
+	name := sha256.Sum256(fmt.Appendf(nil, "answers 2 %s %s", m.Digest(), m.TemplateDigest()))
 	r.file = filepath.Join(dir, fmt.Sprintf("answers-%x.f32", name[:8]))
 	if err := r.load(); err != nil {
 		return nil, errors.Join(err, m.Close())
@@ -64,7 +64,12 @@ func NewReader(m *llm.Model, dir string) (*Reader, error) {
 // Close closes the LLM.
 func (r *Reader) Close() error { return r.model.Close() }
 
-// load reads what an earlier run read: records of a key [16], the state [hidden] as float32 and CRC-32 of both. A record that was
+// width is how many numbers a state has: what o reads at the answer token of the last layer [hidden], then the mean over title and
+// fields of the residual stream after two thirds of the layers [hidden]. The first knows what the question makes of the item, the
+// second what the text is about. Each alone is better on some logs and worse on others (docs/measured/quality.md).
+func (r *Reader) width() int { return 2 * r.model.Info().Hidden }
+
+// load reads what an earlier run read: records of a key [16], the state [width] as float32 and CRC-32 of both. A record that was
 // cut short ends the file.
 func (r *Reader) load() error {
 	b, err := os.ReadFile(r.file)
@@ -74,14 +79,14 @@ func (r *Reader) load() error {
 	if err != nil {
 		return fmt.Errorf("read item states: %w", err)
 	}
-	size := 16 + 4*r.model.Info().Hidden
+	size := 16 + 4*r.width()
 	end := 0
 	for ; len(b)-end >= size+4; end += size + 4 {
 		rec := b[end : end+size]
 		if crc32.ChecksumIEEE(rec) != binary.LittleEndian.Uint32(b[end+size:]) {
 			break
 		}
-		state := make([]float32, r.model.Info().Hidden)
+		state := make([]float32, r.width())
 		for i := range state {
 			state[i] = math.Float32frombits(binary.LittleEndian.Uint32(rec[16+4*i:]))
 		}
@@ -128,7 +133,7 @@ func (r *Reader) answers(ctx context.Context, about corastream.About, items []co
 		var record []byte
 		for k, s := range states {
 			i := places[k]
-			out[i] = s.Answer[len(s.Answer)-1]
+			out[i] = append(s.Answer[len(s.Answer)-1], s.Title[:r.width()/2]...)
 			r.known[keys[i]] = out[i]
 			from := len(record)
 			record = append(record, keys[i][:]...)

@@ -45,10 +45,10 @@ func (e *Node) openList(ctx context.Context) error {
 	var m *mix.Model
 	var err error
 	if e.replica != nil {
-		e.Store, m, err = e.replica.Open(e.Config.Shards(), e.Log)
+		e.Store, m, err = e.replica.Open(e.Config.Shards(), e.Log, store.WithForgotten(e.forget))
 	} else {
 		e.audience = corastream.NewAudience(e.Config.Pipeline.Recommendations, e.Config.Pipeline.ActiveFor, nil)
-		e.Store, m, err = OpenStore(e.Config, e.Log, store.WithOwing(e.audience.Wants), store.WithNewestFirst())
+		e.Store, m, err = OpenStore(e.Config, e.Log, store.WithOwing(e.audience.Wants), store.WithNewestFirst(), store.WithForgotten(e.forget))
 	}
 	if err != nil {
 		return err

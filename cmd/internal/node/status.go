@@ -16,7 +16,7 @@ import (
 func (e *Node) httpDeps() serve.Deps {
 	p := e.Pipeline
 	d := serve.Deps{
-		Recommender: p, Browser: p, Crowd: e.crowd, Forget: e.audience.Forget, View: e.Store, Predictor: e.CF, Neighbours: e.Catalogue, History: e.Config.Pipeline.History,
+		Recommender: p, Browser: p, Crowd: e.crowd, View: e.Store, Predictor: e.CF, Neighbours: e.Catalogue, History: e.Config.Pipeline.History,
 		Past:      ingest.NewDecoder(e.Config.Kafka).Past,
 		Events:    NewEventSink(e.Producer, e.Config.Kafka),
 		Catalogue: newItemSink(e.Producer, e.Config.Kafka),
@@ -43,6 +43,15 @@ func (e *Node) httpDeps() serve.Deps {
 		e.tracer.WrapHTTP(&d)
 	}
 	return d
+}
+
+// forget drops what the stages keep in memory of a user whom the store has forgotten. It is quick, since a commit waits for it, and many
+// users may go at once; what the HTTP server keeps goes by serve.Server.Forget.
+func (e *Node) forget(user string) {
+	e.audience.Forget(user)
+	if e.Rollout != nil {
+		e.Rollout.Forget(user)
+	}
 }
 
 // versions of the generator and the LLM that answer whoever no trial is made with.
@@ -153,7 +162,8 @@ func (e *Node) gauges() []serve.Gauge {
 		g = append(g, e.Rollout.Gauges()...)
 		g = append(g,
 			serve.Gauge{Name: "weights_cache_hits", Help: "Users whose weights were fresh.", Value: float64(st.Hits)},
-			serve.Gauge{Name: "weights_cache_misses", Help: "Users whose weights were made.", Value: float64(st.Misses)})
+			serve.Gauge{Name: "weights_cache_misses", Help: "Users whose weights were made.", Value: float64(st.Misses)},
+			serve.Gauge{Name: "weights_cache_entries", Help: "Users whose weights are kept.", Value: float64(st.Entries)})
 	}
 	g = append(g, gpuGauges()...)
 	return g

@@ -122,6 +122,17 @@ func (r *Rollout) Published(recs []corastream.Recommendation) {
 	}
 }
 
+// Forget drops what is kept of a user, for erasure: the last list, and the weights that any checkpoint made.
+func (r *Rollout) Forget(user string) {
+	r.lists.forget(user)
+	st := r.now.Load()
+	for _, t := range []*Trial{st.active, st.candidate, st.previous} {
+		if t != nil {
+			t.stage.Forget(user)
+		}
+	}
+}
+
 // Observe implements corastream.Monitor.
 func (r *Rollout) Observe(ev corastream.Event, before corastream.Pair, user *corastream.UserState) {
 	if t := r.lists.of(ev.User, ev.Item); t != nil {

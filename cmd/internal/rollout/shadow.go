@@ -153,6 +153,12 @@ func (l *lastLists) put(user string, t *Trial, items []corastream.Scored) {
 	l.all[user] = lastList{t, ids}
 }
 
+func (l *lastLists) forget(user string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.all, user)
+}
+
 // of returns the checkpoint whose list showed the item to the user, and nil when none did.
 func (l *lastLists) of(user, item string) *Trial {
 	l.mu.Lock()
