@@ -43,10 +43,11 @@ var allowed = map[string][]string{
 	// These folders are what the commands share. node has the configuration and wires the stages. All others are handed what they need in a Deps, and
 	// know neither node nor its Config; none imports a command.
 	"cmd/internal/node": {
-		module, module + "/cfstream", module + "/cmd/internal/adapter", module + "/cmd/internal/cluster", module + "/cmd/internal/console", module + "/cmd/internal/datafile",
+		module, module + "/cfstream", module + "/cmd/internal/adapter", module + "/cmd/internal/closers", module + "/cmd/internal/cluster", module + "/cmd/internal/console", module + "/cmd/internal/datafile",
 		module + "/cmd/internal/gorse", module + "/cmd/internal/itemcodes", module + "/cmd/internal/listworth", module + "/cmd/internal/rollout", module + "/cmd/internal/tracing", module + "/generator", module + "/ingest", module + "/kernels/cuda", module + "/replay",
 		module + "/serve", module + "/store", "github.com/goccy/go-yaml",
 	},
+	"cmd/internal/closers":   {},
 	"cmd/internal/console":   {"github.com/schollz/progressbar/v3", "golang.org/x/term"},
 	"cmd/internal/listworth": {module + "/cfstream/mix", module + "/serve"},
 	"cmd/internal/itemcodes": {module, module + "/generator", module + "/serve/llm"},
@@ -54,7 +55,7 @@ var allowed = map[string][]string{
 	"cmd/internal/testkit":   {},
 	"cmd/internal/tracing":   {module, module + "/serve", "go.opentelemetry.io/otel"},
 	"cmd/internal/scalesim":  {module},
-	"cmd/internal/cluster":   {module, module + "/cfstream", module + "/cmd/internal/tracing", module + "/generator", module + "/ingest", module + "/replay", module + "/serve", module + "/store"},
+	"cmd/internal/cluster":   {module, module + "/cfstream", module + "/cmd/internal/closers", module + "/cmd/internal/tracing", module + "/generator", module + "/ingest", module + "/replay", module + "/serve", module + "/store"},
 	"cmd/internal/gpucheck":  {module, module + "/cfstream", module + "/cmd/internal/bench", module + "/cmd/internal/training", module + "/generator", module + "/kernels", module + "/serve/llm"},
 	"cmd/internal/training":  {module, module + "/cfstream", module + "/generator", module + "/kernels/cuda", module + "/serve/llm"},
 	"cmd/internal/bench":     {module, module + "/cfstream", module + "/generator", module + "/ingest", module + "/kernels", module + "/serve/llm", module + "/store"},

@@ -20,6 +20,8 @@ var (
 	ErrDegraded = errors.New("no usable checkpoint")
 	// ErrMismatch: a checkpoint, cache or store was made for another LLM, basis, prompt or CF spec.
 	ErrMismatch = errors.New("mismatch")
+	// ErrFormat: another build wrote it in a format that this one does not read. State that derives from other state is made anew.
+	ErrFormat = errors.New("another format")
 	// ErrEnd: a bounded source has nothing more to give.
 	ErrEnd = errors.New("end of stream")
 )

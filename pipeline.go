@@ -9,9 +9,14 @@ import (
 	"time"
 )
 
-// Pipeline joins the stages. Two rhythms share it: Learn runs at the log's pace and never waits for the LLM; Recommend
-// runs at the LLM's pace over a coalesced set of moved users. Ranker, Generator, Scorer, Encoder, Basis, Monitor and Tracer may
-// be nil. A Ranker gives every list and its order, and Retriever is then only told what moved.
+// Pipeline joins the stages. Two rhythms share it: Learn runs at the log's pace and never waits for
+// the LLM; Recommend runs at the LLM's pace over a coalesced set of moved users. Ranker, Generator,
+// Scorer, Encoder, Basis, Monitor and Tracer may be nil. A Ranker gives every list and its order,
+// and Retriever is then only told what moved.
+//
+// The stages share no memory but the Store. They wake each other through channels of one token: a
+// token says "look again", so a second one would add nothing, and a wake that comes while the other
+// stage works is not lost.
 type Pipeline struct {
 	Config      PipelineConfig
 	Source      Source
@@ -45,7 +50,12 @@ type Pipeline struct {
 	backlog atomic.Bool   // more items wait than one reading takes: the LLM is busy for a while
 }
 
-// Run drives the stages until the source ends and every debt is paid, or ctx is cancelled; both return nil.
+// Run drives the stages until the source ends and every debt is paid, or ctx is cancelled; both
+// return nil. The first stage that fails cancels the others with its error as the cause, and Run
+// waits for all three.
+//
+// The source's end closes learnt. The other two stages then go on until they find nothing to do: a
+// replay's last answers are made before Run returns.
 func (p *Pipeline) Run(ctx context.Context) error {
 	p.init()
 	ctx, fail := context.WithCancelCause(ctx)
@@ -69,7 +79,9 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	return nil
 }
 
-// learn: log -> dead letters, then one transaction per micro-batch -> debts. No LLM is ever called from here.
+// learn: log -> dead letters, then one transaction per micro-batch -> debts. No LLM is ever called
+// from here. Committed comes after the transaction, and tells the source what it may report to the
+// group; the offsets that count are in the transaction.
 func (p *Pipeline) learn(ctx context.Context) error {
 	for {
 		batch, err := p.Source.Next(ctx)
@@ -86,7 +98,16 @@ func (p *Pipeline) learn(ctx context.Context) error {
 	}
 }
 
-// LearnBatch applies one batch: bad records are buried first, so that the offset never passes one that is not.
+// LearnBatch applies one batch. Bad records are buried first, so that the offset never passes one
+// that is not buried. A kill in between buries them twice, which a reader of the dead letters can
+// tell by their position.
+//
+// The learn function runs inside the store's transaction, for each event that is new. The monitor
+// sees the pair before the model learns it, because a score that has seen its label is worth
+// nothing.
+//
+// Learnt waiters (applied) and the other stages are told last: whoever is woken finds the
+// transaction in place.
 func (p *Pipeline) LearnBatch(ctx context.Context, b Batch) (err error) {
 	p.init()
 	var done Commit
@@ -127,7 +148,9 @@ func (p *Pipeline) LearnBatch(ctx context.Context, b Batch) (err error) {
 	return nil
 }
 
-// readCatalogue: new items -> frozen LLM -> content vectors, joined as item data in their own transaction.
+// readCatalogue: new items -> frozen LLM -> content vectors, joined as item data in their own
+// transaction. An item's clicks are learnt meanwhile, without its content. A kill between Encode
+// and Join reads the items again, from the LLM's cache on the disk.
 func (p *Pipeline) readCatalogue(ctx context.Context, learnt <-chan struct{}) error {
 	if p.Encoder == nil || p.Basis == nil {
 		return nil
@@ -157,7 +180,9 @@ func (p *Pipeline) readCatalogue(ctx context.Context, learnt <-chan struct{}) er
 	})
 }
 
-// recommend: debts -> recommendations -> topic -> settled. A debt is settled only after the broker has the answer.
+// recommend: debts -> recommendations -> topic -> settled. A debt is settled only after the broker
+// has the answer. A kill in between answers it again under the same id, since the id is a hash of
+// the user, the cause and the versions.
 func (p *Pipeline) recommend(ctx context.Context, learnt <-chan struct{}) error {
 	return p.rounds(ctx, p.debts, learnt, func() (int, error) {
 		owed, err := p.Store.Owed(p.Config.RecommendBatch)
@@ -171,6 +196,8 @@ func (p *Pipeline) recommend(ctx context.Context, learnt <-chan struct{}) error 
 	})
 }
 
+// pay answers debts and publishes the answers. wanted has left out users to whom no answer is due
+// (Audience); their debts are settled all the same.
 func (p *Pipeline) pay(ctx context.Context, owed []Owed) error {
 	if len(owed) == 0 {
 		return nil
@@ -186,9 +213,14 @@ func (p *Pipeline) pay(ctx context.Context, owed []Owed) error {
 	return nil
 }
 
-// Recommend makes one recommendation for each debt. The Ranker gives the list; for its items W_A is made from the embeddings as
-// they stand, and the frozen LLM scores with those weights how likely a like is. Without a Ranker the Retriever finds candidates
-// and that score ranks them. Without weights or LLM, or when they fail, the CF score stands in, and the answer says so.
+// Recommend makes one recommendation for each debt. The Ranker gives the list; for its items W_A is
+// made from the embeddings as they stand, and the frozen LLM scores with those weights how likely a
+// like is. Without a Ranker the Retriever finds candidates and that score ranks them. Without
+// weights or LLM, or when they fail, the CF score stands in, and the answer says so.
+//
+// All that is read of the state is read in one View, so the users of a batch, their candidates and
+// the items' contents belong to one transaction. The LLM runs after the View: a pass of seconds
+// must not keep an old snapshot, and the disk space under it, alive.
 func (p *Pipeline) Recommend(ctx context.Context, owed []Owed) (recs []Recommendation, err error) {
 	p.init()
 	ctx, end := p.Tracer.Recommend(ctx, owed)

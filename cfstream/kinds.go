@@ -16,14 +16,14 @@ const (
 	SASRec   = "sasrec"
 )
 
-// kind is all that sets one model apart from another. A new one is a file with its Learn and UserVector, a line of the table below, and
-// a paragraph of doc.go; configuration, replay, checkpoints and the cluster ask the table.
+// kind holds everything that sets one model apart from another. A new model is a file with its Learn, a line of the table below, and
+// its formula in doc.go. Configuration, replay, checkpoints and the cluster read the table.
 type kind struct {
 	factors, layers   int     // what 0 in a Spec stands for; factors -1: it has none
 	rate, decay, init float64 // of the factors: Adagrad step, pull to zero, spread of a new vector
 	content           bool    // it has c_i, w and t_u
 	make              func(base model) Model
-	identity          func(s Spec, factors, content int) string // the dimensions, in the words of String
+	identity          func(s Spec, factors, content int) string // the dimensions, as String writes them
 	undivided         string                                    // why a cluster can not divide its state; "" where it can
 }
 
@@ -53,7 +53,7 @@ const (
 // Kinds lists the table's names, in the order of the alphabet.
 var Kinds = slices.Sorted(maps.Keys(kinds))
 
-// kind finds the spec's line of the table. An unknown one has none, which Validate refuses.
+// kind returns the spec's line of the table, or the zero kind for a name that Validate refuses.
 func (s Spec) kind() kind {
 	if s.Kind == Hybrid && s.Layers > 0 && s.Factors >= 0 {
 		return graphHybrid

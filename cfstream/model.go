@@ -77,15 +77,7 @@ func (m *model) each(s corastream.State, ev corastream.Event, step stepper) erro
 		return fmt.Errorf("learn event %v: label %v or weight %v: want a label in [0,1] and a weight in [0,1e6]",
 			ev.Pos, ev.Label, ev.Weight)
 	}
-	shared, err := s.Shared()
-	if err != nil {
-		return err
-	}
-	u, err := s.User(ev.User)
-	if err != nil {
-		return err
-	}
-	it, err := s.Item(ev.Item)
+	shared, u, it, err := recordsOf(s, ev)
 	if err != nil {
 		return err
 	}
@@ -120,6 +112,18 @@ func (m *model) each(s corastream.State, ev corastream.Event, step stepper) erro
 		}
 	}
 	return nil
+}
+
+// recordsOf returns the three records that an event is about.
+func recordsOf(s corastream.State, ev corastream.Event) (shared *corastream.Embedding, u *corastream.UserState, it *corastream.ItemState, err error) {
+	if shared, err = s.Shared(); err != nil {
+		return nil, nil, nil, err
+	}
+	if u, err = s.User(ev.User); err != nil {
+		return nil, nil, nil, err
+	}
+	it, err = s.Item(ev.Item)
+	return shared, u, it, err
 }
 
 // prepare makes the vectors of fresh records and refuses those of another spec.

@@ -46,20 +46,12 @@ func (m *model) userRate(n uint32) float32 {
 // uncount takes a pass over a log out of the counts again: the next pass then learns each row with the counts that it had in
 // its time, and the last one leaves them as one pass would.
 func uncount(s *corastream.Memory, events []corastream.Event) error {
-	shared, err := s.Shared()
-	if err != nil {
-		return err
-	}
-	shared.Count -= uint32(len(events))
 	for _, ev := range events {
-		u, err := s.User(ev.User)
+		shared, u, it, err := recordsOf(s, ev)
 		if err != nil {
 			return err
 		}
-		it, err := s.Item(ev.Item)
-		if err != nil {
-			return err
-		}
+		shared.Count--
 		u.Count--
 		it.Count--
 	}

@@ -47,8 +47,8 @@ func (m *sasRec) cut(v []float32) block {
 	return block{take(d * d), take(d * d), take(d * d), take(d * d), take(m.window * d), take(2 * d)}
 }
 
-// reading is one forward pass, kept for the backward one.
-type reading struct {
+// forwardPass is one forward pass, kept for the backward one.
+type forwardPass struct {
 	x              [][]float32 // [n][d], oldest first
 	at             []corastream.Interaction
 	r, mix, h, t   []float32
@@ -56,9 +56,9 @@ type reading struct {
 	out            []float32
 }
 
-func (m *sasRec) newReading() *reading {
+func (m *sasRec) newForwardPass() *forwardPass {
 	d := m.factors
-	r := &reading{x: make([][]float32, 0, m.window)}
+	r := &forwardPass{x: make([][]float32, 0, m.window)}
 	back := make([]float32, (m.window+5)*d+2*m.window)
 	take := func(n int) []float32 {
 		out := back[:n:n]
@@ -74,7 +74,7 @@ func (m *sasRec) newReading() *reading {
 }
 
 // read makes e_u of the last items into r.out; nothing read is zero.
-func (m *sasRec) read(s corastream.State, b block, history []corastream.Interaction, r *reading) error {
+func (m *sasRec) read(s corastream.State, b block, history []corastream.Interaction, r *forwardPass) error {
 	d := m.factors
 	n := min(m.window, len(history))
 	r.at, r.x = history[len(history)-n:], r.x[:cap(r.x)]
@@ -164,7 +164,7 @@ func (m *sasRec) Learn(s corastream.State, ev corastream.Event) error {
 
 // reread sets e_u from the last items.
 func (m *sasRec) reread(s corastream.State, shared *corastream.Embedding, u *corastream.UserState, history []corastream.Interaction) error {
-	r := m.newReading()
+	r := m.newForwardPass()
 	if err := m.known(s, history); err != nil {
 		return err
 	}
@@ -280,7 +280,7 @@ func (m *sasRec) Fit(ctx context.Context, s *corastream.Memory, events []corastr
 	if err != nil {
 		return err
 	}
-	r, back := m.newReading(), m.newReading()
+	r, back := m.newForwardPass(), m.newForwardPass()
 	histories := map[string][]corastream.Interaction{}
 	for epoch := range epochs {
 		if epoch > 0 {
@@ -316,7 +316,7 @@ func (m *sasRec) Fit(ctx context.Context, s *corastream.Memory, events []corastr
 	return nil
 }
 
-func (m *sasRec) fitEvent(s corastream.State, shared *corastream.Embedding, ev corastream.Event, history []corastream.Interaction, r, back *reading) error {
+func (m *sasRec) fitEvent(s corastream.State, shared *corastream.Embedding, ev corastream.Event, history []corastream.Interaction, r, back *forwardPass) error {
 	b := m.cut(shared.Vec)
 	if err := m.read(s, b, history, r); err != nil {
 		return err
@@ -340,7 +340,7 @@ func (m *sasRec) fitEvent(s corastream.State, shared *corastream.Embedding, ev c
 }
 
 // backward takes dLoss/de_u in back.out through the block, and steps all it reaches. back's other parts hold the gradients.
-func (m *sasRec) backward(s corastream.State, b, acc block, r, back *reading) error {
+func (m *sasRec) backward(s corastream.State, b, acc block, r, back *forwardPass) error {
 	n, last := len(r.x), len(r.x)-1
 	de, dt, dh, dmix, dr := back.out, back.t, back.h, back.mix, back.r
 	capNorm(de, maxNorm)

@@ -38,7 +38,7 @@ func TestBlockStepFollowsTheGradient(t *testing.T) {
 	if err := m.prepare(u, target); err != nil {
 		t.Fatal(err)
 	}
-	r, back := m.newReading(), m.newReading()
+	r, back := m.newForwardPass(), m.newForwardPass()
 	ev := corastream.Event{User: "u", Item: "target", Label: 1, Weight: 1}
 	loss := func() float64 {
 		if err := m.read(s, m.cut(shared.Vec), history, r); err != nil {

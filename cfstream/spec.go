@@ -18,10 +18,10 @@ import (
 // A field without a YAML key is a constant of its kind, which the figures of docs/measured/quality.md were measured with. Rates are not
 // part of the identity: tests and experiments in Go may set them for a store that exists.
 type Spec struct {
-	// Kind is bias, mf, hybrid, lightgcn or sasrec. Default hybrid.
+	// Kind is the model, one of Kinds. Default hybrid.
 	Kind string `yaml:"kind"`
-	// Factors is K, the width of p_u and q_i; `bias` has none. Default 0, range -1..1024; 0 is 32 for mf, lightgcn and sasrec,
-	// and 16 for hybrid; -1 is none.
+	// Factors is K, the width of p_u and q_i; `bias` has none. Default 0, range -1..1024; 0 is the kind's own width, such as
+	// 16 for hybrid and 32 for mf; -1 is none.
 	Factors int `yaml:"factors"`
 	// Content is m, the width of c_i, w and t_u; only `hybrid` has them. Default 64, range 1..1024.
 	Content int `yaml:"content"`
@@ -29,7 +29,7 @@ type Spec struct {
 	// Layers is how many hops lightgcn propagates, or a hybrid's factors. Default 0, range 0..4; 0 is 2 for lightgcn, and none
 	// for hybrid.
 	Layers int `yaml:"layers"`
-	// Window is how many of a user's last items sasrec reads. Default 10, range 1..200.
+	// Window is how many of a user's last items a kind reads that makes e_u of them, as sasrec does. Default 10, range 1..200.
 	Window int `yaml:"window"`
 
 	// MuRate is the step of mu. Default 0.01, range 0..1.
@@ -55,14 +55,11 @@ type Spec struct {
 	TasteRate float64 `yaml:"-"`
 	// TasteDecay pulls t_u to zero. Default 0.5, range 0..1.
 	TasteDecay float64 `yaml:"-"`
-	// FactorRate is the Adagrad step of p_u and q_i. Default 0, range 0..1; 0 is the kind's own: 0.02 for mf and hybrid, 0.04
-	// for a hybrid with layers, 0.05 for lightgcn, 0.01 for sasrec.
+	// FactorRate is the Adagrad step of p_u and q_i. Default 0, range 0..1; 0 is the kind's own (kinds.go).
 	FactorRate float64 `yaml:"-"`
-	// FactorDecay pulls p_u and q_i to zero. Default 0, range 0..1; 0 is the kind's own: 0.003 for lightgcn, 0.01 for hybrid,
-	// 0.002 for one with layers, else 0.02.
+	// FactorDecay pulls p_u and q_i to zero. Default 0, range 0..1; 0 is the kind's own (kinds.go).
 	FactorDecay float64 `yaml:"-"`
-	// FactorInit is the spread of a new p_u and q_i, drawn from the id's hash. Default 0, range 0..1; 0 is the kind's own: 0.1
-	// for lightgcn, sasrec and a hybrid with layers, else 0.01.
+	// FactorInit is the spread of a new p_u and q_i, drawn from the id's hash. Default 0, range 0..1; 0 is the kind's own (kinds.go).
 	FactorInit float64 `yaml:"-"`
 	// Seed draws the start of whatever starts at random; the records of a store belong to the seed they were made with.
 	// Default 0.
@@ -78,7 +75,7 @@ type Spec struct {
 	// Clip bounds an event's gradient of z after weighting. Default 4, range 0.01..100.
 	Clip float64 `yaml:"-"`
 
-	// DemandHalfLife is after how long a like counts half in an item's demand, by which candidates are found beside their score
+	// DemandHalfLife is after how long a like counts half in an item's demand, by which candidates are found beside their score.
 	// Default 336h, range 1h..87600h.
 	DemandHalfLife time.Duration `yaml:"demand_half_life"`
 

@@ -8,9 +8,11 @@ import (
 	"sync"
 )
 
-// cache keeps the newest W_A of each user (or pair), least recently used out first. An entry is found only when the inputs
-// it was made from are the same bits: the shared taste w moves with every event, so a version number of the user alone
-// would serve stale weights.
+// cache keeps the newest W_A of each user (or pair), least recently used out first. An entry is
+// found only when the inputs it was made from are the same bits: the shared taste w moves with
+// every event, so a version number of the user alone would serve stale weights.
+//
+// mu guards the list and the map. It is a leaf, and no product is made under it.
 type cache struct {
 	limit int64
 

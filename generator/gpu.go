@@ -59,8 +59,8 @@ func newOnDevice(g *GPU, m *Model, cacheBytes int64) *onDevice {
 	return &onDevice{GPU: g, model: m, slots: int(min(cacheBytes/int64(4*m.Spec.Size()), 1<<14))}
 }
 
-// batch is a Do's work on some rows, uploaded and ready to launch.
-type batch struct {
+// deviceCall is the work on some rows, uploaded and ready to launch within one Do.
+type deviceCall struct {
 	store  *cuda.Rows
 	where  []int32 // the slot of each row's matrix
 	launch func() error
@@ -107,7 +107,7 @@ func (d *onDevice) forward(ctx context.Context, x, lin []float32, rows int) ([][
 }
 
 // prepare uploads the inputs and takes slots for the outputs.
-func (d *onDevice) prepare(q *cuda.Queue, x, lin []float32, rows int) (*batch, error) {
+func (d *onDevice) prepare(q *cuda.Queue, x, lin []float32, rows int) (*deviceCall, error) {
 	if err := d.load(q); err != nil {
 		return nil, err
 	}
@@ -117,7 +117,7 @@ func (d *onDevice) prepare(q *cuda.Queue, x, lin []float32, rows int) (*batch, e
 	if err != nil {
 		return nil, err
 	}
-	b := &batch{store: store, where: make([]int32, rows)}
+	b := &deviceCall{store: store, where: make([]int32, rows)}
 	for i := range b.where {
 		b.where[i] = int32(store.Take())
 	}

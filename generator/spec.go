@@ -38,7 +38,7 @@ type Spec struct {
 	Targets []corastream.Target `yaml:"targets" json:"targets"`
 	// Adapt says on which tokens the delta acts. Default last.
 	Adapt corastream.Adapt `yaml:"adapt" json:"adapt"`
-	// Taste is m, the width of c_i and of w+t_u; 0 for a CF model that has neither (mf, lightgcn, sasrec), with `inputs: paper`. `train` takes
+	// Taste is m, the width of c_i and of w+t_u; 0 for a CF model that has neither, such as mf, with `inputs: paper`. `train` takes
 	// it from the CF model. Default 64, range 0..1024.
 	Taste int `yaml:"-" json:"taste"`
 	// Factors is K, the width of p_u and q_i. They enter by their product, as b_i does, and for `inputs: paper` as they are. `train` takes

@@ -33,7 +33,9 @@ func (c StageConfig) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Stage makes W_A for pairs. Safe for concurrent use; a checkpoint is swapped for another while it runs.
+// Stage makes W_A for pairs. Safe for concurrent use; a checkpoint is swapped for another while it
+// runs. Everything that belongs to one checkpoint hangs on one pointer. A call loads it once, so
+// weights and projection never come from two.
 type Stage struct {
 	cfg  StageConfig
 	live atomic.Pointer[loaded]
@@ -97,8 +99,13 @@ func (s *Stage) Forget(user string) {
 	l.cache.forget(user, l.ckpt.Model.Spec.PerPair())
 }
 
-// Weights implements corastream.Generator. Pairs with one user's side share one User matrix (equal address); the matrix is
-// never written to again, so that callers may keep it.
+// Weights implements corastream.Generator. Pairs with one user's side share one User matrix (equal
+// address); the matrix is never written to again, so that callers may keep it, and the GPU finds
+// its copy by that address.
+//
+// Pairs are grouped into jobs, jobs at hand come from the cache, and the rest is made in batches of
+// cfg.Batch. Two calls that miss the same user at once both make the matrix. That is rare, costs
+// one product, and both results are the same bits.
 func (s *Stage) Weights(ctx context.Context, pairs []corastream.Pair) ([]corastream.Weights, *corastream.Projection, error) {
 	l := s.live.Load()
 	m := l.ckpt.Model
@@ -145,7 +152,8 @@ type job struct {
 	made  []float32
 }
 
-// jobs groups pairs by what their matrix depends on: the user's side alone, or the pair.
+// jobs groups pairs by what their matrix depends on: the user's side alone, or the pair. Two pairs
+// of one user with different inputs, as when a commit came between them, are two jobs.
 func (l *loaded) jobs(pairs []corastream.Pair) (jobs []*job, of []*job, err error) {
 	m := l.ckpt.Model
 	nx, nl := m.Inputs()
@@ -179,7 +187,8 @@ func (l *loaded) jobs(pairs []corastream.Pair) (jobs []*job, of []*job, err erro
 	return jobs, of, nil
 }
 
-// make computes the matrices of some jobs in one batch and keeps them.
+// make computes the matrices of some jobs in one product and keeps them. A device that fails is
+// noted and the CPU makes the same matrices within the call, so no caller ever sees the failure.
 func (l *loaded) make(ctx context.Context, jobs []*job) {
 	m := l.ckpt.Model
 	nx, nl := m.Inputs()

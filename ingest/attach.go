@@ -26,6 +26,9 @@ func (s *Source) vet(c brokersView, topic string) error {
 	return s.vetOne(metaTopic+topic, c.topics[topic].id, "topic "+topic)
 }
 
+// vetOne compares one id with the stored one, and stores it where there is none yet. metaMu keeps
+// two partitions of one topic from storing at once. It is held across the call into the store, so a
+// hook must not call back into the source.
 func (s *Source) vetOne(key, id, what string) error {
 	if id == "" {
 		return nil // the broker is too old to say

@@ -12,9 +12,13 @@ func comparePartitions(a, b corastream.Partition) int {
 	return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.ID, b.ID))
 }
 
-// Next waits for a micro-batch: up to MaxBatchEvents, or what came while the pause lasts. The pause begins with the call and is as long
-// as the caller took for the batch before, but at most MaxBatchWait: a lone event is handed out at once, and of a stream so many
-// are gathered that the caller is busy half of the time with them, until batches are full.
+// Next waits for a micro-batch: up to MaxBatchEvents, or as much as came during a pause. The pause
+// begins with the call and is as long as the caller took for the batch before, but at most
+// MaxBatchWait.
+//
+// A fixed pause would have to be chosen for one load. This one adapts: a lone event is handed out
+// at once, because the caller did nothing before it. Of a stream so many are gathered that the
+// caller is busy half of the time with them, until batches are full.
 func (s *Source) Next(ctx context.Context) (corastream.Batch, error) {
 	s.mu.Lock()
 	pause := min(s.cfg.MaxBatchWait, time.Since(s.last))
@@ -69,7 +73,9 @@ func sleep(ctx, own context.Context, news <-chan struct{}, d time.Duration) erro
 	return nil
 }
 
-// look says, under the lock, how many outputs are ready, and how long until an idle source ends: below 0, not as things stand.
+// look says, under the lock, how many outputs are ready, and how long until an idle source ends
+// (below 0: not as things stand). A source is idle only while all its partitions are read to their
+// ends and the connections are well; a broker that is away must not look like the end of the log.
 func (s *Source) look() (ready int, idle time.Duration) {
 	caught := s.placed // between two assignments nothing is idle
 	for _, f := range s.feeds {
@@ -128,7 +134,8 @@ func share(want, have []int, total int) {
 	}
 }
 
-// take hands out about n outputs of the feed's queue: it ends with the record that would pass n, unless it is the first.
+// take hands out about n outputs of the feed's queue. It ends before the record that would pass n,
+// unless that is the first one: a record with more outputs than a batch may have must pass too.
 func (f *feed) take(dst *corastream.Batch, n int) corastream.Span {
 	span := corastream.Span{Partition: f.part, From: f.queue[0].from, To: -1}
 	for len(f.queue) > 0 && n > 0 {

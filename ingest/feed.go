@@ -22,7 +22,8 @@ type mark struct {
 	changes, parcels              int
 }
 
-// block is one decoded chunk, handed out piece by piece.
+// block is one decoded chunk of a partition, handed out piece by piece. marks has the end of each
+// record within the outputs, so that a batch can end between any two records and its span is exact.
 type block struct {
 	from, to int64
 	marks    []mark
@@ -101,7 +102,8 @@ func (b *block) take(dst *corastream.Batch, n int) (from, to int64, got int) {
 	return from, end.to, got
 }
 
-// feed reads one partition in the background and keeps a few decoded blocks ready. Its queue belongs to the source's lock.
+// feed reads one partition in the background and keeps a few decoded blocks ready. The fields below
+// room belong to the source's lock. Everything above them is the feed's own goroutine's.
 type feed struct {
 	s      *Source
 	part   corastream.Partition
@@ -120,6 +122,15 @@ type feed struct {
 }
 
 // run reads until its context ends or the partition can not be read.
+//
+// A token of room is taken before the read and not after it, so at most blocksAhead blocks exist,
+// the one being decoded included. An empty answer or an error gives the token back.
+//
+// Errors are of three sorts. Those that another attempt may mend are tried again with growing
+// pauses (retryable), and so is a log that ends before our offset, because a broker that is
+// starting may say so. A checksum that fails is tried again a few times, as it may be the network's
+// fault. Everything else ends the source: a gap, another cluster, a recreated topic. Going on would
+// lose or mix up events without a word.
 func (f *feed) run(ctx context.Context) {
 	defer close(f.done)
 	defer f.tail.drop()

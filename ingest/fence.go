@@ -13,6 +13,8 @@ import (
 var errTooLargeToAppend = errors.New("more than one record batch may hold")
 
 // store writes changes of one (epoch, seq) as one batch and returns nil once it is known to count.
+// After an error the process owns nothing (epoch 0): nobody knows what the log holds behind c.next,
+// so it has to be read and claimed again.
 func (c *Changelog) store(ctx context.Context, changes []corastream.Change) error {
 	was := c.order
 	err := c.tryStore(ctx, changes)
@@ -65,6 +67,10 @@ func sizeOf(r Record) int {
 }
 
 // insist posts until the batch is stored or can not be.
+//
+// A lost answer is the hard case: the batch may be in the log or not. Posting again would do no
+// harm, since a second copy is void or says the same once more. But if the batch is there, the next
+// offset to expect is behind it, so the log is read first to see whether a copy is there.
 func (c *Changelog) insist(ctx context.Context, p *posting, changes []corastream.Change) error {
 	defer c.failing.Store(false)
 	for fails := 0; ; {
@@ -97,7 +103,9 @@ func (c *Changelog) insist(ctx context.Context, p *posting, changes []corastream
 	}
 }
 
-// landed decides whether a batch that lies at base counts.
+// landed decides whether a batch that lies at base counts. At c.next nobody else has written, and
+// it counts. Behind c.next somebody has, and look reads who. Before c.next the log itself is
+// another one.
 func (c *Changelog) landed(ctx context.Context, base int64, changes []corastream.Change) error {
 	if base < c.next {
 		return fmt.Errorf("topic %s partition %d: the batch came to lie at %d, before the log's end at %d: the log was made anew or lost its tail (fix: learn from what the log still holds in a new --data folder): %w",

@@ -120,8 +120,8 @@ func meddle(t *testing.T, b *devbroker.Broker, cfg Config, store bool, after fun
 			return nil, nil, false
 		}
 		if store {
-			var c batch
-			c, _, _, err := nextBatch(req.Topics[0].Partitions[0].Records)
+			var c recordBatch
+			c, _, _, err := nextRecordBatch(req.Topics[0].Partitions[0].Records)
 			if err != nil {
 				t.Error(err)
 			}

@@ -21,6 +21,11 @@ const (
 )
 
 // assignByGroup lets the group's generations say which partitions to read, until the source ends.
+// Kafka's group is used for the division of partitions alone. Which offset to read from is the
+// store's to say.
+//
+// Errors that another attempt may mend are tried for ever: a broker that is down for a night is no
+// reason to end.
 func (s *Source) assignByGroup() {
 	group, err := kafka.NewConsumerGroup(kafka.ConsumerGroupConfig{
 		ID: s.cfg.Group, Brokers: s.cfg.Brokers, Dialer: s.access.dialer(), Topics: s.topics,
@@ -54,8 +59,12 @@ func (s *Source) assignByGroup() {
 	}
 }
 
-// generation reads what one generation assigns, until the group rebalances. Generation.Start makes the group wait for
-// the feeds to stop before it joins again, so no partition is read here and elsewhere at once.
+// generation reads what one generation assigns, until the group rebalances.
+//
+// kafka-go gives the function passed to Start a context that ends at the rebalance, and does not
+// join the next generation before the function has returned. The function returns after unassign,
+// so no partition is read here and elsewhere at once. The source's own end is joined to that
+// context with AfterFunc, because the group knows nothing of it.
 func (s *Source) generation(gen *kafka.Generation) {
 	var parts []assigned
 	for topic, list := range gen.Assignments {
@@ -86,7 +95,8 @@ func (s *Source) mine(p corastream.Partition) bool {
 	return slices.ContainsFunc(s.feeds, func(f *feed) bool { return f.part == p })
 }
 
-// assignAll reads all partitions of the topics, or those that are picked, and those that are added later.
+// assignAll reads all partitions of the topics, or those that Hooks.Pick chooses, without a group.
+// It asks for the list again every refreshEvery, so partitions that are added later are found.
 func (s *Source) assignAll() {
 	defer s.unassign()
 	var have []corastream.Partition
@@ -151,14 +161,21 @@ func (s *Source) Committed(spans []corastream.Span) {
 	s.commit.note(spans)
 }
 
-// committer reports offsets to the group in a rhythm of its own. Failure is no harm: the store's offsets are the true ones.
+// committer reports offsets to the group in a rhythm of its own. For a store's source a failure is
+// no harm, because the store's offsets are the true ones and these are for lag tools. For a
+// replica's duties (Hooks.GroupOffsets) they are the truth, and a report that is lost means that a
+// duty is done twice.
+//
+// mu is a leaf. It is not held during the call to the broker.
 type committer struct {
 	mu   sync.Mutex
 	next map[corastream.Partition]int64 // not reported yet
 	from map[corastream.Partition]int64 // where the group's offset stood when the partition was assigned; it never moves back
 }
 
-// begin takes note of the group's offset of a partition that is assigned. Another member may have moved it on meanwhile.
+// begin takes note of the group's offset of a partition that is assigned. Another member may have
+// moved it on meanwhile. A report below it would move it back, and others would do work again that
+// is done.
 func (c *committer) begin(p corastream.Partition, offset int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -171,6 +188,8 @@ func (c *committer) begin(p corastream.Partition, offset int64) {
 	}
 }
 
+// note keeps the furthest end of a partition's spans. Spans of one partition come in order, so the
+// furthest end stands for all of them.
 func (c *committer) note(spans []corastream.Span) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -184,7 +203,8 @@ func (c *committer) note(spans []corastream.Span) {
 	}
 }
 
-// run reports until ctx ends, and then once more.
+// run reports until ctx ends, and then once more. The last report goes out in this generation's
+// name, while the rebalance still waits for its members.
 func (c *committer) run(ctx context.Context, every time.Duration, gen *kafka.Generation, mine func(corastream.Partition) bool) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
@@ -199,6 +219,8 @@ func (c *committer) run(ctx context.Context, every time.Duration, gen *kafka.Gen
 	}
 }
 
+// flush sends what has not been reported. It leaves out partitions that are elsewhere by now: their
+// new reader reports them. Entries that grew during the call stay for the next one.
 func (c *committer) flush(gen *kafka.Generation, mine func(corastream.Partition) bool) {
 	c.mu.Lock()
 	offsets := map[string]map[int]int64{}

@@ -10,11 +10,17 @@ import (
 	kafka "github.com/segmentio/kafka-go"
 )
 
-// JoinMembers is a member of the consumer group that shares out the partitions of a topic, which stand for a cluster's shards, until ctx
-// ends; then it leaves the group, so that others take over at once rather than after its session. owned says what the process has or
-// is taking over at the moment, from a goroutine of the group's: whoever deals the partitions out leaves them there as far as the shares
-// stay level. assigned is told what each generation gives this member, one generation after the other. Between generations, and while the group can not be reached, nothing is taken away: that
-// two members may believe they own a shard for a while does no harm, because the changelog takes from one of them alone.
+// JoinMembers is a member of the consumer group that divides the partitions of a topic, which stand
+// for a cluster's shards. It returns when ctx ends, and leaves the group first, so that others take
+// over at once rather than after its session.
+//
+// owned lists the shards that the process has or is taking over. The group's leader leaves them
+// there as far as the shares stay level (sticky.go). The group's goroutine calls it. assigned is
+// told what each generation gives this member, one generation after the other.
+//
+// Between generations, and while the group can not be reached, nothing is taken away. Two members
+// may then believe for a while that they own a shard. That does no harm, because the shard's
+// changelog accepts transactions of one of them alone (changelog.go).
 func JoinMembers(ctx context.Context, cfg Config, group, topic string, owned func() []int32, assigned func([]int32), log zerolog.Logger) error {
 	if err := cfg.Validate(); err != nil {
 		return err

@@ -187,8 +187,8 @@ func messages(topic string, records []Record) []kafka.Message {
 	return msgs
 }
 
-// Place is Raw that says where each record lies.
-func (p *Producer) Place(ctx context.Context, topic string, records []Record) ([]corastream.Position, error) {
+// Append is Raw, and returns the position of each record.
+func (p *Producer) Append(ctx context.Context, topic string, records []Record) ([]corastream.Position, error) {
 	msgs := messages(topic, records)
 	at := make([]corastream.Position, len(records))
 	for i := range msgs {

@@ -33,8 +33,8 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// batch is the head of a record batch, format version 2 (KIP-98).
-type batch struct {
+// recordBatch is the head of a record batch, format version 2 (KIP-98).
+type recordBatch struct {
 	base, last int64 // offsets, both included
 	attrs      int16
 	first, max int64 // times, unix ms
@@ -43,35 +43,35 @@ type batch struct {
 	body       []byte
 }
 
-// nextBatch cuts the first batch off b. ok is false when b ends within it: brokers cut the last one off.
-func nextBatch(b []byte) (out batch, rest []byte, ok bool, err error) {
+// nextRecordBatch cuts the first batch off b. ok is false when b ends within it: brokers cut the last one off.
+func nextRecordBatch(b []byte) (out recordBatch, rest []byte, ok bool, err error) {
 	if len(b) < batchHead {
-		return batch{}, nil, false, nil
+		return recordBatch{}, nil, false, nil
 	}
 	n := int64(int32(binary.BigEndian.Uint32(b[8:])))
 	if magic := b[16]; magic != 2 {
-		return batch{}, nil, false, fmt.Errorf("record format %d, from before Kafka 0.11 (fix: rewrite the topic with a newer broker): %w",
+		return recordBatch{}, nil, false, fmt.Errorf("record format %d, from before Kafka 0.11 (fix: rewrite the topic with a newer broker): %w",
 			magic, corastream.ErrCorrupt)
 	}
 	if n < batchHead-beforeLen {
-		return batch{}, nil, false, fmt.Errorf("a record batch of %d bytes: %w", n, corastream.ErrCorrupt)
+		return recordBatch{}, nil, false, fmt.Errorf("a record batch of %d bytes: %w", n, corastream.ErrCorrupt)
 	}
 	if n > int64(len(b)-beforeLen) {
-		return batch{}, nil, false, nil
+		return recordBatch{}, nil, false, nil
 	}
 	whole := b[:beforeLen+n]
 	base := int64(binary.BigEndian.Uint64(whole))
 	if sum := crc32.Checksum(whole[21:], castagnoli); sum != binary.BigEndian.Uint32(whole[17:]) {
-		return batch{}, nil, false, fmt.Errorf("checksum of the record batch at offset %d: %w", base, corastream.ErrCorrupt)
+		return recordBatch{}, nil, false, fmt.Errorf("checksum of the record batch at offset %d: %w", base, corastream.ErrCorrupt)
 	}
 	w := &wire{b: whole[21:]}
-	out = batch{base: base, attrs: w.int16(), last: base + int64(w.int32()), first: w.int64(), max: w.int64(), producer: w.int64()}
+	out = recordBatch{base: base, attrs: w.int16(), last: base + int64(w.int32()), first: w.int64(), max: w.int64(), producer: w.int64()}
 	w.int16() // producer epoch
 	w.int32() // sequence
 	out.count = w.int32()
 	out.body = w.b
 	if out.last < base || out.count < 0 {
-		return batch{}, nil, false, fmt.Errorf("record batch at offset %d: %w", base, corastream.ErrCorrupt)
+		return recordBatch{}, nil, false, fmt.Errorf("record batch at offset %d: %w", base, corastream.ErrCorrupt)
 	}
 	return out, b[len(whole):], true, nil
 }
@@ -80,7 +80,7 @@ func nextBatch(b []byte) (out batch, rest []byte, ok bool, err error) {
 type limits struct{ record, batch int }
 
 // records appends the records at or after offset from to dst.
-func (b batch) records(dst []Record, p corastream.Partition, from int64, lim limits) ([]Record, error) {
+func (b recordBatch) records(dst []Record, p corastream.Partition, from int64, lim limits) ([]Record, error) {
 	body := b.body
 	if code := b.attrs & attrCodec; code != 0 {
 		var err error
@@ -117,7 +117,7 @@ func (b batch) records(dst []Record, p corastream.Partition, from int64, lim lim
 	return dst, w.err
 }
 
-func (b batch) record(w *wire, p corastream.Partition, size int, lim limits, slab *[]Header) (Record, error) {
+func (b recordBatch) record(w *wire, p corastream.Partition, size int, lim limits, slab *[]Header) (Record, error) {
 	w.int8() // attributes, unused
 	after, delta := w.varint(), w.varint()
 	rec := Record{
@@ -146,7 +146,7 @@ func (b batch) record(w *wire, p corastream.Partition, size int, lim limits, sla
 }
 
 // time of a record. kafka-go always takes the producer's; where the broker stamped the batch, its time is max.
-func (b batch) time(delta int64) time.Time {
+func (b recordBatch) time(delta int64) time.Time {
 	if b.attrs&attrLogAppendTime != 0 {
 		return time.UnixMilli(b.max).UTC()
 	}

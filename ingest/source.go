@@ -37,8 +37,13 @@ type Hooks struct {
 	GroupOffsets bool
 }
 
-// Source reads topics in micro-batches and implements corastream.Source. Next is for one
-// goroutine; everything else may be called from any.
+// Source reads topics in micro-batches and implements corastream.Source. Next is for one goroutine;
+// everything else may be called from any.
+//
+// One goroutine holds the assignment (assignAll or assignByGroup), and one feed for each assigned
+// partition reads and decodes. The feeds put decoded blocks into queues, and Next cuts batches from
+// all queues in turn. mu guards the feeds' queues and everything below it. It is a leaf, held for
+// moments. metaMu is held across a call into the store.
 type Source struct {
 	cfg     Config
 	hooks   Hooks
@@ -133,7 +138,8 @@ func (s *Source) Assigned() []corastream.Partition {
 	return out
 }
 
-// position is the offset after the last one handed out. Called under the source's lock.
+// position is the offset after the last one handed out. Called under the source's lock. It may lie
+// within a block: Next hands blocks out piece by piece.
 func (f *feed) position() int64 {
 	if len(f.queue) == 0 {
 		return f.read
@@ -158,13 +164,16 @@ func (s *Source) Close() error {
 	return nil
 }
 
-// changed wakes whoever waits for news. Called under the lock.
+// changed wakes everyone who waits for news, by closing the channel and putting a fresh one in its
+// place. A waiter takes the channel under the lock, together with what it looked at, so it can not
+// miss a change. Called under the lock.
 func (s *Source) changed() {
 	close(s.news)
 	s.news = make(chan struct{})
 }
 
-// fail ends the source: Next returns err from now on.
+// fail ends the source: Next returns err from now on. The first failure counts, since later ones
+// are mostly its consequences.
 func (s *Source) fail(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -174,7 +183,8 @@ func (s *Source) fail(err error) {
 	}
 }
 
-// put queues a block; the feed holds a token for it.
+// put queues a block. The feed holds a token of room for it, which take gives back once the whole
+// block is handed out. So a slow learner holds the reader up, and memory stays bounded.
 func (s *Source) put(f *feed, b *block, end int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -185,7 +195,8 @@ func (s *Source) put(f *feed, b *block, end int64) {
 	s.changed()
 }
 
-// idle notes an empty answer.
+// idle notes an empty answer. The offset moves even so: it passes over control records and over
+// what compaction removed.
 func (s *Source) idle(f *feed, end int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -223,8 +234,12 @@ func (s *Source) recovered(f *feed) {
 	}
 }
 
-// start begins to read a partition where the group or the store says, or where this process has handed out to if that is
-// further: the rest is in the batch being learnt now.
+// start begins to read a partition at the store's offset (Hooks.Next), which is what has been
+// learnt. Where the group's offset is the truth (Hooks.GroupOffsets), it stands in its place.
+//
+// This process may have handed out more than that. The difference is in the batch that is being
+// learnt now, and reading it again would teach it twice, so the feed begins behind it. A partition
+// without any offset begins where Config.Start says.
 func (s *Source) start(ctx context.Context, a assigned) (*feed, error) {
 	var next int64
 	var known bool
@@ -278,8 +293,10 @@ type assigned struct {
 	offset int64
 }
 
-// assign replaces the partitions read. Blocks of a partition that is taken away are dropped: they are read again by
-// whoever has it next, or here from where this process has handed out to.
+// assign replaces the partitions that are read. All feeds stop before new ones start, also those of
+// partitions that stay: a feed has no state that is worth more than its offset. Blocks that are
+// queued and not handed out are dropped. Whoever has the partition next reads them again, or this
+// process does.
 func (s *Source) assign(ctx context.Context, parts []assigned) error {
 	s.unassign()
 	s.keepHanded(parts)
@@ -302,8 +319,10 @@ func (s *Source) assign(ctx context.Context, parts []assigned) error {
 	return errors.Join(errs...)
 }
 
-// keepHanded forgets how far partitions were handed out that have been elsewhere in between, where the group's offset is the truth: what was
-// handed out here then and never reported is somebody's duty again, perhaps ours.
+// keepHanded forgets how far a partition was handed out if another process had it in between. It
+// matters only where the group's offset is the truth: the other process has read again what was
+// handed out here and never reported, and whatever the group's offset leaves is a duty of this
+// process anew. Within an uninterrupted assignment the duty is still in our memory.
 func (s *Source) keepHanded(parts []assigned) {
 	if !s.hooks.GroupOffsets {
 		return
@@ -321,7 +340,8 @@ func (s *Source) keepHanded(parts []assigned) {
 	}
 }
 
-// unassign stops all feeds and waits for them.
+// unassign stops all feeds and waits for them. After it, nothing is read here: the group may give
+// the partitions to another process.
 func (s *Source) unassign() {
 	s.mu.Lock()
 	feeds := s.feeds

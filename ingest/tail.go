@@ -17,8 +17,11 @@ const (
 	fromEnd   int64 = -1
 )
 
-// tail reads one partition in order, from an offset on. It never jumps: where records are missing it says so. It is used
-// by one goroutine.
+// tail reads one partition in order, from an offset on. It never jumps: where records are missing
+// it returns corastream.ErrGap. It is used by one goroutine.
+//
+// kafka-go's reader is not used for this. It skips to the log's beginning when records were
+// deleted, and waits for ever when the log was made anew and is shorter than our offset.
 type tail struct {
 	access    *access
 	part      corastream.Partition
@@ -63,7 +66,7 @@ func (t *tail) attach(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := t.place(ctx, c); err != nil {
+	if err := t.seek(ctx, c); err != nil {
 		c.Close()
 		return err
 	}
@@ -71,8 +74,13 @@ func (t *tail) attach(ctx context.Context) error {
 	return nil
 }
 
-// place checks next against the log's first and last offset. kafka-go's reader would skip forward silently, or wait for ever.
-func (t *tail) place(ctx context.Context, c *conn) error {
+// seek compares the next offset with the log's first and last one.
+//
+// An offset behind the end is not an error at once. A broker that has just started may not know its
+// end yet, so t.patience passes before it is called a gap. An offset before the beginning is normal
+// on a compacted topic, where newer records stand for the older ones. Anywhere else events are
+// gone.
+func (t *tail) seek(ctx context.Context, c *conn) error {
 	first, err := c.offset(ctx, t.part, firstOffset)
 	if err != nil {
 		return err
@@ -130,7 +138,7 @@ func (t *tail) tryRead(ctx context.Context, wait time.Duration) (chunk, error) {
 	}
 	if f.code == kafka.OffsetOutOfRange {
 		// The same question as at attach, and the same answers; if all is well by now, fetch again.
-		if err := t.place(ctx, t.conn); err != nil {
+		if err := t.seek(ctx, t.conn); err != nil {
 			return chunk{}, err
 		}
 		return chunk{from: t.next, to: t.next, end: -1}, nil
@@ -149,7 +157,12 @@ func (t *tail) tryRead(ctx context.Context, wait time.Duration) (chunk, error) {
 	return out, nil
 }
 
-// unpack takes the batches apart, leaves out control records and what was rolled back, and checks for holes.
+// unpack takes the record batches of an answer apart, leaves out control records and what was
+// rolled back, and checks for holes.
+//
+// An answer may begin before the offset that was asked for, since brokers send whole batches, and
+// may end within a batch. The list of aborted transactions gives the offset at which each one
+// began: a producer's records from there to its next control record are left out.
 func (t *tail) unpack(f fetched) (chunk, error) {
 	out := chunk{from: t.next, to: t.next, end: min(f.high, f.stable)}
 	if f.stable < 0 {
@@ -157,7 +170,7 @@ func (t *tail) unpack(f fetched) (chunk, error) {
 	}
 	undone := map[int64]bool{} // producers whose transaction, at this place, ends in an abort
 	for rest := f.batches; ; {
-		b, tail, ok, err := nextBatch(rest)
+		b, tail, ok, err := nextRecordBatch(rest)
 		if err != nil {
 			return chunk{}, fmt.Errorf("%s/%d: %w", t.part.Topic, t.part.ID, err)
 		}
@@ -196,7 +209,7 @@ func (t *tail) unpack(f fetched) (chunk, error) {
 }
 
 // dense checks for holes within a batch.
-func (t *tail) dense(b batch, records []Record, from int64) error {
+func (t *tail) dense(b recordBatch, records []Record, from int64) error {
 	if t.compacted {
 		return nil
 	}

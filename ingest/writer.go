@@ -41,12 +41,12 @@ func newWriter(c Config, size int64, log zerolog.Logger) (*writer, error) {
 		Addr: kafka.TCP(c.Brokers...), Transport: tr, Balancer: kafka.Murmur2Balancer{}, RequiredAcks: kafka.RequireAll,
 		BatchSize: writeAtOnce, BatchBytes: size, BatchTimeout: writeTimeout,
 		MaxAttempts: 3, WriteBackoffMin: backoffMin, WriteBackoffMax: backoffMax,
-		ReadTimeout: callTimeout, WriteTimeout: callTimeout, Completion: placed,
+		ReadTimeout: callTimeout, WriteTimeout: callTimeout, Completion: notePositions,
 	}}, nil
 }
 
-// placed tells whoever asked where a stored batch lies. kafka-go calls it before WriteMessages returns.
-func placed(msgs []kafka.Message, err error) {
+// notePositions fills in the positions that Append asked for. kafka-go calls it before WriteMessages returns.
+func notePositions(msgs []kafka.Message, err error) {
 	if err != nil {
 		return
 	}

@@ -80,7 +80,7 @@ func (e *evaluation) freshness(ctx context.Context) ([]Fresh, error) {
 			continue
 		}
 		for _, m := range e.Models {
-			var judgements []judged
+			var judgements []measured
 			var figures []Figures
 			lines := passes
 			if m != Mix {
@@ -88,7 +88,7 @@ func (e *evaluation) freshness(ctx context.Context) ([]Fresh, error) {
 			}
 			for i := range lines {
 				o := p.of(given[i][m])
-				judgements = append(judgements, judge(o, p))
+				judgements = append(judgements, measure(o, p))
 				figures = append(figures, p.figures(o, judgements[i]))
 			}
 			draws := bootstrap(judgements, p.user, e.Bootstraps, e.Config.Seed)
@@ -200,7 +200,7 @@ func (e *evaluation) seeds(ctx context.Context) ([]Spread, error) {
 			var auc, uauc, plain, ndcg []Number
 			for s := range given {
 				o := p.of(given[s][m])
-				f := p.figures(o, judge(o, p))
+				f := p.figures(o, measure(o, p))
 				auc, uauc, plain, ndcg = append(auc, f.AUC), append(uauc, f.UAUC), append(plain, f.UAUCNoUserBias), append(ndcg, f.NDCG10All)
 			}
 			out = append(out, Spread{m, test, e.Seeds, over(auc), over(uauc), over(plain), over(ndcg)})

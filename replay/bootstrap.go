@@ -8,8 +8,8 @@ import (
 	"sync"
 )
 
-// judged is one model's scores over a split, prepared so that one bootstrap draw costs a pass over its rows.
-type judged struct {
+// measured is one model's scores over a split, prepared so that one bootstrap draw costs a pass over its rows.
+type measured struct {
 	ranking ranking
 	auc     []float64         // per user; NaN without both labels
 	plain   []float64         // the same without the user's own part of the score; nil when it has none
@@ -28,8 +28,8 @@ type sliced struct {
 // sums holds the sum and number of a figure's rows for each user.
 type sums struct{ sum, n []float64 }
 
-func judge(o outcome, p part) judged {
-	j := judged{slices: map[string]sliced{}, gain: sumsOf(o.gain, p), hit: sumsOf(o.hit, p)}
+func measure(o outcome, p part) measured {
+	j := measured{slices: map[string]sliced{}, gain: sumsOf(o.gain, p), hit: sumsOf(o.hit, p)}
 	if !p.judges(o) {
 		return j
 	}
@@ -88,7 +88,7 @@ func newDrawn(draws int) *drawn {
 // bootstrap draws users with replacement, all rows of a user together (rows of one user are not independent), and judges
 // every model on the same draws, so that differences are paired. Draw d depends on the seed and d alone: any number of
 // cores gives equal results.
-func bootstrap(models []judged, user []int32, draws int, seed uint64) []drawn {
+func bootstrap(models []measured, user []int32, draws int, seed uint64) []drawn {
 	users := 0
 	for _, u := range user {
 		users = max(users, int(u)+1)
@@ -125,7 +125,7 @@ func bootstrap(models []judged, user []int32, draws int, seed uint64) []drawn {
 	return out
 }
 
-func (j judged) draw(out *drawn, d int, user, weight []int32) {
+func (j measured) draw(out *drawn, d int, user, weight []int32) {
 	out.auc[d] = j.ranking.auc(user, weight)
 	out.uauc[d] = weightedMean(j.auc, weight)
 	out.plain[d] = weightedMean(j.plain, weight)

@@ -73,10 +73,10 @@ func Compare(ctx context.Context, sides [2]Side) (*Comparison, error) {
 		c.FirstFigures, c.SecondFigures = c.Reports[0].Test, c.Reports[1].Test
 	}
 	p := partOf(runs[0].rows, test)
-	var all []judged
+	var all []measured
 	for _, m := range c.Models {
 		for side := range sides {
-			all = append(all, judge(p.of(given[side][m]), p))
+			all = append(all, measure(p.of(given[side][m]), p))
 		}
 	}
 	draws := bootstrap(all, p.user, sides[0].Config.Bootstraps, sides[0].Config.Seed)

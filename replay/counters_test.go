@@ -65,7 +65,7 @@ func TestEASEIsTheMinimum(t *testing.T) {
 	b.CloneFrom(mat.NewDense(items, items, nil))
 	for i := range items {
 		for j := range items {
-			b.Set(i, j, k.b.At(int(k.place[i]), int(k.place[j])))
+			b.Set(i, j, k.b.At(int(k.row[i]), int(k.row[j])))
 		}
 	}
 	grad.Mul(&gram, &b)
@@ -178,8 +178,8 @@ func TestEASEKnowsTheMostLikedOfALargeCatalogue(t *testing.T) {
 	}
 	said := ""
 	k := newEASE(universeOf(d), 1, func(step string, _, _ int) { said = step })
-	if n := k.choose(d.Train); n != easeItems || k.place[0] != -1 || k.place[1] != 0 || k.place[easeItems] != easeItems-1 {
-		t.Errorf("%d items, places %v, %v, %v", n, k.place[0], k.place[1], k.place[easeItems])
+	if n := k.choose(d.Train); n != easeItems || k.row[0] != -1 || k.row[1] != 0 || k.row[easeItems] != easeItems-1 {
+		t.Errorf("%d items, places %v, %v, %v", n, k.row[0], k.row[1], k.row[easeItems])
 	}
 	if want := "the 4000 most liked of 4001 items"; !strings.Contains(said, want) {
 		t.Errorf("said %q", said)

@@ -37,8 +37,8 @@ type Decoder interface {
 	Mapping(part string, columns []string) string
 }
 
-// Reading says how a data file is understood.
-type Reading struct {
+// ReadOptions say how a data file is understood.
+type ReadOptions struct {
 	// Decoder gives the rows the meaning that records have.
 	Decoder Decoder
 	// Remedy says of a dead letter how it is counted and what to do; nil: by its reason, and nothing.
@@ -58,14 +58,14 @@ type BadRow struct {
 // Events reads a log: columns user_id, item_id (or items), timestamp, and what says what happened, in any order. Comma-separated,
 // tab-separated with RecBole's typed header (user_id:token), or MovieLens' u.data and ratings.dat. Events keep the file's order;
 // Pos is {name, 0, event from 0}. Errors are corastream.UsageError.
-func (r Reading) Events(path, name string) ([]corastream.Event, error) {
+func (r ReadOptions) Events(path, name string) ([]corastream.Event, error) {
 	var events []corastream.Event
 	err := r.EachEvent(path, name, func(ev corastream.Event) { events = append(events, ev) })
 	return events, err
 }
 
 // EachEvent is Events without keeping them.
-func (r Reading) EachEvent(path, name string, visit func(corastream.Event)) error {
+func (r ReadOptions) EachEvent(path, name string, visit func(corastream.Event)) error {
 	t, err := openTable(path)
 	if err != nil {
 		return err
@@ -102,7 +102,7 @@ func (r Reading) EachEvent(path, name string, visit func(corastream.Event)) erro
 // Items reads a catalogue: columns item_id and, where there is one, title; all others go into Fields by name. An item listed twice is refused.
 // Records are as they came: where a column is missing, Item.Keep says so.
 // MovieLens' u.item and movies.dat are understood.
-func (r Reading) Items(path string) ([]corastream.Item, error) {
+func (r ReadOptions) Items(path string) ([]corastream.Item, error) {
 	t, err := openTable(path)
 	if err != nil {
 		return nil, err
@@ -136,7 +136,7 @@ func (r Reading) Items(path string) ([]corastream.Item, error) {
 }
 
 // refuse makes a complaint of a row's dead letter.
-func (t *table) refuse(r Reading, bad []corastream.DeadLetter, column int) {
+func (t *table) refuse(r ReadOptions, bad []corastream.DeadLetter, column int) {
 	if len(bad) == 0 {
 		return
 	}
@@ -156,7 +156,7 @@ func (t *table) refuse(r Reading, bad []corastream.DeadLetter, column int) {
 
 // IsCatalogue says whether a data file holds items rather than events: a title column, or an item column without a time, and no
 // user column.
-func (r Reading) IsCatalogue(path string) (bool, error) {
+func (r ReadOptions) IsCatalogue(path string) (bool, error) {
 	t, err := openTable(path)
 	if err != nil {
 		return false, err

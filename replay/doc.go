@@ -26,7 +26,7 @@
 // missing column or a bad field (the error names file, line, column and the fix), a model whose parts are not there, a score
 // that is not a number.
 //
-//	read := replay.Reading{Decoder: decode.New(decode.Default())}
+//	read := replay.ReadOptions{Decoder: decode.New(decode.Default())}
 //	items, err := read.Items("items.csv")
 //	train, err := read.Events("train.csv", "train")
 //	valid, err := read.Events("valid.csv", "valid")

@@ -19,7 +19,7 @@ type ease struct {
 	nothing
 	universe *universe
 	penalty  float64
-	place    []int32 // of an item in B, -1 for one that B does not know
+	row      []int32 // of an item in B, -1 for one that B does not know
 	b        *mat.Dense
 	liked    itemSet
 	sum      []float64 // scratch [items of B]
@@ -39,11 +39,11 @@ func (k *ease) learn(ev corastream.Event) error {
 
 // choose gives the items of B their places, in order of their first like, and says how many they are.
 func (k *ease) choose(train []corastream.Event) int {
-	k.place = make([]int32, len(k.universe.ids))
-	for i := range k.place {
-		k.place[i] = -1
+	k.row = make([]int32, len(k.universe.ids))
+	for i := range k.row {
+		k.row[i] = -1
 	}
-	likes := make([]int, len(k.place))
+	likes := make([]int, len(k.row))
 	var order []int32
 	for _, ev := range train {
 		if i, ok := k.universe.number[ev.Item]; ok && ev.Positive() {
@@ -64,7 +64,7 @@ func (k *ease) choose(train []corastream.Event) int {
 		k.progress(fmt.Sprintf("learn ease: the %d most liked of %d items, the others score 0", easeItems, all), 1, 1)
 	}
 	for at, i := range order {
-		k.place[i] = int32(at)
+		k.row[i] = int32(at)
 	}
 	return len(order)
 }
@@ -85,7 +85,7 @@ func (k *ease) fit(ctx context.Context, train []corastream.Event) error {
 	for _, items := range k.liked { // whole numbers: the order of addition does not show
 		for a, i := range items {
 			for _, j := range items[:a+1] {
-				if p, q := int(k.place[i]), int(k.place[j]); p >= 0 && q >= 0 {
+				if p, q := int(k.row[i]), int(k.row[j]); p >= 0 && q >= 0 {
 					gram.SetSym(p, q, gram.At(p, q)+1)
 				}
 			}
@@ -124,13 +124,13 @@ func (k *ease) all(user string, out []float64) error {
 	}
 	clear(k.sum)
 	for _, i := range k.liked[user] {
-		if p := k.place[i]; p >= 0 {
+		if p := k.row[i]; p >= 0 {
 			for j, v := range k.b.RawRowView(int(p)) {
 				k.sum[j] += v
 			}
 		}
 	}
-	for i, p := range k.place {
+	for i, p := range k.row {
 		if p >= 0 {
 			out[i] = k.sum[p]
 		}
@@ -141,13 +141,13 @@ func (k *ease) all(user string, out []float64) error {
 // see is one entry of all.
 func (k *ease) see(ev corastream.Event) (sight, error) {
 	i, ok := k.universe.number[ev.Item]
-	if !ok || k.b == nil || k.place[i] < 0 {
+	if !ok || k.b == nil || k.row[i] < 0 {
 		return sight{}, nil
 	}
 	score := 0.0
 	for _, j := range k.liked[ev.User] {
-		if p := k.place[j]; p >= 0 {
-			score += k.b.At(int(p), int(k.place[i]))
+		if p := k.row[j]; p >= 0 {
+			score += k.b.At(int(p), int(k.row[i]))
 		}
 	}
 	return sight{score: score}, nil

@@ -107,7 +107,7 @@ func (l *layout) fields(line string) []string {
 
 // Survey looks through one data file of events or a catalogue and says what it holds; bad rows are findings. An error is
 // that of a file which can not be read at all.
-func (r Reading) Survey(path string) (*Survey, error) {
+func (r ReadOptions) Survey(path string) (*Survey, error) {
 	catalogue, err := r.IsCatalogue(path)
 	if err != nil {
 		return nil, err

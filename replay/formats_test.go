@@ -60,7 +60,7 @@ func TestMovieLensFilesAreReadAsTheyAre(t *testing.T) {
 
 // TestClicksMeanWhatTheirKindMeans: files with neither label nor rating.
 func TestClicksMeanWhatTheirKindMeans(t *testing.T) {
-	events, err := (Reading{Decoder: decode.New(clicks())}).Events(file(t, "userId,itemId,event_type,time\nu,a,like,5\nu,b,,6\nu,c,skip,7\n"), "log")
+	events, err := (ReadOptions{Decoder: decode.New(clicks())}).Events(file(t, "userId,itemId,event_type,time\nu,a,like,5\nu,b,,6\nu,c,skip,7\n"), "log")
 	if err != nil || len(events) != 3 {
 		t.Fatalf("%+v, %v", events, err)
 	}
@@ -70,7 +70,7 @@ func TestClicksMeanWhatTheirKindMeans(t *testing.T) {
 			t.Errorf("row %d: %+v, want %+v", i, got, want)
 		}
 	}
-	_, err = (Reading{Decoder: decode.New(clicks())}).Events(file(t, "user_id,item_id,type,timestamp\nu,a,hover,5\n"), "log")
+	_, err = (ReadOptions{Decoder: decode.New(clicks())}).Events(file(t, "user_id,item_id,type,timestamp\nu,a,hover,5\n"), "log")
 	if err == nil || !strings.Contains(err.Error(), "data.csv:2:5") || !strings.Contains(err.Error(), "hover") {
 		t.Errorf("an unknown kind: %v", err)
 	}
@@ -80,7 +80,7 @@ func TestColumnsAreMapped(t *testing.T) {
 	c := clicks()
 	c.Fields.Events = map[string]string{"user_id": "Customer", "item_id": "sku"}
 	c.Fields.Items = map[string]string{"item_id": "sku", "title": "Headline"}
-	r := Reading{Decoder: decode.New(c)}
+	r := ReadOptions{Decoder: decode.New(c)}
 	events, err := r.Events(file(t, "user_id,CUSTOMER,sku,type,timestamp\nno,u,i,like,5\n"), "log")
 	if err != nil || len(events) != 1 || events[0].User != "u" || events[0].Item != "i" {
 		t.Errorf("%+v, %v", events, err)
@@ -113,7 +113,7 @@ func TestSurveyFindsWhatIsWrong(t *testing.T) {
 		"alike titles":     {"item_id,title\na,Book\nb,Book\nc,Book\n", LevelWarning, `3 of 3 items share the title "Book"`, ""},
 		"nothing but head": {head, LevelError, "nothing in it", ""},
 	} {
-		s, err := (Reading{Decoder: decode.New(clicks())}).Survey(file(t, c.content))
+		s, err := (ReadOptions{Decoder: decode.New(clicks())}).Survey(file(t, c.content))
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -127,11 +127,11 @@ func TestSurveyFindsWhatIsWrong(t *testing.T) {
 			t.Errorf("%s: not found in %+v", name, s.Findings)
 		}
 	}
-	good, err := (Reading{Decoder: decode.New(clicks())}).Survey(file(t, head+"u,a,1,1700000000\nv,b,0,1700000001\n"))
+	good, err := (ReadOptions{Decoder: decode.New(clicks())}).Survey(file(t, head+"u,a,1,1700000000\nv,b,0,1700000001\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	catalogue, err := (Reading{Decoder: decode.New(clicks())}).Survey(file(t, "item_id,title\nx,X (1990)\ny,Y (1991)\n"))
+	catalogue, err := (ReadOptions{Decoder: decode.New(clicks())}).Survey(file(t, "item_id,title\nx,X (1990)\ny,Y (1991)\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +152,7 @@ func FuzzRelined(f *testing.F) {
 	path := file(f, "")
 	f.Fuzz(func(t *testing.T, content string) {
 		rewrite(t, path, content)
-		s, err := (Reading{Decoder: decode.New(clicks())}).Survey(path)
+		s, err := (ReadOptions{Decoder: decode.New(clicks())}).Survey(path)
 		if err == nil {
 			s.Conclude()
 		}

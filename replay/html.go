@@ -148,14 +148,14 @@ func (s *splitView) draw() {
 			s.Diagrams = append(s.Diagrams, diagram{m, d})
 		}
 	}
-	s.Pairs = slices.SortedFunc(maps.Keys(s.Paired), func(a, b string) int { return s.place(a) - s.place(b) })
+	s.Pairs = slices.SortedFunc(maps.Keys(s.Paired), func(a, b string) int { return s.pairOrder(a) - s.pairOrder(b) })
 	for _, p := range s.Pairs {
 		_, cold := s.Paired[p].Slices["item_cold"]
 		s.Cold = s.Cold || cold
 		if math.IsNaN(float64(s.Paired[p].AUC)) {
 			continue
 		}
-		gains = append(gains, whisker{p, s.place(p) / 100, s.Paired[p].AUC, s.Paired[p].AUCCI})
+		gains = append(gains, whisker{p, s.pairOrder(p) / 100, s.Paired[p].AUC, s.Paired[p].AUCCI})
 	}
 	s.Calibrated = len(s.Diagrams) > 0
 	s.Forest, s.Gains, s.Curve = forest("AUC", levels, false), forest("difference in AUC", gains, true), timeChart(s.Models, s.Figures)
@@ -177,8 +177,8 @@ func (s *splitView) drawNext() {
 	s.Lists = forest("NDCG@10", lists, false)
 }
 
-// place orders pairs by their first model, then by their second.
-func (s *splitView) place(pair string) int {
+// pairOrder orders pairs by their first model, then by their second.
+func (s *splitView) pairOrder(pair string) int {
 	for i, a := range s.Models {
 		for j, b := range s.Models {
 			if a+"-"+b == pair {

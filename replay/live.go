@@ -32,9 +32,13 @@ type Hits struct {
 	Early      int64  `json:"early"`   // events that the shadow learnt less than an hour late, because LateEvents waited
 }
 
-// lists judges what a Ranker would have listed just before each like. The Ranker itself is asked in observe, before the event
-// can reach it. The late shadow and the count of likes belong to the goroutine, which gets every event over the queue, in
-// order.
+// lists judges what a Ranker would have listed just before each like. The Ranker itself is asked in
+// observe, before the event can reach it. The late shadow and the count of likes belong to the
+// goroutine, which gets every event over the queue, in order.
+//
+// The late shadow is a second list model that learns each event an hour of the log's time after it
+// happened. Its distance to the Ranker is what freshness is worth on this very stream. mu guards
+// the figures and is a leaf.
 type lists struct {
 	config MonitorConfig
 	ranker corastream.Ranker
@@ -135,7 +139,8 @@ func (l *lists) observe(ev corastream.Event, user *corastream.UserState, embeddi
 	}
 }
 
-// judge asks the Ranker, unless the item can not be listed or enough lists were judged of late.
+// judge asks the Ranker, unless the item can not be listed or enough lists were judged of late. It
+// runs inside a commit, so the pause to the next list is at least twenty times what this one took.
 func (l *lists) judge(row *listRow, user *corastream.UserState, embedding corastream.Embedding) {
 	began := time.Now()
 	if !l.config.Block && began.Before(l.next) {
@@ -194,8 +199,9 @@ func has(list []corastream.Candidate, item string) bool {
 	return slices.ContainsFunc(list, func(c corastream.Candidate) bool { return c.Item == item })
 }
 
-// take judges one row by the shadow and by the count of likes, and then lets both learn: the count at once, the shadow once the
-// log is an hour further.
+// take judges one row by the shadow and by the count of likes, and then lets both learn: the count
+// at once, the shadow once the log is an hour further. The shadow sees the user's history of an
+// hour ago as well, since a late model would not know more of the user than of anything else.
 func (l *lists) take(row listRow) {
 	if row.at.After(l.newest) {
 		l.newest = row.at

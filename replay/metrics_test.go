@@ -121,7 +121,7 @@ func TestBootstrapEqualsRepeatingRows(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	scores, positive, user := randomRows(rng, 120, 9)
 	const draws, seed = 50, 11
-	got := bootstrap([]judged{judge(outcome{score: scores}, part{user: user, users: 9, positive: positive, both: true})}, user, draws, seed)[0]
+	got := bootstrap([]measured{measure(outcome{score: scores}, part{user: user, users: 9, positive: positive, both: true})}, user, draws, seed)[0]
 	for d := range draws {
 		draw := rand.New(rand.NewPCG(seed, uint64(d)))
 		var s []float64
@@ -176,8 +176,8 @@ func TestHistogramAUCIsCloseToTheExactOne(t *testing.T) {
 func BenchmarkBootstrap(b *testing.B) {
 	rng := rand.New(rand.NewPCG(7, 8))
 	scores, positive, user := randomRows(rng, 10_000, 400)
-	m := judge(outcome{score: scores}, part{user: user, users: 400, positive: positive})
+	m := measure(outcome{score: scores}, part{user: user, users: 400, positive: positive})
 	for b.Loop() {
-		bootstrap([]judged{m, m}, user, 1000, 1)
+		bootstrap([]measured{m, m}, user, 1000, 1)
 	}
 }

@@ -85,9 +85,14 @@ type Running struct {
 	Hits       Hits   `json:"hits10"`
 }
 
-// Monitor is a running prequential evaluation of the live stream: each event is judged on what was known before it was
-// learnt. It implements corastream.Monitor. Memory is bounded but for the yardstick's two numbers per user and item, and the
-// late list model, which bounds its own.
+// Monitor is a running prequential evaluation of the live stream: each event is judged on what was
+// known before it was learnt. It implements corastream.Monitor. Memory is bounded but for the
+// yardstick's two numbers per user and item, and the late list model, which bounds its own.
+//
+// Observe runs inside the store's commit and therefore only gathers: the pair as it is now, and the
+// yardstick's score. The LLM's score is made by the Monitor's goroutine, which takes rows from the
+// queue. The row carries the pair from before the event, so the score knows nothing later, whenever
+// it is made. mu guards the figures alone and is a leaf.
 type Monitor struct {
 	config MonitorConfig
 	deps   MonitorDeps
@@ -139,7 +144,7 @@ func NewMonitor(c MonitorConfig, d MonitorDeps) (*Monitor, error) {
 	}
 	go func() {
 		defer close(m.done)
-		m.judge(ctx)
+		m.scoreQueue(ctx)
 	}()
 	return m, nil
 }
@@ -160,7 +165,12 @@ func (m *Monitor) Describe(it corastream.Item) {
 	}
 }
 
-// Observe implements corastream.Monitor: it is called by the learner alone, just before ev is learnt.
+// Observe implements corastream.Monitor: it is called by the learner alone, just before ev is
+// learnt.
+//
+// A commit that failed is tried again with the same events, so each partition's last offset is kept
+// and repeats are left out. A full queue drops the row (unless Block is set): the figures then rest
+// on fewer rows, and the log is not held back.
 func (m *Monitor) Observe(ev corastream.Event, before corastream.Pair, user *corastream.UserState) {
 	at := corastream.Partition{Topic: ev.Pos.Topic, ID: ev.Pos.Partition}
 	if last, ok := m.last[at]; ok && ev.Pos.Offset <= last {
@@ -210,7 +220,9 @@ func (m *Monitor) Observe(ev corastream.Event, before corastream.Pair, user *cor
 	}
 }
 
-// Close judges what waits, then ends the goroutine; ctx bounds the wait. Observe must not be called afterwards.
+// Close judges what waits, then ends the goroutine; ctx bounds the wait. Observe must not be called
+// afterwards, since the queue is closed. When ctx ends first, the goroutine's context is cancelled:
+// what is left in the queue then fails at once, and Close still waits for the goroutine to return.
 func (m *Monitor) Close(ctx context.Context) error {
 	close(m.queue)
 	defer m.cancel()
@@ -235,8 +247,9 @@ func (m *Monitor) Close(ctx context.Context) error {
 	}
 }
 
-// judge takes batches off the queue until it is closed and empty.
-func (m *Monitor) judge(ctx context.Context) {
+// scoreQueue takes batches off the queue until it is closed and empty. A batch is whatever waits,
+// up to BatchRows, so a lone row is judged at once.
+func (m *Monitor) scoreQueue(ctx context.Context) {
 	batch := make([]observed, 0, m.config.BatchRows)
 	for first := range m.queue {
 		batch = append(batch[:0], first)
@@ -250,11 +263,11 @@ func (m *Monitor) judge(ctx context.Context) {
 				more = false
 			}
 		}
-		m.judgeBatch(ctx, batch)
+		m.scoreRows(ctx, batch)
 	}
 }
 
-func (m *Monitor) judgeBatch(ctx context.Context, batch []observed) {
+func (m *Monitor) scoreRows(ctx context.Context, batch []observed) {
 	if m.deps.Generator == nil || m.deps.Scorer == nil {
 		for _, o := range batch {
 			m.count(o, float64(o.pair.Logit()), 0)

@@ -74,7 +74,7 @@ func between(n, few, many int) string {
 }
 
 // next are the figures of one model, intervals aside; nil where it ranks nothing.
-func (p part) next(o outcome, j judged) *Next {
+func (p part) next(o outcome, j measured) *Next {
 	if o.ranks == nil {
 		return nil
 	}

@@ -6,10 +6,10 @@ import (
 )
 
 // reading understands files as the default configuration does; a rating is liked from threshold on.
-func reading(threshold float64) Reading {
+func reading(threshold float64) ReadOptions {
 	c := decode.Default()
 	c.RatingThreshold = threshold
-	return Reading{Decoder: decode.New(c)}
+	return ReadOptions{Decoder: decode.New(c)}
 }
 
 // ReadEvents reads a log with the default configuration.

@@ -231,7 +231,7 @@ func (p part) of(o outcome) outcome {
 }
 
 // figures of one model, intervals aside.
-func (p part) figures(o outcome, j judged) Figures {
+func (p part) figures(o outcome, j measured) Figures {
 	f := Figures{
 		Rows: len(p.rows), Users: p.users, AUC: nan, LogLoss: nan, NDCG10: nan, UAUCNoUserBias: nan, OneLabel: !p.both, Next: p.next(o, j),
 		Slices: map[string]Slice{},
@@ -260,10 +260,10 @@ func (p part) figures(o outcome, j judged) Figures {
 func (c Config) judgeSplit(all []row, outcomes map[string]outcome, test bool) (map[string]Figures, map[string]Difference) {
 	p := partOf(all, test)
 	figures := map[string]Figures{}
-	judgements := make([]judged, len(c.Models))
+	judgements := make([]measured, len(c.Models))
 	for i, m := range c.Models {
 		o := p.of(outcomes[m])
-		judgements[i] = judge(o, p)
+		judgements[i] = measure(o, p)
 		f := p.figures(o, judgements[i])
 		f.Quality = p.quality(o)
 		figures[m] = f

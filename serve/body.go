@@ -100,13 +100,13 @@ func decodeStrict(body []byte, v any) error {
 	var syntax *json.SyntaxError
 	switch {
 	case errors.As(err, &f):
-		return placed(body, v, f)
+		return withPath(body, v, f)
 	case errors.As(err, &wrong):
 		field := wrong.Field
 		if field == "" {
 			field = "body"
 		}
-		return placed(body, v, badField(field, "send "+jsonKind(wrong.Type), "%s is not what belongs here", wrong.Value))
+		return withPath(body, v, badField(field, "send "+jsonKind(wrong.Type), "%s is not what belongs here", wrong.Value))
 	case errors.As(err, &syntax):
 		return &Failure{Status: http.StatusBadRequest, Code: "bad_json", Message: fmt.Sprintf("the body is not JSON: %v at byte %d", syntax, syntax.Offset), Fix: "send a JSON object"}
 	case strings.HasPrefix(err.Error(), "json: unknown field "):
@@ -115,7 +115,7 @@ func decodeStrict(body []byte, v any) error {
 		if near := meant(name, reflect.TypeOf(v)); near != "" {
 			fix = fmt.Sprintf("write %s, or %s", near, fix)
 		}
-		return placed(body, v, &Failure{Status: http.StatusBadRequest, Code: "unknown_field", Field: name, Message: "there is no such field", Fix: fix})
+		return withPath(body, v, &Failure{Status: http.StatusBadRequest, Code: "unknown_field", Field: name, Message: "there is no such field", Fix: fix})
 	}
 	return &Failure{Status: http.StatusBadRequest, Code: "bad_json", Message: "the body is not JSON: " + strings.TrimPrefix(err.Error(), "json: "), Fix: "send a JSON object"}
 }

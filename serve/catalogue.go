@@ -152,7 +152,7 @@ type record struct{}
 // putItems is POST /v1/items: catalogue records, as the items topic takes them.
 func (s *Server) putItems(w http.ResponseWriter, r *http.Request) error {
 	if s.deps.Catalogue == nil {
-		return missing("a broker to send items to", "run the ingest stage too, or produce to the topic")
+		return noItemBroker()
 	}
 	wait, err := s.wantsLearnt(r)
 	if err != nil {
@@ -178,14 +178,10 @@ type ItemPatch struct {
 
 // changeItem writes the item's whole record again: a compacted topic forgets the ones before.
 func (s *Server) changeItem(w http.ResponseWriter, r *http.Request) error {
-	if s.deps.Catalogue == nil || s.deps.View == nil {
-		return missing("a broker to send items to", "run the ingest stage too, or produce to the topic")
+	if s.deps.View == nil {
+		return missing("a state to look into", "run the serve stage beside the store")
 	}
-	id := plainID(r.PathValue("id"))
-	if err := s.checkID("id", id); err != nil {
-		return err
-	}
-	wait, err := s.wantsLearnt(r)
+	id, wait, err := s.itemOfPath(r)
 	if err != nil {
 		return err
 	}
@@ -228,18 +224,28 @@ func (s *Server) changeItem(w http.ResponseWriter, r *http.Request) error {
 
 // removeItem is DELETE /v1/items/{id}: the item is not listed any more, and its title is forgotten.
 func (s *Server) removeItem(w http.ResponseWriter, r *http.Request) error {
-	if s.deps.Catalogue == nil {
-		return missing("a broker to send items to", "run the ingest stage too, or produce to the topic")
-	}
-	id := plainID(r.PathValue("id"))
-	if err := s.checkID("id", id); err != nil {
-		return err
-	}
-	wait, err := s.wantsLearnt(r)
+	id, wait, err := s.itemOfPath(r)
 	if err != nil {
 		return err
 	}
 	return s.sendItem(w, r, wait, map[string]any{"item_id": id, "__deleted": true})
+}
+
+// itemOfPath reads what a change of one item begins with: its id from the path, and whether the client waits until the change is learnt.
+func (s *Server) itemOfPath(r *http.Request) (id string, wait bool, err error) {
+	if s.deps.Catalogue == nil {
+		return "", false, noItemBroker()
+	}
+	id = plainID(r.PathValue("id"))
+	if err := s.checkID("id", id); err != nil {
+		return "", false, err
+	}
+	wait, err = s.wantsLearnt(r)
+	return id, wait, err
+}
+
+func noItemBroker() error {
+	return missing("a broker to send items to", "run the ingest stage too, or produce to the topic")
 }
 
 func (s *Server) sendItem(w http.ResponseWriter, r *http.Request, wait bool, record map[string]any) error {

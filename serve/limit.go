@@ -30,7 +30,10 @@ func newGate(inFlight, queue int, patience time.Duration) *gate {
 	return &gate{slots: make(chan struct{}, inFlight), maxQueue: int64(queue), patience: patience}
 }
 
-// enter returns nil when the caller may go on; it must call leave afterwards.
+// enter returns nil when the caller may go on; it must call leave afterwards. A free slot is taken
+// at once. Otherwise the caller counts itself among the waiting, and is refused if they are too
+// many. The count is added before it is compared, so of several that arrive together at the last
+// free place only one gets it.
 func (g *gate) enter(ctx context.Context) error {
 	select {
 	case g.slots <- struct{}{}:
@@ -78,7 +81,8 @@ func newLimiter(rate float64, burst int) *limiter {
 	return &limiter{rate: rate, burst: float64(burst), buckets: map[string]bucket{}}
 }
 
-// take spends one token, or says how long until there is one.
+// take spends one token, or says how long until there is one. A bucket is filled when it is looked
+// at, from the time since the last look, so no goroutine is needed. mu is held for a map access.
 func (l *limiter) take(client string, now time.Time) (wait time.Duration) {
 	if l.rate == 0 {
 		return 0
@@ -106,6 +110,8 @@ func (l *limiter) filled(b bucket, now time.Time) float64 {
 	return min(l.burst, b.tokens+max(0, now.Sub(b.at).Seconds())*l.rate)
 }
 
+// evict makes room: first buckets that have filled up again, which say nothing, then any until a
+// tenth is free. Called under the lock.
 func (l *limiter) evict(now time.Time) {
 	for c, b := range l.buckets {
 		if l.filled(b, now) == l.burst {
@@ -139,7 +145,9 @@ func clientOf(r *http.Request) string {
 	return ip.String()
 }
 
-// boundedListener holds at most cap(slots) connections open; the rest wait in the kernel's queue.
+// boundedListener holds at most cap(slots) connections open; the rest wait in the kernel's queue. A
+// slot is taken before Accept, so a connection over the limit costs no descriptor. Close wakes an
+// Accept that waits for a slot.
 type boundedListener struct {
 	net.Listener
 	slots chan struct{}

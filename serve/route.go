@@ -102,17 +102,26 @@ func (s *Server) wrap(rt route) http.Handler {
 		if err := s.checkHost(r); err != nil {
 			return err
 		}
-		if origin.Check(r) != nil {
-			return crossOrigin()
-		}
-		if !rt.public {
-			if err := s.authorize(r); err != nil {
-				w.Header().Set("WWW-Authenticate", realm)
-				return err
-			}
+		if err := s.admit(w, r, rt, origin); err != nil {
+			return err
 		}
 		return work(w, r)
 	})
+}
+
+// admit checks the page that a request comes from and, unless the route is public, its token.
+func (s *Server) admit(w http.ResponseWriter, r *http.Request, rt route, origin *http.CrossOriginProtection) error {
+	if origin.Check(r) != nil {
+		return crossOrigin()
+	}
+	if rt.public {
+		return nil
+	}
+	err := s.authorize(r)
+	if err != nil {
+		w.Header().Set("WWW-Authenticate", realm)
+	}
+	return err
 }
 
 // gateOf returns the gate of a route. It is nil for cheap routes, and for conversations, which
@@ -164,14 +173,8 @@ func (s *Server) local(rt route) handle {
 		if err := s.ownName(r); err != nil {
 			return err
 		}
-		if origin.Check(r) != nil {
-			return crossOrigin()
-		}
-		if !rt.public {
-			if err := s.authorize(r); err != nil {
-				w.Header().Set("WWW-Authenticate", realm)
-				return err
-			}
+		if err := s.admit(w, r, rt, origin); err != nil {
+			return err
 		}
 		return rt.handle(w, r)
 	}

@@ -161,6 +161,10 @@ func (s *Server) URL() string {
 
 // Run serves until ctx ends, then turns unready, stops accepting, and gives requests in flight
 // ShutdownTimeoutMS. It returns nil after an orderly end.
+//
+// Requests have a context of their own that outlives ctx: an answer under way at SIGTERM still goes
+// out. It is cancelled when the shutdown's time is over. Run waits for the sampler and for both
+// servers.
 func (s *Server) Run(ctx context.Context) error {
 	if err := s.Listen(); err != nil {
 		return err

@@ -31,7 +31,7 @@ type slot[R any] struct {
 	key     string
 	rec     *R
 	bytes   int64
-	place   int // in the ring
+	at      int // in the ring
 	touched atomic.Bool
 }
 
@@ -76,7 +76,7 @@ func (c *cache[R]) put(key string, rec *R, bytes int64, allowed func() bool) {
 		return
 	}
 	if s == nil {
-		s = &slot[R]{key: key, place: len(sh.ring)}
+		s = &slot[R]{key: key, at: len(sh.ring)}
 		sh.slots[key] = s
 		sh.ring = append(sh.ring, s)
 	} else {
@@ -108,7 +108,7 @@ func (c *cache[R]) evict(sh *shard[R]) {
 
 func (c *cache[R]) drop(sh *shard[R], s *slot[R]) {
 	last := sh.ring[len(sh.ring)-1]
-	sh.ring[s.place], last.place = last, s.place
+	sh.ring[s.at], last.at = last, s.at
 	sh.ring[len(sh.ring)-1] = nil
 	sh.ring = sh.ring[:len(sh.ring)-1]
 	delete(sh.slots, s.key)

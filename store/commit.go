@@ -10,7 +10,8 @@ import (
 	"github.com/dgraph-io/badger/v4"
 )
 
-// part is one transaction of a write, encoded.
+// part is one transaction of a write: the encoded keys and values, and what changes in memory once
+// they are on the disk. A batch that is too large for one transaction becomes several parts.
 type part struct {
 	ops []op
 	// What changes beside the records once it is on the disk.
@@ -24,10 +25,15 @@ type part struct {
 // op sets a key, or deletes it when value is nil.
 type op struct{ key, value []byte }
 
-// Commit applies a batch in one transaction, or, when it would write more than Config.MaxDirty keys or a seventh of a
-// memtable, in several of whole events. The state after each of them is one that a crash may leave behind: vectors,
-// histories, ids, debts, offsets and the journal line always agree. If learn or the encoding of a record fails, nothing
-// is written.
+// Commit applies a batch in one transaction, or in several of whole events when it would write more
+// than Config.MaxDirty keys or a seventh of a memtable. The state after each of them is one that a
+// crash may leave behind: vectors, histories, ids, debts, offsets and the journal line always
+// agree. If learn or the encoding of a record fails, nothing is written.
+//
+// The steps are in this order. The disk guard waits for room first, because a full disk must stop
+// the log and not fail it. The writer's turn comes next and lasts to the end, so that journal lines
+// are numbered in the order of commits. Then apply works on copies, write brings them to the disk,
+// and only then do readers see them.
 func (s *Store) Commit(ctx context.Context, b corastream.Batch, learn func(corastream.State, corastream.Event) error) (corastream.Commit, error) {
 	if err := s.guard.wait(ctx); err != nil {
 		return corastream.Commit{}, err
@@ -38,7 +44,9 @@ func (s *Store) Commit(ctx context.Context, b corastream.Batch, learn func(coras
 	}
 	defer unlock()
 	w := newWork(s, sn)
-	if err := w.batch(&b, learn); err != nil {
+	if err := w.apply(&b, learn); err != nil {
+		// The copies are thrown away. The sets of met items are the one thing outside of them that
+		// apply changes.
 		w.forgetMet()
 		return corastream.Commit{}, fmt.Errorf("store: %w", err)
 	}
@@ -68,6 +76,11 @@ func (s *Store) update(ctx context.Context, change func(*work) error) error {
 }
 
 // lock takes the writer's turn and returns the current snapshot, which stays while the turn lasts.
+//
+// After a failed write every turn is refused with ErrFailed. The disk then holds whole commits, but
+// nobody knows whether the last one is among them, so memory may be a commit behind. A store that
+// went on would write its next commit over a state that it does not know. Opening again reads the
+// truth from the disk.
 func (s *Store) lock() (*snap, func(), error) {
 	s.writer.Lock()
 	if s.failed != nil {
@@ -83,8 +96,13 @@ func (s *Store) lock() (*snap, func(), error) {
 	return sn, func() { sn.release(); s.writer.Unlock() }, nil
 }
 
-// batch learns a whole batch and leaves its transactions in parts.
-func (w *work) batch(b *corastream.Batch, learn func(corastream.State, corastream.Event) error) error {
+// apply learns a whole batch and leaves its transactions in parts.
+//
+// The order within a batch is fixed, since equal batches must give equal bytes: changes of other
+// shards, their parcels, catalogue records, events, requests. Catalogue records come before events,
+// so that an event about a new item of the same batch finds its record. The plan passes by what an
+// earlier commit has applied: a batch that comes again after a crash changes nothing.
+func (w *work) apply(b *corastream.Batch, learn func(corastream.State, corastream.Event) error) error {
 	if w.list.known && w.steps == nil && len(b.Items)+len(b.Events) > 0 {
 		return fmt.Errorf("%w: %s is with a list model, which this program did not give it", corastream.ErrMismatch, w.s.dir)
 	}
@@ -150,8 +168,12 @@ func (w *work) batch(b *corastream.Batch, learn func(corastream.State, corastrea
 	return w.close(&Line{Kind: KindEvents, Spans: spans}, next)
 }
 
-// border ends the transaction being filled when the next event might not fit. The first n items, events and requests of
-// the batch are in.
+// border ends the transaction being filled when the next event might not fit. The first n items,
+// events and requests of the batch are in.
+//
+// A cut is possible only where the offsets can say so. Offsets are positions in each partition, and
+// a part may end only if everything of each partition up to its position is in, and nothing behind
+// it. The plan knows these places.
 func (w *work) border(p *plan, b *corastream.Batch, items, events, requests int) error {
 	if !w.full() {
 		return nil
@@ -187,7 +209,8 @@ func (s *Store) maxBytes() int {
 // maxShipped bounds a shard's transaction, which is one record batch of its changelog.
 const maxShipped = 8 << 20
 
-// any says whether anything but offsets would be written.
+// any says whether the transaction would write anything but offsets. A batch that was applied
+// before then leaves not a byte.
 func (w *work) any() bool {
 	return len(w.requests) > 0 || len(w.extra) > 0 || len(w.accepted) > 0 || len(w.seen) > 0 ||
 		slices.ContainsFunc(w.dirtyUsers, (*userWork).changed) || slices.ContainsFunc(w.dirtyItems, (*itemWork).changed) ||
@@ -211,8 +234,12 @@ func (it *itemWork) changed() bool {
 	return it.base == nil || it.edited || it.again || !same(&it.rec.Embedding, &it.base.Embedding)
 }
 
-// reopen starts the next transaction after one that was closed: what that one wrote is what the disk will hold. What is
-// touched again is written again, as base and rec now share their vectors and can not be compared.
+// reopen starts the next transaction after one that was closed. What that one wrote is what the
+// disk will hold, so each written record becomes the base that the next part is compared with.
+//
+// From here on base and rec share their vectors, and a comparison would find them equal whatever
+// the next part learns. again marks such a record: once it is touched it is written, changed or
+// not.
 func (w *work) reopen() {
 	for _, u := range w.dirtyUsers {
 		if u.changed() {
@@ -236,8 +263,12 @@ func (w *work) reopen() {
 	w.dirtyUsers, w.dirtyItems, w.requests = nil, nil, nil
 }
 
-// close encodes the transaction with its journal line; nil stands for a note, if there is anything to write. Every
-// transaction has a line, so that a hole in the write-ahead files shows (checkJournal).
+// close encodes the transaction with its journal line. line nil stands for a note, which is written
+// only if there is anything to write. Every transaction has a line, so that a hole in the
+// write-ahead files shows as a missing number (checkJournal).
+//
+// trimJournal moves the number of the first line, which the shared record holds, so the shared
+// record is encoded after it.
 func (w *work) close(line *Line, next map[corastream.Partition]int64) error {
 	p := part{next: next, seq: w.seq(), ops: w.extra}
 	w.extra = nil
@@ -315,8 +346,17 @@ func (w *work) trimJournal(p *part) {
 	}
 }
 
-// write brings the parts to the disk and then lets readers see them. Every transaction is filled before the first is
-// committed: a batch that does not fit changes nothing.
+// write brings the parts to the disk and then lets readers see them. Called with the writer's lock.
+//
+// All transactions are filled before the first is committed, so a batch that does not fit changes
+// nothing. Then each part goes through the same gate: a shard first appends it to its changelog
+// (ship), and only then does Badger commit it. A kill between the two leaves a changelog that is
+// ahead of the folder, and the next owner reads on from there. The other order could lose a commit
+// that others never saw.
+//
+// An error from here on leaves it open what the disk holds, so the store fails for good (see lock).
+// After the last part the list model learns from the step records, the snapshot is made and
+// installed, the parcels go to the outbox, and a table file may begin.
 func (s *Store) write(ctx context.Context, sn *snap, w *work) error {
 	if len(w.parts) == 0 {
 		return nil
@@ -361,6 +401,7 @@ func (s *Store) write(ctx context.Context, sn *snap, w *work) error {
 		return fmt.Errorf("store: list model: %w", err)
 	}
 	shared := w.shared // a copy: a pointer into w would keep w alive, w its snapshot, and that all earlier ones
+	// The snapshot's transaction is opened after the commits, so it reads what they wrote.
 	next := &snap{
 		epoch: sn.epoch + 1, txn: s.db.NewTransaction(false), shared: &shared, offsets: sn.withOffsets(offsets),
 		seq: sn.seq + uint64(w.lines),
@@ -374,6 +415,8 @@ func (s *Store) write(ctx context.Context, sn *snap, w *work) error {
 	return corastream.Failpoint("store.installed")
 }
 
+// fill puts the part's keys into a Badger transaction. The entries are in one slice, since Badger
+// keeps pointers to them until the commit.
 func (p *part) fill(t *badger.Txn) error {
 	entries := make([]badger.Entry, len(p.ops))
 	for i, o := range p.ops {
@@ -391,8 +434,13 @@ func (p *part) fill(t *badger.Txn) error {
 	return nil
 }
 
-// install puts the new records into the caches, where readers of the old epoch pass them by, and then makes the new
-// epoch the current one, together with the queues.
+// install makes the new state current. Called with the writer's lock.
+//
+// Readers take no lock, so the order matters. The caches come first: a new record has since = the
+// new epoch, and a reader of the old snapshot passes it by and reads its own transaction. pending
+// is set before them, so that a slow reader of the old epoch can no longer put an old record over a
+// new one. Last, under the queues' lock, the queues and the snapshot change together. Owed takes
+// both under that lock, and so never sees a debt without the vectors that it is about.
 func (s *Store) install(next *snap, w *work) {
 	s.bySeq.grow(next.shared.items)
 	s.pending.Store(next.epoch) // from here on no reader of the old epoch caches what it reads

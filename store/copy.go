@@ -74,7 +74,11 @@ func (c *Copy) Void(keys [][]byte) {
 	}
 }
 
-// Apply waits for room on the disk, as every write of a store does, and writes changes in their order; next is the offset after them. Void ones must have been left out.
+// Apply waits for room on the disk, as every write of a store does, and writes changes in their
+// order; next is the offset after them. Void ones must have been left out.
+//
+// The changes are many small writes and not one transaction. The reach is written last: after a
+// kill in between, the next Copy reads the same changes again and writes the same values.
 func (c *Copy) Apply(ctx context.Context, changes []corastream.Change, next int64) error {
 	if err := c.guard.wait(ctx); err != nil {
 		return err

@@ -9,9 +9,16 @@ import (
 	"github.com/corastream/corastream"
 )
 
-// owe notes that the event is not covered by any recommendation yet. A debt keeps at most one entry for each stretch
-// between two moments at which it may have been handed out (Owed): the last such moment and the newest published line.
-// So Settle can drop just what was covered, and the oldest of the rest is known, however many events a user has.
+// owe notes that the event is not covered by any recommendation yet.
+//
+// A user with a thousand unanswered clicks must not have a thousand entries. A debt keeps at most
+// one entry for each stretch between two moments at which it may have been handed out (Owed): the
+// last such moment and the newest published line. Within a stretch only the newest line and the
+// oldest time matter, because a settlement covers the stretch as a whole or not at all. So Settle
+// can drop just what was covered, and the oldest of the rest is known.
+//
+// In a cluster the shard hands nothing out. Each transaction starts the debt anew, and the replica
+// that answers has read the earlier ones in the changelog.
 func (w *work) owe(u *userWork, ev corastream.Event) {
 	d := &u.rec.debt
 	d.cause = ev.Pos
@@ -83,8 +90,10 @@ func (s *Store) Owed(n int) ([]corastream.Owed, error) {
 	return out, nil
 }
 
-// heads takes the first keys of the lists and the snapshot they belong to, and marks the debts as handed out: from then on
-// Commit keeps what is newer than the snapshot apart. The records are read later, with no lock held.
+// heads takes the first keys of the lists and the snapshot they belong to, and marks the debts as
+// handed out: from then on Commit keeps what is newer than the snapshot apart. The records are read
+// later, with no lock held, since reading from the disk under the queues' lock would hold every
+// commit up.
 func (s *Store) heads(n int) (sn *snap, requests, moved []string, err error) {
 	s.queue.mu.Lock()
 	defer s.queue.mu.Unlock()
@@ -117,7 +126,9 @@ func (s *Store) owedUser(sn *snap, id string) (*userRec, error) {
 	return u, err
 }
 
-// Settle takes back what was paid: requests, and of a moved user all interactions up to Owed.Seq. Newer ones stay owed.
+// Settle takes back what was paid: requests, and of a moved user all interactions up to Owed.Seq.
+// Newer ones stay owed. A kill between the published answer and this transaction answers again,
+// under the same recommendation id.
 func (s *Store) Settle(ctx context.Context, paid []corastream.Owed) error {
 	if len(paid) == 0 {
 		return nil
@@ -150,6 +161,8 @@ func (s *Store) Settle(ctx context.Context, paid []corastream.Owed) error {
 	return err
 }
 
+// settleUser drops the entries that the answer covers. A debt that is gone, or begins behind the
+// answer, was settled before or belongs to a user who was erased meanwhile; both are fine.
 func (w *work) settleUser(o *corastream.Owed) error {
 	known, err := w.s.owedUser(w.sn, o.User)
 	if err != nil || known == nil || len(known.debt.pend) == 0 || known.debt.pend[0].seq > o.Seq {

@@ -43,6 +43,12 @@ const (
 const shardSteps = 1 << 30
 
 // derived is the list model that the store keeps alive, under the writer's lock.
+//
+// The model has a large state that changes with every event, too large to be written with each
+// transaction. So each transaction writes small step records in its place: what the model is to
+// learn. From time to time the whole table is written to a file, and steps that two files hold are
+// deleted. Opening loads the newest good file and applies the steps behind it. The model is thus
+// always the same function of the committed events, whatever was killed when.
 type derived struct {
 	corastream.Derived // nil: steps are written for others, and no table is kept
 	enc                *stepsWriter
@@ -62,19 +68,24 @@ type derived struct {
 	since              stepCount // what the table being saved holds
 }
 
-// stepRef are the step records of one transaction.
+// stepRef counts the step records of one transaction, so that they can be deleted without reading
+// them.
 type stepRef struct {
 	seq   uint64
 	n     uint32
 	bytes uint32
 }
 
+// stepCount is a point in the list of steps. When a table file is done, what came before that point
+// is no longer waiting for one.
 type stepCount struct {
 	seq    uint64
 	events int
 	bytes  int64
 }
 
+// tableSaved is what the goroutine that writes a table file reports: the files that may be opened
+// from now on, newest first.
 type tableSaved struct {
 	files []uint64
 	err   error
@@ -105,8 +116,12 @@ func (s *Store) tableDir() string { return filepath.Join(s.dir, tableFolder) }
 
 func tableName(seq uint64) string { return fmt.Sprintf("%020d.snap", seq) }
 
-// loadDerived brings the list model to the state of the last transaction: the newest good table file, then the step
-// records after it.
+// loadDerived brings the list model to the state of the last transaction: the newest good table
+// file, then the step records after it.
+//
+// Several folders are refused here, because going on would give wrong lists without a word: a store
+// with events that never had a list model, a shard opened like a single store or the reverse, and a
+// folder whose steps are gone while no file holds them.
 func (s *Store) loadDerived(sn *snap) error {
 	value, err := get(sn.txn, listMarkKey)
 	if err != nil {
@@ -168,8 +183,14 @@ func (s *Store) loadDerived(sn *snap) error {
 	})
 }
 
-// loadTable loads the newest table file that is whole, and says up to which transaction it goes. Files of transactions
-// that the store does not have are from before a power loss and are passed by.
+// loadTable loads the newest table file that can be used, and returns the transaction up to which
+// it goes.
+//
+// A file of a later transaction than the store's last one is passed by. It comes from before a
+// power loss: the file was synced and the commits that it contains were not. So is a file that ends
+// before the steps begin, since the steps between the two are gone. A damaged file, or one of
+// another build's format, costs time and nothing else while the file before it, or all steps, are
+// there. Otherwise the folder is refused.
 func (s *Store) loadTable(last uint64) (uint64, error) {
 	d := s.derived
 	names, err := s.tables()
@@ -187,8 +208,8 @@ func (s *Store) loadTable(last uint64) (uint64, error) {
 		}
 		path := filepath.Join(s.tableDir(), tableName(seq))
 		n, err := readTable(path, seq, d.Load)
-		if errors.Is(err, errTableFile) {
-			s.log.Warn().Err(err).Msg("a table file of the list model is damaged; the one before it is taken")
+		if errors.Is(err, errTableFile) || errors.Is(err, corastream.ErrFormat) {
+			s.log.Warn().Err(err).Str("file", path).Msg("a table file of the list model can not be used; the one before it, or the steps, are taken")
 			broken = errors.Join(broken, err)
 			continue
 		}
@@ -241,7 +262,12 @@ func (d *derived) learn(key, value []byte) (steps int, err error) {
 	return len(b.Steps), nil
 }
 
-// learnSteps teaches the list model what was just written, as an opening would: from the records.
+// learnSteps teaches the list model what was just written. It reads the encoded records and not the
+// events, exactly as an opening would, so that a rounding of times or a cut of a long history can
+// not make the running model differ from a restored one.
+//
+// It runs after the disk has the transaction. A model that had learnt before a failed commit would
+// know events that the store does not.
 func (s *Store) learnSteps(w *work) error {
 	d := s.derived
 	s.mark = w.list
@@ -293,7 +319,12 @@ func (w *work) putSteps(p *part) error {
 	return nil
 }
 
-// trimSteps deletes step records that no table file needs any more, a few with each transaction, and keeps the mark.
+// trimSteps deletes step records that no table file needs any more, at most `most` keys, and writes
+// the mark of how far steps are deleted.
+//
+// A table file makes millions of steps superfluous at once. Deleting them in one transaction would
+// be a pause of seconds and a transaction beyond Badger's limit, so every commit deletes a few more
+// than it writes.
 func (w *work) trimSteps(p *part, most int) error {
 	d := w.s.derived
 	if d != nil {
@@ -317,9 +348,13 @@ func (w *work) trimSteps(p *part, most int) error {
 	return w.put(p, listMarkKey, 32, w.list.encode)
 }
 
-// saveDue starts a table file when it is due, and takes in what became of the one before. Called with the writer's lock,
-// after a write. What the file holds is copied here and now, so Learn waits for as long as Save takes; it is brought to
-// the disk by a goroutine that Close waits for. A file that can not be made is a warning: the steps stay.
+// saveDue starts a table file when it is due, and takes in what became of the one before. Called
+// with the writer's lock, after a write.
+//
+// The table is copied to memory here and now, so that the file is exactly the state after this
+// transaction; Learn waits for as long as Save takes. A goroutine brings the copy to the disk, and
+// Close waits for it. One file is made at a time. A file that can not be made is a warning: the
+// steps stay, and the next attempt comes after a pause.
 func (s *Store) saveDue() {
 	d := s.derived
 	if d == nil || d.Derived == nil {
@@ -348,8 +383,13 @@ func (s *Store) erasureDue() bool {
 	return s.erasedSteps() && (len(s.derived.files) == 0 || s.derived.files[0] < s.mark.erased)
 }
 
-// retain decides which step records may go: those that both table files hold, and after an erasure those that the newer
-// one holds, though the older one is of no use then. A shard's go when newer ones have filled their room.
+// retain decides which step records may go, and leaves the answer in trimTo.
+//
+// A single store keeps the steps that its older table file does not hold, so that one damaged file
+// loses nothing. An erasure changes that: the older file and the steps before it still hold the
+// erased user's clicks. Once a newer file without them exists, the older one and all steps up to
+// the newer one go. A shard has no table. It keeps as many bytes of steps as fit its room, for
+// replicas that start anew.
 func (s *Store) retain() {
 	d := s.derived
 	if d.Derived == nil {
@@ -373,6 +413,8 @@ func (s *Store) retain() {
 	}
 }
 
+// save copies the table and starts the goroutine that writes it. The older file is kept beside it
+// unless an erasure is due, which the older file would survive.
 func (s *Store) save() {
 	d := s.derived
 	fail := func(err error) { s.saved(tableSaved{err: err}) }
@@ -399,7 +441,8 @@ func (s *Store) save() {
 	}()
 }
 
-// saved takes in the end of a save.
+// saved takes in the end of a save. events and bytes count what came since the newest file, and
+// steps may have come while it was written, so only what the file holds is subtracted.
 func (s *Store) saved(done tableSaved) {
 	d := s.derived
 	d.saving = nil
@@ -417,6 +460,10 @@ func (s *Store) saved(done tableSaved) {
 }
 
 // writeTableFile makes the file appear whole, and then removes those that are not to be kept.
+//
+// The order is what a power loss asks for. Badger is synced first, so that no file is ahead of the
+// transactions. The file is written under another name, synced, renamed, and the folders are
+// synced. Older files go last: at any moment at least one good file, or all steps, are there.
 func (s *Store) writeTableFile(table *spool, seq uint64, keep []uint64) error {
 	dir := s.tableDir()
 	if err := s.guard.room(s.guard.reserve/2 + table.n); err != nil { // it must not be what fills the disk
@@ -469,8 +516,11 @@ func (s *Store) writeTableFile(table *spool, seq uint64, keep []uint64) error {
 	return corastream.Failpoint("table.kept")
 }
 
-// closeTable leaves a table file of the last state behind, so that the next opening is quick, and lets an erasure's step
-// records go. Called by Close with the writer's lock.
+// closeTable leaves a table file of the last state behind, so that the next opening is quick.
+// Called by Close with the writer's lock.
+//
+// After an erasure it also deletes the step records with the erased user's clicks, in as many
+// transactions as that takes. Otherwise they would stay on the disk until someone learns again.
 func (s *Store) closeTable() {
 	d := s.derived
 	if d == nil || d.Derived == nil {

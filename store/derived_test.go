@@ -434,6 +434,60 @@ func TestDamagedTableFileFallsBack(t *testing.T) {
 	}
 }
 
+// TestAFolderLearntWithoutAListModelIsRefusedByName: such a model would know nothing of the events that came before it.
+func TestAFolderLearntWithoutAListModelIsRefusedByName(t *testing.T) {
+	s := mustOpen(t, t.TempDir(), testConfig())
+	mustCommit(t, s, run(0, 0, 10, 80, 60))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(s.dir, s.cfg, withPairs(300)); !errors.Is(err, corastream.ErrMismatch) || !strings.Contains(err.Error(), s.dir) {
+		t.Errorf("%v", err)
+	}
+}
+
+// foreign is a list model that can not read any table: another build saved them.
+type foreign struct{ *pairs }
+
+func (foreign) Load(io.Reader) error {
+	return fmt.Errorf("load: %w: saved as 2, read as 3", corastream.ErrFormat)
+}
+
+// TestATableOfAnotherBuildIsMadeAnewFromItsSteps while all steps are there, and is refused by name once some are gone.
+func TestATableOfAnotherBuildIsMadeAnewFromItsSteps(t *testing.T) {
+	s := mustOpen(t, t.TempDir(), testConfig(), withPairs(1<<30))
+	commitAll(t, s, 0, 500, 20)
+	want := listOf(s).saved(t)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if len(tableFiles(t, s)) == 0 {
+		t.Fatal("no table file was left behind")
+	}
+	x := mustOpen(t, s.dir, s.cfg, WithDerived(foreign{newPairs()}))
+	if got := x.derived.Derived.(foreign).saved(t); got != want {
+		t.Errorf("made anew: %s, want %s", got, want)
+	}
+	if err := x.Close(); err != nil {
+		t.Fatal(err)
+	}
+	y := mustOpen(t, s.dir, s.cfg, withPairs(1<<30)) // the table that the new build left behind
+	if got := listOf(y).saved(t); got != want {
+		t.Errorf("after it: %s, want %s", got, want)
+	}
+	y.Close()
+
+	s = mustOpen(t, t.TempDir(), testConfig(), withPairs(300))
+	commitAll(t, s, 0, 2000, 20)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Open(s.dir, s.cfg, WithDerived(foreign{newPairs()}))
+	if !errors.Is(err, corastream.ErrFormat) || !strings.Contains(err.Error(), "saved as 2") || !strings.Contains(err.Error(), tableFix) {
+		t.Errorf("steps are gone: %v", err)
+	}
+}
+
 // TestDamagedStepRecordIsRefused, with its name, and found by Check.
 func TestDamagedStepRecordIsRefused(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), testConfig(), withPairs(1<<30))

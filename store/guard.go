@@ -76,8 +76,10 @@ func (g *guard) until(done <-chan struct{}, bytes int64, warning string) error {
 	}
 }
 
-// closeBadger ends Badger, which writes the rest of its buffers into tables and waits for merges. Where the disk has no room for that,
-// it is left as a kill would leave it: all is in the write-ahead files, from which the next start takes it.
+// closeBadger ends Badger, which writes the rest of its buffers into tables and waits for merges.
+// Where the disk has no room for that, it is left as a kill would leave it: all is in the
+// write-ahead files, from which the next start takes it. Merges that wait for room are let go
+// first, or Badger would wait for them for ever.
 func (g *guard) closeBadger(db *badger.DB) error {
 	if err := g.room(g.buffers + g.reserve/4); err != nil {
 		g.log.Warn().Err(err).Msg("disk full: closed without filing the write buffers, which the next start does")

@@ -6,8 +6,13 @@ import (
 	"github.com/corastream/corastream"
 )
 
-// plan follows a batch through its spans: what of it is new, and, when it becomes several transactions, which offsets
-// each of them covers. A record whose position names no topic comes from no log and is always new.
+// plan follows a batch through its spans: what of it is new, and, when it becomes several
+// transactions, which offsets each of them covers. A record whose position names no topic comes
+// from no log and is always new.
+//
+// An offset in the store promises that everything before it is applied. The plan keeps that promise
+// for each partition: done is how far records were applied, cut is how far the closed transactions
+// say so, and a part may end only where the two agree.
 type plan struct {
 	spans []corastream.Span              // cut down to what is new, in the order read
 	done  map[corastream.Partition]int64 // the next offset to apply
@@ -81,7 +86,9 @@ func (w *walker) to(pos corastream.Position) error {
 		pos.Topic, pos.Partition, pos.Offset)
 }
 
-// fresh says whether a record is new, and counts it as applied if so.
+// fresh says whether a record is new, and counts it as applied if so. One record may hold several
+// events with one position, so the answer for the last position is kept: the second event must not
+// count as a repeat of the first.
 func (p *plan) fresh(pos corastream.Position) bool {
 	if pos.Topic == "" {
 		return true
@@ -97,8 +104,10 @@ func (p *plan) fresh(pos corastream.Position) bool {
 	return p.took
 }
 
-// part closes a transaction: its spans reach up to the first record of each partition that is still to come (rest). It
-// is not possible (ok false) while an applied record lies behind one that is still to come.
+// part closes a transaction: its spans reach up to the first record of each partition that is still
+// to come (rest). It is not possible (ok false) while an applied record lies behind one that is
+// still to come, as when an event was applied and a catalogue record of the same partition before
+// it was not. Its offset would promise too much.
 func (p *plan) part(rest func(yield func(corastream.Position))) (spans []corastream.Span, next map[corastream.Partition]int64, ok bool) {
 	first := map[corastream.Partition]int64{}
 	rest(func(pos corastream.Position) {

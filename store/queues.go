@@ -10,8 +10,13 @@ import (
 	"github.com/dgraph-io/badger/v4"
 )
 
-// queues are the store's to-do lists. The disk holds them in key order, but reading the head of a list there means
-// stepping over the tombstones of all that was done before; so the oldest part of each is kept in memory.
+// queues are the store's to-do lists. The disk holds them in key order, but reading the head of a
+// list there means stepping over the tombstones of all that was done before; so the oldest part of
+// each is kept in memory.
+//
+// mu is taken after Store.writer, where a write changes the lists, and alone by readers. Snapshots
+// are taken and installed under it (heads, install), so the lists always belong to the snapshot
+// that a reader gets with them.
 type queues struct {
 	mu       sync.Mutex
 	debts    window
@@ -85,6 +90,8 @@ func (q *queues) unreadItems(n int) []uint32 {
 // may then name an interaction that was covered.
 const maxHanded = 1 << 16
 
+// hand marks a user's debt as given out as of a journal line. From then on the user's newer
+// interactions are kept apart from it (owe), and Settle removes the older ones alone.
 func (q *queues) hand(user string, seq uint64) {
 	if len(q.handed) >= maxHanded {
 		clear(q.handed)
@@ -92,6 +99,7 @@ func (q *queues) hand(user string, seq uint64) {
 	q.handed[user] = seq
 }
 
+// settled forgets the marks of paid debts, unless the debt was handed out again meanwhile.
 func (q *queues) settled(paid []corastream.Owed) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -109,6 +117,10 @@ func (q *queues) handedTo(user string) uint64 {
 }
 
 // window is the oldest part of a list: all its keys below bound, or simply all when bound is "".
+//
+// Keys that are done are only taken out of live. They stay in the heap until first or shrink meets
+// them, because removing from the middle of a heap would cost a search. New keys below bound join,
+// and those behind it are left to the disk. When the window runs out, refill reads on from bound.
 type window struct {
 	prefix byte
 	heap   keyHeap // may hold keys that are gone; live tells
@@ -169,7 +181,8 @@ func (w *window) change(c change) {
 	}
 }
 
-// shrink keeps the oldest half of max.
+// shrink keeps the oldest half of max. Halving leaves room for as many new keys before the next
+// shrink, so its sort is paid for by them.
 func (w *window) shrink() {
 	w.heap = slices.DeleteFunc(w.heap, func(k string) bool { _, ok := w.live[k]; return !ok })
 	slices.Sort(w.heap) // a sorted slice is a heap
@@ -183,7 +196,8 @@ func (w *window) shrink() {
 	}
 }
 
-// first returns the up to n oldest keys, from the disk when memory has run out.
+// first returns the up to n oldest keys, from the disk when memory has run out. The keys stay in
+// the window: the caller settles them later, or not at all.
 func (w *window) first(txn *badger.Txn, n int) ([]string, error) {
 	if n <= 0 {
 		return nil, nil

@@ -40,15 +40,27 @@ func (sh Shard) owns(item string) bool {
 // ownsShared: the first shard owns mu and w.
 func (sh Shard) ownsShared() bool { return !sh.on() || sh.Index == 0 }
 
-// Ship makes every transaction from now on go to the changelog first, as owner number epoch. Whatever the store holds must be in
-// the changelog already: it was brought up to its end by a Copy.
+// Ship makes every transaction from now on go to the changelog first, as owner number epoch. The
+// folder must hold what the changelog holds: a Copy has brought it up to its end. Otherwise the
+// first transaction would be computed from an older state than the one that readers of the
+// changelog have.
 func (s *Store) Ship(log corastream.Changelog, epoch uint64) {
 	s.writer.Lock()
 	defer s.writer.Unlock()
 	s.changelog, s.epoch = log, epoch
 }
 
-// ship writes a transaction to the changelog and notes in t how far that reaches. Only then may t be committed.
+// ship appends a transaction to the changelog and notes in t how far that reaches. Only then may t
+// be committed.
+//
+// The append is where ownership is decided. The changelog is one partition of Kafka, and an owner's
+// records are valid until the next owner's claim. Append waits until the record is in the log with
+// every in-sync replica, looks at what lies before it, and fails with ErrFenced if another claim
+// does. A fenced owner then commits nothing, so its folder never holds a transaction that readers
+// ignore.
+//
+// The note (reach) goes into the same transaction of Badger. It tells a restart at which offset the
+// folder's copy of the changelog ends, and which keys are void.
 func (s *Store) ship(ctx context.Context, p *part, t *badger.Txn) error {
 	if s.changelog == nil {
 		return nil
@@ -66,8 +78,10 @@ func (s *Store) ship(ctx context.Context, p *part, t *badger.Txn) error {
 	return t.Set(key, value)
 }
 
-// Beat sees whether the shard is still ours, and writes again what a former owner has overwritten. Whoever learns nothing for long calls it
-// every few minutes: before the log's compaction would keep the wrong record.
+// Beat confirms that this process still owns the shard, and writes again the keys that a former
+// owner overwrote after it had lost the shard. Readers ignore such a record, but Kafka's compaction
+// keeps the newest record of a key, valid or not, and would delete the valid one. An idle shard
+// must therefore beat more often than the compaction lag (1 h).
 func (s *Store) Beat(ctx context.Context) error {
 	s.writer.Lock()
 	if s.failed != nil || s.changelog == nil {
@@ -86,7 +100,9 @@ func (s *Store) Beat(ctx context.Context) error {
 	return s.update(ctx, func(w *work) error { return w.close(nil, nil) })
 }
 
-// changeKey is the store's key as the changelog has it.
+// changeKey is the store's key as the changelog has it. Users, the shard's own items and the shared
+// vector have keys that other shards and replicas understand. All else, such as offsets and journal
+// lines, is "other": only a copy of this very shard reads it.
 func (sh Shard) changeKey(key []byte) []byte {
 	switch {
 	case key[0] == pUser:
@@ -122,7 +138,8 @@ func changeKind(key []byte) (kind string, rest []byte) {
 	return string(key[:2]), key[2:]
 }
 
-// rewrite puts what a former owner has overwritten in the changelog into the transaction, as it stands.
+// rewrite puts what a former owner has overwritten in the changelog into the transaction, as it
+// stands in this store (see Beat).
 func (w *work) rewrite(p *part) error {
 	for _, k := range w.s.void {
 		key := storeKey(k)
@@ -138,8 +155,10 @@ func (w *work) rewrite(p *part) error {
 	return nil
 }
 
-// accepted is the newest transaction seen of a changelog that is followed, and the newest of its step records that was
-// learnt: a batch that comes twice, or a record that is written once more, teaches nothing.
+// accepted is how far a followed changelog has been taken in: the newest transaction seen, and the
+// newest of its step records that was learnt. A record below it is void or has come before. Epochs
+// order owners: every record of a later owner is newer than any record of an earlier one, whatever
+// their numbers.
 type accepted struct {
 	epoch, seq   uint64
 	taught, part uint64
@@ -150,6 +169,11 @@ func (a accepted) less(b accepted) bool {
 }
 
 // change applies one record of another shard's changelog.
+//
+// A record of an older epoch than one already seen is void: its writer had lost the shard when it
+// wrote. A shard takes over foreign items and the shared vector, which its own events are learnt
+// with. A replica takes over users, histories and steps too. It learns nothing itself, so records
+// are copied byte by byte where that is possible.
 func (w *work) change(c *corastream.Change) error {
 	part := corastream.Partition{Topic: c.Pos.Topic, ID: c.Pos.Partition}
 	last, known := w.accepted[part]
@@ -223,7 +247,9 @@ func (w *work) adoptSteps(key, value []byte) error {
 	return nil
 }
 
-// adoptItem takes over the owner's record; its place in the dense index is our own.
+// adoptItem takes over the owner's record. Its dense index (Seq) stays our own, since every store
+// numbers items in the order in which it met them. mark is reset to the vector that was adopted:
+// what we learn about the item from now on is the difference to it.
 func (w *work) adoptItem(id string, value []byte) error {
 	from, err := decodeItem(itemKey(id), value)
 	if err != nil {
@@ -274,7 +300,9 @@ func (w *work) adoptUser(id string, value []byte) error {
 	return nil
 }
 
-// parcel adds what another shard learnt about vectors that this one owns, once.
+// parcel adds what another shard learnt about vectors that this one owns, once. Parcels are sent
+// again after a restart of their sender, so each sender numbers them, and a number that was seen is
+// dropped.
 func (w *work) parcel(p *corastream.Parcel) error {
 	seen, known := w.seen[p.From]
 	if !known {
@@ -291,7 +319,9 @@ func (w *work) parcel(p *corastream.Parcel) error {
 	return w.merge(p.Body)
 }
 
-// merge applies a parcel's body: version, a flag with the shared vector's difference, the number of items and theirs.
+// merge applies a parcel's body: version, a flag with the shared vector's difference, the number of
+// items and theirs. A parcel that names an item of another shard is refused as corrupt. Merging it
+// here would give the item two owners.
 func (w *work) merge(body []byte) error {
 	r := reader{b: body}
 	if v := r.byte(); v != recordVersion {
@@ -329,7 +359,13 @@ func (w *work) merge(body []byte) error {
 
 var errParcel = fmt.Errorf("%w: the parcel does not decode, or is for another shard", corastream.ErrCorrupt)
 
-// pack leaves in the outbox what this transaction learnt about vectors of other shards.
+// pack leaves in the outbox what this transaction learnt about vectors of other shards. Each
+// difference counts from a mark: the vector at the begin of the transaction, or as a change of its
+// owner set it meanwhile (adoptItem). The owner adds the difference to whatever the vector has
+// become there.
+//
+// The parcels are part of the transaction. A crash after the commit sends them again, a crash
+// before it has not learnt the events.
 func (w *work) pack(p *part) error {
 	sh := w.s.shard
 	if !sh.learns() {
@@ -394,7 +430,9 @@ func (w *work) putMarks(p *part) error {
 	return nil
 }
 
-// outbox are the parcels on their way, in memory as on the disk.
+// outbox holds the parcels on their way, in memory as on the disk. A shard owner's goroutine sends
+// them while the writer adds more, so it has a lock of its own. It is a leaf: nothing is locked
+// under it.
 type outbox struct {
 	mu      sync.Mutex
 	waiting []corastream.Parcel // to be sent, in order
@@ -430,8 +468,9 @@ func (s *Store) Outbox(n int) []corastream.Parcel {
 	return slices.Clone(s.outbox.waiting[:min(n, len(s.outbox.waiting))])
 }
 
-// Sent says that the brokers have the first n parcels of the outbox. They leave the disk with the next transaction; until then a restart
-// sends them again, and their receivers drop them.
+// Sent says that the brokers have the first n parcels of the outbox. Their keys are deleted by the
+// next transaction and not by one of their own, which would cost a commit for each batch of
+// parcels. Until then a restart sends them again, and their receivers drop them.
 func (s *Store) Sent(n int) {
 	s.outbox.mu.Lock()
 	defer s.outbox.mu.Unlock()
@@ -441,7 +480,8 @@ func (s *Store) Sent(n int) {
 	s.outbox.waiting = s.outbox.waiting[n:]
 }
 
-// cluster puts in what only a cluster's store has.
+// cluster puts into a transaction what only a cluster's store has. The first part of a write also
+// deletes the parcels that were sent and repairs void keys.
 func (w *work) cluster(p *part) error {
 	if !w.s.shard.on() {
 		return nil

@@ -30,7 +30,12 @@ const (
 	recentBits  = 5
 )
 
-// stepsWriter encodes what a transaction teaches the list model, event by event, into bodies of step records.
+// stepsWriter encodes what a transaction teaches the list model, event by event, into bodies of
+// step records.
+//
+// A step holds the user's last interactions, up to the model's window, and most steps of a user
+// differ from the one before by one interaction. Such a step only says so (stepFollows). Ids are
+// written once a record and are numbers from then on. An event costs some 250 bytes that way.
 type stepsWriter struct {
 	window int
 	index  map[string]uint64 // ids of the record being filled
@@ -333,8 +338,9 @@ const (
 	metScans = 32
 )
 
-// metSets are the items met by the users with long histories that learnt last, for the writer alone. A set that does not
-// agree with the user's record is made anew, so one left over from a write that failed does no harm.
+// metSets are the items met by the users with long histories that learnt last, for the writer
+// alone. A set that does not agree with the user's record is made anew, so one left over from a
+// write that failed does no harm. Taking interactions back is the exception (forgetMet).
 type metSets struct {
 	users       map[string]*metSet
 	size, limit int // entries

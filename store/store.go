@@ -26,7 +26,9 @@ var ErrFailed = errors.New("store: an earlier write failed, reopen the store")
 
 // Store is a folder of Badger. All methods may be called from many goroutines; writers take turns.
 //
-// Lock order: writer, then queue, then snap; a cache shard's lock is taken last and alone.
+// Lock order: writer, then queue, then snap; a cache shard's lock is taken last and alone. Fields
+// marked "under writer" are touched by the goroutine that has the writer's turn and by nobody else.
+// Readers take a snapshot (view.go) and no lock.
 type Store struct {
 	cfg   Config
 	dir   string
@@ -157,7 +159,9 @@ func openError(dir string, err error) error {
 		corastream.ErrCorrupt, dir, err)
 }
 
-// load reads what is kept in memory: the shared record, offsets, the last journal line, the queues.
+// load reads what is kept in memory: the shared record, offsets, the last journal line, the list
+// model, the queues, the erased users and what a shard's changelog needs. Any of them that does not
+// decode refuses the folder; the store never starts with a part of its state.
 func (s *Store) load() error {
 	s.users, s.items = newCache[userRec](s.cfg.records()/2), newCache[itemRec](s.cfg.records()/2)
 	s.items.stored = func(it *itemRec) { s.bySeq.at(it.Seq).Store(it) }
@@ -258,8 +262,10 @@ func decodeOffset(key, value []byte) (p corastream.Partition, next int64, err er
 	return p, next, r.done(key)
 }
 
-// Close ends the store. Views still running keep what they need until they return. On a full disk the folder is left as a kill
-// would leave it, locked until the process ends.
+// Close ends the store. It waits for the writer's turn, leaves a table file of the list model
+// behind, and takes the snapshot away, so that new readers get ErrClosed. Views still running keep
+// what they need, and Close waits for them before it closes Badger under them. On a full disk the
+// folder is left as a kill would leave it, locked until the process ends.
 func (s *Store) Close() error {
 	s.writer.Lock()
 	defer s.writer.Unlock()

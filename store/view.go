@@ -15,9 +15,13 @@ import (
 // ErrClosed says that the store was closed.
 var ErrClosed = errors.New("store: closed")
 
-// snap is the state after one commit: a Badger read transaction and, beside it, the epoch that tells which cached
-// records belong to it. A record in the cache is valid here when it became current at or before this epoch (since);
-// a newer one, or none, sends the reader to the transaction. So readers hold no lock, and see whole commits only.
+// snap is the state after one commit: a Badger read transaction and, beside it, the epoch that
+// tells which cached records belong to it. A record in the cache is valid here when it became
+// current at or before this epoch (since); a newer one, or none, sends the reader to the
+// transaction. So readers hold no lock, and see whole commits only.
+//
+// refs counts the readers and the store's own reference. The last release discards the transaction;
+// Badger keeps the old versions of keys until then.
 type snap struct {
 	epoch   uint64
 	txn     *badger.Txn
@@ -42,7 +46,8 @@ func (s *Store) hold(sn *snap) {
 	sn.refs.Store(1)
 }
 
-// acquire returns the current snapshot; the caller releases it.
+// acquire returns the current snapshot; the caller releases it. The reference is taken under
+// snapMu, so publish can not release the last one in between.
 func (s *Store) acquire() (*snap, error) {
 	s.snapMu.Lock()
 	defer s.snapMu.Unlock()
@@ -53,7 +58,8 @@ func (s *Store) acquire() (*snap, error) {
 	return s.snap, nil
 }
 
-// publish makes the state after a write the current one. Called with the writer's lock.
+// publish makes the state after a write the current one and gives up the store's reference to the
+// one before. Readers that hold it go on with it. Called with the writer's lock.
 func (s *Store) publish(sn *snap) {
 	s.snapMu.Lock()
 	old := s.snap
@@ -118,6 +124,10 @@ func (v *view) ItemAt(seq uint32) (*corastream.ItemState, error) {
 }
 
 // user returns the record in a snapshot, nil when unknown or silent for longer than the TTL.
+//
+// A record read from the disk goes into the cache only while this snapshot is the newest (pending).
+// A slow reader of an older one would otherwise put an old record in the place of a newer one, with
+// a since that makes it look valid.
 func (s *Store) user(sn *snap, id string) (*userRec, error) {
 	u := s.users.get(id)
 	if u == nil || u.since > sn.epoch {
@@ -271,7 +281,9 @@ func (sn *snap) withOffsets(next map[corastream.Partition]int64) map[corastream.
 	return out
 }
 
-// seqTable finds cached items by their dense index: 8 bytes for each known item, grown by the writer alone.
+// seqTable finds cached items by their dense index: 8 bytes for each known item. The writer alone
+// makes it longer, by a new slice of the same pages, so readers of the old slice see every change
+// of a page.
 type seqTable struct {
 	pages atomic.Pointer[[]*seqPage]
 }

@@ -11,8 +11,12 @@ import (
 	"github.com/corastream/corastream"
 )
 
-// work is the State inside a Commit: working copies over the current snapshot. Nothing of it is seen outside until it is
-// on the disk; thrown away, nothing happened.
+// work is the State inside a Commit: working copies over the current snapshot. Nothing of it is
+// seen outside until it is on the disk; thrown away, nothing happened.
+//
+// A record is copied when it is first touched, and base keeps what the disk has, so that a record
+// that did not change is not written. Sizes are counted as upper bounds while events come in
+// (charge), because the border between two transactions must be known before they are encoded.
 type work struct {
 	s      *Store
 	sn     *snap
@@ -265,7 +269,8 @@ func (w *work) hand(e *corastream.Embedding) {
 	w.floats += len(e.Vec) + len(e.Acc)
 }
 
-// settle charges what the learner added to the vectors it was handed.
+// settle charges what the learner added to the vectors it was handed. A fresh record gets its
+// vectors within Learn, and only their length afterwards tells how much the transaction grew.
 func (w *work) settle() {
 	now := 0
 	for _, e := range w.recent {
@@ -279,6 +284,10 @@ func (w *work) settle() {
 
 // event applies one event that is new by its offset. It is dropped (false) when its user has sent
 // its id before, or was erased after it.
+//
+// The order inside matters. The erasure and the id are looked at first, so a dropped event touches
+// no item. Learn runs before the history gets the event, since models read the history as it was.
+// The step record for the list model is written before it too, with the same past.
 func (w *work) event(ev corastream.Event, learn func(corastream.State, corastream.Event) error) (bool, error) {
 	at := nanos(ev.Appended)
 	if at == noTime {
@@ -339,8 +348,9 @@ func (w *work) event(ev corastream.Event, learn func(corastream.State, corastrea
 	return true, nil
 }
 
-// takeBack takes out of the user's history, from a place on, what the event takes back, and tells the list model. Interactions behind it get lower
-// numbers, so their blocks are written anew. The list that readers may hold is left as it is.
+// takeBack takes out of the user's history, from index at on, what the event takes back, and tells
+// the list model. Interactions behind it get lower numbers, so their blocks on the disk are written
+// anew (changedFrom). The history becomes a new slice, since readers may hold the old one.
 func (w *work) takeBack(u *userWork, ev corastream.Event, at int) {
 	h := u.rec.History
 	ev.Time = timeOf(nanos(ev.Time)) // as the history has it
@@ -393,7 +403,8 @@ func (u *userRec) remember(item string, ev corastream.Event, limit int) {
 	}
 }
 
-// saw says whether an id was learnt within the horizon of a time.
+// saw says whether an id was learnt within the horizon of a time. The horizon makes the check a
+// promise about time, and DedupeLimit bounds its memory.
 func (u *userRec) saw(hash uint64, at, horizon int64) bool {
 	for _, id := range u.ids {
 		if id.hash == hash && distance(id.at, at) <= horizon {

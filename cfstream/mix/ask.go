@@ -27,12 +27,26 @@ type ask struct {
 	own     []float32           // by candidate: own's
 	words   []float32           // by word: content's
 	profile []int32             // words of the history
-	h       []float32           // sequence's
-	sum     []float32           // ease's
 	vector  []float32           // vectors'
 	mean    []float32           // steer's
 	user    []float32
 	table   []float32
+	rest    map[source][]float32 // of the other sources (numbers)
+}
+
+// numbers returns n zeros that a source may use until the query's end. They are memory of the ask, which later queries use again.
+func (q *ask) numbers(s source, n int) []float32 {
+	if q.rest == nil {
+		q.rest = map[source][]float32{}
+	}
+	v := q.rest[s]
+	if cap(v) < n {
+		v = make([]float32, n)
+		q.rest[s] = v
+	}
+	v = v[:n]
+	clear(v)
+	return v
 }
 
 // begin starts a query; what is in the past is met unless repeats are listed.

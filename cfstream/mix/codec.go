@@ -7,13 +7,17 @@ import (
 	"io"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cfstream/internal/num"
 )
 
-// saveMagic begins a saved state.
-const saveMagic = "corastream mix 4\n"
+// saveMagic begins a saved state. The number changes with the fields that are saved.
+const (
+	saveFamily = "corastream mix "
+	saveMagic  = saveFamily + "4\n"
+)
 
 // coder writes a state or reads one, field by field in one order, so that both can not differ.
 type coder struct {
@@ -207,6 +211,9 @@ func (m *Model) code(c *coder) {
 	magic, spec := saveMagic, m.spec.String()
 	c.string(&magic)
 	c.string(&spec)
+	if c.err == nil && magic != saveMagic && strings.HasPrefix(magic, saveFamily) {
+		c.err = fmt.Errorf("%w: another build saved it in format %q, this one reads %q", corastream.ErrFormat, magic, saveMagic)
+	}
 	if c.err == nil && magic != saveMagic {
 		c.err = fmt.Errorf("%w: not a saved list model", corastream.ErrCorrupt)
 	}

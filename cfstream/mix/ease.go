@@ -66,7 +66,9 @@ func (e *ease) row(item int32) int32 {
 	return e.place[item]
 }
 
-// drop gives up on a catalogue that is too large.
+// drop gives up on a catalogue that is too large: the matrix would grow with the square of the
+// items and its inversion with the cube. An inversion under way is received first, so that its
+// goroutine does not outlive what it belongs to.
 func (e *ease) drop() {
 	e.over, e.gram, e.p, e.n, e.items, e.diag = true, nil, nil, 0, nil, nil
 	if e.solved != nil {
@@ -78,6 +80,9 @@ func (e *ease) drop() {
 	}
 }
 
+// learn counts the like in X'X and keeps two dates, both in likes: at next an inversion begins, at
+// take its result is received. If the goroutine is late, learn waits for it with the model's lock
+// held, because a state that depended on the machine's speed could not be compared with a re-run.
 func (e *ease) learn(ev *event) {
 	if e.over || !ev.positive || ev.met {
 		return
@@ -107,7 +112,8 @@ func (e *ease) learn(ev *event) {
 	}
 }
 
-// begin starts to solve for P.
+// begin starts to invert a copy of X'X. The copy is of this moment, so likes that come meanwhile go
+// into the next inversion.
 func (e *ease) begin() {
 	n := len(e.items)
 	a := make([]float32, n*n)
@@ -171,29 +177,28 @@ func (e *ease) install(fit easeFit) {
 
 func (e *ease) find(*ask) {}
 
-// sums leaves sum over the liked items x of lag * P[x,j] in q.sum.
-func (e *ease) sums(q *ask) bool {
+// sums returns the sum over the liked items x of lag * P[x,j] by j, nil where nothing liked is known.
+func (e *ease) sums(q *ask) []float32 {
 	if e.n == 0 {
-		return false
+		return nil
 	}
-	if cap(q.sum) < e.n {
-		q.sum = make([]float32, e.n)
-	}
-	q.sum = q.sum[:e.n]
-	clear(q.sum)
+	sums := q.numbers(e, e.n)
 	l := 0
 	for _, p := range q.past {
 		if !p.liked {
 			continue
 		}
 		if x := int(e.place[p.item]); x >= 0 && x < e.n {
-			kernels.Axpy(e.lag[l], e.p[x*e.n:x*e.n+e.n], q.sum)
+			kernels.Axpy(e.lag[l], e.p[x*e.n:x*e.n+e.n], sums)
 		}
 		if l++; l == len(e.lag) {
 			break
 		}
 	}
-	return l > 0
+	if l == 0 {
+		return nil
+	}
+	return sums
 }
 
 func (e *ease) fill(q *ask, f [][]float32) {
@@ -201,12 +206,13 @@ func (e *ease) fill(q *ask, f [][]float32) {
 	for i := range row {
 		row[i] = floor
 	}
-	if !e.sums(q) {
+	sums := e.sums(q)
+	if sums == nil {
 		return
 	}
 	score := func(j int32) float32 {
 		if i := e.place[j]; i >= 0 && int(i) < e.n {
-			return max(0, float32(q.sum[i]*e.diag[i]))
+			return max(0, float32(sums[i]*e.diag[i]))
 		}
 		return 0
 	}

@@ -205,7 +205,9 @@ func (d *duel) code(c *coder) {
 	}
 }
 
-// court is the state of the judgement.
+// court is the state of the judgement. At most three versions live: the active one, which makes the
+// lists; a rival, which wants its place; and the former one, which the last promotion replaced. A
+// training begins only while there is no rival, so no more is ever needed.
 type court struct {
 	made     int64    // versions so far
 	active   *version // answers
@@ -219,6 +221,11 @@ type court struct {
 }
 
 // candidate makes a rival of what a training came to, or refuses it at once.
+//
+// A rival begins with the active version's weight in the mixture, scaled so that both move
+// candidates equally far. A trained version is stronger than the start, and at the same weight it
+// would overshoot and lose for that reason alone. Its weight then learns from judgeWarm likes
+// before any like counts.
 func (s *steer) candidate(f fit, at int64) {
 	s.court.made++
 	v := newVersion(s.court.made, at, f)
@@ -264,6 +271,8 @@ func (f *fit) fault() (ground, float64) {
 	return 0, 0
 }
 
+// decide notes a verdict with its evidence. Only the newest verdictsKept stay in the state, since
+// the state is saved and compared byte by byte.
 func (s *steer) decide(v *version, d Decision, other int64, why ground, evidence duel, largest float64) {
 	c := &s.court
 	c.passed++
@@ -275,8 +284,13 @@ func (s *steer) decide(v *version, d Decision, other int64, why ground, evidence
 	}
 }
 
-// judge ranks a like of the log by all versions. set are the picks that are
-// judged and z their scores without the LLM, the target first. part is the mixture's weight of the active version for this user.
+// judge ranks a like of the log by all versions. set are the picks that are judged and z their
+// scores without the LLM, the target first. part is the mixture's weight of the active version for
+// this user.
+//
+// All versions rank the same candidates of the same like, each at its own weight, and only the
+// difference to the active one is summed. Most of what makes one like harder than another is common
+// to both and cancels out, so a few hundred likes decide.
 func (s *steer) judge(q *ask, set []int32, z []float32, part float32) {
 	c := &s.court
 	if c.rival == nil && c.former == nil {
@@ -315,7 +329,10 @@ func (s *steer) swap(to *version) {
 	c.active = to
 }
 
-// look promotes or refuses the rival.
+// look promotes or refuses the rival, every judgeLook likes from judgeLeast on, and at the latest
+// after Spec.Judge likes. A clear gain in probability promotes unless the lists are clearly worse.
+// A clear loss in either refuses. At the end a likely gain is enough, because a version that lost
+// nothing in so many likes has seen newer rows than the active one.
 func (s *steer) look() {
 	c := &s.court
 	t := c.trial
@@ -346,6 +363,9 @@ func (s *steer) refuse(why ground) {
 	c.rival, c.trial = nil, duel{}
 }
 
+// promote makes the rival active. The version that it replaces is kept as the former one and
+// watched from here on. The watch begins anew, so the likes that were won by then do not count
+// against the new version.
 func (s *steer) promote(why ground) {
 	c := &s.court
 	s.decide(c.rival, Promoted, c.active.id, why, c.trial, 0)
@@ -356,7 +376,9 @@ func (s *steer) promote(why ground) {
 	c.trial, c.watch = duel{}, [2]duel{}
 }
 
-// lookBack takes the active version back when the former one is clearly better.
+// lookBack takes the active version back when the former one is clearly better, over the present
+// block of likes or over the last two. Two blocks are looked at because a fault may show at once or
+// slowly, and no more than two, so that a merit of long ago does not hide a new fault.
 func (s *steer) lookBack() {
 	c := &s.court
 	if c.former == nil || c.watch[0].rows%watchLook != 0 {
@@ -373,6 +395,9 @@ func (s *steer) lookBack() {
 	}
 }
 
+// takeBack makes the former version active again, with the weight that it has kept learning. The
+// rival goes too, since its evidence was against the version that went. The next training waits, or
+// the same rows would make the same version at once.
 func (s *steer) takeBack(d duel) {
 	c := &s.court
 	d.gain, d.diff, d.ndcg, d.other = -d.gain, -d.diff, d.other, d.ndcg // of the active one against the former

@@ -251,7 +251,10 @@ func (s *steer) log(q *ask, drawn int) {
 	s.judge(q, slices.Insert(q.set, 0, int32(target)), zs[:len(q.set)+1], part)
 }
 
-// learnt does what is due once a like is learnt: versions change their places, a training ends, another begins.
+// learnt does what is due once a like is learnt: versions change their places, a training ends,
+// another begins. Each is due at a count of likes or rows and never at a time, so a restart, a
+// re-run and a replica do the same at the same event. A training that is not done when it is due is
+// waited for, with the model's lock held.
 func (s *steer) learnt() {
 	s.lookBack()
 	s.look()
@@ -265,7 +268,10 @@ func (s *steer) learnt() {
 	}
 }
 
-// renew starts over once most codes are of a new basis: what was fitted to the old one turns the new one at random.
+// renew starts over once most codes are of a new basis. A code of one basis means something else in
+// another, so the trained matrices turn the new codes at random. Until half of the codes are
+// replaced, both kinds stand side by side and the old version still does more good than harm. A
+// training under way is received and dropped.
 func (s *steer) renew() {
 	if s.recoded++; 2*s.recoded <= s.some {
 		return
@@ -292,7 +298,10 @@ func (s *steer) renew() {
 	s.next = max(after, s.rows.kept+after/4)
 }
 
-// begin starts a fit on copies of what it reads.
+// begin starts a training in a goroutine, on copies of everything it reads. take is the number of
+// rows at which its result is received: far enough ahead that the goroutine is done by then on most
+// machines, and fixed, so that equal events give equal state. The channel holds one result, so the
+// goroutine ends even if nobody receives it.
 func (s *steer) begin() {
 	t := tuning{
 		d: s.d, codes: slices.Clone(s.codes), coded: slices.Clone(s.coded), rows: s.rows.clone(), from: newFit(s.d),

@@ -8,7 +8,12 @@ import (
 	"github.com/corastream/corastream"
 )
 
-// Model implements corastream.Derived. Safe for concurrent use: Ranks run beside each other, learning runs alone.
+// Model implements corastream.Derived. Safe for concurrent use: Ranks run beside each other,
+// learning runs alone.
+//
+// mu is held by Learn and Describe to write and by Rank and Save to read. The store calls Learn
+// inside a commit, so a Rank that takes long holds the log up. Under mu Learn may wait for a
+// goroutine of its own (ease.go, llm.go), which takes no lock.
 type Model struct {
 	spec Spec
 

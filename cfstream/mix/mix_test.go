@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -200,6 +201,10 @@ func TestADamagedStateIsRefused(t *testing.T) {
 	}
 	if err := other.Load(bytes.NewReader(good)); !errors.Is(err, corastream.ErrMismatch) {
 		t.Errorf("another spec: %v", err)
+	}
+	old := bytes.Replace(good, []byte(saveMagic), []byte(saveFamily+"2\n"), 1)
+	if err := m.Load(bytes.NewReader(old)); !errors.Is(err, corastream.ErrFormat) || !strings.Contains(err.Error(), saveFamily+"2") {
+		t.Errorf("another build's format: %v", err)
 	}
 }
 

@@ -171,15 +171,12 @@ func (s *sequence) step(target int32, past []int32) {
 func (s *sequence) find(*ask) {}
 
 func (s *sequence) fill(q *ask, f [][]float32) {
-	if len(q.h) != s.d {
-		q.h = make([]float32, s.d)
-	}
-	clear(q.h)
+	h := q.numbers(s, s.d)
 	for l, p := range q.past[:min(len(q.past), sequenceLags)] {
-		kernels.Axpy(s.c[l], row(s.q, p.item, s.d), q.h)
+		kernels.Axpy(s.c[l], row(s.q, p.item, s.d), h)
 	}
 	for i, c := range q.pick {
-		f[0][i] = kernels.Dot(q.h, row(s.p, q.cands[c], s.d))
+		f[0][i] = kernels.Dot(h, row(s.p, q.cands[c], s.d))
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 
+	"github.com/corastream/corastream/cfstream"
 	"github.com/corastream/corastream/cmd/internal/node"
 )
 
@@ -120,6 +121,7 @@ func (r *keyReference) row(t *testing.T, b *strings.Builder, in reflect.Type, f 
 	if doc == "" {
 		r.bare = append(r.bare, name)
 	}
+	doc = strings.Replace(doc, "one of Kinds", "one of "+strings.Join(cfstream.Kinds, ", "), 1)
 	value := ""
 	if name == "llm.threads" { // the machine's
 		value = "all cores"

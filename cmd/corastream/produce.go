@@ -93,7 +93,7 @@ func produceFile(ctx context.Context, cfg node.Config, log zerolog.Logger, path,
 	if datafile.IsJSONLines(path) {
 		return produceLines(ctx, cfg, p, path, topic, rate, stdin, bad)
 	}
-	read := datafile.Reading(ingest.NewDecoder(cfg.Kafka))
+	read := datafile.ReadOptions(ingest.NewDecoder(cfg.Kafka))
 	read.Untimed = true
 	if bad.skip {
 		read.Forgive = func(b replay.BadRow) { bad.add(b.Err.Where, b.Err.What) }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -106,25 +107,35 @@ func (r *replaying) run(cmd *cobra.Command) error {
 		return err
 	}
 	defer done()
-	deps := side.Deps
-	report, err := replay.Run(cmd.Context(), side.Config, side.Data, deps)
+	report, err := replay.Run(cmd.Context(), side.Config, side.Data, side.Deps)
 	if err != nil {
 		return err
 	}
-	if err := report.Write(r.out); err != nil {
+	return r.finish(cmd.OutOrStdout(), report, "report.html")
+}
+
+// finish writes what a replay found into the folder --out, forgets what a resumed run would need, and prints the tables.
+func (r *replaying) finish(w io.Writer, found interface {
+	Write(dir string) error
+	Table() string
+}, page string,
+) error {
+	if err := found.Write(r.out); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(deps.Resume); err != nil {
+	if err := os.RemoveAll(filepath.Join(r.out, resumeFolder)); err != nil {
 		return fmt.Errorf("remove what a resumed run would need: %w", err)
 	}
-	w := cmd.OutOrStdout()
-	console.Say(w, report.Table())
+	console.Say(w, found.Table())
 	if console.IsTerminal(w) {
-		fmt.Fprintln(w, "report:", filepath.Join(r.out, "report.html"))
+		fmt.Fprintln(w, "report:", filepath.Join(r.out, page))
 		return nil
 	}
-	return console.Summary(w, report)
+	return console.Summary(w, found)
 }
+
+// resumeFolder is the folder of --out in which a stopped replay leaves what it knows.
+const resumeFolder = ".resume"
 
 // stream says whether the rows come from one log that is cut in time.
 func (r *replaying) stream() bool { return r.log != "" || r.topic != "" }

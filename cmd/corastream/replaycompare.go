@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,7 +8,6 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
-	"github.com/corastream/corastream/cmd/internal/console"
 	"github.com/corastream/corastream/replay"
 )
 
@@ -48,17 +46,5 @@ func (r *replaying) comparison(cmd *cobra.Command, log zerolog.Logger) error {
 	if err := os.MkdirAll(r.out, 0o755); err != nil {
 		return err
 	}
-	if err := c.Write(r.out); err != nil {
-		return err
-	}
-	if err := os.RemoveAll(filepath.Join(r.out, ".resume")); err != nil {
-		return err
-	}
-	w := cmd.OutOrStdout()
-	console.Say(w, c.Table())
-	if console.IsTerminal(w) {
-		fmt.Fprintln(w, "report:", filepath.Join(r.out, "compare.html"))
-		return nil
-	}
-	return console.Summary(w, c)
+	return r.finish(cmd.OutOrStdout(), c, "compare.html")
 }

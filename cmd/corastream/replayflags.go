@@ -2,18 +2,20 @@ package main
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/corastream/corastream"
+	"github.com/corastream/corastream/cfstream"
 	"github.com/corastream/corastream/replay"
 )
 
 // replayModels is the part of replay's help that says what can be evaluated.
-const replayModels = `
+var replayModels = `
 Models (--models): bias is mu + b_u + b_i, the yardstick; cf the CF model of the configuration, and cf@CONTENT the same on another
-content; each other kind of cf.kind (hybrid, mf, lightgcn, sasrec) that CF model; popularity, recent (half_life), itemknn and ease count likes and rank, so they
+content; each kind of cf.kind (` + strings.Join(cfstream.Kinds, ", ") + `) that CF model; popularity, recent (half_life), itemknn and ease count likes and rank, so they
 have no log loss; mix is the list model, which learns what is taken next and gives lists alone, by titles where it reads text; words is mix with
 the words of titles and fields, all is words with the LLM's part, which is what up serves; reader is a logistic regression on the generator's inputs, without an LLM; llm is cora's prompt with no weights;
 stack a logistic regression on cf and llm; cora the frozen LLM with each pair's weights, cora-shuffled with another row's prompt.

@@ -118,7 +118,7 @@ func (r *replaying) side(cmd *cobra.Command, cfg node.Config, log zerolog.Logger
 	}
 	side.Data.Items = slices.Clone(side.Data.Items) // each side's contents are its own
 	side.Deps, done, err = r.stages(cmd.Context(), cfg, side.Config, side.Data, from, log)
-	side.Deps.Resume = filepath.Join(r.out, ".resume")
+	side.Deps.Resume = filepath.Join(r.out, resumeFolder)
 	return side, done, err
 }
 

@@ -12,7 +12,7 @@ import (
 type Bench struct {
 	r     *runner
 	batch []example
-	at    place
+	at    progress
 }
 
 // NewBench starts a generator for prompts, which are the rows of every step, on the device that deps name or else on the CPU.

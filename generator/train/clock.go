@@ -36,7 +36,7 @@ func (c *clock) begin() {
 }
 
 // step is called after a step, with the place of the next one.
-func (c *clock) step(phase string, at *place, perEpoch int) {
+func (c *clock) step(phase string, at *progress, perEpoch int) {
 	c.done++
 	mean := at.LossSum / float64(at.Step)
 	if c.loss == 0 || at.Step == 1 {

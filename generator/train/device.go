@@ -51,13 +51,13 @@ type mark struct {
 	updates int
 }
 
-func (r *runner) mark(at *place) mark { return mark{at.Step, at.LossSum, r.opt.step} }
+func (r *runner) mark(at *progress) mark { return mark{at.Step, at.LossSum, r.opt.step} }
 
 // pullEvery bounds the steps that a lost device costs.
 const pullEvery = 256
 
 // toDevice moves the trained state to the device, where there is one with a form for the generator. What fails is counted and told.
-func (r *runner) toDevice(ctx context.Context, at *place) {
+func (r *runner) toDevice(ctx context.Context, at *progress) {
 	on, spec := r.deps.OnDevice, &r.model.Spec
 	if on == nil || spec.Size()%2 != 0 {
 		return
@@ -245,7 +245,7 @@ func (d *resident) backward(ctx context.Context, rate float64) error {
 
 // pull brings the host's copy of the trained state up to the device's. When the device can not give it, the run goes back to the last
 // pull, at, and on with the CPU.
-func (r *runner) pull(at *place) {
+func (r *runner) pull(at *progress) {
 	d := r.device
 	if d == nil || !d.behind {
 		return
@@ -270,7 +270,7 @@ func (r *runner) pull(at *place) {
 }
 
 // failed takes the run from the device to the CPU, with all that the device still gives.
-func (r *runner) failed(err error, at *place) {
+func (r *runner) failed(err error, at *progress) {
 	r.device.Fallback.Note(fmt.Errorf("training goes on with the CPU: %w", err))
 	r.pull(at)
 	r.leaveDevice()

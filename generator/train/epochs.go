@@ -9,8 +9,8 @@ import (
 	"github.com/corastream/corastream"
 )
 
-// place is where training stands; a state file keeps it with the trained slices.
-type place struct {
+// progress is how far a training has come. A state file keeps it with the trained slices.
+type progress struct {
 	Epoch, Step int // the next one
 	LossSum     float64
 	Best        int     // the best epoch so far, from 1; 0 is the start
@@ -48,7 +48,7 @@ func (r *runner) epochs(ctx context.Context, rows *snapshots) error {
 }
 
 // epoch runs the rest of one epoch and evaluates it.
-func (r *runner) epoch(ctx context.Context, rows *snapshots, at *place) error {
+func (r *runner) epoch(ctx context.Context, rows *snapshots, at *progress) error {
 	steps := len(rows.train) / r.cfg.Batch
 	phase := r.phase(at.Epoch)
 	order := rand.New(rand.NewPCG(r.cfg.Seed, uint64(at.Epoch)+1)).Perm(len(rows.train))
@@ -56,7 +56,7 @@ func (r *runner) epoch(ctx context.Context, rows *snapshots, at *place) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		batch := r.batch(rows.train, order, at)
+		batch := r.minibatch(rows.train, order, at)
 		r.clock.begin()
 		loss, err := r.step(ctx, batch, schedule(at.Epoch*steps+at.Step, r.cfg.WarmUp, steps*(r.cfg.Align+r.cfg.Labels)))
 		if err != nil && r.device != nil && ctx.Err() == nil {
@@ -106,8 +106,8 @@ type example struct {
 	label  float32
 }
 
-// batch draws the rows of a step. Its draws depend on seed, epoch and step alone, so that a resumed run makes the same.
-func (r *runner) batch(rows []row, order []int, at *place) []example {
+// minibatch draws the rows of a step. Its draws depend on seed, epoch and step alone, so that a resumed run makes the same.
+func (r *runner) minibatch(rows []row, order []int, at *progress) []example {
 	rnd := rand.New(rand.NewPCG(r.cfg.Seed^0x5eed, uint64(at.Epoch)<<32|uint64(at.Step)))
 	swapped := r.cfg.Swapped
 	if at.Epoch < r.cfg.Align {

@@ -117,9 +117,9 @@ func TestSwappedRowsCarryTheScoreOfTheirOwnPair(t *testing.T) {
 	for _, epoch := range []int{0, r.cfg.Align} {
 		kept := 0
 		for step := range 10 {
-			at := &place{Epoch: epoch, Step: step}
-			batch := r.batch(rows, order, at)
-			if again := r.batch(rows, order, at); !slices.EqualFunc(batch, again, func(a, b example) bool { return a.label == b.label && a.pair.UserID == b.pair.UserID }) {
+			at := &progress{Epoch: epoch, Step: step}
+			batch := r.minibatch(rows, order, at)
+			if again := r.minibatch(rows, order, at); !slices.EqualFunc(batch, again, func(a, b example) bool { return a.label == b.label && a.pair.UserID == b.pair.UserID }) {
 				t.Fatal("the same step draws another batch")
 			}
 			for i, x := range batch {

@@ -24,7 +24,7 @@ const stateFormat = "corastream.training/1"
 
 func (r *runner) statePath() string { return r.cfg.Out + ".state" }
 
-func (r *runner) saveState(at *place) error {
+func (r *runner) saveState(at *progress) error {
 	r.pull(at)
 	if r.cfg.Out == "" {
 		return nil
@@ -58,14 +58,14 @@ func (r *runner) saveState(at *place) error {
 }
 
 // resume loads the state file where there is one; a run without one starts at the first step.
-func (r *runner) resume() (*place, error) {
+func (r *runner) resume() (*progress, error) {
 	r.clock.saved = time.Now()
 	if r.cfg.Out == "" {
-		return &place{}, nil
+		return &progress{}, nil
 	}
 	file, err := os.ReadFile(r.statePath())
 	if errors.Is(err, os.ErrNotExist) {
-		return &place{}, nil
+		return &progress{}, nil
 	}
 	if err != nil {
 		return nil, err
@@ -78,7 +78,7 @@ func (r *runner) resume() (*place, error) {
 	return at, nil
 }
 
-func (r *runner) decodeState(file []byte) (*place, error) {
+func (r *runner) decodeState(file []byte) (*progress, error) {
 	tensors, meta, err := generator.ReadTensors(file)
 	if err != nil {
 		return nil, err
@@ -89,7 +89,7 @@ func (r *runner) decodeState(file []byte) (*place, error) {
 	if meta["run"] != r.digest {
 		return nil, fmt.Errorf("of another run: configuration, data, LLM or CF differ")
 	}
-	at := &place{}
+	at := &progress{}
 	if err := json.Unmarshal([]byte(meta["at"]), at); err != nil {
 		return nil, fmt.Errorf("metadata, at: %w", err)
 	}

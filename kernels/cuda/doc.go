@@ -14,6 +14,12 @@
 //     counts it).
 //   - The host waits once for a Do that needs nothing before its end: copies go through pinned memory and are ordered by events (Waits counts).
 //
+// Three rules of memory have caused bugs:
+//   - W_A on the device is found by the address of its host copy (rows.go), so nobody may copy that slice.
+//   - Uploads overtake launches. Nothing of a pass may be uploaded to memory that an earlier launch of it still uses (queue.go).
+//   - A training step may live on the device (generator/train/device.go). The host's parameters are then those of the last pull, so
+//     an evaluation or a state file pulls first.
+//
 // It refuses: devices below compute capability 8.0, and to guess: shapes that a kernel has no form for are an error.
 //
 // Without a GPU the whole path still runs (`make test-cuda`): host/shim.h compiles each kernel's source as C++, threads as

@@ -17,7 +17,6 @@ type arch struct {
 	ffn, context            int
 	eps                     float32
 	freqs                   []float32 // rotary frequencies [headDim/2], scaling applied
-	permuted                bool      // rows of q and k lie in pairs (2i, 2i+1), as converters to GGUF put Llama's
 	tied                    bool      // the head is the embedding table
 	scale                   float32   // of attention
 	traits
@@ -51,7 +50,6 @@ func readArch(f *gguf.File) (arch, error) {
 	if a.traits, known = families[a.name]; !known {
 		return a, bad("general.architecture", "use a model of the "+familyNames()+" architecture", "%q is not supported", a.name)
 	}
-	a.permuted = a.name == "llama"
 	a.tied = !f.Has("output.weight")
 
 	var errs []error

@@ -155,10 +155,7 @@ func (m *Model) backWhole(ctx context.Context, b *backprop, ts []tokens, pairs [
 	}
 	defer m.giveBack(p)
 	order := b.d.order(pairs)
-	t := newTrie()
-	for _, j := range order {
-		t.add(ts[j].ids)
-	}
+	t := newTrie(ts, order)
 	s := t.plain()
 	act := p.reserve(s.rows)
 	if err := p.embed(t.tokens, act.x); err != nil {

@@ -5,8 +5,12 @@ import (
 	"sync"
 )
 
-// cache keeps entries by content; the least recently used are dropped past limit. With a file behind it, what was dropped is
-// read again from there; without, it is computed again.
+// cache keeps entries by content; the least recently used are dropped past limit. With a file
+// behind it, what was dropped is read again from there; without, it is computed again. Entries are
+// never written to after put, so a pass uses one without a lock even if it is dropped meanwhile.
+//
+// mu is not held while the file is read or written. Two callers may then read one entry at once;
+// add keeps the first.
 type cache struct {
 	mu    sync.Mutex
 	limit int64

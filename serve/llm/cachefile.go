@@ -47,14 +47,15 @@ type cacheFile struct {
 	mu    sync.Mutex
 	f     *os.File
 	dims  *entryDims
-	index map[entryKey]place
+	index map[entryKey]recordAt
 	end   int64
 	limit int64
 	write bool  // this process holds the lock
 	err   error // the first failure to write; the cache goes on in memory
 }
 
-type place struct {
+// recordAt is where a record lies in the file.
+type recordAt struct {
 	at  int64
 	n   int
 	crc uint32
@@ -97,7 +98,7 @@ func openCacheFile(dir, digest string, readLayer int, d *entryDims, limit int64)
 	if err != nil {
 		return nil, corastream.Usagef("llm.cache_dir", "name a folder that can be written, or none", "%v", err)
 	}
-	c := &cacheFile{f: f, dims: d, index: map[entryKey]place{}, limit: limit, write: lockFile(f) == nil}
+	c := &cacheFile{f: f, dims: d, index: map[entryKey]recordAt{}, limit: limit, write: lockFile(f) == nil}
 	if err := c.scan(header); err != nil {
 		return nil, errors.Join(fmt.Errorf("open item cache: %w", err), f.Close())
 	}
@@ -141,7 +142,7 @@ func (c *cacheFile) scan(header []byte) error {
 		if next > info.Size() {
 			break
 		}
-		c.index[entryKey(head[16:48])] = place{c.end + cacheRecordBytes, int(tokens), le.Uint32(head[4:])}
+		c.index[entryKey(head[16:48])] = recordAt{c.end + cacheRecordBytes, int(tokens), le.Uint32(head[4:])}
 		c.end = next
 	}
 	if c.write && c.end < info.Size() {
@@ -208,7 +209,7 @@ func (c *cacheFile) put(k entryKey, e *entry) {
 		}
 		at += int64(len(part))
 	}
-	c.index[k] = place{c.end + cacheRecordBytes, e.n, crc}
+	c.index[k] = recordAt{c.end + cacheRecordBytes, e.n, crc}
 	c.end = at
 }
 

@@ -88,7 +88,7 @@ func prepare(a arch, p *corastream.Projection, backward bool) (*prepared, error)
 	}
 	d := &prepared{rank: p.Rank, scale: p.Scale(), adapt: p.Adapt, lowest: a.layers, layers: make([]layerDelta, a.layers)}
 	for slot, v := range p.P {
-		if err := d.place(a, slot, v); err != nil {
+		if err := d.attach(a, slot, v); err != nil {
 			return nil, err
 		}
 	}
@@ -165,8 +165,8 @@ func raw(v []float32) []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(v))), 4*len(v))
 }
 
-// place puts one P beside those that share its input.
-func (d *prepared) place(a arch, slot corastream.Slot, v []float32) error {
+// attach puts one P beside those that share its input.
+func (d *prepared) attach(a arch, slot corastream.Slot, v []float32) error {
 	if slot.Layer < 0 || slot.Layer >= a.layers {
 		return fmt.Errorf("llm: projection adapts layer %d of a model of %d layers: %w", slot.Layer, a.layers, corastream.ErrMismatch)
 	}

@@ -1,5 +1,5 @@
 // Package llm is the frozen LLM: it reads items once, scores prompts with a different low-rank delta for every (user, item),
-// and gives gradients to those deltas. Models are GGUF files of the llama, qwen2, qwen3 and gemma3 architectures.
+// and gives gradients to those deltas. Models are GGUF files of the architectures in families (traits.go).
 //
 // A delta is y = Wx + (alpha/r) P^T (W_A^T x) (CoRA, Liu et al., AAAI 2025, section 3.3), made as two thin products over the
 // batch: nothing is merged, so every prompt of a batch has its own W_A while P and the frozen weights stay where they are.

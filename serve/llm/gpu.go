@@ -17,8 +17,12 @@ type GPU struct {
 	Fallback *cuda.Fallback
 }
 
-// device is the model on a GPU: weights in bfloat16, products on tensor cores, residuals in float32. All fields but those of the
-// first block are used within Device.Do alone, one call at a time.
+// device is the model on a GPU: weights in bfloat16, products on tensor cores, residuals in
+// float32. All fields but those of the first block are used within Device.Do alone, one call at a
+// time, so they need no lock.
+//
+// The weights are loaded by the first call and again after a failure. A model that does not fit
+// leaves nothing on the device, and for loadPause every call is answered by the CPU without a try.
 type device struct {
 	*GPU
 	m     *Model
@@ -95,7 +99,8 @@ func (m *Model) startDevice() {
 	}
 }
 
-// do runs f with the weights at hand.
+// do runs f with the weights at hand. An error of any sort makes the caller compute on the CPU
+// (onGPU), so do never tries twice.
 func (d *device) do(ctx context.Context, f func(q *cuda.Queue) error) error {
 	return d.Device.Do(ctx, func(q *cuda.Queue) error {
 		if d.closed {
@@ -112,7 +117,8 @@ func (d *device) do(ctx context.Context, f func(q *cuda.Queue) error) error {
 	})
 }
 
-// close frees the device's memory.
+// close frees the device's memory. closed is set within Do, after all calls before it and before
+// all after it.
 func (d *device) close() error {
 	if d == nil {
 		return nil

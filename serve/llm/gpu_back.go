@@ -38,7 +38,7 @@ func (d *device) backCached(ctx context.Context, b *backprop, ts []tokens, pairs
 		return err
 	}
 	return d.do(ctx, func(q *cuda.Queue) error {
-		cached, err := d.pages.place(q, entries)
+		cached, err := d.pages.upload(q, entries)
 		if err != nil {
 			return err
 		}
@@ -56,10 +56,7 @@ func (d *device) backCached(ctx context.Context, b *backprop, ts []tokens, pairs
 
 func (d *device) backWhole(ctx context.Context, b *backprop, ts []tokens, pairs []int, on *DeviceBackprop) error {
 	order := b.d.order(pairs)
-	t := newTrie()
-	for _, j := range order {
-		t.add(ts[j].ids)
-	}
+	t := newTrie(ts, order)
 	first := t.plain()
 	frozen := make([]int, len(order))
 	for i, j := range order {

@@ -39,7 +39,7 @@ func (m *Model) Learn(ctx context.Context, on *cuda.Learning, p *corastream.Proj
 	}
 	l := &DeviceBackprop{d: m.gpu, on: on, with: with}
 	err = m.gpu.do(ctx, func(q *cuda.Queue) error {
-		err := l.place(q)
+		err := l.allocate(q)
 		if err == nil {
 			err = q.Wait()
 		}
@@ -54,8 +54,8 @@ func (m *Model) Learn(ctx context.Context, on *cuda.Learning, p *corastream.Proj
 	return l, nil
 }
 
-// place makes room for P's forms and uploads where its columns come from, in the device's order.
-func (l *DeviceBackprop) place(q *cuda.Queue) error {
+// allocate makes room for P's forms and uploads where its columns come from, in the device's order.
+func (l *DeviceBackprop) allocate(q *cuda.Queue) error {
 	a := l.d.m.arch
 	even := l.with.rank + l.with.rank%2
 	l.x = &deviceDelta{of: l.with, ld: cuda.Padded(l.with.rank), layers: make([]struct{ qkv, o, gateUp *cuda.Buffer }, a.layers)}

@@ -49,8 +49,8 @@ func (p *pages) free(q *cuda.Queue) error {
 
 func pagesFor(tokens int) int { return (tokens + cuda.PageTokens - 1) / cuda.PageTokens }
 
-// place gives the pages of every entry, uploading those that are not there. Entries of one call never push each other out.
-func (p *pages) place(q *cuda.Queue, entries []*entry) ([][]int32, error) {
+// upload returns the pages of every entry, and uploads those that are not on the device. Entries of one call never push each other out.
+func (p *pages) upload(q *cuda.Queue, entries []*entry) ([][]int32, error) {
 	need, fresh := 0, 0 // pages, and those of entries that are not there
 	seen := map[*entry]bool{}
 	for _, e := range entries {

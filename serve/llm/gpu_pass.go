@@ -235,7 +235,7 @@ func (d *device) scoreCached(ctx context.Context, ts []tokens, pairs []int, with
 		if err != nil {
 			return err
 		}
-		cached, err := d.pages.place(q, entries)
+		cached, err := d.pages.upload(q, entries)
 		if err != nil {
 			return err
 		}
@@ -314,15 +314,9 @@ func (d *device) start(q *cuda.Queue, t []int32) error {
 func (d *device) scoreWhole(ctx context.Context, ts []tokens, pairs []int, with *delta, out []corastream.Logits) error {
 	m, a := d.m, d.m.arch
 	order := with.order(pairs)
-	t := newTrie()
-	for _, j := range order {
-		t.add(ts[j].ids)
-	}
+	t := newTrie(ts, order)
 	first := t.plain()
-	answers := make([]int32, len(order))
-	for i, path := range t.paths {
-		answers[i] = path[len(path)-1]
-	}
+	answers := t.answers()
 	fork, second, from := a.layers, first, []int32(nil)
 	if with != nil {
 		fork = min(with.lowest, fork)
@@ -407,14 +401,11 @@ func (d *device) scoreWhole(ctx context.Context, ts []tokens, pairs []int, with 
 func (d *device) read(ctx context.Context, ts []tokens) ([]*entry, error) {
 	m, a, dims := d.m, d.m.arch, d.m.cache.dims
 	top := a.layers - dims.top
-	t := newTrie()
-	entries, answers := make([]*entry, len(ts)), make([]int32, len(ts))
+	t := newTrie(ts, ascending(len(ts)))
+	entries, answers := make([]*entry, len(ts)), t.answers()
 	var list, begin, kept []int32 // rows of titles with the answer's behind; rows whose K/V are kept
-	for i := range ts {
-		t.add(ts[i].ids)
-		path := t.paths[i]
+	for i, path := range t.paths {
 		entries[i] = dims.make(len(path) - 1)
-		answers[i] = path[len(path)-1]
 		begin = append(begin, int32(len(list)))
 		list = append(append(list, path[ts[i].title:ts[i].titleEnd]...), answers[i])
 		kept = append(kept, path[:len(path)-1]...)

@@ -49,7 +49,7 @@ func TestWriteGradientsForTheReference(t *testing.T) {
 		}
 		b := batch{Adapt: adapt, Rank: rank, Alpha: p.Alpha, Loss: g.Loss}
 		for i := range ps {
-			r, err := m.Reading(ps[i])
+			r, err := m.Render(ps[i])
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -11,7 +11,7 @@ import (
 // inventory names every tensor that a model of this shape may hold. Biases are optional in each layer by itself.
 func (a arch) inventory() map[string]bool {
 	names := map[string]bool{"token_embd.weight": true, "output_norm.weight": true, "output.weight": true}
-	if a.name == "llama" {
+	if a.ropeFactors {
 		names["rope_freqs.weight"] = true
 	}
 	parts := []string{"attn_norm.weight", "ffn_norm.weight"}

@@ -48,8 +48,8 @@ func (m *Model) entries(ctx context.Context, ts []tokens) ([]*entry, error) {
 	if missing == 0 {
 		return out, nil
 	}
-	m.reading.Lock()
-	defer m.reading.Unlock()
+	m.readMu.Lock()
+	defer m.readMu.Unlock()
 	made := map[entryKey]*entry{}
 	var batch []int
 	count := 0
@@ -115,13 +115,11 @@ func (m *Model) read(ctx context.Context, ts []tokens) (entries []*entry, err er
 	defer m.giveBack(p)
 	a, dims := m.arch, m.cache.dims
 	h, top := a.hidden, a.layers-dims.top
-	t := newTrie()
+	t := newTrie(ts, ascending(len(ts)))
+	answers := t.answers()
 	entries = make([]*entry, len(ts))
-	answers := make([]int32, len(ts))
 	for i := range ts {
-		t.add(ts[i].ids)
 		entries[i] = dims.make(len(ts[i].ids) - 1)
-		answers[i] = t.paths[i][len(ts[i].ids)-1]
 	}
 	s := t.plain()
 	tail := s.tail(answers, ascending(len(answers)))

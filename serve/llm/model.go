@@ -34,7 +34,7 @@ type Model struct {
 	chatErr   error
 	fullHead  func() ([]kernels.Matrix, error)
 	gpu       *device    // nil: the CPU does all
-	reading   sync.Mutex // one pass reads items: callers that miss the same ones wait instead of reading them twice
+	readMu    sync.Mutex // one pass reads items: callers that miss the same ones wait instead of reading them twice
 
 	closed  atomic.Bool
 	forward atomic.Int64 // tokens that went through layers from the embedding on
@@ -44,7 +44,7 @@ type Model struct {
 // maxPasses bounds the batches that go through the layers at a time, and with them the working memory.
 const maxPasses = 4
 
-// Open reads a GGUF file of the llama, qwen2, qwen3 or gemma3 architecture.
+// Open reads a GGUF file of an architecture in families (traits.go).
 func Open(path string, o Options) (*Model, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err

@@ -192,15 +192,9 @@ func (m *Model) whole(ctx context.Context, ts []tokens, pairs []int, d *delta, d
 	}
 	defer m.giveBack(p)
 	order := d.order(pairs)
-	t := newTrie()
-	for _, j := range order {
-		t.add(ts[j].ids)
-	}
+	t := newTrie(ts, order)
 	s := t.plain()
-	answers := make([]int32, len(order))
-	for i, path := range t.paths {
-		answers[i] = path[len(path)-1]
-	}
+	answers := t.answers()
 	act := p.reserve(max(s.rows, len(order))) // equal texts share all their rows, and each has an answer
 	if err := p.embed(t.tokens, act.x); err != nil {
 		return err

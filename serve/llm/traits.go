@@ -19,6 +19,9 @@ type traits struct {
 	embedRoot bool // rows of the embedding table are multiplied by sqrt(hidden)
 	windows   bool // most layers see a window of the latest tokens alone, with rotary frequencies of their own
 
+	permuted    bool // the file holds rows of q and k in pairs (2i, 2i+1), as converters to GGUF write Llama's
+	ropeFactors bool // the file may hold a factor for each rotary frequency (rope_freqs.weight)
+
 	window int       // tokens that such a layer sees, itself included
 	period int       // every period-th layer sees all
 	local  []float32 // rotary frequencies of the others [headDim/2]
@@ -27,7 +30,7 @@ type traits struct {
 // families are the architectures that can be read. Gemma 3: Gemma Team 2025, arXiv 2503.19786; Qwen 3: arXiv 2505.09388. Converters
 // to GGUF store Gemma's norms with their 1 added, so that every norm is the same product here.
 var families = map[string]traits{
-	"llama":  {},
+	"llama":  {permuted: true, ropeFactors: true},
 	"qwen2":  {},
 	"qwen3":  {headNorms: true},
 	"gemma3": {headNorms: true, postNorms: true, gelu: true, embedRoot: true, windows: true},
@@ -43,7 +46,7 @@ const (
 	gemma27Layers = 62
 )
 
-// plain says that a layer is Llama's.
+// plain says that a layer computes as Llama's does. How the file lays its tensors out does not matter.
 func (t traits) plain() bool {
 	return !t.headNorms && !t.postNorms && !t.gelu && !t.embedRoot && !t.windows
 }

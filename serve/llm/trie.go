@@ -22,7 +22,23 @@ type trie struct {
 	owners []int            // the sequence that added each run
 }
 
-func newTrie() *trie { return &trie{next: map[uint64]int32{}} }
+// newTrie inserts ts in the given order, which is the order of paths.
+func newTrie(ts []tokens, order []int) *trie {
+	t := &trie{next: map[uint64]int32{}}
+	for _, i := range order {
+		t.add(ts[i].ids)
+	}
+	return t
+}
+
+// answers returns the last row of each sequence.
+func (t *trie) answers() []int32 {
+	rows := make([]int32, len(t.paths))
+	for i, path := range t.paths {
+		rows[i] = path[len(path)-1]
+	}
+	return rows
+}
 
 // add inserts a sequence.
 func (t *trie) add(tokens []int32) {

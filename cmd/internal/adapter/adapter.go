@@ -76,7 +76,7 @@ func (a Deps) Adapter(ctx context.Context, ask serve.AdapterRequest) (map[string
 		return nil, err
 	}
 	w := weights[0]
-	reading, err := a.LLM.Reading(prompt)
+	reading, err := a.LLM.Render(prompt)
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +132,7 @@ func (a Deps) pairOf(ctx context.Context, ask serve.AdapterRequest) (pair corast
 }
 
 // invocation are the tokens from which on an activated LoRA has to act; nil: on all.
-func invocation(adapt corastream.Adapt, part string, r llm.Reading) []int32 {
+func invocation(adapt corastream.Adapt, part string, r llm.RenderedPrompt) []int32 {
 	switch {
 	case adapt == corastream.AdaptLast:
 		return r.Tokens[len(r.Tokens)-1:]

@@ -177,7 +177,7 @@ func TestExportsScoreElsewhereAsHere(t *testing.T) {
 			defer m.Close()
 			w, p := goldenWeights(m, c.adapt, c.lowest)
 			prompt := corastream.Prompt{Title: "The Heron: a Comedy (1974)"} // a colon before the answer mark's
-			reading, err := m.Reading(prompt)
+			reading, err := m.Render(prompt)
 			if err != nil {
 				t.Fatal(err)
 			}

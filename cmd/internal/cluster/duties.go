@@ -8,8 +8,13 @@ import (
 	"github.com/corastream/corastream/store"
 )
 
-// duties are recommendations owed, with the records of the log that asked for them. They live in memory alone. A record that is not
-// paid is not reported to the group, so the next process that has its partition reads it again.
+// duties are recommendations owed, with the records of the log that asked for them. They live in
+// memory alone. A record that is not paid is not reported to the group, so the next process that
+// has its partition reads it again.
+//
+// A duty covers one or more records, and a partition is paid up to its first record that is covered
+// by an open duty. The reader of duties (take), the pipeline (owed, settle) and the reporter (paid)
+// run in different goroutines under mu, a leaf.
 type duties struct {
 	mu       sync.Mutex
 	queue    []*duty                           // oldest first
@@ -29,14 +34,17 @@ func (d *duties) full() bool {
 	return d.covered >= dutiesLimit
 }
 
-// duty is one answer owed. It covers a request, or all moves of a user until it is handed out.
+// duty is one answer owed. It covers a request, or all moves of a user until it is handed out. A
+// user who moves again after that is another duty, since the answer on its way knows nothing of the
+// new move.
 type duty struct {
 	owed   corastream.Owed
 	covers []corastream.Position
 	handed bool
 }
 
-// headway on one partition.
+// headway is how far one partition has come: everything before next is read, and of that all but
+// open is paid.
 type headway struct {
 	next int64   // read up to here
 	open []int64 // offsets not paid yet, rising
@@ -53,7 +61,9 @@ func (d *duties) open() int {
 	return len(d.queue)
 }
 
-// take adds the requests and moved users of a batch.
+// take adds the requests and moved users of a batch. A span that begins before what was read shows
+// that the partition was elsewhere in between. Its duties are forgotten and come again with the
+// records, or they would be answered twice and never leave the list.
 func (d *duties) take(b corastream.Batch) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -128,7 +138,12 @@ func (d *duties) forget(part corastream.Partition) {
 	delete(d.marks, part)
 }
 
-// owed hands out up to n duties, requests first, each oldest first. Duties that were handed out and not settled come again.
+// owed hands out up to n duties, requests first, each oldest first. Duties that were handed out and
+// not settled come again, since the pipeline asks again only after a failure.
+//
+// ready says whether the store has read the newest record that a duty covers. A recommendation from
+// older vectors would pay the duty for nothing. An empty assignment is the moment between two
+// generations, in which nothing is known to be somebody else's.
 func (d *duties) owed(n int, ready func(corastream.Position) (bool, error), assigned map[corastream.Partition]bool) ([]corastream.Owed, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -189,7 +204,8 @@ func (d *duties) settle(paid []corastream.Owed) {
 	})
 }
 
-// paid gives, for each partition that has moved on, the run of offsets up to the first that is not paid.
+// paid returns, for each partition that has moved on, the run of offsets up to the first that is
+// not paid. It notes them as reported, so a run is returned once.
 func (d *duties) paid() (spans []corastream.Span) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -13,8 +13,13 @@ import (
 	"github.com/corastream/corastream/ingest"
 )
 
-// Erase forgets a user in every shard that may hold one, on copies that dir names. It takes such a shard over for as long as that
-// lasts; the process that runs it takes it back within fencedWait.
+// Erase forgets a user in every shard that may hold one, and returns their numbers. It restores
+// such a shard into a folder of its own and takes it over for as long as that lasts. The process
+// that runs the shard takes it back within fencedWait.
+//
+// A user can be in several shards, if strays were learnt before the cluster gathered them, so every
+// changelog is read. The home shard is always taken over, even if it does not know the user: the
+// mark that keeps events still on their way from being learnt must be written there.
 func Erase(ctx context.Context, cfg Deps, log zerolog.Logger, user string) (shards []int, err error) {
 	dir, err := os.MkdirTemp("", "corastream-erase")
 	if err != nil {
@@ -38,6 +43,8 @@ func Erase(ctx context.Context, cfg Deps, log zerolog.Logger, user string) (shar
 	return shards, nil
 }
 
+// eraseInShard looks into the shard without claiming it, and claims it only if there is something
+// to erase. A claim stops the shard's learning for seconds.
 func eraseInShard(ctx context.Context, cfg Deps, user string, shard int, dir string, always bool) (erased bool, err error) {
 	changelog, err := ingest.OpenChangelog(cfg.Kafka, shard, cfg.Member, cfg.Log)
 	if err != nil {

@@ -10,9 +10,13 @@ import (
 	"github.com/corastream/corastream"
 )
 
-// exchange joins the two sources of a shard. Its own part of the log passes as it comes. News of the other shards, which are their
-// vectors and parcels about ours, passes once in a while. Between two exchanges many versions of a vector become one, and many sums
-// for one vector are written once. Without it half of all writes would be other shards' news.
+// exchange joins the two sources of a shard. Its own part of the log passes as it comes. News of
+// the other shards, which are their vectors and parcels about ours, passes once in a while. Between
+// two exchanges many versions of a vector become one, and many sums for one vector are written
+// once. Without it half of all writes would be other shards' news.
+//
+// collect fills pending in a goroutine of its own, and take empties it in the pipeline's. mu guards
+// all below it. It is a leaf, and collect releases it before it waits for room.
 type exchange struct {
 	log, news corastream.Source
 	every     time.Duration
@@ -34,7 +38,8 @@ func newExchange(log, news corastream.Source, every time.Duration, own string) *
 	return &exchange{log: log, news: news, every: every, own: own, latest: map[string]int{}, placed: map[string]bool{}, room: make(chan struct{})}
 }
 
-// collect reads the news until ctx ends.
+// collect reads the news until ctx ends. When as much waits as one transaction should hold, it
+// stops reading until take has emptied pending, so that the rest waits in Kafka and not in memory.
 func (x *exchange) collect(ctx context.Context) {
 	for {
 		b, err := x.news.Next(ctx)
@@ -57,6 +62,11 @@ func (x *exchange) collect(ctx context.Context) {
 	}
 }
 
+// add takes in a batch of news. Of several versions of a vector only the last keeps its value.
+//
+// The first version's key stays in its place without a value, because an item's number in our store
+// comes from the order in which items first appear. A re-run reads the same log without the
+// exchange, and has to number them alike.
 func (x *exchange) add(b corastream.Batch) {
 	p := &x.pending
 	p.Spans = joinSpans(p.Spans, b.Spans)
@@ -79,8 +89,11 @@ func (x *exchange) full() bool {
 	return len(x.latest)+len(x.pending.Parcels) >= NewsLimit || len(x.pending.Changes) >= 20*NewsLimit
 }
 
-// take returns the news since the last exchange if it is worth a transaction and its time has come. Offsets of other shards' changelogs
-// alone are not worth one. If they were committed, every shard's commit would be news for all others, for ever.
+// take returns the news since the last exchange if it is worth a transaction and its time has come.
+//
+// Offsets of other shards' changelogs alone are not worth one. If they were committed, the commit
+// would be a record in our own changelog, and thus news for all others, who would commit it in
+// turn: for ever. They are stored with the next transaction that has something to say.
 func (x *exchange) take() (b corastream.Batch, ok bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -98,7 +111,8 @@ func (x *exchange) take() (b corastream.Batch, ok bool) {
 	return b, true
 }
 
-// inOrder puts changes and parcels in the order of the spans, as a re-run reads them.
+// inOrder puts changes and parcels in the order of the spans, since a re-run reads span after span
+// and must apply them in the same order.
 func inOrder(b *corastream.Batch) {
 	rank := func(pos corastream.Position) int {
 		return slices.IndexFunc(b.Spans, func(s corastream.Span) bool {
@@ -109,7 +123,9 @@ func inOrder(b *corastream.Batch) {
 	slices.SortStableFunc(b.Parcels, func(a, c corastream.Parcel) int { return rank(a.Pos) - rank(c.Pos) })
 }
 
-// Next implements corastream.Source.
+// Next implements corastream.Source. It waits for events of the log, but no longer than an exchange
+// may take, so that an idle shard learns of the others too. News comes first in the batch: its
+// vectors are what the events then learn with.
 func (x *exchange) Next(ctx context.Context) (corastream.Batch, error) {
 	for {
 		wait, cancel := context.WithTimeout(ctx, x.every)

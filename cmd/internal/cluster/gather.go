@@ -31,9 +31,10 @@ func NewOwned(kafka ingest.Config, shard, partitions int) Owned {
 	return Owned{shard, kafka.Shards, kafka.Topics, ingest.NewHomes(partitions)}
 }
 
-// split takes out of the batch what the shard does not learn from. strays are events of this shard's partitions that belong to another shard, and
-// items catalogue records that came among events. Both are to be written again. Everything else that is taken out reaches its shard
-// without that.
+// split takes out of the batch what the shard does not learn from. strays are events of this
+// shard's partitions that belong to another shard, and items are catalogue records that came among
+// events. Both are to be written again. Everything else that is taken out reaches its shard without
+// that, because every shard reads the items topic.
 func (o Owned) split(b *corastream.Batch) (strays []corastream.Event, items []corastream.Item) {
 	home := func(user string) int { return corastream.PartitionShard(o.homes.Of(user), o.shards) }
 	foreign := func(ev corastream.Event) bool { return home(ev.User) != o.shard }
@@ -75,8 +76,12 @@ func PartitionsOf(st *store.Store) (int, error) {
 	return strconv.Atoi(v)
 }
 
-// partitions binds the shard's store to the topic's number of partitions. A topic may grow to another multiple of the number of shards, by
-// which no user changes the shard.
+// partitions binds the shard's store to the topic's number of partitions when it learns for the
+// first time. Which user belongs to which shard depends on that number for ever, so the number is
+// kept even if the topic grows.
+//
+// A topic may grow to another multiple of the number of shards. The user's partition then changes,
+// but not the partition modulo the shards.
 func partitions(ctx context.Context, st *store.Store, kafka ingest.Config) (int, error) {
 	now, err := ingest.Partitions(ctx, kafka, kafka.Topics.Interactions)
 	if err != nil {
@@ -109,8 +114,10 @@ type gather struct {
 	tell  func(n int, first corastream.Event, home int32)
 }
 
-// Next implements corastream.Source. Should the process die after the copies were written and before the batch is learnt, they are written
-// again, with the same ids.
+// Next implements corastream.Source. The copies are written before the batch is handed on, so an
+// offset is never committed before its stray events are where they belong. Should the process die
+// in between, they are written again. A copy has the event's id, or one made of the original's
+// position, so the shard that learns it drops the second.
 func (g *gather) Next(ctx context.Context) (corastream.Batch, error) {
 	b, err := g.Source.Next(ctx)
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cfstream"
 	"github.com/corastream/corastream/cfstream/mix"
+	"github.com/corastream/corastream/cmd/internal/closers"
 	"github.com/corastream/corastream/cmd/internal/tracing"
 	"github.com/corastream/corastream/generator"
 	"github.com/corastream/corastream/ingest"
@@ -46,7 +47,12 @@ type Deps struct {
 	Listen func(serve.Deps) (*serve.Server, error)
 }
 
-// ShardHost runs the shards that the consumer group gives this process. Run starts and ends their owners, Close ends what they share.
+// ShardHost runs the shards that the consumer group gives this process. Run starts and ends their
+// owners, Close ends what they share.
+//
+// mu guards the maps of owners and standbys. It may be held while an owner's mu is taken, never the
+// other way. It must not be held while waiting for a done channel, because an owner takes it in its
+// last steps. monitorMu lets the owners share one monitor.
 type ShardHost struct {
 	d     Deps
 	log   zerolog.Logger
@@ -58,7 +64,7 @@ type ShardHost struct {
 	monitor   *replay.Monitor // of all shards here: what bias and cf knew of an event before it was learnt
 	monitorMu sync.Mutex
 	strays    strays
-	close     func() error
+	opened    closers.List
 
 	mu       sync.Mutex
 	running  map[int32]*owner
@@ -72,29 +78,21 @@ func groupOf(kafka ingest.Config) string { return kafka.Group + "-learners" }
 // OpenShardHost opens what all shards of a process share. Close ends it again.
 func OpenShardHost(d Deps) (l *ShardHost, err error) {
 	l = &ShardHost{d: d, log: d.Log, began: time.Now(), running: map[int32]*owner{}, standbys: map[int32]*standby{}}
-	var closers []func() error
-	l.close = sync.OnceValue(func() error {
-		var errs []error
-		for _, f := range slices.Backward(closers) {
-			errs = append(errs, f())
-		}
-		return errors.Join(errs...)
-	})
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, l.close())
+			err = errors.Join(err, l.Close())
 		}
 	}()
 	if l.sink, err = ingest.NewSink(d.Kafka, d.Log); err != nil {
 		return nil, err
 	}
-	closers = append(closers, l.sink.Close)
+	l.opened.Add(l.sink.Close)
 	mc := replay.DefaultMonitor()
 	mc.Queue = 1 << 16
 	if l.monitor, err = replay.NewMonitor(mc, replay.MonitorDeps{Bias: d.Bias}); err != nil {
 		return nil, err
 	}
-	closers = append(closers, func() error {
+	l.opened.Add(func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		return l.monitor.Close(ctx)
@@ -106,12 +104,17 @@ func OpenShardHost(d Deps) (l *ShardHost, err error) {
 }
 
 // Close ends what the shards share, after Run has returned.
-func (l *ShardHost) Close() error { return l.close() }
+func (l *ShardHost) Close() error { return l.opened.Close() }
 
 // Monitor judges bias and CF on every event before a shard here learns it.
 func (l *ShardHost) Monitor() *replay.Monitor { return l.monitor }
 
 // Run holds the membership, and the shards that come with it, until ctx ends or a shard fails.
+//
+// The order at the end matters. JoinMembers leaves the group first, so other processes begin to
+// take the shards over while this one still closes. Then all owners are told to stop and waited
+// for. A shard that commits once more in between is harmless, since its changelog decides
+// (ErrFenced).
 func (l *ShardHost) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -149,8 +152,14 @@ func (l *ShardHost) owned() []int32 {
 	return slices.Sorted(maps.Keys(l.running))
 }
 
-// assign starts and stops shards so that those of the list run. It returns the done channels of the shards that it told to stop, and
-// does not wait for them, because the claim in a shard's changelog keeps it to one owner.
+// assign starts and stops shards so that those of the list run. It returns the done channels of the
+// shards that it told to stop, and does not wait for them, because the claim in a shard's changelog
+// keeps it to one owner.
+//
+// A shard that stays is only poked: it may have been fenced, and the group's word is the sign to
+// claim it back. One that was told to stop and is assigned again gets a new owner, which waits
+// until the old one has left the folder. Standbys give way to owners, and take the folders of
+// shards that moved elsewhere.
 func (l *ShardHost) assign(ctx context.Context, shards []int32, fail context.CancelCauseFunc) (stopping []<-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -187,7 +196,9 @@ func (l *ShardHost) assign(ctx context.Context, shards []int32, fail context.Can
 	return stopping
 }
 
-// leaving returns a channel that is closed once the owner or standby that has the shard's folder has left it. Called under the lock.
+// leaving returns a channel that is closed once the owner or standby that has the shard's folder
+// has left it. Badger locks a folder to one opener, and the successor in the same process must wait
+// for it rather than fail. Called under the lock.
 func (l *ShardHost) leaving(k int32) <-chan struct{} {
 	if o := l.running[k]; o != nil {
 		return o.done
@@ -201,6 +212,10 @@ func (l *ShardHost) leaving(k int32) <-chan struct{} {
 }
 
 // start runs a shard once its folder is free. Called under the lock.
+//
+// The goroutine takes its owner out of the map only if it is still the one there, as a successor
+// may have taken its place while it was stopping. done is closed after that, so whoever waits for
+// done finds the map in order.
 func (l *ShardHost) start(ctx context.Context, k int32, free <-chan struct{}, fail context.CancelCauseFunc) {
 	own, cancel := context.WithCancel(ctx)
 	o := &owner{l: l, shard: int(k), ctx: own, stop: cancel, done: make(chan struct{}), again: make(chan struct{}, 1), wake: make(chan struct{}, 1)}

@@ -15,7 +15,8 @@ import (
 	"github.com/corastream/corastream/store"
 )
 
-// owner runs one shard.
+// owner runs one shard. It has one goroutine (ShardHost.start), and two more while it learns. mu
+// guards what status pages read beside it.
 type owner struct {
 	l     *ShardHost
 	shard int
@@ -34,6 +35,8 @@ type owner struct {
 
 func (o *owner) stopped() bool { return o.ctx.Err() != nil }
 
+// poke tells a fenced owner to claim the shard again. The channel holds one token, so a poke that
+// comes early is kept and a second one is not needed.
 func (o *owner) poke() {
 	select {
 	case o.again <- struct{}{}:
@@ -41,6 +44,8 @@ func (o *owner) poke() {
 	}
 }
 
+// enter notes the state for status pages. Outside of learning there is no store or source that they
+// may read.
 func (o *owner) enter(state string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -50,11 +55,15 @@ func (o *owner) enter(state string) {
 	}
 }
 
-// fencedWait is how long the owner of a shard that another process has claimed waits for a new assignment before it claims the shard
-// back. A member that the group took for dead hears of it within a session timeout.
+// fencedWait is how long the owner of a shard that another process has claimed waits for a new
+// assignment before it claims the shard back. A member that the group took for dead hears of it
+// within a session timeout, and then stops. If no word comes, the claim was from outside the group,
+// as `corastream erase` makes one, and the shard is ours again.
 const fencedWait = 8 * time.Second
 
-// run owns the shard until its context ends. When another process claims the shard, run closes it, waits, and takes it over again.
+// run owns the shard until its context ends. ErrFenced is the one error that it survives: another
+// process has claimed the shard. Everything is closed, since memory may hold a transaction that did
+// not happen, and after a wait the shard is taken over from the changelog like any other.
 func (o *owner) run() error {
 	for {
 		err := o.takeOver()
@@ -72,7 +81,12 @@ func (o *owner) run() error {
 	}
 }
 
-// takeOver brings the folder up to the changelog, claims the shard, and learns.
+// takeOver brings the folder up to the changelog, claims the shard, and learns until the context
+// ends or another process claims it.
+//
+// The store is opened after the claim and ships under its epoch. Between the claim and the opening
+// nothing valid can be added to the changelog but a newer claim, and that one fences the first
+// transaction.
 func (o *owner) takeOver() (err error) {
 	began := time.Now()
 	o.enter("restoring")
@@ -112,7 +126,8 @@ func (o *owner) model() cfstream.Model {
 	return m
 }
 
-// bind ties the shard to what all processes of the cluster must agree on.
+// bind ties the shard to what all processes of the cluster must agree on. Two processes with
+// different CF models would merge vectors that have nothing to do with each other.
 func (o *owner) bind(st *store.Store) error {
 	const fix = "give all processes of the cluster one configuration, or name other topics and learn anew"
 	err := st.Bind(o.ctx, "cf", o.l.d.CF.String(), fix)
@@ -129,6 +144,16 @@ func (o *owner) bind(st *store.Store) error {
 }
 
 // learn runs the pipeline over the shard's part of the log, and sends what the outbox holds.
+//
+// The sources have no group: which partitions belong to the shard follows from its number, and the
+// offsets are in its store. There are two of them, because news of other shards must not fill the
+// batches of the shard's own events (exchange). Pick sees every listing of the partitions. Should
+// the topic have a number of partitions by which users change their shards, learning ends with an
+// error.
+//
+// Three goroutines end together: the pipeline, the collector of news and the sender of parcels. The
+// first that fails cancels the context with the cause. The collector is waited for before its
+// source is closed, and the sender before its sink.
 func (o *owner) learn(st *store.Store, log zerolog.Logger) error {
 	ctx, cancel := context.WithCancelCause(o.ctx)
 	defer cancel(nil)
@@ -246,7 +271,12 @@ func KeepForShards(key []byte) bool {
 	return k == corastream.ChangeItem || k == corastream.ChangeShared || k == corastream.ChangeClaim
 }
 
-// send writes the outbox to Kafka whenever a transaction has filled it, and beats once a minute so that an idle shard notices a claim.
+// send writes the outbox to Kafka whenever a transaction has filled it. Parcels go out in the order
+// of transactions, because a receiver takes the number of the last one as proof that it has all
+// before.
+//
+// Once a minute it beats, so that an idle shard notices a claim and repairs void keys before
+// compaction runs (Store.Beat).
 func (o *owner) send(ctx context.Context, st *store.Store, to *ingest.ParcelSink) error {
 	beat := time.NewTicker(time.Minute)
 	defer beat.Stop()

@@ -16,8 +16,12 @@ import (
 	"github.com/corastream/corastream/store"
 )
 
-// Replica is the state of a cluster's answering process. Its store follows all shards' changelogs. Its duties are the requests and the
-// moved users of the partitions that the group gives it.
+// Replica is the state of a cluster's answering process. Its store follows all shards' changelogs,
+// whoever else follows them. Its duties are the requests and the moved users of the partitions that
+// the group gives it, so that each is answered by one process.
+//
+// The two come from two sources and know nothing of each other's progress. Owed joins them: a duty
+// is handed out once the store has read the record that it is about.
 type Replica struct {
 	*store.Store
 	topic  string // of the changelogs
@@ -43,8 +47,10 @@ func (r *Replica) Open(cfg Deps, log zerolog.Logger, more ...store.Option) (*sto
 	return r.Store, m, err
 }
 
-// Connect opens the two sources of a replica. The first, which it returns, follows all changelogs from where the store ends. The second
-// follows the partitions whose requests and moved users the group gives this process. Both are closed by the functions given to onClose.
+// Connect opens the two sources of a replica. The first, which it returns, follows all changelogs
+// from where the store ends. The second follows the partitions that the group gives this process,
+// from the group's offsets: the duties are in memory, so the group's offset is the only record of
+// what has been answered. Both are closed by the functions given to onClose.
 func (r *Replica) Connect(ctx context.Context, cfg Deps, log zerolog.Logger, onClose func(func() error)) (source *ingest.Source, err error) {
 	kc := cfg.Kafka
 	if err = r.Bind(ctx, "shards", fmt.Sprint(kc.Shards), "give all processes of the cluster one configuration, or use another --data folder"); err != nil {
@@ -108,7 +114,9 @@ func (r *Replica) Work(ctx context.Context, bury func(context.Context, []corastr
 	}
 }
 
-// report commits the offsets of each partition up to the first record that is not answered.
+// report commits the offsets of each partition up to the first record that is not answered. What
+// lies behind it may be answered already and is answered again after a restart. Recommendations
+// have deterministic ids, so a consumer can tell.
 func (r *Replica) report() {
 	if spans := r.duties.paid(); len(spans) > 0 {
 		r.calls.Committed(spans)
@@ -146,7 +154,9 @@ func (r *Replica) Settle(_ context.Context, paid []corastream.Owed) error {
 // Unread implements corastream.Store: titles are read by the shards that own them.
 func (r *Replica) Unread(int) ([]corastream.Item, error) { return nil, nil }
 
-// Behind says how many records and milliseconds the state lies behind the shards.
+// Behind says how many records and milliseconds the state lies behind the shards. The time counts
+// from the last moment at which nothing was left to read; records alone would say little, as their
+// rate differs by orders of magnitude. MS is -1 before the first such moment.
 func (r *Replica) Behind() *corastream.Behind {
 	n, known := r.lag()
 	r.mu.Lock()

@@ -20,7 +20,9 @@ func ShardDir(cfg Deps, shard int) string {
 	return filepath.Join(cfg.Data, fmt.Sprintf("shard-%d", shard))
 }
 
-// shardStore is the store's configuration with a shard's share of the memory, because one process may come to own all shards.
+// shardStore is the store's configuration with a shard's share of the memory, because one process
+// may come to own all shards when the others fail. SyncWrites is off: a transaction is in the
+// changelog first, and what a power loss takes from the folder is read again.
 func shardStore(cfg Deps) store.Config {
 	c := cfg.Store
 	c.MemoryLimit = max(64<<20, c.MemoryLimit/int64(cfg.Kafka.Shards))
@@ -29,7 +31,14 @@ func shardStore(cfg Deps) store.Config {
 	return c
 }
 
-// restore reads the changelog to its end into the folder and claims the shard there. It returns how many changes it read.
+// restore reads the changelog to its end into the folder and claims the shard there. It returns how
+// many changes it read.
+//
+// A claim is good only at the very end of what was read, because nobody could know otherwise which
+// transactions came before it. Kafka appends without comparing, so the claim may come to lie behind
+// a transaction of the old owner. Claim then returns ErrFenced, the records in between are read
+// too, and the next claim has a higher epoch. It ends, since an old owner writes nothing more once
+// it has met a claim.
 func restore(ctx context.Context, cfg Deps, changelog *ingest.Changelog, dir string, log zerolog.Logger) (n int64, err error) {
 	cp, err := openCopy(cfg, changelog, dir, log)
 	if err != nil {
@@ -49,7 +58,8 @@ func restore(ctx context.Context, cfg Deps, changelog *ingest.Changelog, dir str
 	}
 }
 
-// openCopy opens a shard's folder and places the changelog's reader where the folder ends.
+// openCopy opens a shard's folder and sets the changelog's reader to where the folder ends. The
+// epoch and sequence up to there decide which later records are void.
 func openCopy(cfg Deps, changelog *ingest.Changelog, dir string, log zerolog.Logger) (*store.Copy, error) {
 	cp, err := store.OpenCopy(dir, shardStore(cfg), log)
 	if err != nil {
@@ -60,7 +70,9 @@ func openCopy(cfg Deps, changelog *ingest.Changelog, dir string, log zerolog.Log
 	return cp, nil
 }
 
-// catchUp reads the changelog to its present end.
+// catchUp reads the changelog to its present end. The last Apply has no changes: it stores the
+// offset behind void records and claims, and the keys that are void now, so that the next reader
+// begins there and knows them.
 func catchUp(ctx context.Context, changelog *ingest.Changelog, cp *store.Copy) (n int64, err error) {
 	next, _, _ := cp.Reach()
 	from := next

@@ -22,7 +22,8 @@ func (f dropForeignBad) Next(ctx context.Context) (corastream.Batch, error) {
 	return b, err
 }
 
-// lockedMonitor lets several shards share a monitor, one event at a time.
+// lockedMonitor lets several shards share a monitor, one event at a time. Observe runs inside a
+// commit, under the store's writer lock, so this lock comes after it.
 type lockedMonitor struct {
 	corastream.Monitor
 	mu *sync.Mutex
@@ -35,7 +36,9 @@ func (m *lockedMonitor) Observe(ev corastream.Event, before corastream.Pair, use
 	m.Monitor.Observe(ev, before, user)
 }
 
-// countingStore is the shard's store as the pipeline sees it. It counts learnt events and wakes the sender of the outbox.
+// countingStore is the shard's store as the pipeline sees it. It counts learnt events and wakes the
+// sender of the outbox. wake holds one token: a sender that is busy finds the new parcels by
+// itself.
 type countingStore struct {
 	*store.Store
 	o *owner

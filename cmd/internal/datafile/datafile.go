@@ -24,8 +24,10 @@ import (
 // maxLine bounds a line of a JSON lines file.
 const maxLine = 16 << 20
 
-// Reading makes the reader of data files, which understands rows as the configuration understands records.
-func Reading(d *ingest.Decoder) replay.Reading { return replay.Reading{Decoder: d, Remedy: Remedy} }
+// ReadOptions returns options by which a data file's rows mean what records of the topics mean.
+func ReadOptions(d *ingest.Decoder) replay.ReadOptions {
+	return replay.ReadOptions{Decoder: d, Remedy: Remedy}
+}
 
 // IsJSONLines says by its name whether a file holds JSON lines or arrays. "-" is standard input.
 func IsJSONLines(path string) bool {
@@ -37,7 +39,7 @@ func IsJSONLines(path string) bool {
 // row ends it.
 func Events(c ingest.Config, path, name string) ([]corastream.Event, error) {
 	if !IsJSONLines(path) {
-		return Reading(ingest.NewDecoder(c)).Events(path, name)
+		return ReadOptions(ingest.NewDecoder(c)).Events(path, name)
 	}
 	var events []corastream.Event
 	d := ingest.NewDecoder(c)
@@ -60,7 +62,7 @@ func Events(c ingest.Config, path, name string) ([]corastream.Event, error) {
 // Items reads a catalogue from CSV, MovieLens' formats or JSON lines, as whole records.
 func Items(c ingest.Config, path string) ([]corastream.Item, error) {
 	if !IsJSONLines(path) {
-		items, err := Reading(ingest.NewDecoder(c)).Items(path)
+		items, err := ReadOptions(ingest.NewDecoder(c)).Items(path)
 		for i, it := range items {
 			items[i] = it.Onto(corastream.Item{})
 		}

@@ -16,7 +16,7 @@ import (
 func SurveyFile(cfg ingest.Config, path string) (*replay.Survey, error) {
 	d := ingest.NewDecoder(cfg)
 	if !IsJSONLines(path) {
-		s, err := Reading(d).Survey(path)
+		s, err := ReadOptions(d).Survey(path)
 		if err == nil {
 			SurveyCounts(s, cfg, d.Counts)
 		}

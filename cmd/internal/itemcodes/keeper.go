@@ -45,8 +45,17 @@ type Deps struct {
 	Log      zerolog.Logger
 }
 
-// Keep has the frozen LLM read titled items, and stores their codes, until ctx ends. The first codes come when the catalogue has stood
-// still for a moment. When it has grown by half, the basis is fitted anew and all items are coded again.
+// Keep has the frozen LLM read titled items, and stores their codes, until ctx ends.
+//
+// A basis is fitted to the states of all items, so the first codes come when the catalogue has
+// stood still for a moment. A fit in the middle of an import would know half of the shop. When the
+// catalogue has grown by half, the basis is fitted anew and all items are coded again. That costs
+// the list model its training, so a smaller growth does not do it.
+//
+// done holds a digest of the text that each item was coded by. An item whose text has changed is
+// read again. After a restart the list model says which items have a code, and their present text
+// is taken as the one that was read. Everything runs in the caller's goroutine, and nothing waits
+// for it.
 func Keep(ctx context.Context, d Deps) error {
 	var r *Reader
 	defer func() {
@@ -99,7 +108,9 @@ func Keep(ctx context.Context, d Deps) error {
 	}
 }
 
-// fit reads all items, fits the basis and keeps it.
+// fit reads all items, fits the basis and keeps it. The file appears whole by a rename. It is
+// written before any code of the basis is stored: the other way round, a kill would leave codes
+// whose basis nobody knows.
 func (d Deps) fit(ctx context.Context, r *Reader, items []corastream.Item) (*coding, error) {
 	now := &coding{LLM: r.model.Digest(), Template: r.model.TemplateDigest(), FittedOn: len(items), About: corastream.NewAbout(items)}
 	states, err := r.answers(ctx, now.About, items, d.Progress)
@@ -121,7 +132,8 @@ func (d Deps) fit(ctx context.Context, r *Reader, items []corastream.Item) (*cod
 	return now, nil
 }
 
-// load is what an earlier run fitted; nil where there is none, or one of another LLM or prompt.
+// load returns what an earlier run fitted, or nil where there is none, or one of another LLM or
+// prompt. nil makes Keep fit anew; codes of two bases must not meet in one list model.
 func (d Deps) load(r *Reader) (*coding, error) {
 	b, err := os.ReadFile(d.Path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -141,7 +153,8 @@ func (d Deps) load(r *Reader) (*coding, error) {
 	return &c, nil
 }
 
-// code reads what is new or changed and stores its codes.
+// code reads what is new or changed and stores its codes, perCommit items in a transaction. done
+// gets an item only after its code is stored.
 func (d Deps) code(ctx context.Context, r *Reader, now *coding, items []corastream.Item, done map[string][16]byte) error {
 	var part []corastream.Item
 	flush := func() error {

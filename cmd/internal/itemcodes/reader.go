@@ -32,7 +32,8 @@ const (
 	codeBatch     = 32 // items that one call reads; a kill loses at most these
 )
 
-// Reader has the frozen LLM read items for lists, and keeps what it read on disk.
+// Reader has the frozen LLM read items for lists, and keeps what it read on disk. For one
+// goroutine.
 type Reader struct {
 	model *llm.Model
 	file  string
@@ -105,7 +106,9 @@ func aboutKey(title, text string) [16]byte {
 	return [16]byte(sum[:16])
 }
 
-// answers reads the items that have a title or fields; the others' state is nil.
+// answers returns the state of each item that has a title or fields; the others' state is nil.
+// States at hand are taken from memory, the rest is read codeBatch items at a time. Each batch is
+// appended to the file at once, so a kill loses one batch of reading at most.
 func (r *Reader) answers(ctx context.Context, about corastream.About, items []corastream.Item, tell func(done, total int)) (out [][]float32, err error) {
 	var file io.WriteCloser
 	if r.file != "" {

@@ -59,7 +59,7 @@ type Config struct {
 
 // LLMConfig is the model file and how it is read.
 type LLMConfig struct {
-	// File is a GGUF of the Llama, Qwen2, Qwen3 or Gemma 3 architecture; "off" runs without one. Default: what `make fetch` got.
+	// File is a GGUF of an architecture that docs/reference/models.md lists; "off" runs without one. Default: what `make fetch` got.
 	File string `yaml:"file"`
 
 	llm.Options `yaml:",inline"`
@@ -86,14 +86,14 @@ const DefaultLLM = ".cache/smollm2-135m-instruct-q4_1.gguf"
 
 // Default gathers every package's defaults.
 func Default() Config {
-	judge := replay.Default()
-	judge.Kinds = cfstream.Kinds
+	replays := replay.Default()
+	replays.Kinds = cfstream.Kinds
 	return Config{
 		Data: "data", LLM: LLMConfig{File: DefaultLLM, Options: llm.Default()},
 		Kafka: ingest.Default(), Broker: BrokerConfig{Listen: "127.0.0.1:0"}, Cluster: cluster.Default(), Store: store.Default(), CF: cfstream.Default(), Mix: mix.Default(),
 		Generator: generator.DefaultStageConfig(), Pipeline: corastream.DefaultPipelineConfig(),
 		Filters: corastream.DefaultFilter(), Recommend: corastream.DefaultRecommend(), Explore: corastream.DefaultExplore(), Rollout: rollout.Default(),
-		Retriever: serve.DefaultRetrieverConfig(), HTTP: serve.DefaultConfig(), Replay: judge, Train: train.Default(),
+		Retriever: serve.DefaultRetrieverConfig(), HTTP: serve.DefaultConfig(), Replay: replays, Train: train.Default(),
 		Log: LogConfig{Level: "info"}, Telemetry: tracing.Default(),
 	}
 }

@@ -36,7 +36,7 @@ func (s EventSink) Produce(ctx context.Context, events [][]byte, headers map[str
 	if err != nil {
 		return nil, err
 	}
-	return s.producer.Place(ctx, s.topic, records)
+	return s.producer.Append(ctx, s.topic, records)
 }
 
 // Records are what goes onto the topic: the bodies as they are, after the checks that the stream would make.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cfstream"
+	"github.com/corastream/corastream/cmd/internal/closers"
 	"github.com/corastream/corastream/cmd/internal/cluster"
 	"github.com/corastream/corastream/cmd/internal/rollout"
 	"github.com/corastream/corastream/cmd/internal/tracing"
@@ -55,7 +56,7 @@ type Node struct {
 	tracer    *tracing.Tracer      // nil: no traces
 
 	Judged  func() error // ends the monitor once the rows in its queue are judged
-	closers []func() error
+	opened  closers.List
 	began   time.Time
 	reading reading // of the catalogue, for lists
 }
@@ -79,7 +80,7 @@ func Open(ctx context.Context, cfg Config, version string, log zerolog.Logger) (
 	if err != nil {
 		return e, err
 	}
-	e.onClose(e.source.Close)
+	e.opened.Add(e.source.Close)
 	e.Pipeline.Source = &saying{Source: e.source, kind: e.Config.Kafka.DefaultKind, log: e.Log}
 	return e, nil
 }
@@ -92,13 +93,13 @@ func (e *Node) openStages(ctx context.Context) (err error) {
 	}
 	if e.telemetry != nil {
 		e.tracer = e.telemetry.Tracer()
-		e.onClose(e.telemetry.Close)
+		e.opened.Add(e.telemetry.Close)
 	}
 	if e.Broker, err = embed(&e.Config, log); err != nil {
 		return err
 	}
 	if e.Broker != nil {
-		e.onClose(e.Broker.Close)
+		e.opened.Add(e.Broker.Close)
 	}
 	if err = ingest.EnsureTopics(ctx, e.Config.Kafka); err != nil {
 		return fmt.Errorf("topics: %w", err)
@@ -112,25 +113,16 @@ func (e *Node) openStages(ctx context.Context) (err error) {
 	if e.sink, err = ingest.NewSink(e.Config.Kafka, log); err != nil {
 		return err
 	}
-	e.onClose(e.sink.Close)
+	e.opened.Add(e.sink.Close)
 	if e.Producer, err = ingest.NewProducer(e.Config.Kafka, log); err != nil {
 		return err
 	}
-	e.onClose(e.Producer.Close)
+	e.opened.Add(e.Producer.Close)
 	return e.wire(ctx)
 }
 
-func (e *Node) onClose(f func() error) { e.closers = append(e.closers, f) }
-
 // Close ends the stages in the reverse order of opening.
-func (e *Node) Close() error {
-	var errs []error
-	for i := len(e.closers) - 1; i >= 0; i-- {
-		errs = append(errs, e.closers[i]())
-	}
-	e.closers = nil
-	return errors.Join(errs...)
-}
+func (e *Node) Close() error { return e.opened.Close() }
 
 // openState opens the store and the CF model, and ties one to the other.
 func (e *Node) openState(ctx context.Context) (err error) {
@@ -153,7 +145,7 @@ func (e *Node) openModels() (err error) {
 	if e.LLM, err = OpenLLM(e.Config.LLM, e.Log); err != nil || e.LLM == nil {
 		return err
 	}
-	e.onClose(e.LLM.Close)
+	e.opened.Add(e.LLM.Close)
 	ck, err := OpenCheckpoint(e.Config, e.LLM)
 	if err != nil || ck == nil {
 		return err

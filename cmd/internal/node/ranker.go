@@ -53,7 +53,7 @@ func (e *Node) openList(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	e.onClose(e.Store.Close)
+	e.opened.Add(e.Store.Close)
 	if e.Ranker == nil {
 		e.Ranker = m
 		e.newRanker = func() (corastream.Ranker, error) { return NewMix(e.Config) }

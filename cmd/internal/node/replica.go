@@ -25,7 +25,7 @@ func OpenReplica(ctx context.Context, cfg Config, version string, log zerolog.Lo
 		return e, err
 	}
 	r := e.replica
-	if e.source, err = r.Connect(ctx, cfg.Shards(), log, e.onClose); err != nil {
+	if e.source, err = r.Connect(ctx, cfg.Shards(), log, e.opened.Add); err != nil {
 		return e, err
 	}
 	e.Pipeline.Source, e.Pipeline.Store, e.Pipeline.Behind = e.source, r, r.Behind

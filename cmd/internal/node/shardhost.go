@@ -3,10 +3,10 @@ package node
 import (
 	"context"
 	"errors"
-	"slices"
 
 	"github.com/rs/zerolog"
 
+	"github.com/corastream/corastream/cmd/internal/closers"
 	"github.com/corastream/corastream/cmd/internal/cluster"
 	"github.com/corastream/corastream/cmd/internal/tracing"
 	"github.com/corastream/corastream/ingest"
@@ -22,17 +22,10 @@ func (c Config) Shards() cluster.Deps {
 // OpenShardHost opens the learning role of a process: the LLM that reads titles, traces, and the HTTP server where no replica answers.
 // The function that it returns closes all of it.
 func OpenShardHost(cfg Config, version string, log zerolog.Logger, member string, listen bool) (l *cluster.ShardHost, end func() error, err error) {
-	var closers []func() error
-	end = func() error {
-		var errs []error
-		for _, f := range slices.Backward(closers) {
-			errs = append(errs, f())
-		}
-		return errors.Join(errs...)
-	}
+	var opened closers.List
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, end())
+			err = errors.Join(err, opened.Close())
 		}
 	}()
 	d := cfg.Shards()
@@ -43,13 +36,13 @@ func OpenShardHost(cfg Config, version string, log zerolog.Logger, member string
 	}
 	if traces != nil {
 		d.Trace = traces.Tracer()
-		closers = append(closers, traces.Close)
+		opened.Add(traces.Close)
 	}
 	if d.LLM, err = OpenLLM(cfg.LLM, log); err != nil {
 		return nil, nil, err
 	}
 	if d.LLM != nil {
-		closers = append(closers, d.LLM.Close)
+		opened.Add(d.LLM.Close)
 		ck, err := OpenCheckpoint(cfg, d.LLM)
 		if err != nil {
 			return nil, nil, err
@@ -66,7 +59,7 @@ func OpenShardHost(cfg Config, version string, log zerolog.Logger, member string
 		if err != nil {
 			return nil, nil, err
 		}
-		closers = append(closers, producer.Close)
+		opened.Add(producer.Close)
 		d.Listen = func(deps serve.Deps) (*serve.Server, error) {
 			deps.Events = NewEventSink(producer, cfg.Kafka)
 			deps.Version, deps.Log = version, log
@@ -80,6 +73,6 @@ func OpenShardHost(cfg Config, version string, log zerolog.Logger, member string
 	if l, err = cluster.OpenShardHost(d); err != nil {
 		return nil, nil, err
 	}
-	closers = append(closers, l.Close)
-	return l, end, nil
+	opened.Add(l.Close)
+	return l, opened.Close, nil
 }

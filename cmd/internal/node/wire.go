@@ -27,7 +27,7 @@ func (e *Node) wire(ctx context.Context) (err error) {
 	}
 	if e.Familiarity != nil {
 		e.Rollout = e.newRollout()
-		e.onClose(e.Rollout.Close)
+		e.opened.Add(e.Rollout.Close)
 		p.Encoder, p.Basis, p.Generator, p.Scorer, p.Arms = e.LLM, e.Rollout, e.Rollout, e.LLM, e.Rollout
 		p.Versions = corastream.Versions{Generator: e.Stage.Version(), LLM: e.LLM.Digest()}
 	}
@@ -69,7 +69,7 @@ func (e *Node) wire(ctx context.Context) (err error) {
 		defer cancel()
 		return e.Monitor.Close(ctx)
 	})
-	e.onClose(e.Judged)
+	e.opened.Add(e.Judged)
 	e.crowd = serve.NewCrowd()
 	if err := e.seedCrowd(); err != nil {
 		return err

@@ -9,8 +9,13 @@ import (
 	"github.com/corastream/corastream/generator"
 )
 
-// Familiarity stands before the generator and lets pairs through while the catalogue looks like the one that the checkpoint was
-// trained on. A generator of film weights that is asked about books would rank with confidence and be wrong, so CF ranks instead.
+// Familiarity stands before the generator and lets pairs through while the catalogue looks like the
+// one that the checkpoint was trained on. A generator of film weights that is asked about books
+// would rank with confidence and be wrong, so CF ranks instead.
+//
+// Contents arrive one by one as the LLM reads the catalogue. A sample of them is compared with the
+// checkpoint's own after every 64th. mu is held during that comparison, and Weights takes it for a
+// moment per call.
 type Familiarity struct {
 	stage *generator.Stage
 
@@ -39,7 +44,8 @@ func (g *Familiarity) Content(s corastream.States) ([]float32, error) {
 	return c, err
 }
 
-// Note adds a content to the sample, and compares the sample with the checkpoint's catalogue after every 64th.
+// Note adds a content to the sample, and compares the sample with the checkpoint's catalogue after
+// every 64th. A full sample is overwritten in turn, so it follows a catalogue that changes.
 func (g *Familiarity) Note(c []float32) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -53,7 +59,7 @@ func (g *Familiarity) Note(c []float32) {
 	}
 }
 
-// compare is called under the lock.
+// compare judges the sample. Called under the lock.
 func (g *Familiarity) compare() {
 	ok, distance := g.stage.Checkpoint().Familiar(g.sample)
 	g.closed, g.distance = !ok, distance

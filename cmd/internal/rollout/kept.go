@@ -26,11 +26,15 @@ type kept struct {
 
 func (r *Rollout) keptPath() string { return filepath.Join(r.d.Data, "rollout.json") }
 
+// configured is a digest of what the configuration says about checkpoints. The kept standing is for
+// that configuration alone: an operator who changes the file means the file.
 func (r *Rollout) configured() string {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%q %+v", r.d.Checkpoint, r.d.Config))
 	return fmt.Sprintf("%x", sum[:8])
 }
 
+// keep writes rollout.json whole (generator.WriteFile renames), so that a kill leaves the old
+// standing or the new one.
 func (r *Rollout) keep(st *standing) error {
 	k := kept{Config: r.configured(), Mode: st.mode, Share: st.share, Active: st.active.file}
 	if st.candidate != nil {
@@ -46,7 +50,9 @@ func (r *Rollout) keep(st *standing) error {
 	return generator.WriteFile(r.keptPath(), b)
 }
 
-// Begin restores the standing that POST /v1/rollout left, or takes the configured one.
+// Begin restores the standing that POST /v1/rollout left, or takes the configured one. A checkpoint
+// that can not be loaded any more is an error, since answering with another one without a word
+// would falsify the trial.
 func (r *Rollout) Begin(ctx context.Context) error {
 	cfg, st := r.d.Config, *r.now.Load()
 	k := kept{Mode: cfg.Mode, Share: cfg.Share, Active: r.d.Checkpoint, Candidate: cfg.Checkpoint}

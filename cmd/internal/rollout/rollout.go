@@ -19,7 +19,11 @@ import (
 	"github.com/corastream/corastream/serve"
 )
 
-// standing holds the checkpoints of a rollout and its mode. A change replaces it whole, so readers need no lock.
+// standing holds the checkpoints of a rollout and its mode. A change replaces it whole, so readers
+// need no lock and never see a candidate with another one's share.
+//
+// The candidate is being tried. The previous checkpoint is kept loaded after a promotion, so that a
+// rollback is a change of pointers and not a load.
 type standing struct {
 	active, candidate, previous *Trial
 	mode                        string
@@ -47,7 +51,12 @@ type Deps struct {
 	Log     zerolog.Logger
 }
 
-// Rollout implements corastream.Arms and serve.Rollout, and corastream.Generator by the active checkpoint.
+// Rollout implements corastream.Arms and serve.Rollout, and corastream.Generator by the active
+// checkpoint.
+//
+// changes is held for a whole change, loading included, which may take seconds. Answers do not wait
+// for it: they load `now` once and use what it holds to their end. An answer under way at a change
+// ends with the checkpoint it began with.
 type Rollout struct {
 	d       Deps
 	changes sync.Mutex // one at a time
@@ -79,8 +88,10 @@ func (r *Rollout) Weights(ctx context.Context, pairs []corastream.Pair) ([]coras
 	return r.now.Load().active.Weights(ctx, pairs)
 }
 
-// Arm implements corastream.Arms. The canary's users are those whose hash with its digest lies below the share: always the same
-// ones, more of them when the share grows, and others for another checkpoint.
+// Arm implements corastream.Arms. The canary's users are those whose hash with its digest lies
+// below the share. They are always the same ones, so a user's lists do not switch back and forth. A
+// larger share adds users to them, and another checkpoint gets other users, so nobody is a guinea
+// pig for all of them.
 func (r *Rollout) Arm(user string) corastream.Arm {
 	st := r.now.Load()
 	name, t := "active", st.active
@@ -90,13 +101,15 @@ func (r *Rollout) Arm(user string) corastream.Arm {
 	return corastream.Arm{Name: name, Generator: t, Versions: corastream.Versions{Generator: t.stage.Version(), LLM: r.d.LLM}}
 }
 
-// lot is a user's place in [0, 1).
+// lot is a user's fixed number in [0, 1): the first 53 bits of a hash, as many as a float64 holds
+// exactly.
 func lot(digest, user string) float64 {
 	sum := sha256.Sum256([]byte(digest + "\x00" + user))
 	return float64(binary.BigEndian.Uint64(sum[:])>>11) / (1 << 53)
 }
 
-// Scored implements corastream.Arms.
+// Scored implements corastream.Arms. In shadow mode it offers what the active checkpoint has scored
+// to the candidate. It runs in the path of an answer, so offer only queues.
 func (r *Rollout) Scored(arm string, pairs []corastream.Pair, prompts []corastream.Prompt, logits []corastream.Logits) {
 	if st := r.now.Load(); st.mode == ModeShadow && arm == "active" {
 		r.shadow.offer(st.candidate, pairs, prompts, logits)
@@ -133,7 +146,9 @@ func (r *Rollout) Forget(user string) {
 	}
 }
 
-// Observe implements corastream.Monitor.
+// Observe implements corastream.Monitor. It runs inside a commit, so it must not wait: it counts an
+// event that follows a list, and hands the row to the candidate's monitor, which drops rows when
+// its queue is full.
 func (r *Rollout) Observe(ev corastream.Event, before corastream.Pair, user *corastream.UserState) {
 	if t := r.lists.of(ev.User, ev.Item); t != nil {
 		t.followed.Add(1)
@@ -146,7 +161,9 @@ func (r *Rollout) Observe(ev corastream.Event, before corastream.Pair, user *cor
 	}
 }
 
-// Content implements corastream.Basis: all checkpoints of a rollout have the same one.
+// Content implements corastream.Basis: all checkpoints of a rollout have the same basis, or the
+// items' stored contents would mean something else to one of them. Each checkpoint still has its
+// own idea of a familiar catalogue, so each notes the content.
 func (r *Rollout) Content(s corastream.States) ([]float32, error) {
 	st := r.now.Load()
 	c, err := st.active.familiar.Content(s)
@@ -158,7 +175,9 @@ func (r *Rollout) Content(s corastream.States) ([]float32, error) {
 	return c, err
 }
 
-// Change implements serve.Rollout.
+// Change implements serve.Rollout. It works on a copy of the standing. The file that outlives a
+// restart is written first and the copy is stored last, so a failure before that leaves everything
+// as it was.
 func (r *Rollout) Change(ctx context.Context, c serve.RolloutRequest) error {
 	r.changes.Lock()
 	defer r.changes.Unlock()
@@ -211,7 +230,8 @@ func (r *Rollout) Change(ctx context.Context, c serve.RolloutRequest) error {
 	return r.set(&st, c.Action)
 }
 
-// set makes a standing hold, and watches a new candidate.
+// set makes a standing hold, and gives a new candidate a monitor and fresh shadow figures of its
+// own. Called with changes held, or before anyone else knows the Rollout.
 func (r *Rollout) set(st *standing, action string) error {
 	old := r.now.Load()
 	st.since = time.Now()
@@ -230,7 +250,9 @@ func (r *Rollout) set(st *standing, action string) error {
 	return nil
 }
 
-// watchOver gives the candidate a monitor of its own; nil ends the one before.
+// watchOver gives the candidate a monitor of its own; nil ends the one before. The old monitor is
+// closed after the swap, so that Observe never meets a closed one. Closing waits up to 5 s for the
+// rows in its queue.
 func (r *Rollout) watchOver(t *Trial) error {
 	var next *replay.Monitor
 	if t != nil {

@@ -11,8 +11,12 @@ import (
 	"github.com/corastream/corastream/serve"
 )
 
-// shadow scores the slates that the active checkpoint has answered with the candidate, in a goroutine of its own. It drops slates when
-// its queue is full, so no answer waits for it. newShadow starts the goroutine, and close ends it and waits.
+// shadow scores the slates that the active checkpoint has answered with the candidate, in a
+// goroutine of its own. It drops slates when its queue is full, so no answer waits for it.
+// newShadow starts the goroutine, and close ends it and waits.
+//
+// The LLM is shared with the answers. One slate at a time is compared, so the shadow takes at most
+// one of the LLM's passes. mu guards the sums and is a leaf.
 type shadow struct {
 	scorer corastream.Scorer
 	queue  chan shadowed
@@ -46,7 +50,9 @@ func (s *shadow) close() {
 	<-s.done
 }
 
-// offer cuts scored pairs into slates of one user each, and queues them.
+// offer cuts scored pairs into slates of one user each, and queues them. The pairs are cloned,
+// because the caller may reuse its slices. The candidate travels with each slate: a slate that
+// waits while the rollout changes is compared with the checkpoint it was meant for.
 func (s *shadow) offer(t *Trial, pairs []corastream.Pair, prompts []corastream.Prompt, logits []corastream.Logits) {
 	for lo := 0; lo < len(pairs); {
 		hi := lo + 1
@@ -80,6 +86,8 @@ func (s *shadow) run(ctx context.Context) {
 	}
 }
 
+// compare scores one slate with the candidate and adds how far its probabilities lie from the
+// answered ones, and whether both have the same first item. The lock is taken after scoring.
 func (s *shadow) compare(ctx context.Context, one shadowed) {
 	began := time.Now()
 	logits, err := corastream.ScorePairs(ctx, one.t, s.scorer, one.pairs, one.prompts)
@@ -127,7 +135,9 @@ func (s *shadow) figures() *serve.ShadowFigures {
 	return &out
 }
 
-// lastLists remembers the last list of each user. It forgets all of them when it holds maxLists.
+// lastLists remembers the last list of each user, so that a later event can be credited to the
+// checkpoint that made the list. It forgets all of them when it holds maxLists: a simple bound, and
+// the figures it feeds are rates over the latest users.
 type lastLists struct {
 	mu  sync.Mutex
 	all map[string]lastList

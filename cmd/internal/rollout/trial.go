@@ -13,6 +13,7 @@ import (
 )
 
 // Trial is one loaded checkpoint with counts of its lists and of the events that followed them.
+// Counts are atomic, since answers and commits add to them at once.
 type Trial struct {
 	file     string
 	stage    *generator.Stage

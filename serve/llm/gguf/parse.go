@@ -216,7 +216,7 @@ func (c *cursor) tensorTable(n int) error {
 	if align < 8 || align > MaxAlignment || align&(align-1) != 0 {
 		return corastream.Usagef(c.f.name, corrupt, "general.alignment is %d; it must be a power of two from 8 to %d", align, MaxAlignment)
 	}
-	places := make([]place, 0, n)
+	places := make([]location, 0, n)
 	for range n {
 		p, err := c.tensor()
 		if err != nil {
@@ -233,37 +233,37 @@ func (c *cursor) tensorTable(n int) error {
 	return c.f.layOut(places, base, align)
 }
 
-// place is a tensor and where its bytes should be, relative to the data section.
-type place struct {
+// location is a tensor and where its bytes should lie, relative to the data section.
+type location struct {
 	t            *Tensor
 	offset, size uint64
 }
 
-func (c *cursor) tensor() (place, error) {
+func (c *cursor) tensor() (location, error) {
 	c.what = ""
 	name, err := c.str("the length of a tensor's name", MaxNameBytes)
 	if err != nil {
-		return place{}, err
+		return location{}, err
 	}
 	c.what, c.name = "tensor", name
 	if c.f.byName[name] != nil || name == "" {
-		return place{}, c.fail(corrupt, "its name is empty or a duplicate")
+		return location{}, c.fail(corrupt, "its name is empty or a duplicate")
 	}
 	dims, err := c.u32("the number of dimensions")
 	if err != nil {
-		return place{}, err
+		return location{}, err
 	}
 	if dims < 1 || dims > MaxDims {
-		return place{}, c.fail(corrupt, "it has %d dimensions; 1 to %d are allowed", dims, MaxDims)
+		return location{}, c.fail(corrupt, "it has %d dimensions; 1 to %d are allowed", dims, MaxDims)
 	}
 	raw, err := c.take(int(dims)*8+12, "its entry")
 	if err != nil {
-		return place{}, err
+		return location{}, err
 	}
 	t := &Tensor{Name: name, Type: Type(binary.LittleEndian.Uint32(raw[dims*8:])), Dims: make([]int, dims)}
 	l, ok := layouts[t.Type]
 	if !ok {
-		return place{}, c.fail("requantise the model to one of these types", "it is stored as %v; supported are %s", t.Type, Supported())
+		return location{}, c.fail("requantise the model to one of these types", "it is stored as %v; supported are %s", t.Type, Supported())
 	}
 	elements := uint64(1)
 	for i := range t.Dims {
@@ -271,20 +271,20 @@ func (c *cursor) tensor() (place, error) {
 		// Bounded by the file's bytes: a block of 256 values takes at least 84 of them, so this also rules out overflow.
 		hi, product := bits.Mul64(elements, d)
 		if d == 0 || hi != 0 || product > min(uint64(len(c.f.data))*4, math.MaxInt) {
-			return place{}, c.fail(corrupt, "dimension %d is %d: more values than the file can hold, or none", i, d)
+			return location{}, c.fail(corrupt, "dimension %d is %d: more values than the file can hold, or none", i, d)
 		}
 		t.Dims[i], elements = int(d), product
 	}
 	if t.Dims[0]%l.block != 0 {
-		return place{}, c.fail(corrupt, "its rows of %d values are not a multiple of %v's block of %d", t.Dims[0], t.Type, l.block)
+		return location{}, c.fail(corrupt, "its rows of %d values are not a multiple of %v's block of %d", t.Dims[0], t.Type, l.block)
 	}
 	offset := binary.LittleEndian.Uint64(raw[dims*8+4:])
-	return place{t, offset, elements / uint64(l.block) * uint64(l.bytes)}, nil
+	return location{t, offset, elements / uint64(l.block) * uint64(l.bytes)}, nil
 }
 
 // layOut gives each tensor its bytes. Overlaps are refused: they would let a small file stand for any amount of memory.
-func (f *File) layOut(places []place, base, align uint64) error {
-	fail := func(p place, fix, format string, args ...any) error {
+func (f *File) layOut(places []location, base, align uint64) error {
+	fail := func(p location, fix, format string, args ...any) error {
 		return corastream.Usagef(fmt.Sprintf("%s: tensor %q", f.name, p.t.Name), fix, format, args...)
 	}
 	for _, p := range places {
@@ -299,7 +299,7 @@ func (f *File) layOut(places []place, base, align uint64) error {
 		p.t.Raw = f.data[base+p.offset : end : end]
 	}
 	byOffset := slices.Clone(places)
-	slices.SortFunc(byOffset, func(a, b place) int {
+	slices.SortFunc(byOffset, func(a, b location) int {
 		switch {
 		case a.offset < b.offset:
 			return -1

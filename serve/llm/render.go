@@ -6,12 +6,12 @@ import (
 	"github.com/corastream/corastream"
 )
 
-// Reading is a prompt as the model reads it: what another implementation has to be given to reach the same score. The
+// RenderedPrompt is a prompt as the model reads it. Another implementation that is given it reaches the same score. The
 // pieces of a template are tokenised one by one, so tokenising Text as a whole may split it differently.
-type Reading struct {
+type RenderedPrompt struct {
 	Text   string
 	Tokens []int32
-	// Title is the place of the candidate's first token: `adapt: suffix` acts from there on.
+	// Title is the index of the candidate's first token. `adapt: suffix` acts from there on.
 	Title int
 	// Lead are the template's own tokens right before the title; empty when it begins the prompt.
 	Lead []int32
@@ -19,14 +19,14 @@ type Reading struct {
 	Yes, No int32
 }
 
-// Reading renders a prompt.
-func (m *Model) Reading(p corastream.Prompt) (Reading, error) {
+// Render makes the tokens of a prompt.
+func (m *Model) Render(p corastream.Prompt) (RenderedPrompt, error) {
 	t, err := m.prompts.render(p)
 	if err != nil {
-		return Reading{}, err
+		return RenderedPrompt{}, err
 	}
 	tok := m.prompts.tok
-	r := Reading{Text: tok.Decode(t.ids), Tokens: slices.Clone(t.ids), Title: t.title}
+	r := RenderedPrompt{Text: tok.Decode(t.ids), Tokens: slices.Clone(t.ids), Title: t.title}
 	r.Yes, _ = tok.ID(" Yes") // Open refused a model without them
 	r.No, _ = tok.ID(" No")
 	form := m.prompts.item

@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// placed names the element of a list, or the field inside an object, that a refusal is about, as in items[1].id: encoding/json names the list alone, and a type that reads
+// withPath names the element of a list, or the field inside an object, that a refusal is about, as in items[1].id: encoding/json names the list alone, and a type that reads
 // itself only its own field. It reads the body again, element by element, which costs time only when a body is refused.
-func placed(body []byte, v any, f *Failure) *Failure {
+func withPath(body []byte, v any, f *Failure) *Failure {
 	var top map[string]json.RawMessage
 	typ := reflect.TypeOf(v).Elem()
 	if typ.Kind() != reflect.Struct || json.Unmarshal(body, &top) != nil {
