@@ -19,13 +19,13 @@ type State interface {
 	ItemAt(seq uint32) (*ItemState, error) // by dense index, for sampling
 }
 
-// Store keeps state, offsets, histories and debts; Commit and Join are one transaction each.
+// Store keeps state, offsets, histories and debts. Commit and Join are atomic in each transaction; a large batch may take several.
 type Store interface {
 	Commit(ctx context.Context, b Batch, learn func(State, Event) error) (Commit, error)
 	Join(ctx context.Context, items []Item) error // content vectors join their items
 	View(ctx context.Context, read func(State) error) error
 	Unread(n int) ([]Item, error) // catalogue items whose content has not been read, oldest first
-	Owed(n int) ([]Owed, error)   // requests first, then moved users, oldest first
+	Owed(n int) ([]Owed, error)   // requests first, then moved users, oldest first unless the store was opened newest first
 	Settle(ctx context.Context, paid []Owed) error
 }
 

@@ -95,7 +95,8 @@ type tableSaved struct {
 // last transaction, and every Commit teaches it the events and catalogue records that it wrote, once. Times in a Step are
 // those that the disk keeps, Recent has at most MaxWindow interactions. A store is with its list model from the first
 // event on: Open refuses one that learnt without it, and Commit one whose list model was not given. Erase and reading work
-// without. d belongs to the store: only Rank may be called beside it. A copy of the table takes memory, and keeps Commit
+// without. d belongs to the store: beside it only methods that read may be called, and those that d itself makes
+// safe. A copy of the table takes memory, and keeps Commit
 // waiting while it is made, each time that a table file is written.
 func WithDerived(d corastream.Derived) Option {
 	return func(s *Store) { s.derived = &derived{Derived: d, enc: newStepsWriter(d.Window()), every: tableEvents} }

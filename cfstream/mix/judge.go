@@ -17,7 +17,8 @@ import (
 // likely better after Spec.Judge likes, and refused otherwise. The version that a promotion replaced ranks on beside the active one. When it is clearly better than the
 // active one, the active version is taken back.
 //
-// Everything is counted in likes, so equal events give equal decisions: after a restart, in a re-run and on a replica.
+// Everything is counted in likes, so equal events and codes give equal decisions: after a restart and in a re-run. A replica's codes
+// are its own, and so are its versions.
 const (
 	judgeLook     = 100  // likes between two looks at a rival
 	judgeLeast    = 200  // likes before the first look

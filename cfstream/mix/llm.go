@@ -252,8 +252,8 @@ func (s *steer) log(q *ask, drawn int) {
 }
 
 // learnt does what is due once a like is learnt: versions change their places, a training ends,
-// another begins. Each is due at a count of likes or rows and never at a time, so a restart, a
-// re-run and a replica do the same at the same event. A training that is not done when it is due is
+// another begins. Each is due at a count of likes or rows and never at a time, so a restart
+// and a re-run do the same at the same event. A training that is not done when it is due is
 // waited for, with the model's lock held.
 func (s *steer) learnt() {
 	s.lookBack()

@@ -70,7 +70,7 @@ type Decoder struct {
 // New makes a decoder for a valid config.
 func New(c Config) *Decoder {
 	s := &strangers{m: map[string]*sense{}}
-	if _, ok := c.Kinds[kindRetract]; !ok { // a list in a config file replaces them all, and a deletion still takes back
+	if _, ok := c.Kinds[kindRetract]; !ok { // a caller's own list need not have it, and a deletion still takes back
 		c.Kinds = maps.Clone(c.Kinds)
 		if c.Kinds == nil {
 			c.Kinds = map[string]Kind{}
