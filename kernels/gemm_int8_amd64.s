@@ -117,11 +117,15 @@ DATA constants<>+864(SB)/8, $0x3030303030303030
 DATA constants<>+872(SB)/8, $0x3030303030303030
 DATA constants<>+880(SB)/8, $0x3030303030303030
 DATA constants<>+888(SB)/8, $0x3030303030303030
-DATA constants<>+896(SB)/8, $0x8080808080808080
-DATA constants<>+904(SB)/8, $0x8080808080808080
-DATA constants<>+912(SB)/8, $0x8080808080808080
-DATA constants<>+920(SB)/8, $0x8080808080808080
-GLOBL constants<>(SB), RODATA|NOPTR, $928
+DATA constants<>+896(SB)/8, $0x1010101010101010
+DATA constants<>+904(SB)/8, $0x1010101010101010
+DATA constants<>+912(SB)/8, $0x1010101010101010
+DATA constants<>+920(SB)/8, $0x1010101010101010
+DATA constants<>+928(SB)/8, $0x8080808080808080
+DATA constants<>+936(SB)/8, $0x8080808080808080
+DATA constants<>+944(SB)/8, $0x8080808080808080
+DATA constants<>+952(SB)/8, $0x8080808080808080
+GLOBL constants<>(SB), RODATA|NOPTR, $960
 	// eight lanes on, eight off: read from 32 bytes less 4 a value
 DATA tailMasks<>+0(SB)/8, $0xffffffffffffffff
 DATA tailMasks<>+8(SB)/8, $0xffffffffffffffff

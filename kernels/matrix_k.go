@@ -28,6 +28,7 @@ type kForm struct {
 const (
 	formQ4K = 1
 	formQ6K = 2
+	formQ5K = 3
 )
 
 // A panel holds all groups and then, for each block, what is beside them. Every row of 32 words, halves or bytes has one for every output:
@@ -36,13 +37,16 @@ const (
 //	      and [32] dmin in float16, [8][32] scales and [8][32] minima in bytes
 //	Q6_K: the same with the lower four bits, and [2][32] words with the upper two (byte b of the first word: inputs b, 4+b, 8+b and 12+b from
 //	      the lowest bit on; of the second one: 16 more); beside them [32] d in float16, [16][32] scales in signed bytes
-var kForms = [...]kForm{formQ4K: {"Q4_K", 144, 4 * panel, 5 * panel}, formQ6K: {"Q6_K", 210, 6 * panel, 9 * panel / 2}}
+//	Q5_K: as Q4_K, and [1][32] words with the fifth bits (bit i of byte b: input 4i+b)
+var kForms = [...]kForm{
+	formQ4K: {"Q4_K", 144, 4 * panel, 5 * panel}, formQ6K: {"Q6_K", 210, 6 * panel, 9 * panel / 2}, formQ5K: {"Q5_K", 176, 5 * panel, 5 * panel},
+}
 
 // block is the words of a panel's block.
 func (f kForm) block() int { return kBlock/group*f.group + f.beside }
 
 // KTypes names the types that PackK takes.
-func KTypes() []string { return []string{kForms[formQ4K].name, kForms[formQ6K].name} }
+func KTypes() []string { return []string{"Q4_K", "Q5_K", "Q6_K"} }
 
 // matrixK keeps the blocks of ggml's K types as they are, in the order in which they are expanded: a word for each panel with its form,
 // padded to a multiple of 16 words, then the panels.
@@ -107,9 +111,13 @@ func PackK(parts []KRows, in int) Matrix {
 			for b := 0; b < m.blocks(); b++ {
 				src := p.Blocks[(r*m.blocks()+b)*f.bytes:][:f.bytes]
 				g, s := groups[b*kBlock/group*f.group:], beside[b*f.beside:]
-				if f.name == "Q4_K" {
-					putQ4K(g, s, src, o%panel)
-				} else {
+				switch p.Type {
+				case "Q4_K":
+					putQ4K(g, s, src[:16], src[16:], f.group, o%panel)
+				case "Q5_K":
+					putQ4K(g, s, src[:16], src[48:], f.group, o%panel)
+					putFifths(g, src[16:48], f.group, o%panel)
+				case "Q6_K":
 					putQ6K(g, s, src, o%panel)
 				}
 			}
@@ -144,14 +152,14 @@ func (w *matrixK) panel(p int) (groups, beside []uint32) {
 	return words[:n], words[n:]
 }
 
-// putQ4K puts a block of ggml's Q4_K at output j of a panel's groups and of what is beside them. In the file, groups 2i (lower halves) and
-// 2i+1 (upper halves) share 32 bytes.
-func putQ4K(groups, beside []uint32, b []byte, j int) {
-	scales, q := b[4:16], b[16:144]
+// putQ4K puts a block of ggml's Q4_K, its 16 bytes of scales and q with halves of bytes, at output j of a panel's groups, `words` apart, and of
+// what is beside them. In the file, groups 2i (lower halves) and 2i+1 (upper halves) share 32 bytes.
+func putQ4K(groups, beside []uint32, b, q []byte, words, j int) {
+	scales := b[4:16]
 	for g := 0; g < 8; g++ {
 		x, shift := q[g/2*32:], g%2*4
 		for i := 0; i < 16; i++ {
-			putByte(groups, ((g*4+i/4)*panel+j)*4+i%4, x[i]>>shift&15|x[i+16]>>shift<<4)
+			putByte(groups[g*words:], (i/4*panel+j)*4+i%4, x[i]>>shift&15|x[i+16]>>shift<<4)
 		}
 		scale, minimum := scaleMin(g, scales)
 		putByte(beside[panel:], g*panel+j, scale)
@@ -167,6 +175,15 @@ func scaleMin(g int, s []byte) (scale, minimum byte) {
 		return s[g] & 63, s[g+4] & 63
 	}
 	return s[g+4]&15 | s[g-4]>>6<<4, s[g+4]>>4 | s[g]>>6<<4
+}
+
+// putFifths puts the fifth bits of a block of Q5_K: in the file bit g of byte i belongs to input i of group g.
+func putFifths(groups []uint32, high []byte, words, j int) {
+	for g := 0; g < 8; g++ {
+		for i, b := range high {
+			putByte(groups[g*words:], (4*panel+j)*4+i%4, b>>g&1<<(i/4))
+		}
+	}
 }
 
 // putQ6K does so for Q6_K. In the file, a half of 128 inputs has 64 bytes of lower four bits and 32 of upper two: quarter k of it takes half
@@ -214,22 +231,28 @@ func (w *matrixK) mulGeneric(c []float32, ldc int, a []float32, lda, m int, accu
 		f := kForms[w.all[p]]
 		for g := 0; g < w.in/group; g++ {
 			x, s := groups[g*f.group:], beside[g*group/kBlock*f.beside:]
-			if w.all[p] == formQ4K {
-				expandQ4KGeneric(b[g*group*panel:], x, s, g%8)
-			} else {
+			switch w.all[p] {
+			case formQ4K:
+				expandQ4KGeneric(b[g*group*panel:], x, nil, s, g%8)
+			case formQ5K:
+				expandQ4KGeneric(b[g*group*panel:], x, x[4*panel:], s, g%8)
+			case formQ6K:
 				expandQ6KGeneric(b[g*group*panel:], x, s, g%8)
 			}
 		}
 	})
 }
 
-// expandQ4KGeneric makes group g of a block float32, [32][32].
-func expandQ4KGeneric(dst []float32, x, beside []uint32, g int) {
+// expandQ4KGeneric makes group g of a block float32, [32][32]; fifths are nil for Q4_K.
+func expandQ4KGeneric(dst []float32, x, fifths, beside []uint32, g int) {
 	for j := 0; j < panel; j++ {
 		scale := halfAt(beside, j) * float32(byteAt(beside[panel:], g*panel+j))
 		minimum := halfAt(beside[panel/2:], j) * float32(byteAt(beside[3*panel:], g*panel+j))
 		for k := 0; k < group; k++ {
 			q := byteAt(x, (k%16/4*panel+j)*4+k%4) >> (k / 16 * 4) & 15
+			if fifths != nil {
+				q |= byteAt(fifths, j*4+k%4) >> (k / 4) & 1 << 4
+			}
 			dst[k*panel+j] = float32(scale*float32(q)) - minimum
 		}
 	}

@@ -42,6 +42,7 @@ func packBytes(dst, a []float32, lda, in, rows, perGroup, aux int, s *Scratch, q
 // The kinds of AVX2 tiles of bytes.
 const (
 	bytes15 = iota
+	bytes31
 	bytes63
 	words
 )
@@ -61,6 +62,8 @@ func tile256(kind int, c []float32, ldc int, a, aux, b, scales []float32, groups
 		switch kind {
 		case bytes15:
 			gemmBytes15AVX2(to, stride, &a[0], &aux[0], &b[j], &scales[j], groups, rows, accumulate, ahead, step)
+		case bytes31:
+			gemmBytes31AVX2(to, stride, &a[0], &aux[0], &b[j], &scales[j], groups, rows, accumulate, ahead, step)
 		case bytes63:
 			gemmBytes63AVX2(to, stride, &a[0], &aux[0], &b[j], &scales[j], groups, rows, accumulate, ahead, step)
 		default:
@@ -112,39 +115,51 @@ func (w *matrixK) prepare(p int, s *Scratch) {
 	s.cold = true
 	groups, beside := w.panel(p)
 	scales, bytes := expanded(s, n)
-	q4 := w.all[p] == formQ4K
-	switch {
-	case current == avx2 && q4:
-		scalesQ4KAVX2(&scales[0], asFloats(beside), w.blocks())
-		nibblesToBytesAVX2(&bytes[0], asFloats(groups), 4*uintptr(kForms[formQ4K].group), n)
-	case current == avx2:
-		scalesQ6KAVX2(&scales[0], asFloats(beside), w.blocks())
-		sixBitsToBytesAVX2(&bytes[0], asFloats(groups), 4*uintptr(kForms[formQ6K].group), n)
-	case q4:
-		scalesQ4KAVX512(&scales[0], asFloats(beside), w.blocks())
-	default:
-		scalesQ6KAVX512(&scales[0], asFloats(beside), w.blocks())
+	form, from := w.all[p], asFloats(beside)
+	if current != avx2 {
+		if form == formQ6K {
+			scalesQ6KAVX512(&scales[0], from, w.blocks())
+		} else {
+			scalesQ4KAVX512(&scales[0], from, w.blocks())
+		}
+		return
+	}
+	if form == formQ6K {
+		scalesQ6KAVX2(&scales[0], from, w.blocks())
+	} else {
+		scalesQ4KAVX2(&scales[0], from, w.blocks())
+	}
+	stride := 4 * uintptr(kForms[form].group)
+	switch form {
+	case formQ4K:
+		nibblesToBytesAVX2(&bytes[0], asFloats(groups), stride, n)
+	case formQ5K:
+		fiveBitsToBytesAVX2(&bytes[0], asFloats(groups), stride, n)
+	case formQ6K:
+		sixBitsToBytesAVX2(&bytes[0], asFloats(groups), stride, n)
 	}
 }
+
+// bytesOfForm is the kind of AVX2 tile for each form.
+var bytesOfForm = [...]int{formQ4K: bytes15, formQ5K: bytes31, formQ6K: bytes63}
 
 func (w *matrixK) tile(c []float32, ldc int, a []float32, p, rows, cols int, accumulate bool, s *Scratch) {
 	n := w.in / group
 	scales, bytes := expanded(s, n)
-	aux := a[rows*w.in/4:]
-	q4 := w.all[p] == formQ4K
-	groups, mask := w.all[w.at[p]:], uint32(1<<cols-1)
-	next := w.next(p)
-	switch {
-	case current == avx2 && q4:
-		tile256(bytes15, c, ldc, a, aux, bytes, scales, n, rows, cols, accumulate, next, s)
-	case current == avx2:
-		tile256(bytes63, c, ldc, a, aux, bytes, scales, n, rows, cols, accumulate, next, s)
-	case q4:
-		ahead, step := s.ahead(next, n)
-		gemmQ4KAVX512(&c[0], 4*uintptr(ldc), &a[0], &aux[0], asFloats(groups), &scales[0], n, rows, mask, accumulate, ahead, step)
-	default:
-		ahead, step := s.ahead(next, n)
-		gemmQ6KAVX512(&c[0], 4*uintptr(ldc), &a[0], &aux[0], asFloats(groups), &scales[0], n, rows, mask, accumulate, ahead, step)
+	aux, next := a[rows*w.in/4:], w.next(p)
+	if current == avx2 {
+		tile256(bytesOfForm[w.all[p]], c, ldc, a, aux, bytes, scales, n, rows, cols, accumulate, next, s)
+		return
+	}
+	b, stride, mask := asFloats(w.all[w.at[p]:]), 4*uintptr(ldc), uint32(1<<cols-1)
+	ahead, step := s.ahead(next, n)
+	switch w.all[p] {
+	case formQ4K:
+		gemmQ4KAVX512(&c[0], stride, &a[0], &aux[0], b, &scales[0], n, rows, mask, accumulate, ahead, step)
+	case formQ5K:
+		gemmQ5KAVX512(&c[0], stride, &a[0], &aux[0], b, &scales[0], n, rows, mask, accumulate, ahead, step)
+	case formQ6K:
+		gemmQ6KAVX512(&c[0], stride, &a[0], &aux[0], b, &scales[0], n, rows, mask, accumulate, ahead, step)
 	}
 }
 

@@ -57,7 +57,7 @@ func blockK(form int, w []float32) []byte {
 	half := func(at int, exponent uint16) {
 		b[at], b[at+1] = byte(r.Uint32()), byte(exponent<<2)|b[at+1]&3
 	}
-	if form == formQ4K {
+	if form != formQ6K {
 		half(0, 8) // d and dmin of .008 to .016
 		half(2, 8)
 	} else {
@@ -66,17 +66,20 @@ func blockK(form int, w []float32) []byte {
 	return b
 }
 
-// decodeK reads a block by the format's definition (ggml-quants.c, dequantize_row_q4_K and _q6_K), value by value.
+// decodeK reads a block by the format's definition (ggml-quants.c, dequantize_row_q4_K, _q5_K and _q6_K), value by value.
 func decodeK(form int, dst []float32, b []byte) {
 	u16 := func(at int) float32 { return FromF16(uint16(b[at]) | uint16(b[at+1])<<8) }
 	for k := range dst {
-		if form == formQ4K {
+		if form != formQ6K {
 			g, s := k/32, b[4:16]
 			scale, low := s[g]&63, s[(g+4)%12]&63
 			if g >= 4 {
 				scale, low = s[g+4]&15|s[g-4]>>6<<4, s[g+4]>>4|s[g]>>6<<4
 			}
-			q := b[16+k/64*32+k%32] >> (k / 32 % 2 * 4) & 15
+			q := b[len(b)-128+k/64*32+k%32] >> (k / 32 % 2 * 4) & 15
+			if form == formQ5K {
+				q |= b[16+k%32] >> g & 1 << 4
+			}
 			dst[k] = u16(0)*float32(scale)*float32(q) - u16(2)*float32(low)
 			continue
 		}
@@ -90,7 +93,7 @@ func decodeK(form int, dst []float32, b []byte) {
 // TestKQuantsAreKeptWithoutLoss expands packed panels on the generic level and compares them with the format's definition, bit for bit.
 func TestKQuantsAreKeptWithoutLoss(t *testing.T) {
 	const out, in = 70, 768
-	for _, types := range [][]int{{formQ4K}, {formQ6K}, {formQ6K, formQ4K}} {
+	for _, types := range [][]int{{formQ4K}, {formQ5K}, {formQ6K}, {formQ6K, formQ4K, formQ5K}} {
 		w := random(newRand(3), make([]float32, out*in))
 		m := packK(types...)(w, out, in).(*matrixK)
 		roundK(types...)(w, out, in)
@@ -162,6 +165,63 @@ func TestABadImageOfKQuantsIsRefused(t *testing.T) {
 	for _, s := range [][2]int{{out, in + 1}, {out, 2 * in}, {out + 32, in}, {math.MaxInt, in}, {out, math.MaxInt &^ 255}} {
 		if _, err := FromImage(form, s[0], s[1], image); err == nil {
 			t.Errorf("%v: taken", s)
+		}
+	}
+}
+
+// The largest codes and activations, all of one sign: where 16 bits sum them, nothing may saturate. Also with zero codes, which are -32 for Q6_K.
+func TestTheLargestSumsAreExact(t *testing.T) {
+	const out, in, m = 40, 512, 5
+	blocks := func(form int, code byte) []byte {
+		b := make([]byte, kForms[form].bytes)
+		for i := range b {
+			b[i] = code
+		}
+		if form == formQ6K {
+			for i := range 16 {
+				b[192+i] = 127
+			}
+			b[208], b[209] = 0, 0x14 // d = 2^-10
+			return b
+		}
+		for i := range 12 {
+			b[4+i] = 0xff // scales and minima of 63
+		}
+		b[0], b[1], b[2], b[3] = 0, 0x14, 0, 0x10
+		return b
+	}
+	matrices := map[string]Matrix{}
+	for _, code := range []byte{0, 0xff} {
+		for _, form := range []int{formQ4K, formQ5K, formQ6K} {
+			row := slices.Repeat(blocks(form, code), out*in/kBlock)
+			matrices[kForms[form].name+string('0'+code&1)] = PackK([]KRows{{Type: kForms[form].name, Out: out, Blocks: row}}, in)
+		}
+		q4 := slices.Repeat([]byte{code}, q4Block)
+		q4[0], q4[1], q4[2], q4[3] = 0, 0x14, 0, 0x10
+		matrices["Q4_1"+string('0'+code&1)] = PackQ4_1(slices.Repeat(q4, out*in/group), out, in)
+	}
+	for _, w := range []float32{1, -1} {
+		matrices["int8"+map[bool]string{true: "+", false: "-"}[w > 0]] = PackInt8(slices.Repeat([]float32{w}, out*in), out, in)
+	}
+	before := Level()
+	defer setLevel(t, before)
+	for name, w := range matrices {
+		for _, x := range []float32{1, -1} {
+			a := slices.Repeat([]float32{x}, m*in)
+			setLevel(t, "generic")
+			var s Scratch
+			want := make([]float32, m*out)
+			w.Mul(want, out, a, in, m, false, &s)
+			for _, level := range Levels() {
+				setLevel(t, level)
+				got := make([]float32, m*out)
+				w.Mul(got, out, a, in, m, false, &s)
+				for i := range got {
+					if math.Abs(float64(got[i]-want[i])) > 1e-5*math.Abs(float64(want[i]))+1e-6 {
+						t.Fatalf("%s times %v at level %s: value %d is %v, want %v", name, x, level, i, got[i], want[i])
+					}
+				}
+			}
 		}
 	}
 }

@@ -27,8 +27,9 @@ var forms = []struct {
 	// Measured 2.8e-7 in generic Go, 1.6e-7 where groups are summed as integers.
 	{"q4_1", packQ4, roundQ4, requantiseRow, 9e-7, false, 32},
 	{"q4_K", packK(formQ4K), roundK(formQ4K), requantiseRow, 9e-7, false, 256},
+	{"q5_K", packK(formQ5K), roundK(formQ5K), requantiseRow, 9e-7, false, 256},
 	{"q6_K", packK(formQ6K), roundK(formQ6K), requantiseRow, 9e-7, false, 256},
-	{"q4_K and q6_K", packK(formQ4K, formQ6K), roundK(formQ4K, formQ6K), requantiseRow, 9e-7, false, 256},
+	{"K types", packK(formQ4K, formQ6K, formQ5K), roundK(formQ4K, formQ6K, formQ5K), requantiseRow, 9e-7, false, 256},
 }
 
 // wholeBlocks is the least multiple of step that holds in inputs.

@@ -6,7 +6,7 @@
 
 #include "textflag.h"
 DATA masks<>+0(SB)/8, $0x303030300f0f0f0f
-DATA masks<>+8(SB)/8, $0x0000000020202020
+DATA masks<>+8(SB)/8, $0x1010101020202020
 GLOBL masks<>(SB), RODATA|NOPTR, $16
 
 // func nibblesDOT(dst, src *float32, step uintptr, groups int)
@@ -154,6 +154,401 @@ end2:
 	ADD $1, R2
 	RET
 
+// func fiveBitsDOT(dst, src *float32, groups int)
+TEXT ·fiveBitsDOT(SB), NOSPLIT, $0-24
+	// src: groups of [4][32] words of lower bits and [32] words of fifth ones; dst: 32 rows of 32 bytes for each
+	MOVD dst+0(FP), R0
+	MOVD src+8(FP), R1
+	MOVD groups+16(FP), R2
+	MOVD $masks<>(SB), R3
+	VLD1R.P 4(R3), [V28.S4]
+	VLD1R.P 4(R3), [V29.S4]
+	VLD1R.P 4(R3), [V30.S4]
+	VLD1R.P 4(R3), [V31.S4]
+	VMOV V31.B16, V30.B16
+	VMOV V28.B16, V29.B16
+	SUBS $1, R2
+	BLT end4
+	PCALIGN $16
+loop3:
+	ADD $512, R1, R11
+	ADD $512, R0, R9
+	VLD1.P 64(R1), [V16.S4, V17.S4, V18.S4, V19.S4]
+	WORD $0x4e3d1e00 // and v0.16b, v16.16b, v29.16b
+	FMOVQ (R11), F28
+	WORD $0x4f24579c // shl v28.4s, v28.4s, #4
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c00 // orr v0.16b, v0.16b, v28.16b
+	WORD $0x4e3d1e21 // and v1.16b, v17.16b, v29.16b
+	FMOVQ 16(R11), F28
+	WORD $0x4f24579c // shl v28.4s, v28.4s, #4
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c21 // orr v1.16b, v1.16b, v28.16b
+	WORD $0x4e3d1e42 // and v2.16b, v18.16b, v29.16b
+	FMOVQ 32(R11), F28
+	WORD $0x4f24579c // shl v28.4s, v28.4s, #4
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c42 // orr v2.16b, v2.16b, v28.16b
+	WORD $0x4e3d1e63 // and v3.16b, v19.16b, v29.16b
+	FMOVQ 48(R11), F28
+	WORD $0x4f24579c // shl v28.4s, v28.4s, #4
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c63 // orr v3.16b, v3.16b, v28.16b
+	VST1.P [V0.S4, V1.S4, V2.S4, V3.S4], 64(R0)
+	WORD $0x6f3c0600 // ushr v0.4s, v16.4s, #4
+	WORD $0x4e3d1c00 // and v0.16b, v0.16b, v29.16b
+	FMOVQ (R11), F28
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c00 // orr v0.16b, v0.16b, v28.16b
+	WORD $0x6f3c0621 // ushr v1.4s, v17.4s, #4
+	WORD $0x4e3d1c21 // and v1.16b, v1.16b, v29.16b
+	FMOVQ 16(R11), F28
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c21 // orr v1.16b, v1.16b, v28.16b
+	WORD $0x6f3c0642 // ushr v2.4s, v18.4s, #4
+	WORD $0x4e3d1c42 // and v2.16b, v2.16b, v29.16b
+	FMOVQ 32(R11), F28
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c42 // orr v2.16b, v2.16b, v28.16b
+	WORD $0x6f3c0663 // ushr v3.4s, v19.4s, #4
+	WORD $0x4e3d1c63 // and v3.16b, v3.16b, v29.16b
+	FMOVQ 48(R11), F28
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c63 // orr v3.16b, v3.16b, v28.16b
+	VST1.P [V0.S4, V1.S4, V2.S4, V3.S4], 64(R9)
+	VLD1.P 64(R1), [V16.S4, V17.S4, V18.S4, V19.S4]
+	WORD $0x4e3d1e00 // and v0.16b, v16.16b, v29.16b
+	FMOVQ 64(R11), F28
+	WORD $0x4f24579c // shl v28.4s, v28.4s, #4
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c00 // orr v0.16b, v0.16b, v28.16b
+	WORD $0x4e3d1e21 // and v1.16b, v17.16b, v29.16b
+	FMOVQ 80(R11), F28
+	WORD $0x4f24579c // shl v28.4s, v28.4s, #4
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c21 // orr v1.16b, v1.16b, v28.16b
+	WORD $0x4e3d1e42 // and v2.16b, v18.16b, v29.16b
+	FMOVQ 96(R11), F28
+	WORD $0x4f24579c // shl v28.4s, v28.4s, #4
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c42 // orr v2.16b, v2.16b, v28.16b
+	WORD $0x4e3d1e63 // and v3.16b, v19.16b, v29.16b
+	FMOVQ 112(R11), F28
+	WORD $0x4f24579c // shl v28.4s, v28.4s, #4
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c63 // orr v3.16b, v3.16b, v28.16b
+	VST1.P [V0.S4, V1.S4, V2.S4, V3.S4], 64(R0)
+	WORD $0x6f3c0600 // ushr v0.4s, v16.4s, #4
+	WORD $0x4e3d1c00 // and v0.16b, v0.16b, v29.16b
+	FMOVQ 64(R11), F28
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c00 // orr v0.16b, v0.16b, v28.16b
+	WORD $0x6f3c0621 // ushr v1.4s, v17.4s, #4
+	WORD $0x4e3d1c21 // and v1.16b, v1.16b, v29.16b
+	FMOVQ 80(R11), F28
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c21 // orr v1.16b, v1.16b, v28.16b
+	WORD $0x6f3c0642 // ushr v2.4s, v18.4s, #4
+	WORD $0x4e3d1c42 // and v2.16b, v2.16b, v29.16b
+	FMOVQ 96(R11), F28
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c42 // orr v2.16b, v2.16b, v28.16b
+	WORD $0x6f3c0663 // ushr v3.4s, v19.4s, #4
+	WORD $0x4e3d1c63 // and v3.16b, v3.16b, v29.16b
+	FMOVQ 112(R11), F28
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c63 // orr v3.16b, v3.16b, v28.16b
+	VST1.P [V0.S4, V1.S4, V2.S4, V3.S4], 64(R9)
+	VLD1.P 64(R1), [V16.S4, V17.S4, V18.S4, V19.S4]
+	WORD $0x4e3d1e00 // and v0.16b, v16.16b, v29.16b
+	FMOVQ (R11), F28
+	WORD $0x4f23579c // shl v28.4s, v28.4s, #3
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c00 // orr v0.16b, v0.16b, v28.16b
+	WORD $0x4e3d1e21 // and v1.16b, v17.16b, v29.16b
+	FMOVQ 16(R11), F28
+	WORD $0x4f23579c // shl v28.4s, v28.4s, #3
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c21 // orr v1.16b, v1.16b, v28.16b
+	WORD $0x4e3d1e42 // and v2.16b, v18.16b, v29.16b
+	FMOVQ 32(R11), F28
+	WORD $0x4f23579c // shl v28.4s, v28.4s, #3
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c42 // orr v2.16b, v2.16b, v28.16b
+	WORD $0x4e3d1e63 // and v3.16b, v19.16b, v29.16b
+	FMOVQ 48(R11), F28
+	WORD $0x4f23579c // shl v28.4s, v28.4s, #3
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c63 // orr v3.16b, v3.16b, v28.16b
+	VST1.P [V0.S4, V1.S4, V2.S4, V3.S4], 64(R0)
+	WORD $0x6f3c0600 // ushr v0.4s, v16.4s, #4
+	WORD $0x4e3d1c00 // and v0.16b, v0.16b, v29.16b
+	FMOVQ (R11), F28
+	WORD $0x6f3f079c // ushr v28.4s, v28.4s, #1
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c00 // orr v0.16b, v0.16b, v28.16b
+	WORD $0x6f3c0621 // ushr v1.4s, v17.4s, #4
+	WORD $0x4e3d1c21 // and v1.16b, v1.16b, v29.16b
+	FMOVQ 16(R11), F28
+	WORD $0x6f3f079c // ushr v28.4s, v28.4s, #1
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c21 // orr v1.16b, v1.16b, v28.16b
+	WORD $0x6f3c0642 // ushr v2.4s, v18.4s, #4
+	WORD $0x4e3d1c42 // and v2.16b, v2.16b, v29.16b
+	FMOVQ 32(R11), F28
+	WORD $0x6f3f079c // ushr v28.4s, v28.4s, #1
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c42 // orr v2.16b, v2.16b, v28.16b
+	WORD $0x6f3c0663 // ushr v3.4s, v19.4s, #4
+	WORD $0x4e3d1c63 // and v3.16b, v3.16b, v29.16b
+	FMOVQ 48(R11), F28
+	WORD $0x6f3f079c // ushr v28.4s, v28.4s, #1
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c63 // orr v3.16b, v3.16b, v28.16b
+	VST1.P [V0.S4, V1.S4, V2.S4, V3.S4], 64(R9)
+	VLD1.P 64(R1), [V16.S4, V17.S4, V18.S4, V19.S4]
+	WORD $0x4e3d1e00 // and v0.16b, v16.16b, v29.16b
+	FMOVQ 64(R11), F28
+	WORD $0x4f23579c // shl v28.4s, v28.4s, #3
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c00 // orr v0.16b, v0.16b, v28.16b
+	WORD $0x4e3d1e21 // and v1.16b, v17.16b, v29.16b
+	FMOVQ 80(R11), F28
+	WORD $0x4f23579c // shl v28.4s, v28.4s, #3
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c21 // orr v1.16b, v1.16b, v28.16b
+	WORD $0x4e3d1e42 // and v2.16b, v18.16b, v29.16b
+	FMOVQ 96(R11), F28
+	WORD $0x4f23579c // shl v28.4s, v28.4s, #3
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c42 // orr v2.16b, v2.16b, v28.16b
+	WORD $0x4e3d1e63 // and v3.16b, v19.16b, v29.16b
+	FMOVQ 112(R11), F28
+	WORD $0x4f23579c // shl v28.4s, v28.4s, #3
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c63 // orr v3.16b, v3.16b, v28.16b
+	VST1.P [V0.S4, V1.S4, V2.S4, V3.S4], 64(R0)
+	WORD $0x6f3c0600 // ushr v0.4s, v16.4s, #4
+	WORD $0x4e3d1c00 // and v0.16b, v0.16b, v29.16b
+	FMOVQ 64(R11), F28
+	WORD $0x6f3f079c // ushr v28.4s, v28.4s, #1
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c00 // orr v0.16b, v0.16b, v28.16b
+	WORD $0x6f3c0621 // ushr v1.4s, v17.4s, #4
+	WORD $0x4e3d1c21 // and v1.16b, v1.16b, v29.16b
+	FMOVQ 80(R11), F28
+	WORD $0x6f3f079c // ushr v28.4s, v28.4s, #1
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c21 // orr v1.16b, v1.16b, v28.16b
+	WORD $0x6f3c0642 // ushr v2.4s, v18.4s, #4
+	WORD $0x4e3d1c42 // and v2.16b, v2.16b, v29.16b
+	FMOVQ 96(R11), F28
+	WORD $0x6f3f079c // ushr v28.4s, v28.4s, #1
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c42 // orr v2.16b, v2.16b, v28.16b
+	WORD $0x6f3c0663 // ushr v3.4s, v19.4s, #4
+	WORD $0x4e3d1c63 // and v3.16b, v3.16b, v29.16b
+	FMOVQ 112(R11), F28
+	WORD $0x6f3f079c // ushr v28.4s, v28.4s, #1
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c63 // orr v3.16b, v3.16b, v28.16b
+	VST1.P [V0.S4, V1.S4, V2.S4, V3.S4], 64(R9)
+	VLD1.P 64(R1), [V16.S4, V17.S4, V18.S4, V19.S4]
+	WORD $0x4e3d1e00 // and v0.16b, v16.16b, v29.16b
+	FMOVQ (R11), F28
+	WORD $0x4f22579c // shl v28.4s, v28.4s, #2
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c00 // orr v0.16b, v0.16b, v28.16b
+	WORD $0x4e3d1e21 // and v1.16b, v17.16b, v29.16b
+	FMOVQ 16(R11), F28
+	WORD $0x4f22579c // shl v28.4s, v28.4s, #2
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c21 // orr v1.16b, v1.16b, v28.16b
+	WORD $0x4e3d1e42 // and v2.16b, v18.16b, v29.16b
+	FMOVQ 32(R11), F28
+	WORD $0x4f22579c // shl v28.4s, v28.4s, #2
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c42 // orr v2.16b, v2.16b, v28.16b
+	WORD $0x4e3d1e63 // and v3.16b, v19.16b, v29.16b
+	FMOVQ 48(R11), F28
+	WORD $0x4f22579c // shl v28.4s, v28.4s, #2
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c63 // orr v3.16b, v3.16b, v28.16b
+	VST1.P [V0.S4, V1.S4, V2.S4, V3.S4], 64(R0)
+	WORD $0x6f3c0600 // ushr v0.4s, v16.4s, #4
+	WORD $0x4e3d1c00 // and v0.16b, v0.16b, v29.16b
+	FMOVQ (R11), F28
+	WORD $0x6f3e079c // ushr v28.4s, v28.4s, #2
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c00 // orr v0.16b, v0.16b, v28.16b
+	WORD $0x6f3c0621 // ushr v1.4s, v17.4s, #4
+	WORD $0x4e3d1c21 // and v1.16b, v1.16b, v29.16b
+	FMOVQ 16(R11), F28
+	WORD $0x6f3e079c // ushr v28.4s, v28.4s, #2
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c21 // orr v1.16b, v1.16b, v28.16b
+	WORD $0x6f3c0642 // ushr v2.4s, v18.4s, #4
+	WORD $0x4e3d1c42 // and v2.16b, v2.16b, v29.16b
+	FMOVQ 32(R11), F28
+	WORD $0x6f3e079c // ushr v28.4s, v28.4s, #2
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c42 // orr v2.16b, v2.16b, v28.16b
+	WORD $0x6f3c0663 // ushr v3.4s, v19.4s, #4
+	WORD $0x4e3d1c63 // and v3.16b, v3.16b, v29.16b
+	FMOVQ 48(R11), F28
+	WORD $0x6f3e079c // ushr v28.4s, v28.4s, #2
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c63 // orr v3.16b, v3.16b, v28.16b
+	VST1.P [V0.S4, V1.S4, V2.S4, V3.S4], 64(R9)
+	VLD1.P 64(R1), [V16.S4, V17.S4, V18.S4, V19.S4]
+	WORD $0x4e3d1e00 // and v0.16b, v16.16b, v29.16b
+	FMOVQ 64(R11), F28
+	WORD $0x4f22579c // shl v28.4s, v28.4s, #2
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c00 // orr v0.16b, v0.16b, v28.16b
+	WORD $0x4e3d1e21 // and v1.16b, v17.16b, v29.16b
+	FMOVQ 80(R11), F28
+	WORD $0x4f22579c // shl v28.4s, v28.4s, #2
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c21 // orr v1.16b, v1.16b, v28.16b
+	WORD $0x4e3d1e42 // and v2.16b, v18.16b, v29.16b
+	FMOVQ 96(R11), F28
+	WORD $0x4f22579c // shl v28.4s, v28.4s, #2
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c42 // orr v2.16b, v2.16b, v28.16b
+	WORD $0x4e3d1e63 // and v3.16b, v19.16b, v29.16b
+	FMOVQ 112(R11), F28
+	WORD $0x4f22579c // shl v28.4s, v28.4s, #2
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c63 // orr v3.16b, v3.16b, v28.16b
+	VST1.P [V0.S4, V1.S4, V2.S4, V3.S4], 64(R0)
+	WORD $0x6f3c0600 // ushr v0.4s, v16.4s, #4
+	WORD $0x4e3d1c00 // and v0.16b, v0.16b, v29.16b
+	FMOVQ 64(R11), F28
+	WORD $0x6f3e079c // ushr v28.4s, v28.4s, #2
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c00 // orr v0.16b, v0.16b, v28.16b
+	WORD $0x6f3c0621 // ushr v1.4s, v17.4s, #4
+	WORD $0x4e3d1c21 // and v1.16b, v1.16b, v29.16b
+	FMOVQ 80(R11), F28
+	WORD $0x6f3e079c // ushr v28.4s, v28.4s, #2
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c21 // orr v1.16b, v1.16b, v28.16b
+	WORD $0x6f3c0642 // ushr v2.4s, v18.4s, #4
+	WORD $0x4e3d1c42 // and v2.16b, v2.16b, v29.16b
+	FMOVQ 96(R11), F28
+	WORD $0x6f3e079c // ushr v28.4s, v28.4s, #2
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c42 // orr v2.16b, v2.16b, v28.16b
+	WORD $0x6f3c0663 // ushr v3.4s, v19.4s, #4
+	WORD $0x4e3d1c63 // and v3.16b, v3.16b, v29.16b
+	FMOVQ 112(R11), F28
+	WORD $0x6f3e079c // ushr v28.4s, v28.4s, #2
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c63 // orr v3.16b, v3.16b, v28.16b
+	VST1.P [V0.S4, V1.S4, V2.S4, V3.S4], 64(R9)
+	VLD1.P 64(R1), [V16.S4, V17.S4, V18.S4, V19.S4]
+	WORD $0x4e3d1e00 // and v0.16b, v16.16b, v29.16b
+	FMOVQ (R11), F28
+	WORD $0x4f21579c // shl v28.4s, v28.4s, #1
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c00 // orr v0.16b, v0.16b, v28.16b
+	WORD $0x4e3d1e21 // and v1.16b, v17.16b, v29.16b
+	FMOVQ 16(R11), F28
+	WORD $0x4f21579c // shl v28.4s, v28.4s, #1
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c21 // orr v1.16b, v1.16b, v28.16b
+	WORD $0x4e3d1e42 // and v2.16b, v18.16b, v29.16b
+	FMOVQ 32(R11), F28
+	WORD $0x4f21579c // shl v28.4s, v28.4s, #1
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c42 // orr v2.16b, v2.16b, v28.16b
+	WORD $0x4e3d1e63 // and v3.16b, v19.16b, v29.16b
+	FMOVQ 48(R11), F28
+	WORD $0x4f21579c // shl v28.4s, v28.4s, #1
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c63 // orr v3.16b, v3.16b, v28.16b
+	VST1.P [V0.S4, V1.S4, V2.S4, V3.S4], 64(R0)
+	WORD $0x6f3c0600 // ushr v0.4s, v16.4s, #4
+	WORD $0x4e3d1c00 // and v0.16b, v0.16b, v29.16b
+	FMOVQ (R11), F28
+	WORD $0x6f3d079c // ushr v28.4s, v28.4s, #3
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c00 // orr v0.16b, v0.16b, v28.16b
+	WORD $0x6f3c0621 // ushr v1.4s, v17.4s, #4
+	WORD $0x4e3d1c21 // and v1.16b, v1.16b, v29.16b
+	FMOVQ 16(R11), F28
+	WORD $0x6f3d079c // ushr v28.4s, v28.4s, #3
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c21 // orr v1.16b, v1.16b, v28.16b
+	WORD $0x6f3c0642 // ushr v2.4s, v18.4s, #4
+	WORD $0x4e3d1c42 // and v2.16b, v2.16b, v29.16b
+	FMOVQ 32(R11), F28
+	WORD $0x6f3d079c // ushr v28.4s, v28.4s, #3
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c42 // orr v2.16b, v2.16b, v28.16b
+	WORD $0x6f3c0663 // ushr v3.4s, v19.4s, #4
+	WORD $0x4e3d1c63 // and v3.16b, v3.16b, v29.16b
+	FMOVQ 48(R11), F28
+	WORD $0x6f3d079c // ushr v28.4s, v28.4s, #3
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c63 // orr v3.16b, v3.16b, v28.16b
+	VST1.P [V0.S4, V1.S4, V2.S4, V3.S4], 64(R9)
+	VLD1.P 64(R1), [V16.S4, V17.S4, V18.S4, V19.S4]
+	WORD $0x4e3d1e00 // and v0.16b, v16.16b, v29.16b
+	FMOVQ 64(R11), F28
+	WORD $0x4f21579c // shl v28.4s, v28.4s, #1
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c00 // orr v0.16b, v0.16b, v28.16b
+	WORD $0x4e3d1e21 // and v1.16b, v17.16b, v29.16b
+	FMOVQ 80(R11), F28
+	WORD $0x4f21579c // shl v28.4s, v28.4s, #1
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c21 // orr v1.16b, v1.16b, v28.16b
+	WORD $0x4e3d1e42 // and v2.16b, v18.16b, v29.16b
+	FMOVQ 96(R11), F28
+	WORD $0x4f21579c // shl v28.4s, v28.4s, #1
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c42 // orr v2.16b, v2.16b, v28.16b
+	WORD $0x4e3d1e63 // and v3.16b, v19.16b, v29.16b
+	FMOVQ 112(R11), F28
+	WORD $0x4f21579c // shl v28.4s, v28.4s, #1
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c63 // orr v3.16b, v3.16b, v28.16b
+	VST1.P [V0.S4, V1.S4, V2.S4, V3.S4], 64(R0)
+	WORD $0x6f3c0600 // ushr v0.4s, v16.4s, #4
+	WORD $0x4e3d1c00 // and v0.16b, v0.16b, v29.16b
+	FMOVQ 64(R11), F28
+	WORD $0x6f3d079c // ushr v28.4s, v28.4s, #3
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c00 // orr v0.16b, v0.16b, v28.16b
+	WORD $0x6f3c0621 // ushr v1.4s, v17.4s, #4
+	WORD $0x4e3d1c21 // and v1.16b, v1.16b, v29.16b
+	FMOVQ 80(R11), F28
+	WORD $0x6f3d079c // ushr v28.4s, v28.4s, #3
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c21 // orr v1.16b, v1.16b, v28.16b
+	WORD $0x6f3c0642 // ushr v2.4s, v18.4s, #4
+	WORD $0x4e3d1c42 // and v2.16b, v2.16b, v29.16b
+	FMOVQ 96(R11), F28
+	WORD $0x6f3d079c // ushr v28.4s, v28.4s, #3
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c42 // orr v2.16b, v2.16b, v28.16b
+	WORD $0x6f3c0663 // ushr v3.4s, v19.4s, #4
+	WORD $0x4e3d1c63 // and v3.16b, v3.16b, v29.16b
+	FMOVQ 112(R11), F28
+	WORD $0x6f3d079c // ushr v28.4s, v28.4s, #3
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c63 // orr v3.16b, v3.16b, v28.16b
+	VST1.P [V0.S4, V1.S4, V2.S4, V3.S4], 64(R9)
+	MOVD R9, R0
+	ADD $128, R1
+	SUBS $1, R2
+	BGE loop3
+end4:
+	ADD $1, R2
+	RET
+
 // func sixBitsDOT(dst, src *float32, groups int)
 TEXT ·sixBitsDOT(SB), NOSPLIT, $0-24
 	// src: groups of [4][32] words of lower bits and [2][32] words of upper ones; dst: 32 rows of 32 bytes for each, less 32
@@ -165,9 +560,9 @@ TEXT ·sixBitsDOT(SB), NOSPLIT, $0-24
 	VLD1R.P 4(R3), [V30.S4]
 	VLD1R.P 4(R3), [V31.S4]
 	SUBS $1, R2
-	BLT end4
+	BLT end6
 	PCALIGN $16
-loop3:
+loop5:
 	ADD $512, R1, R11
 	ADD $512, R0, R9
 	VLD1.P 64(R1), [V16.S4, V17.S4, V18.S4, V19.S4]
@@ -597,8 +992,8 @@ loop3:
 	MOVD R9, R0
 	ADD $256, R1
 	SUBS $1, R2
-	BGE loop3
-end4:
+	BGE loop5
+end6:
 	ADD $1, R2
 	RET
 
@@ -609,9 +1004,9 @@ TEXT ·scalesQ4DOT(SB), NOSPLIT, $0-24
 	MOVD src+8(FP), R1
 	MOVD groups+16(FP), R2
 	SUBS $1, R2
-	BLT end6
+	BLT end8
 	PCALIGN $16
-loop5:
+loop7:
 	ADD $512, R1
 	ADD $64, R1, R5
 	FMOVQ.P 16(R1), F0
@@ -649,8 +1044,8 @@ loop5:
 	ADD $256, R0
 	ADD $64, R1
 	SUBS $1, R2
-	BGE loop5
-end6:
+	BGE loop7
+end8:
 	ADD $1, R2
 	RET
 
@@ -662,15 +1057,15 @@ TEXT ·scalesQ4KDOT(SB), NOSPLIT, $0-24
 	MOVD blocks+16(FP), R2
 	WORD $0x6f00e41f // movi v31.2d, #0000000000000000
 	SUBS $1, R2
-	BLT end8
-	PCALIGN $16
-loop7:
-	ADD $128, R1, R5
-	MOVD $8, R6
-	SUBS $1, R6
 	BLT end10
 	PCALIGN $16
 loop9:
+	ADD $128, R1, R5
+	MOVD $8, R6
+	SUBS $1, R6
+	BLT end12
+	PCALIGN $16
+loop11:
 	FMOVQ (R1), F0
 	FMOVQ 64(R1), F1
 	FMOVD (R5), F2
@@ -778,13 +1173,13 @@ loop9:
 	ADD $256, R0
 	ADD $32, R5
 	SUBS $1, R6
-	BGE loop9
-end10:
+	BGE loop11
+end12:
 	ADD $1, R6
 	ADD $640, R1
 	SUBS $1, R2
-	BGE loop7
-end8:
+	BGE loop9
+end10:
 	ADD $1, R2
 	RET
 
@@ -795,15 +1190,15 @@ TEXT ·scalesQ6KDOT(SB), NOSPLIT, $0-24
 	MOVD src+8(FP), R1
 	MOVD blocks+16(FP), R2
 	SUBS $1, R2
-	BLT end12
-	PCALIGN $16
-loop11:
-	ADD $64, R1, R5
-	MOVD $16, R6
-	SUBS $1, R6
 	BLT end14
 	PCALIGN $16
 loop13:
+	ADD $64, R1, R5
+	MOVD $16, R6
+	SUBS $1, R6
+	BLT end16
+	PCALIGN $16
+loop15:
 	FMOVQ (R1), F0
 	FMOVD (R5), F2
 	WORD $0x0f08a442 // sxtl v2.8h, v2.8b
@@ -854,13 +1249,13 @@ loop13:
 	FSTPQ.P (F4, F5), 32(R0)
 	ADD $32, R5
 	SUBS $1, R6
-	BGE loop13
-end14:
+	BGE loop15
+end16:
 	ADD $1, R6
 	ADD $576, R1
 	SUBS $1, R2
-	BGE loop11
-end12:
+	BGE loop13
+end14:
 	ADD $1, R2
 	RET
 
@@ -877,9 +1272,9 @@ TEXT ·nibblesMM(SB), NOSPLIT, $0-32
 	VLD1R.P 4(R3), [V31.S4]
 	SUB $512, R6
 	SUBS $1, R2
-	BLT end16
+	BLT end18
 	PCALIGN $16
-loop15:
+loop17:
 	ADD $512, R0, R9
 	ADD $128, R1, R5
 	VLD1.P 64(R1), [V16.S4, V17.S4, V18.S4, V19.S4]
@@ -1088,8 +1483,487 @@ loop15:
 	MOVD R9, R0
 	ADD R6, R1
 	SUBS $1, R2
-	BGE loop15
-end16:
+	BGE loop17
+end18:
+	ADD $1, R2
+	RET
+
+// func fiveBitsMM(dst, src *float32, groups int)
+TEXT ·fiveBitsMM(SB), NOSPLIT, $0-24
+	// src: groups of [4][32] words of lower bits and [32] words of fifth ones; dst: 32 rows of 32 bytes for each
+	MOVD dst+0(FP), R0
+	MOVD src+8(FP), R1
+	MOVD groups+16(FP), R2
+	MOVD $masks<>(SB), R3
+	VLD1R.P 4(R3), [V28.S4]
+	VLD1R.P 4(R3), [V29.S4]
+	VLD1R.P 4(R3), [V30.S4]
+	VLD1R.P 4(R3), [V31.S4]
+	VMOV V31.B16, V30.B16
+	VMOV V28.B16, V29.B16
+	SUBS $1, R2
+	BLT end20
+	PCALIGN $16
+loop19:
+	ADD $512, R1, R11
+	ADD $512, R0, R9
+	ADD $128, R1, R5
+	VLD1.P 64(R1), [V16.S4, V17.S4, V18.S4, V19.S4]
+	VLD1.P 64(R5), [V20.S4, V21.S4, V22.S4, V23.S4]
+	WORD $0x4e3d1e00 // and v0.16b, v16.16b, v29.16b
+	FMOVQ (R11), F28
+	WORD $0x4f24579c // shl v28.4s, v28.4s, #4
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c00 // orr v0.16b, v0.16b, v28.16b
+	WORD $0x4e3d1e21 // and v1.16b, v17.16b, v29.16b
+	FMOVQ 16(R11), F28
+	WORD $0x4f24579c // shl v28.4s, v28.4s, #4
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c21 // orr v1.16b, v1.16b, v28.16b
+	WORD $0x4e3d1e42 // and v2.16b, v18.16b, v29.16b
+	FMOVQ 32(R11), F28
+	WORD $0x4f24579c // shl v28.4s, v28.4s, #4
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c42 // orr v2.16b, v2.16b, v28.16b
+	WORD $0x4e3d1e63 // and v3.16b, v19.16b, v29.16b
+	FMOVQ 48(R11), F28
+	WORD $0x4f24579c // shl v28.4s, v28.4s, #4
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c63 // orr v3.16b, v3.16b, v28.16b
+	WORD $0x4e3d1e84 // and v4.16b, v20.16b, v29.16b
+	FMOVQ (R11), F28
+	WORD $0x4f23579c // shl v28.4s, v28.4s, #3
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c84 // orr v4.16b, v4.16b, v28.16b
+	WORD $0x4e3d1ea5 // and v5.16b, v21.16b, v29.16b
+	FMOVQ 16(R11), F28
+	WORD $0x4f23579c // shl v28.4s, v28.4s, #3
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1ca5 // orr v5.16b, v5.16b, v28.16b
+	WORD $0x4e3d1ec6 // and v6.16b, v22.16b, v29.16b
+	FMOVQ 32(R11), F28
+	WORD $0x4f23579c // shl v28.4s, v28.4s, #3
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1cc6 // orr v6.16b, v6.16b, v28.16b
+	WORD $0x4e3d1ee7 // and v7.16b, v23.16b, v29.16b
+	FMOVQ 48(R11), F28
+	WORD $0x4f23579c // shl v28.4s, v28.4s, #3
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1ce7 // orr v7.16b, v7.16b, v28.16b
+	WORD $0x4e843808 // zip1 v8.4s, v0.4s, v4.4s
+	WORD $0x4e847809 // zip2 v9.4s, v0.4s, v4.4s
+	WORD $0x4e85382a // zip1 v10.4s, v1.4s, v5.4s
+	WORD $0x4e85782b // zip2 v11.4s, v1.4s, v5.4s
+	WORD $0x4e86384c // zip1 v12.4s, v2.4s, v6.4s
+	WORD $0x4e86784d // zip2 v13.4s, v2.4s, v6.4s
+	WORD $0x4e87386e // zip1 v14.4s, v3.4s, v7.4s
+	WORD $0x4e87786f // zip2 v15.4s, v3.4s, v7.4s
+	VST1.P [V8.S4, V9.S4, V10.S4, V11.S4], 64(R0)
+	VST1.P [V12.S4, V13.S4, V14.S4, V15.S4], 64(R0)
+	WORD $0x6f3c0600 // ushr v0.4s, v16.4s, #4
+	WORD $0x4e3d1c00 // and v0.16b, v0.16b, v29.16b
+	FMOVQ (R11), F28
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c00 // orr v0.16b, v0.16b, v28.16b
+	WORD $0x6f3c0621 // ushr v1.4s, v17.4s, #4
+	WORD $0x4e3d1c21 // and v1.16b, v1.16b, v29.16b
+	FMOVQ 16(R11), F28
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c21 // orr v1.16b, v1.16b, v28.16b
+	WORD $0x6f3c0642 // ushr v2.4s, v18.4s, #4
+	WORD $0x4e3d1c42 // and v2.16b, v2.16b, v29.16b
+	FMOVQ 32(R11), F28
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c42 // orr v2.16b, v2.16b, v28.16b
+	WORD $0x6f3c0663 // ushr v3.4s, v19.4s, #4
+	WORD $0x4e3d1c63 // and v3.16b, v3.16b, v29.16b
+	FMOVQ 48(R11), F28
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c63 // orr v3.16b, v3.16b, v28.16b
+	WORD $0x6f3c0684 // ushr v4.4s, v20.4s, #4
+	WORD $0x4e3d1c84 // and v4.16b, v4.16b, v29.16b
+	FMOVQ (R11), F28
+	WORD $0x6f3f079c // ushr v28.4s, v28.4s, #1
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c84 // orr v4.16b, v4.16b, v28.16b
+	WORD $0x6f3c06a5 // ushr v5.4s, v21.4s, #4
+	WORD $0x4e3d1ca5 // and v5.16b, v5.16b, v29.16b
+	FMOVQ 16(R11), F28
+	WORD $0x6f3f079c // ushr v28.4s, v28.4s, #1
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1ca5 // orr v5.16b, v5.16b, v28.16b
+	WORD $0x6f3c06c6 // ushr v6.4s, v22.4s, #4
+	WORD $0x4e3d1cc6 // and v6.16b, v6.16b, v29.16b
+	FMOVQ 32(R11), F28
+	WORD $0x6f3f079c // ushr v28.4s, v28.4s, #1
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1cc6 // orr v6.16b, v6.16b, v28.16b
+	WORD $0x6f3c06e7 // ushr v7.4s, v23.4s, #4
+	WORD $0x4e3d1ce7 // and v7.16b, v7.16b, v29.16b
+	FMOVQ 48(R11), F28
+	WORD $0x6f3f079c // ushr v28.4s, v28.4s, #1
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1ce7 // orr v7.16b, v7.16b, v28.16b
+	MOVD R0, R10
+	MOVD R9, R0
+	WORD $0x4e843808 // zip1 v8.4s, v0.4s, v4.4s
+	WORD $0x4e847809 // zip2 v9.4s, v0.4s, v4.4s
+	WORD $0x4e85382a // zip1 v10.4s, v1.4s, v5.4s
+	WORD $0x4e85782b // zip2 v11.4s, v1.4s, v5.4s
+	WORD $0x4e86384c // zip1 v12.4s, v2.4s, v6.4s
+	WORD $0x4e86784d // zip2 v13.4s, v2.4s, v6.4s
+	WORD $0x4e87386e // zip1 v14.4s, v3.4s, v7.4s
+	WORD $0x4e87786f // zip2 v15.4s, v3.4s, v7.4s
+	VST1.P [V8.S4, V9.S4, V10.S4, V11.S4], 64(R0)
+	VST1.P [V12.S4, V13.S4, V14.S4, V15.S4], 64(R0)
+	MOVD R0, R9
+	MOVD R10, R0
+	VLD1.P 64(R1), [V16.S4, V17.S4, V18.S4, V19.S4]
+	VLD1.P 64(R5), [V20.S4, V21.S4, V22.S4, V23.S4]
+	WORD $0x4e3d1e00 // and v0.16b, v16.16b, v29.16b
+	FMOVQ 64(R11), F28
+	WORD $0x4f24579c // shl v28.4s, v28.4s, #4
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c00 // orr v0.16b, v0.16b, v28.16b
+	WORD $0x4e3d1e21 // and v1.16b, v17.16b, v29.16b
+	FMOVQ 80(R11), F28
+	WORD $0x4f24579c // shl v28.4s, v28.4s, #4
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c21 // orr v1.16b, v1.16b, v28.16b
+	WORD $0x4e3d1e42 // and v2.16b, v18.16b, v29.16b
+	FMOVQ 96(R11), F28
+	WORD $0x4f24579c // shl v28.4s, v28.4s, #4
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c42 // orr v2.16b, v2.16b, v28.16b
+	WORD $0x4e3d1e63 // and v3.16b, v19.16b, v29.16b
+	FMOVQ 112(R11), F28
+	WORD $0x4f24579c // shl v28.4s, v28.4s, #4
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c63 // orr v3.16b, v3.16b, v28.16b
+	WORD $0x4e3d1e84 // and v4.16b, v20.16b, v29.16b
+	FMOVQ 64(R11), F28
+	WORD $0x4f23579c // shl v28.4s, v28.4s, #3
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c84 // orr v4.16b, v4.16b, v28.16b
+	WORD $0x4e3d1ea5 // and v5.16b, v21.16b, v29.16b
+	FMOVQ 80(R11), F28
+	WORD $0x4f23579c // shl v28.4s, v28.4s, #3
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1ca5 // orr v5.16b, v5.16b, v28.16b
+	WORD $0x4e3d1ec6 // and v6.16b, v22.16b, v29.16b
+	FMOVQ 96(R11), F28
+	WORD $0x4f23579c // shl v28.4s, v28.4s, #3
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1cc6 // orr v6.16b, v6.16b, v28.16b
+	WORD $0x4e3d1ee7 // and v7.16b, v23.16b, v29.16b
+	FMOVQ 112(R11), F28
+	WORD $0x4f23579c // shl v28.4s, v28.4s, #3
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1ce7 // orr v7.16b, v7.16b, v28.16b
+	WORD $0x4e843808 // zip1 v8.4s, v0.4s, v4.4s
+	WORD $0x4e847809 // zip2 v9.4s, v0.4s, v4.4s
+	WORD $0x4e85382a // zip1 v10.4s, v1.4s, v5.4s
+	WORD $0x4e85782b // zip2 v11.4s, v1.4s, v5.4s
+	WORD $0x4e86384c // zip1 v12.4s, v2.4s, v6.4s
+	WORD $0x4e86784d // zip2 v13.4s, v2.4s, v6.4s
+	WORD $0x4e87386e // zip1 v14.4s, v3.4s, v7.4s
+	WORD $0x4e87786f // zip2 v15.4s, v3.4s, v7.4s
+	VST1.P [V8.S4, V9.S4, V10.S4, V11.S4], 64(R0)
+	VST1.P [V12.S4, V13.S4, V14.S4, V15.S4], 64(R0)
+	WORD $0x6f3c0600 // ushr v0.4s, v16.4s, #4
+	WORD $0x4e3d1c00 // and v0.16b, v0.16b, v29.16b
+	FMOVQ 64(R11), F28
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c00 // orr v0.16b, v0.16b, v28.16b
+	WORD $0x6f3c0621 // ushr v1.4s, v17.4s, #4
+	WORD $0x4e3d1c21 // and v1.16b, v1.16b, v29.16b
+	FMOVQ 80(R11), F28
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c21 // orr v1.16b, v1.16b, v28.16b
+	WORD $0x6f3c0642 // ushr v2.4s, v18.4s, #4
+	WORD $0x4e3d1c42 // and v2.16b, v2.16b, v29.16b
+	FMOVQ 96(R11), F28
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c42 // orr v2.16b, v2.16b, v28.16b
+	WORD $0x6f3c0663 // ushr v3.4s, v19.4s, #4
+	WORD $0x4e3d1c63 // and v3.16b, v3.16b, v29.16b
+	FMOVQ 112(R11), F28
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c63 // orr v3.16b, v3.16b, v28.16b
+	WORD $0x6f3c0684 // ushr v4.4s, v20.4s, #4
+	WORD $0x4e3d1c84 // and v4.16b, v4.16b, v29.16b
+	FMOVQ 64(R11), F28
+	WORD $0x6f3f079c // ushr v28.4s, v28.4s, #1
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c84 // orr v4.16b, v4.16b, v28.16b
+	WORD $0x6f3c06a5 // ushr v5.4s, v21.4s, #4
+	WORD $0x4e3d1ca5 // and v5.16b, v5.16b, v29.16b
+	FMOVQ 80(R11), F28
+	WORD $0x6f3f079c // ushr v28.4s, v28.4s, #1
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1ca5 // orr v5.16b, v5.16b, v28.16b
+	WORD $0x6f3c06c6 // ushr v6.4s, v22.4s, #4
+	WORD $0x4e3d1cc6 // and v6.16b, v6.16b, v29.16b
+	FMOVQ 96(R11), F28
+	WORD $0x6f3f079c // ushr v28.4s, v28.4s, #1
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1cc6 // orr v6.16b, v6.16b, v28.16b
+	WORD $0x6f3c06e7 // ushr v7.4s, v23.4s, #4
+	WORD $0x4e3d1ce7 // and v7.16b, v7.16b, v29.16b
+	FMOVQ 112(R11), F28
+	WORD $0x6f3f079c // ushr v28.4s, v28.4s, #1
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1ce7 // orr v7.16b, v7.16b, v28.16b
+	MOVD R0, R10
+	MOVD R9, R0
+	WORD $0x4e843808 // zip1 v8.4s, v0.4s, v4.4s
+	WORD $0x4e847809 // zip2 v9.4s, v0.4s, v4.4s
+	WORD $0x4e85382a // zip1 v10.4s, v1.4s, v5.4s
+	WORD $0x4e85782b // zip2 v11.4s, v1.4s, v5.4s
+	WORD $0x4e86384c // zip1 v12.4s, v2.4s, v6.4s
+	WORD $0x4e86784d // zip2 v13.4s, v2.4s, v6.4s
+	WORD $0x4e87386e // zip1 v14.4s, v3.4s, v7.4s
+	WORD $0x4e87786f // zip2 v15.4s, v3.4s, v7.4s
+	VST1.P [V8.S4, V9.S4, V10.S4, V11.S4], 64(R0)
+	VST1.P [V12.S4, V13.S4, V14.S4, V15.S4], 64(R0)
+	MOVD R0, R9
+	MOVD R10, R0
+	ADD $128, R1
+	ADD $128, R1, R5
+	VLD1.P 64(R1), [V16.S4, V17.S4, V18.S4, V19.S4]
+	VLD1.P 64(R5), [V20.S4, V21.S4, V22.S4, V23.S4]
+	WORD $0x4e3d1e00 // and v0.16b, v16.16b, v29.16b
+	FMOVQ (R11), F28
+	WORD $0x4f22579c // shl v28.4s, v28.4s, #2
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c00 // orr v0.16b, v0.16b, v28.16b
+	WORD $0x4e3d1e21 // and v1.16b, v17.16b, v29.16b
+	FMOVQ 16(R11), F28
+	WORD $0x4f22579c // shl v28.4s, v28.4s, #2
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c21 // orr v1.16b, v1.16b, v28.16b
+	WORD $0x4e3d1e42 // and v2.16b, v18.16b, v29.16b
+	FMOVQ 32(R11), F28
+	WORD $0x4f22579c // shl v28.4s, v28.4s, #2
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c42 // orr v2.16b, v2.16b, v28.16b
+	WORD $0x4e3d1e63 // and v3.16b, v19.16b, v29.16b
+	FMOVQ 48(R11), F28
+	WORD $0x4f22579c // shl v28.4s, v28.4s, #2
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c63 // orr v3.16b, v3.16b, v28.16b
+	WORD $0x4e3d1e84 // and v4.16b, v20.16b, v29.16b
+	FMOVQ (R11), F28
+	WORD $0x4f21579c // shl v28.4s, v28.4s, #1
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c84 // orr v4.16b, v4.16b, v28.16b
+	WORD $0x4e3d1ea5 // and v5.16b, v21.16b, v29.16b
+	FMOVQ 16(R11), F28
+	WORD $0x4f21579c // shl v28.4s, v28.4s, #1
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1ca5 // orr v5.16b, v5.16b, v28.16b
+	WORD $0x4e3d1ec6 // and v6.16b, v22.16b, v29.16b
+	FMOVQ 32(R11), F28
+	WORD $0x4f21579c // shl v28.4s, v28.4s, #1
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1cc6 // orr v6.16b, v6.16b, v28.16b
+	WORD $0x4e3d1ee7 // and v7.16b, v23.16b, v29.16b
+	FMOVQ 48(R11), F28
+	WORD $0x4f21579c // shl v28.4s, v28.4s, #1
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1ce7 // orr v7.16b, v7.16b, v28.16b
+	WORD $0x4e843808 // zip1 v8.4s, v0.4s, v4.4s
+	WORD $0x4e847809 // zip2 v9.4s, v0.4s, v4.4s
+	WORD $0x4e85382a // zip1 v10.4s, v1.4s, v5.4s
+	WORD $0x4e85782b // zip2 v11.4s, v1.4s, v5.4s
+	WORD $0x4e86384c // zip1 v12.4s, v2.4s, v6.4s
+	WORD $0x4e86784d // zip2 v13.4s, v2.4s, v6.4s
+	WORD $0x4e87386e // zip1 v14.4s, v3.4s, v7.4s
+	WORD $0x4e87786f // zip2 v15.4s, v3.4s, v7.4s
+	VST1.P [V8.S4, V9.S4, V10.S4, V11.S4], 64(R0)
+	VST1.P [V12.S4, V13.S4, V14.S4, V15.S4], 64(R0)
+	WORD $0x6f3c0600 // ushr v0.4s, v16.4s, #4
+	WORD $0x4e3d1c00 // and v0.16b, v0.16b, v29.16b
+	FMOVQ (R11), F28
+	WORD $0x6f3e079c // ushr v28.4s, v28.4s, #2
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c00 // orr v0.16b, v0.16b, v28.16b
+	WORD $0x6f3c0621 // ushr v1.4s, v17.4s, #4
+	WORD $0x4e3d1c21 // and v1.16b, v1.16b, v29.16b
+	FMOVQ 16(R11), F28
+	WORD $0x6f3e079c // ushr v28.4s, v28.4s, #2
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c21 // orr v1.16b, v1.16b, v28.16b
+	WORD $0x6f3c0642 // ushr v2.4s, v18.4s, #4
+	WORD $0x4e3d1c42 // and v2.16b, v2.16b, v29.16b
+	FMOVQ 32(R11), F28
+	WORD $0x6f3e079c // ushr v28.4s, v28.4s, #2
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c42 // orr v2.16b, v2.16b, v28.16b
+	WORD $0x6f3c0663 // ushr v3.4s, v19.4s, #4
+	WORD $0x4e3d1c63 // and v3.16b, v3.16b, v29.16b
+	FMOVQ 48(R11), F28
+	WORD $0x6f3e079c // ushr v28.4s, v28.4s, #2
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c63 // orr v3.16b, v3.16b, v28.16b
+	WORD $0x6f3c0684 // ushr v4.4s, v20.4s, #4
+	WORD $0x4e3d1c84 // and v4.16b, v4.16b, v29.16b
+	FMOVQ (R11), F28
+	WORD $0x6f3d079c // ushr v28.4s, v28.4s, #3
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c84 // orr v4.16b, v4.16b, v28.16b
+	WORD $0x6f3c06a5 // ushr v5.4s, v21.4s, #4
+	WORD $0x4e3d1ca5 // and v5.16b, v5.16b, v29.16b
+	FMOVQ 16(R11), F28
+	WORD $0x6f3d079c // ushr v28.4s, v28.4s, #3
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1ca5 // orr v5.16b, v5.16b, v28.16b
+	WORD $0x6f3c06c6 // ushr v6.4s, v22.4s, #4
+	WORD $0x4e3d1cc6 // and v6.16b, v6.16b, v29.16b
+	FMOVQ 32(R11), F28
+	WORD $0x6f3d079c // ushr v28.4s, v28.4s, #3
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1cc6 // orr v6.16b, v6.16b, v28.16b
+	WORD $0x6f3c06e7 // ushr v7.4s, v23.4s, #4
+	WORD $0x4e3d1ce7 // and v7.16b, v7.16b, v29.16b
+	FMOVQ 48(R11), F28
+	WORD $0x6f3d079c // ushr v28.4s, v28.4s, #3
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1ce7 // orr v7.16b, v7.16b, v28.16b
+	MOVD R0, R10
+	MOVD R9, R0
+	WORD $0x4e843808 // zip1 v8.4s, v0.4s, v4.4s
+	WORD $0x4e847809 // zip2 v9.4s, v0.4s, v4.4s
+	WORD $0x4e85382a // zip1 v10.4s, v1.4s, v5.4s
+	WORD $0x4e85782b // zip2 v11.4s, v1.4s, v5.4s
+	WORD $0x4e86384c // zip1 v12.4s, v2.4s, v6.4s
+	WORD $0x4e86784d // zip2 v13.4s, v2.4s, v6.4s
+	WORD $0x4e87386e // zip1 v14.4s, v3.4s, v7.4s
+	WORD $0x4e87786f // zip2 v15.4s, v3.4s, v7.4s
+	VST1.P [V8.S4, V9.S4, V10.S4, V11.S4], 64(R0)
+	VST1.P [V12.S4, V13.S4, V14.S4, V15.S4], 64(R0)
+	MOVD R0, R9
+	MOVD R10, R0
+	VLD1.P 64(R1), [V16.S4, V17.S4, V18.S4, V19.S4]
+	VLD1.P 64(R5), [V20.S4, V21.S4, V22.S4, V23.S4]
+	WORD $0x4e3d1e00 // and v0.16b, v16.16b, v29.16b
+	FMOVQ 64(R11), F28
+	WORD $0x4f22579c // shl v28.4s, v28.4s, #2
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c00 // orr v0.16b, v0.16b, v28.16b
+	WORD $0x4e3d1e21 // and v1.16b, v17.16b, v29.16b
+	FMOVQ 80(R11), F28
+	WORD $0x4f22579c // shl v28.4s, v28.4s, #2
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c21 // orr v1.16b, v1.16b, v28.16b
+	WORD $0x4e3d1e42 // and v2.16b, v18.16b, v29.16b
+	FMOVQ 96(R11), F28
+	WORD $0x4f22579c // shl v28.4s, v28.4s, #2
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c42 // orr v2.16b, v2.16b, v28.16b
+	WORD $0x4e3d1e63 // and v3.16b, v19.16b, v29.16b
+	FMOVQ 112(R11), F28
+	WORD $0x4f22579c // shl v28.4s, v28.4s, #2
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c63 // orr v3.16b, v3.16b, v28.16b
+	WORD $0x4e3d1e84 // and v4.16b, v20.16b, v29.16b
+	FMOVQ 64(R11), F28
+	WORD $0x4f21579c // shl v28.4s, v28.4s, #1
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c84 // orr v4.16b, v4.16b, v28.16b
+	WORD $0x4e3d1ea5 // and v5.16b, v21.16b, v29.16b
+	FMOVQ 80(R11), F28
+	WORD $0x4f21579c // shl v28.4s, v28.4s, #1
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1ca5 // orr v5.16b, v5.16b, v28.16b
+	WORD $0x4e3d1ec6 // and v6.16b, v22.16b, v29.16b
+	FMOVQ 96(R11), F28
+	WORD $0x4f21579c // shl v28.4s, v28.4s, #1
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1cc6 // orr v6.16b, v6.16b, v28.16b
+	WORD $0x4e3d1ee7 // and v7.16b, v23.16b, v29.16b
+	FMOVQ 112(R11), F28
+	WORD $0x4f21579c // shl v28.4s, v28.4s, #1
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1ce7 // orr v7.16b, v7.16b, v28.16b
+	WORD $0x4e843808 // zip1 v8.4s, v0.4s, v4.4s
+	WORD $0x4e847809 // zip2 v9.4s, v0.4s, v4.4s
+	WORD $0x4e85382a // zip1 v10.4s, v1.4s, v5.4s
+	WORD $0x4e85782b // zip2 v11.4s, v1.4s, v5.4s
+	WORD $0x4e86384c // zip1 v12.4s, v2.4s, v6.4s
+	WORD $0x4e86784d // zip2 v13.4s, v2.4s, v6.4s
+	WORD $0x4e87386e // zip1 v14.4s, v3.4s, v7.4s
+	WORD $0x4e87786f // zip2 v15.4s, v3.4s, v7.4s
+	VST1.P [V8.S4, V9.S4, V10.S4, V11.S4], 64(R0)
+	VST1.P [V12.S4, V13.S4, V14.S4, V15.S4], 64(R0)
+	WORD $0x6f3c0600 // ushr v0.4s, v16.4s, #4
+	WORD $0x4e3d1c00 // and v0.16b, v0.16b, v29.16b
+	FMOVQ 64(R11), F28
+	WORD $0x6f3e079c // ushr v28.4s, v28.4s, #2
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c00 // orr v0.16b, v0.16b, v28.16b
+	WORD $0x6f3c0621 // ushr v1.4s, v17.4s, #4
+	WORD $0x4e3d1c21 // and v1.16b, v1.16b, v29.16b
+	FMOVQ 80(R11), F28
+	WORD $0x6f3e079c // ushr v28.4s, v28.4s, #2
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c21 // orr v1.16b, v1.16b, v28.16b
+	WORD $0x6f3c0642 // ushr v2.4s, v18.4s, #4
+	WORD $0x4e3d1c42 // and v2.16b, v2.16b, v29.16b
+	FMOVQ 96(R11), F28
+	WORD $0x6f3e079c // ushr v28.4s, v28.4s, #2
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c42 // orr v2.16b, v2.16b, v28.16b
+	WORD $0x6f3c0663 // ushr v3.4s, v19.4s, #4
+	WORD $0x4e3d1c63 // and v3.16b, v3.16b, v29.16b
+	FMOVQ 112(R11), F28
+	WORD $0x6f3e079c // ushr v28.4s, v28.4s, #2
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c63 // orr v3.16b, v3.16b, v28.16b
+	WORD $0x6f3c0684 // ushr v4.4s, v20.4s, #4
+	WORD $0x4e3d1c84 // and v4.16b, v4.16b, v29.16b
+	FMOVQ 64(R11), F28
+	WORD $0x6f3d079c // ushr v28.4s, v28.4s, #3
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1c84 // orr v4.16b, v4.16b, v28.16b
+	WORD $0x6f3c06a5 // ushr v5.4s, v21.4s, #4
+	WORD $0x4e3d1ca5 // and v5.16b, v5.16b, v29.16b
+	FMOVQ 80(R11), F28
+	WORD $0x6f3d079c // ushr v28.4s, v28.4s, #3
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1ca5 // orr v5.16b, v5.16b, v28.16b
+	WORD $0x6f3c06c6 // ushr v6.4s, v22.4s, #4
+	WORD $0x4e3d1cc6 // and v6.16b, v6.16b, v29.16b
+	FMOVQ 96(R11), F28
+	WORD $0x6f3d079c // ushr v28.4s, v28.4s, #3
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1cc6 // orr v6.16b, v6.16b, v28.16b
+	WORD $0x6f3c06e7 // ushr v7.4s, v23.4s, #4
+	WORD $0x4e3d1ce7 // and v7.16b, v7.16b, v29.16b
+	FMOVQ 112(R11), F28
+	WORD $0x6f3d079c // ushr v28.4s, v28.4s, #3
+	WORD $0x4e3e1f9c // and v28.16b, v28.16b, v30.16b
+	WORD $0x4ebc1ce7 // orr v7.16b, v7.16b, v28.16b
+	MOVD R0, R10
+	MOVD R9, R0
+	WORD $0x4e843808 // zip1 v8.4s, v0.4s, v4.4s
+	WORD $0x4e847809 // zip2 v9.4s, v0.4s, v4.4s
+	WORD $0x4e85382a // zip1 v10.4s, v1.4s, v5.4s
+	WORD $0x4e85782b // zip2 v11.4s, v1.4s, v5.4s
+	WORD $0x4e86384c // zip1 v12.4s, v2.4s, v6.4s
+	WORD $0x4e86784d // zip2 v13.4s, v2.4s, v6.4s
+	WORD $0x4e87386e // zip1 v14.4s, v3.4s, v7.4s
+	WORD $0x4e87786f // zip2 v15.4s, v3.4s, v7.4s
+	VST1.P [V8.S4, V9.S4, V10.S4, V11.S4], 64(R0)
+	VST1.P [V12.S4, V13.S4, V14.S4, V15.S4], 64(R0)
+	MOVD R0, R9
+	MOVD R10, R0
+	ADD $128, R1
+	MOVD R9, R0
+	ADD $128, R1
+	SUBS $1, R2
+	BGE loop19
+end20:
 	ADD $1, R2
 	RET
 
@@ -1104,9 +1978,9 @@ TEXT ·sixBitsMM(SB), NOSPLIT, $0-24
 	VLD1R.P 4(R3), [V30.S4]
 	VLD1R.P 4(R3), [V31.S4]
 	SUBS $1, R2
-	BLT end18
+	BLT end22
 	PCALIGN $16
-loop17:
+loop21:
 	ADD $512, R1, R11
 	ADD $512, R0, R9
 	ADD $128, R1, R5
@@ -1620,8 +2494,8 @@ loop17:
 	MOVD R9, R0
 	ADD $256, R1
 	SUBS $1, R2
-	BGE loop17
-end18:
+	BGE loop21
+end22:
 	ADD $1, R2
 	RET
 
@@ -1632,9 +2506,9 @@ TEXT ·scalesQ4MM(SB), NOSPLIT, $0-24
 	MOVD src+8(FP), R1
 	MOVD groups+16(FP), R2
 	SUBS $1, R2
-	BLT end20
+	BLT end24
 	PCALIGN $16
-loop19:
+loop23:
 	ADD $512, R1
 	ADD $64, R1, R5
 	FMOVQ.P 16(R1), F0
@@ -1711,8 +2585,8 @@ loop19:
 	FSTPQ.P (F19, F23), 32(R0)
 	ADD $64, R1
 	SUBS $1, R2
-	BGE loop19
-end20:
+	BGE loop23
+end24:
 	ADD $1, R2
 	RET
 
@@ -1724,15 +2598,15 @@ TEXT ·scalesQ4KMM(SB), NOSPLIT, $0-24
 	MOVD blocks+16(FP), R2
 	WORD $0x6f00e41f // movi v31.2d, #0000000000000000
 	SUBS $1, R2
-	BLT end22
+	BLT end26
 	PCALIGN $16
-loop21:
+loop25:
 	ADD $128, R1, R5
 	MOVD $8, R6
 	SUBS $1, R6
-	BLT end24
+	BLT end28
 	PCALIGN $16
-loop23:
+loop27:
 	FMOVQ (R1), F0
 	FMOVQ 64(R1), F1
 	FMOVD (R5), F2
@@ -1879,13 +2753,13 @@ loop23:
 	FSTPQ.P (F19, F23), 32(R0)
 	ADD $32, R5
 	SUBS $1, R6
-	BGE loop23
-end24:
+	BGE loop27
+end28:
 	ADD $1, R6
 	ADD $640, R1
 	SUBS $1, R2
-	BGE loop21
-end22:
+	BGE loop25
+end26:
 	ADD $1, R2
 	RET
 
@@ -1896,15 +2770,15 @@ TEXT ·scalesQ6KMM(SB), NOSPLIT, $0-24
 	MOVD src+8(FP), R1
 	MOVD blocks+16(FP), R2
 	SUBS $1, R2
-	BLT end26
+	BLT end30
 	PCALIGN $16
-loop25:
+loop29:
 	ADD $64, R1, R5
 	MOVD $16, R6
 	SUBS $1, R6
-	BLT end28
+	BLT end32
 	PCALIGN $16
-loop27:
+loop31:
 	FMOVQ (R1), F0
 	FMOVD (R5), F2
 	WORD $0x0f08a442 // sxtl v2.8h, v2.8b
@@ -1971,303 +2845,18 @@ loop27:
 	VST1.P [V16.S4, V17.S4, V18.S4, V19.S4], 64(R0)
 	ADD $32, R5
 	SUBS $1, R6
-	BGE loop27
-end28:
-	ADD $1, R6
-	ADD $576, R1
-	SUBS $1, R2
-	BGE loop25
-end26:
-	ADD $1, R2
-	RET
-
-// func floatsOf4NEON(dst, bytes, scales *float32, groups int)
-TEXT ·floatsOf4NEON(SB), NOSPLIT, $0-32
-	// bytes: [group][8][32] words; scales: [group][2][32], scale and minimum, or the scales of each 16 inputs
-	MOVD dst+0(FP), R0
-	MOVD bytes+8(FP), R1
-	MOVD scales+16(FP), R3
-	MOVD groups+24(FP), R2
-	MOVD $128, R6
-	SUBS $1, R2
-	BLT end30
-	PCALIGN $16
-loop29:
-	MOVD $8, R7
-	MOVD R0, R8
-	SUBS $1, R7
-	BLT end32
-	PCALIGN $16
-loop31:
-	FMOVQ 128(R3), F21
-	FMOVQ.P 16(R3), F20
-	MOVD R1, R4
-	MOVD R8, R5
-	VLD1.P (R4)(R6), [V0.S4]
-	WORD $0x0f08a401 // sxtl v1.8h, v0.8b
-	WORD $0x4f08a402 // sxtl2 v2.8h, v0.16b
-	WORD $0x0f10a430 // sxtl v16.4s, v1.4h
-	WORD $0x4f10a431 // sxtl2 v17.4s, v1.8h
-	WORD $0x0f10a452 // sxtl v18.4s, v2.4h
-	WORD $0x4f10a453 // sxtl2 v19.4s, v2.8h
-	WORD $0x4e912a04 // trn1 v4.4s, v16.4s, v17.4s
-	WORD $0x4e916a05 // trn2 v5.4s, v16.4s, v17.4s
-	WORD $0x4e932a46 // trn1 v6.4s, v18.4s, v19.4s
-	WORD $0x4e936a47 // trn2 v7.4s, v18.4s, v19.4s
-	WORD $0x4ec63890 // zip1 v16.2d, v4.2d, v6.2d
-	WORD $0x4ec738b1 // zip1 v17.2d, v5.2d, v7.2d
-	WORD $0x4ec67892 // zip2 v18.2d, v4.2d, v6.2d
-	WORD $0x4ec778b3 // zip2 v19.2d, v5.2d, v7.2d
-	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
-	VMOV V21.B16, V22.B16
-	WORD $0x4e34ce16 // fmla v22.4s, v16.4s, v20.4s
-	VST1.P [V22.S4], (R5)(R6)
-	WORD $0x4e21da31 // scvtf v17.4s, v17.4s
-	VMOV V21.B16, V22.B16
-	WORD $0x4e34ce36 // fmla v22.4s, v17.4s, v20.4s
-	VST1.P [V22.S4], (R5)(R6)
-	WORD $0x4e21da52 // scvtf v18.4s, v18.4s
-	VMOV V21.B16, V22.B16
-	WORD $0x4e34ce56 // fmla v22.4s, v18.4s, v20.4s
-	VST1.P [V22.S4], (R5)(R6)
-	WORD $0x4e21da73 // scvtf v19.4s, v19.4s
-	VMOV V21.B16, V22.B16
-	WORD $0x4e34ce76 // fmla v22.4s, v19.4s, v20.4s
-	VST1.P [V22.S4], (R5)(R6)
-	VLD1.P (R4)(R6), [V0.S4]
-	WORD $0x0f08a401 // sxtl v1.8h, v0.8b
-	WORD $0x4f08a402 // sxtl2 v2.8h, v0.16b
-	WORD $0x0f10a430 // sxtl v16.4s, v1.4h
-	WORD $0x4f10a431 // sxtl2 v17.4s, v1.8h
-	WORD $0x0f10a452 // sxtl v18.4s, v2.4h
-	WORD $0x4f10a453 // sxtl2 v19.4s, v2.8h
-	WORD $0x4e912a04 // trn1 v4.4s, v16.4s, v17.4s
-	WORD $0x4e916a05 // trn2 v5.4s, v16.4s, v17.4s
-	WORD $0x4e932a46 // trn1 v6.4s, v18.4s, v19.4s
-	WORD $0x4e936a47 // trn2 v7.4s, v18.4s, v19.4s
-	WORD $0x4ec63890 // zip1 v16.2d, v4.2d, v6.2d
-	WORD $0x4ec738b1 // zip1 v17.2d, v5.2d, v7.2d
-	WORD $0x4ec67892 // zip2 v18.2d, v4.2d, v6.2d
-	WORD $0x4ec778b3 // zip2 v19.2d, v5.2d, v7.2d
-	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
-	VMOV V21.B16, V22.B16
-	WORD $0x4e34ce16 // fmla v22.4s, v16.4s, v20.4s
-	VST1.P [V22.S4], (R5)(R6)
-	WORD $0x4e21da31 // scvtf v17.4s, v17.4s
-	VMOV V21.B16, V22.B16
-	WORD $0x4e34ce36 // fmla v22.4s, v17.4s, v20.4s
-	VST1.P [V22.S4], (R5)(R6)
-	WORD $0x4e21da52 // scvtf v18.4s, v18.4s
-	VMOV V21.B16, V22.B16
-	WORD $0x4e34ce56 // fmla v22.4s, v18.4s, v20.4s
-	VST1.P [V22.S4], (R5)(R6)
-	WORD $0x4e21da73 // scvtf v19.4s, v19.4s
-	VMOV V21.B16, V22.B16
-	WORD $0x4e34ce76 // fmla v22.4s, v19.4s, v20.4s
-	VST1.P [V22.S4], (R5)(R6)
-	VLD1.P (R4)(R6), [V0.S4]
-	WORD $0x0f08a401 // sxtl v1.8h, v0.8b
-	WORD $0x4f08a402 // sxtl2 v2.8h, v0.16b
-	WORD $0x0f10a430 // sxtl v16.4s, v1.4h
-	WORD $0x4f10a431 // sxtl2 v17.4s, v1.8h
-	WORD $0x0f10a452 // sxtl v18.4s, v2.4h
-	WORD $0x4f10a453 // sxtl2 v19.4s, v2.8h
-	WORD $0x4e912a04 // trn1 v4.4s, v16.4s, v17.4s
-	WORD $0x4e916a05 // trn2 v5.4s, v16.4s, v17.4s
-	WORD $0x4e932a46 // trn1 v6.4s, v18.4s, v19.4s
-	WORD $0x4e936a47 // trn2 v7.4s, v18.4s, v19.4s
-	WORD $0x4ec63890 // zip1 v16.2d, v4.2d, v6.2d
-	WORD $0x4ec738b1 // zip1 v17.2d, v5.2d, v7.2d
-	WORD $0x4ec67892 // zip2 v18.2d, v4.2d, v6.2d
-	WORD $0x4ec778b3 // zip2 v19.2d, v5.2d, v7.2d
-	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
-	VMOV V21.B16, V22.B16
-	WORD $0x4e34ce16 // fmla v22.4s, v16.4s, v20.4s
-	VST1.P [V22.S4], (R5)(R6)
-	WORD $0x4e21da31 // scvtf v17.4s, v17.4s
-	VMOV V21.B16, V22.B16
-	WORD $0x4e34ce36 // fmla v22.4s, v17.4s, v20.4s
-	VST1.P [V22.S4], (R5)(R6)
-	WORD $0x4e21da52 // scvtf v18.4s, v18.4s
-	VMOV V21.B16, V22.B16
-	WORD $0x4e34ce56 // fmla v22.4s, v18.4s, v20.4s
-	VST1.P [V22.S4], (R5)(R6)
-	WORD $0x4e21da73 // scvtf v19.4s, v19.4s
-	VMOV V21.B16, V22.B16
-	WORD $0x4e34ce76 // fmla v22.4s, v19.4s, v20.4s
-	VST1.P [V22.S4], (R5)(R6)
-	VLD1.P (R4)(R6), [V0.S4]
-	WORD $0x0f08a401 // sxtl v1.8h, v0.8b
-	WORD $0x4f08a402 // sxtl2 v2.8h, v0.16b
-	WORD $0x0f10a430 // sxtl v16.4s, v1.4h
-	WORD $0x4f10a431 // sxtl2 v17.4s, v1.8h
-	WORD $0x0f10a452 // sxtl v18.4s, v2.4h
-	WORD $0x4f10a453 // sxtl2 v19.4s, v2.8h
-	WORD $0x4e912a04 // trn1 v4.4s, v16.4s, v17.4s
-	WORD $0x4e916a05 // trn2 v5.4s, v16.4s, v17.4s
-	WORD $0x4e932a46 // trn1 v6.4s, v18.4s, v19.4s
-	WORD $0x4e936a47 // trn2 v7.4s, v18.4s, v19.4s
-	WORD $0x4ec63890 // zip1 v16.2d, v4.2d, v6.2d
-	WORD $0x4ec738b1 // zip1 v17.2d, v5.2d, v7.2d
-	WORD $0x4ec67892 // zip2 v18.2d, v4.2d, v6.2d
-	WORD $0x4ec778b3 // zip2 v19.2d, v5.2d, v7.2d
-	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
-	VMOV V21.B16, V22.B16
-	WORD $0x4e34ce16 // fmla v22.4s, v16.4s, v20.4s
-	VST1.P [V22.S4], (R5)(R6)
-	WORD $0x4e21da31 // scvtf v17.4s, v17.4s
-	VMOV V21.B16, V22.B16
-	WORD $0x4e34ce36 // fmla v22.4s, v17.4s, v20.4s
-	VST1.P [V22.S4], (R5)(R6)
-	WORD $0x4e21da52 // scvtf v18.4s, v18.4s
-	VMOV V21.B16, V22.B16
-	WORD $0x4e34ce56 // fmla v22.4s, v18.4s, v20.4s
-	VST1.P [V22.S4], (R5)(R6)
-	WORD $0x4e21da73 // scvtf v19.4s, v19.4s
-	VMOV V21.B16, V22.B16
-	WORD $0x4e34ce76 // fmla v22.4s, v19.4s, v20.4s
-	VST1.P [V22.S4], (R5)(R6)
-	VLD1.P (R4)(R6), [V0.S4]
-	WORD $0x0f08a401 // sxtl v1.8h, v0.8b
-	WORD $0x4f08a402 // sxtl2 v2.8h, v0.16b
-	WORD $0x0f10a430 // sxtl v16.4s, v1.4h
-	WORD $0x4f10a431 // sxtl2 v17.4s, v1.8h
-	WORD $0x0f10a452 // sxtl v18.4s, v2.4h
-	WORD $0x4f10a453 // sxtl2 v19.4s, v2.8h
-	WORD $0x4e912a04 // trn1 v4.4s, v16.4s, v17.4s
-	WORD $0x4e916a05 // trn2 v5.4s, v16.4s, v17.4s
-	WORD $0x4e932a46 // trn1 v6.4s, v18.4s, v19.4s
-	WORD $0x4e936a47 // trn2 v7.4s, v18.4s, v19.4s
-	WORD $0x4ec63890 // zip1 v16.2d, v4.2d, v6.2d
-	WORD $0x4ec738b1 // zip1 v17.2d, v5.2d, v7.2d
-	WORD $0x4ec67892 // zip2 v18.2d, v4.2d, v6.2d
-	WORD $0x4ec778b3 // zip2 v19.2d, v5.2d, v7.2d
-	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
-	VMOV V21.B16, V22.B16
-	WORD $0x4e34ce16 // fmla v22.4s, v16.4s, v20.4s
-	VST1.P [V22.S4], (R5)(R6)
-	WORD $0x4e21da31 // scvtf v17.4s, v17.4s
-	VMOV V21.B16, V22.B16
-	WORD $0x4e34ce36 // fmla v22.4s, v17.4s, v20.4s
-	VST1.P [V22.S4], (R5)(R6)
-	WORD $0x4e21da52 // scvtf v18.4s, v18.4s
-	VMOV V21.B16, V22.B16
-	WORD $0x4e34ce56 // fmla v22.4s, v18.4s, v20.4s
-	VST1.P [V22.S4], (R5)(R6)
-	WORD $0x4e21da73 // scvtf v19.4s, v19.4s
-	VMOV V21.B16, V22.B16
-	WORD $0x4e34ce76 // fmla v22.4s, v19.4s, v20.4s
-	VST1.P [V22.S4], (R5)(R6)
-	VLD1.P (R4)(R6), [V0.S4]
-	WORD $0x0f08a401 // sxtl v1.8h, v0.8b
-	WORD $0x4f08a402 // sxtl2 v2.8h, v0.16b
-	WORD $0x0f10a430 // sxtl v16.4s, v1.4h
-	WORD $0x4f10a431 // sxtl2 v17.4s, v1.8h
-	WORD $0x0f10a452 // sxtl v18.4s, v2.4h
-	WORD $0x4f10a453 // sxtl2 v19.4s, v2.8h
-	WORD $0x4e912a04 // trn1 v4.4s, v16.4s, v17.4s
-	WORD $0x4e916a05 // trn2 v5.4s, v16.4s, v17.4s
-	WORD $0x4e932a46 // trn1 v6.4s, v18.4s, v19.4s
-	WORD $0x4e936a47 // trn2 v7.4s, v18.4s, v19.4s
-	WORD $0x4ec63890 // zip1 v16.2d, v4.2d, v6.2d
-	WORD $0x4ec738b1 // zip1 v17.2d, v5.2d, v7.2d
-	WORD $0x4ec67892 // zip2 v18.2d, v4.2d, v6.2d
-	WORD $0x4ec778b3 // zip2 v19.2d, v5.2d, v7.2d
-	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
-	VMOV V21.B16, V22.B16
-	WORD $0x4e34ce16 // fmla v22.4s, v16.4s, v20.4s
-	VST1.P [V22.S4], (R5)(R6)
-	WORD $0x4e21da31 // scvtf v17.4s, v17.4s
-	VMOV V21.B16, V22.B16
-	WORD $0x4e34ce36 // fmla v22.4s, v17.4s, v20.4s
-	VST1.P [V22.S4], (R5)(R6)
-	WORD $0x4e21da52 // scvtf v18.4s, v18.4s
-	VMOV V21.B16, V22.B16
-	WORD $0x4e34ce56 // fmla v22.4s, v18.4s, v20.4s
-	VST1.P [V22.S4], (R5)(R6)
-	WORD $0x4e21da73 // scvtf v19.4s, v19.4s
-	VMOV V21.B16, V22.B16
-	WORD $0x4e34ce76 // fmla v22.4s, v19.4s, v20.4s
-	VST1.P [V22.S4], (R5)(R6)
-	VLD1.P (R4)(R6), [V0.S4]
-	WORD $0x0f08a401 // sxtl v1.8h, v0.8b
-	WORD $0x4f08a402 // sxtl2 v2.8h, v0.16b
-	WORD $0x0f10a430 // sxtl v16.4s, v1.4h
-	WORD $0x4f10a431 // sxtl2 v17.4s, v1.8h
-	WORD $0x0f10a452 // sxtl v18.4s, v2.4h
-	WORD $0x4f10a453 // sxtl2 v19.4s, v2.8h
-	WORD $0x4e912a04 // trn1 v4.4s, v16.4s, v17.4s
-	WORD $0x4e916a05 // trn2 v5.4s, v16.4s, v17.4s
-	WORD $0x4e932a46 // trn1 v6.4s, v18.4s, v19.4s
-	WORD $0x4e936a47 // trn2 v7.4s, v18.4s, v19.4s
-	WORD $0x4ec63890 // zip1 v16.2d, v4.2d, v6.2d
-	WORD $0x4ec738b1 // zip1 v17.2d, v5.2d, v7.2d
-	WORD $0x4ec67892 // zip2 v18.2d, v4.2d, v6.2d
-	WORD $0x4ec778b3 // zip2 v19.2d, v5.2d, v7.2d
-	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
-	VMOV V21.B16, V22.B16
-	WORD $0x4e34ce16 // fmla v22.4s, v16.4s, v20.4s
-	VST1.P [V22.S4], (R5)(R6)
-	WORD $0x4e21da31 // scvtf v17.4s, v17.4s
-	VMOV V21.B16, V22.B16
-	WORD $0x4e34ce36 // fmla v22.4s, v17.4s, v20.4s
-	VST1.P [V22.S4], (R5)(R6)
-	WORD $0x4e21da52 // scvtf v18.4s, v18.4s
-	VMOV V21.B16, V22.B16
-	WORD $0x4e34ce56 // fmla v22.4s, v18.4s, v20.4s
-	VST1.P [V22.S4], (R5)(R6)
-	WORD $0x4e21da73 // scvtf v19.4s, v19.4s
-	VMOV V21.B16, V22.B16
-	WORD $0x4e34ce76 // fmla v22.4s, v19.4s, v20.4s
-	VST1.P [V22.S4], (R5)(R6)
-	VLD1.P (R4)(R6), [V0.S4]
-	WORD $0x0f08a401 // sxtl v1.8h, v0.8b
-	WORD $0x4f08a402 // sxtl2 v2.8h, v0.16b
-	WORD $0x0f10a430 // sxtl v16.4s, v1.4h
-	WORD $0x4f10a431 // sxtl2 v17.4s, v1.8h
-	WORD $0x0f10a452 // sxtl v18.4s, v2.4h
-	WORD $0x4f10a453 // sxtl2 v19.4s, v2.8h
-	WORD $0x4e912a04 // trn1 v4.4s, v16.4s, v17.4s
-	WORD $0x4e916a05 // trn2 v5.4s, v16.4s, v17.4s
-	WORD $0x4e932a46 // trn1 v6.4s, v18.4s, v19.4s
-	WORD $0x4e936a47 // trn2 v7.4s, v18.4s, v19.4s
-	WORD $0x4ec63890 // zip1 v16.2d, v4.2d, v6.2d
-	WORD $0x4ec738b1 // zip1 v17.2d, v5.2d, v7.2d
-	WORD $0x4ec67892 // zip2 v18.2d, v4.2d, v6.2d
-	WORD $0x4ec778b3 // zip2 v19.2d, v5.2d, v7.2d
-	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
-	VMOV V21.B16, V22.B16
-	WORD $0x4e34ce16 // fmla v22.4s, v16.4s, v20.4s
-	VST1.P [V22.S4], (R5)(R6)
-	WORD $0x4e21da31 // scvtf v17.4s, v17.4s
-	VMOV V21.B16, V22.B16
-	WORD $0x4e34ce36 // fmla v22.4s, v17.4s, v20.4s
-	VST1.P [V22.S4], (R5)(R6)
-	WORD $0x4e21da52 // scvtf v18.4s, v18.4s
-	VMOV V21.B16, V22.B16
-	WORD $0x4e34ce56 // fmla v22.4s, v18.4s, v20.4s
-	VST1.P [V22.S4], (R5)(R6)
-	WORD $0x4e21da73 // scvtf v19.4s, v19.4s
-	VMOV V21.B16, V22.B16
-	WORD $0x4e34ce76 // fmla v22.4s, v19.4s, v20.4s
-	VST1.P [V22.S4], (R5)(R6)
-	ADD $16, R1
-	ADD $16, R8
-	SUBS $1, R7
 	BGE loop31
 end32:
-	ADD $1, R7
-	ADD $896, R1
-	ADD $128, R3
-	ADD $4096, R0
+	ADD $1, R6
+	ADD $576, R1
 	SUBS $1, R2
 	BGE loop29
 end30:
 	ADD $1, R2
 	RET
 
-// func floatsOf6NEON(dst, bytes, scales *float32, groups int)
-TEXT ·floatsOf6NEON(SB), NOSPLIT, $0-32
+// func floatsOf4NEON(dst, bytes, scales *float32, groups int)
+TEXT ·floatsOf4NEON(SB), NOSPLIT, $0-32
 	// bytes: [group][8][32] words; scales: [group][2][32], scale and minimum, or the scales of each 16 inputs
 	MOVD dst+0(FP), R0
 	MOVD bytes+8(FP), R1
@@ -2304,6 +2893,291 @@ loop35:
 	WORD $0x4ec67892 // zip2 v18.2d, v4.2d, v6.2d
 	WORD $0x4ec778b3 // zip2 v19.2d, v5.2d, v7.2d
 	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
+	VMOV V21.B16, V22.B16
+	WORD $0x4e34ce16 // fmla v22.4s, v16.4s, v20.4s
+	VST1.P [V22.S4], (R5)(R6)
+	WORD $0x4e21da31 // scvtf v17.4s, v17.4s
+	VMOV V21.B16, V22.B16
+	WORD $0x4e34ce36 // fmla v22.4s, v17.4s, v20.4s
+	VST1.P [V22.S4], (R5)(R6)
+	WORD $0x4e21da52 // scvtf v18.4s, v18.4s
+	VMOV V21.B16, V22.B16
+	WORD $0x4e34ce56 // fmla v22.4s, v18.4s, v20.4s
+	VST1.P [V22.S4], (R5)(R6)
+	WORD $0x4e21da73 // scvtf v19.4s, v19.4s
+	VMOV V21.B16, V22.B16
+	WORD $0x4e34ce76 // fmla v22.4s, v19.4s, v20.4s
+	VST1.P [V22.S4], (R5)(R6)
+	VLD1.P (R4)(R6), [V0.S4]
+	WORD $0x0f08a401 // sxtl v1.8h, v0.8b
+	WORD $0x4f08a402 // sxtl2 v2.8h, v0.16b
+	WORD $0x0f10a430 // sxtl v16.4s, v1.4h
+	WORD $0x4f10a431 // sxtl2 v17.4s, v1.8h
+	WORD $0x0f10a452 // sxtl v18.4s, v2.4h
+	WORD $0x4f10a453 // sxtl2 v19.4s, v2.8h
+	WORD $0x4e912a04 // trn1 v4.4s, v16.4s, v17.4s
+	WORD $0x4e916a05 // trn2 v5.4s, v16.4s, v17.4s
+	WORD $0x4e932a46 // trn1 v6.4s, v18.4s, v19.4s
+	WORD $0x4e936a47 // trn2 v7.4s, v18.4s, v19.4s
+	WORD $0x4ec63890 // zip1 v16.2d, v4.2d, v6.2d
+	WORD $0x4ec738b1 // zip1 v17.2d, v5.2d, v7.2d
+	WORD $0x4ec67892 // zip2 v18.2d, v4.2d, v6.2d
+	WORD $0x4ec778b3 // zip2 v19.2d, v5.2d, v7.2d
+	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
+	VMOV V21.B16, V22.B16
+	WORD $0x4e34ce16 // fmla v22.4s, v16.4s, v20.4s
+	VST1.P [V22.S4], (R5)(R6)
+	WORD $0x4e21da31 // scvtf v17.4s, v17.4s
+	VMOV V21.B16, V22.B16
+	WORD $0x4e34ce36 // fmla v22.4s, v17.4s, v20.4s
+	VST1.P [V22.S4], (R5)(R6)
+	WORD $0x4e21da52 // scvtf v18.4s, v18.4s
+	VMOV V21.B16, V22.B16
+	WORD $0x4e34ce56 // fmla v22.4s, v18.4s, v20.4s
+	VST1.P [V22.S4], (R5)(R6)
+	WORD $0x4e21da73 // scvtf v19.4s, v19.4s
+	VMOV V21.B16, V22.B16
+	WORD $0x4e34ce76 // fmla v22.4s, v19.4s, v20.4s
+	VST1.P [V22.S4], (R5)(R6)
+	VLD1.P (R4)(R6), [V0.S4]
+	WORD $0x0f08a401 // sxtl v1.8h, v0.8b
+	WORD $0x4f08a402 // sxtl2 v2.8h, v0.16b
+	WORD $0x0f10a430 // sxtl v16.4s, v1.4h
+	WORD $0x4f10a431 // sxtl2 v17.4s, v1.8h
+	WORD $0x0f10a452 // sxtl v18.4s, v2.4h
+	WORD $0x4f10a453 // sxtl2 v19.4s, v2.8h
+	WORD $0x4e912a04 // trn1 v4.4s, v16.4s, v17.4s
+	WORD $0x4e916a05 // trn2 v5.4s, v16.4s, v17.4s
+	WORD $0x4e932a46 // trn1 v6.4s, v18.4s, v19.4s
+	WORD $0x4e936a47 // trn2 v7.4s, v18.4s, v19.4s
+	WORD $0x4ec63890 // zip1 v16.2d, v4.2d, v6.2d
+	WORD $0x4ec738b1 // zip1 v17.2d, v5.2d, v7.2d
+	WORD $0x4ec67892 // zip2 v18.2d, v4.2d, v6.2d
+	WORD $0x4ec778b3 // zip2 v19.2d, v5.2d, v7.2d
+	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
+	VMOV V21.B16, V22.B16
+	WORD $0x4e34ce16 // fmla v22.4s, v16.4s, v20.4s
+	VST1.P [V22.S4], (R5)(R6)
+	WORD $0x4e21da31 // scvtf v17.4s, v17.4s
+	VMOV V21.B16, V22.B16
+	WORD $0x4e34ce36 // fmla v22.4s, v17.4s, v20.4s
+	VST1.P [V22.S4], (R5)(R6)
+	WORD $0x4e21da52 // scvtf v18.4s, v18.4s
+	VMOV V21.B16, V22.B16
+	WORD $0x4e34ce56 // fmla v22.4s, v18.4s, v20.4s
+	VST1.P [V22.S4], (R5)(R6)
+	WORD $0x4e21da73 // scvtf v19.4s, v19.4s
+	VMOV V21.B16, V22.B16
+	WORD $0x4e34ce76 // fmla v22.4s, v19.4s, v20.4s
+	VST1.P [V22.S4], (R5)(R6)
+	VLD1.P (R4)(R6), [V0.S4]
+	WORD $0x0f08a401 // sxtl v1.8h, v0.8b
+	WORD $0x4f08a402 // sxtl2 v2.8h, v0.16b
+	WORD $0x0f10a430 // sxtl v16.4s, v1.4h
+	WORD $0x4f10a431 // sxtl2 v17.4s, v1.8h
+	WORD $0x0f10a452 // sxtl v18.4s, v2.4h
+	WORD $0x4f10a453 // sxtl2 v19.4s, v2.8h
+	WORD $0x4e912a04 // trn1 v4.4s, v16.4s, v17.4s
+	WORD $0x4e916a05 // trn2 v5.4s, v16.4s, v17.4s
+	WORD $0x4e932a46 // trn1 v6.4s, v18.4s, v19.4s
+	WORD $0x4e936a47 // trn2 v7.4s, v18.4s, v19.4s
+	WORD $0x4ec63890 // zip1 v16.2d, v4.2d, v6.2d
+	WORD $0x4ec738b1 // zip1 v17.2d, v5.2d, v7.2d
+	WORD $0x4ec67892 // zip2 v18.2d, v4.2d, v6.2d
+	WORD $0x4ec778b3 // zip2 v19.2d, v5.2d, v7.2d
+	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
+	VMOV V21.B16, V22.B16
+	WORD $0x4e34ce16 // fmla v22.4s, v16.4s, v20.4s
+	VST1.P [V22.S4], (R5)(R6)
+	WORD $0x4e21da31 // scvtf v17.4s, v17.4s
+	VMOV V21.B16, V22.B16
+	WORD $0x4e34ce36 // fmla v22.4s, v17.4s, v20.4s
+	VST1.P [V22.S4], (R5)(R6)
+	WORD $0x4e21da52 // scvtf v18.4s, v18.4s
+	VMOV V21.B16, V22.B16
+	WORD $0x4e34ce56 // fmla v22.4s, v18.4s, v20.4s
+	VST1.P [V22.S4], (R5)(R6)
+	WORD $0x4e21da73 // scvtf v19.4s, v19.4s
+	VMOV V21.B16, V22.B16
+	WORD $0x4e34ce76 // fmla v22.4s, v19.4s, v20.4s
+	VST1.P [V22.S4], (R5)(R6)
+	VLD1.P (R4)(R6), [V0.S4]
+	WORD $0x0f08a401 // sxtl v1.8h, v0.8b
+	WORD $0x4f08a402 // sxtl2 v2.8h, v0.16b
+	WORD $0x0f10a430 // sxtl v16.4s, v1.4h
+	WORD $0x4f10a431 // sxtl2 v17.4s, v1.8h
+	WORD $0x0f10a452 // sxtl v18.4s, v2.4h
+	WORD $0x4f10a453 // sxtl2 v19.4s, v2.8h
+	WORD $0x4e912a04 // trn1 v4.4s, v16.4s, v17.4s
+	WORD $0x4e916a05 // trn2 v5.4s, v16.4s, v17.4s
+	WORD $0x4e932a46 // trn1 v6.4s, v18.4s, v19.4s
+	WORD $0x4e936a47 // trn2 v7.4s, v18.4s, v19.4s
+	WORD $0x4ec63890 // zip1 v16.2d, v4.2d, v6.2d
+	WORD $0x4ec738b1 // zip1 v17.2d, v5.2d, v7.2d
+	WORD $0x4ec67892 // zip2 v18.2d, v4.2d, v6.2d
+	WORD $0x4ec778b3 // zip2 v19.2d, v5.2d, v7.2d
+	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
+	VMOV V21.B16, V22.B16
+	WORD $0x4e34ce16 // fmla v22.4s, v16.4s, v20.4s
+	VST1.P [V22.S4], (R5)(R6)
+	WORD $0x4e21da31 // scvtf v17.4s, v17.4s
+	VMOV V21.B16, V22.B16
+	WORD $0x4e34ce36 // fmla v22.4s, v17.4s, v20.4s
+	VST1.P [V22.S4], (R5)(R6)
+	WORD $0x4e21da52 // scvtf v18.4s, v18.4s
+	VMOV V21.B16, V22.B16
+	WORD $0x4e34ce56 // fmla v22.4s, v18.4s, v20.4s
+	VST1.P [V22.S4], (R5)(R6)
+	WORD $0x4e21da73 // scvtf v19.4s, v19.4s
+	VMOV V21.B16, V22.B16
+	WORD $0x4e34ce76 // fmla v22.4s, v19.4s, v20.4s
+	VST1.P [V22.S4], (R5)(R6)
+	VLD1.P (R4)(R6), [V0.S4]
+	WORD $0x0f08a401 // sxtl v1.8h, v0.8b
+	WORD $0x4f08a402 // sxtl2 v2.8h, v0.16b
+	WORD $0x0f10a430 // sxtl v16.4s, v1.4h
+	WORD $0x4f10a431 // sxtl2 v17.4s, v1.8h
+	WORD $0x0f10a452 // sxtl v18.4s, v2.4h
+	WORD $0x4f10a453 // sxtl2 v19.4s, v2.8h
+	WORD $0x4e912a04 // trn1 v4.4s, v16.4s, v17.4s
+	WORD $0x4e916a05 // trn2 v5.4s, v16.4s, v17.4s
+	WORD $0x4e932a46 // trn1 v6.4s, v18.4s, v19.4s
+	WORD $0x4e936a47 // trn2 v7.4s, v18.4s, v19.4s
+	WORD $0x4ec63890 // zip1 v16.2d, v4.2d, v6.2d
+	WORD $0x4ec738b1 // zip1 v17.2d, v5.2d, v7.2d
+	WORD $0x4ec67892 // zip2 v18.2d, v4.2d, v6.2d
+	WORD $0x4ec778b3 // zip2 v19.2d, v5.2d, v7.2d
+	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
+	VMOV V21.B16, V22.B16
+	WORD $0x4e34ce16 // fmla v22.4s, v16.4s, v20.4s
+	VST1.P [V22.S4], (R5)(R6)
+	WORD $0x4e21da31 // scvtf v17.4s, v17.4s
+	VMOV V21.B16, V22.B16
+	WORD $0x4e34ce36 // fmla v22.4s, v17.4s, v20.4s
+	VST1.P [V22.S4], (R5)(R6)
+	WORD $0x4e21da52 // scvtf v18.4s, v18.4s
+	VMOV V21.B16, V22.B16
+	WORD $0x4e34ce56 // fmla v22.4s, v18.4s, v20.4s
+	VST1.P [V22.S4], (R5)(R6)
+	WORD $0x4e21da73 // scvtf v19.4s, v19.4s
+	VMOV V21.B16, V22.B16
+	WORD $0x4e34ce76 // fmla v22.4s, v19.4s, v20.4s
+	VST1.P [V22.S4], (R5)(R6)
+	VLD1.P (R4)(R6), [V0.S4]
+	WORD $0x0f08a401 // sxtl v1.8h, v0.8b
+	WORD $0x4f08a402 // sxtl2 v2.8h, v0.16b
+	WORD $0x0f10a430 // sxtl v16.4s, v1.4h
+	WORD $0x4f10a431 // sxtl2 v17.4s, v1.8h
+	WORD $0x0f10a452 // sxtl v18.4s, v2.4h
+	WORD $0x4f10a453 // sxtl2 v19.4s, v2.8h
+	WORD $0x4e912a04 // trn1 v4.4s, v16.4s, v17.4s
+	WORD $0x4e916a05 // trn2 v5.4s, v16.4s, v17.4s
+	WORD $0x4e932a46 // trn1 v6.4s, v18.4s, v19.4s
+	WORD $0x4e936a47 // trn2 v7.4s, v18.4s, v19.4s
+	WORD $0x4ec63890 // zip1 v16.2d, v4.2d, v6.2d
+	WORD $0x4ec738b1 // zip1 v17.2d, v5.2d, v7.2d
+	WORD $0x4ec67892 // zip2 v18.2d, v4.2d, v6.2d
+	WORD $0x4ec778b3 // zip2 v19.2d, v5.2d, v7.2d
+	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
+	VMOV V21.B16, V22.B16
+	WORD $0x4e34ce16 // fmla v22.4s, v16.4s, v20.4s
+	VST1.P [V22.S4], (R5)(R6)
+	WORD $0x4e21da31 // scvtf v17.4s, v17.4s
+	VMOV V21.B16, V22.B16
+	WORD $0x4e34ce36 // fmla v22.4s, v17.4s, v20.4s
+	VST1.P [V22.S4], (R5)(R6)
+	WORD $0x4e21da52 // scvtf v18.4s, v18.4s
+	VMOV V21.B16, V22.B16
+	WORD $0x4e34ce56 // fmla v22.4s, v18.4s, v20.4s
+	VST1.P [V22.S4], (R5)(R6)
+	WORD $0x4e21da73 // scvtf v19.4s, v19.4s
+	VMOV V21.B16, V22.B16
+	WORD $0x4e34ce76 // fmla v22.4s, v19.4s, v20.4s
+	VST1.P [V22.S4], (R5)(R6)
+	VLD1.P (R4)(R6), [V0.S4]
+	WORD $0x0f08a401 // sxtl v1.8h, v0.8b
+	WORD $0x4f08a402 // sxtl2 v2.8h, v0.16b
+	WORD $0x0f10a430 // sxtl v16.4s, v1.4h
+	WORD $0x4f10a431 // sxtl2 v17.4s, v1.8h
+	WORD $0x0f10a452 // sxtl v18.4s, v2.4h
+	WORD $0x4f10a453 // sxtl2 v19.4s, v2.8h
+	WORD $0x4e912a04 // trn1 v4.4s, v16.4s, v17.4s
+	WORD $0x4e916a05 // trn2 v5.4s, v16.4s, v17.4s
+	WORD $0x4e932a46 // trn1 v6.4s, v18.4s, v19.4s
+	WORD $0x4e936a47 // trn2 v7.4s, v18.4s, v19.4s
+	WORD $0x4ec63890 // zip1 v16.2d, v4.2d, v6.2d
+	WORD $0x4ec738b1 // zip1 v17.2d, v5.2d, v7.2d
+	WORD $0x4ec67892 // zip2 v18.2d, v4.2d, v6.2d
+	WORD $0x4ec778b3 // zip2 v19.2d, v5.2d, v7.2d
+	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
+	VMOV V21.B16, V22.B16
+	WORD $0x4e34ce16 // fmla v22.4s, v16.4s, v20.4s
+	VST1.P [V22.S4], (R5)(R6)
+	WORD $0x4e21da31 // scvtf v17.4s, v17.4s
+	VMOV V21.B16, V22.B16
+	WORD $0x4e34ce36 // fmla v22.4s, v17.4s, v20.4s
+	VST1.P [V22.S4], (R5)(R6)
+	WORD $0x4e21da52 // scvtf v18.4s, v18.4s
+	VMOV V21.B16, V22.B16
+	WORD $0x4e34ce56 // fmla v22.4s, v18.4s, v20.4s
+	VST1.P [V22.S4], (R5)(R6)
+	WORD $0x4e21da73 // scvtf v19.4s, v19.4s
+	VMOV V21.B16, V22.B16
+	WORD $0x4e34ce76 // fmla v22.4s, v19.4s, v20.4s
+	VST1.P [V22.S4], (R5)(R6)
+	ADD $16, R1
+	ADD $16, R8
+	SUBS $1, R7
+	BGE loop35
+end36:
+	ADD $1, R7
+	ADD $896, R1
+	ADD $128, R3
+	ADD $4096, R0
+	SUBS $1, R2
+	BGE loop33
+end34:
+	ADD $1, R2
+	RET
+
+// func floatsOf6NEON(dst, bytes, scales *float32, groups int)
+TEXT ·floatsOf6NEON(SB), NOSPLIT, $0-32
+	// bytes: [group][8][32] words; scales: [group][2][32], scale and minimum, or the scales of each 16 inputs
+	MOVD dst+0(FP), R0
+	MOVD bytes+8(FP), R1
+	MOVD scales+16(FP), R3
+	MOVD groups+24(FP), R2
+	MOVD $128, R6
+	SUBS $1, R2
+	BLT end38
+	PCALIGN $16
+loop37:
+	MOVD $8, R7
+	MOVD R0, R8
+	SUBS $1, R7
+	BLT end40
+	PCALIGN $16
+loop39:
+	FMOVQ 128(R3), F21
+	FMOVQ.P 16(R3), F20
+	MOVD R1, R4
+	MOVD R8, R5
+	VLD1.P (R4)(R6), [V0.S4]
+	WORD $0x0f08a401 // sxtl v1.8h, v0.8b
+	WORD $0x4f08a402 // sxtl2 v2.8h, v0.16b
+	WORD $0x0f10a430 // sxtl v16.4s, v1.4h
+	WORD $0x4f10a431 // sxtl2 v17.4s, v1.8h
+	WORD $0x0f10a452 // sxtl v18.4s, v2.4h
+	WORD $0x4f10a453 // sxtl2 v19.4s, v2.8h
+	WORD $0x4e912a04 // trn1 v4.4s, v16.4s, v17.4s
+	WORD $0x4e916a05 // trn2 v5.4s, v16.4s, v17.4s
+	WORD $0x4e932a46 // trn1 v6.4s, v18.4s, v19.4s
+	WORD $0x4e936a47 // trn2 v7.4s, v18.4s, v19.4s
+	WORD $0x4ec63890 // zip1 v16.2d, v4.2d, v6.2d
+	WORD $0x4ec738b1 // zip1 v17.2d, v5.2d, v7.2d
+	WORD $0x4ec67892 // zip2 v18.2d, v4.2d, v6.2d
+	WORD $0x4ec778b3 // zip2 v19.2d, v5.2d, v7.2d
+	WORD $0x4e21da10 // scvtf v16.4s, v16.4s
 	WORD $0x6e34de10 // fmul v16.4s, v16.4s, v20.4s
 	VST1.P [V16.S4], (R5)(R6)
 	WORD $0x4e21da31 // scvtf v17.4s, v17.4s
@@ -2507,14 +3381,14 @@ loop35:
 	ADD $16, R1
 	ADD $16, R8
 	SUBS $1, R7
-	BGE loop35
-end36:
+	BGE loop39
+end40:
 	ADD $1, R7
 	ADD $896, R1
 	ADD $128, R3
 	ADD $4096, R0
 	SUBS $1, R2
-	BGE loop33
-end34:
+	BGE loop37
+end38:
 	ADD $1, R2
 	RET

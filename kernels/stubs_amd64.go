@@ -141,12 +141,18 @@ func gemmQ4AVX512(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, r
 func gemmQ4KAVX512(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, mask uint32, accumulate bool, ahead, step uintptr)
 
 //go:noescape
+func gemmQ5KAVX512(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, mask uint32, accumulate bool, ahead, step uintptr)
+
+//go:noescape
 func gemmQ6KAVX512(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, mask uint32, accumulate bool, ahead, step uintptr)
 
 // In gemm_bytes_amd64.s.
 
 //go:noescape
 func gemmBytes15AVX2(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, accumulate bool, ahead, step uintptr)
+
+//go:noescape
+func gemmBytes31AVX2(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, accumulate bool, ahead, step uintptr)
 
 //go:noescape
 func gemmBytes63AVX2(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, accumulate bool, ahead, step uintptr)
@@ -227,6 +233,9 @@ func nibblesToBytesAVX2(dst, src *float32, stride uintptr, n int)
 
 //go:noescape
 func sixBitsToBytesAVX2(dst, src *float32, stride uintptr, n int)
+
+//go:noescape
+func fiveBitsToBytesAVX2(dst, src *float32, stride uintptr, n int)
 
 //go:noescape
 func scalesQ4AVX2(scales, src *float32, n int)

@@ -88,6 +88,9 @@ func requantiseNEON(dst, x *float32, n int)
 func nibblesDOT(dst, src *float32, step uintptr, groups int)
 
 //go:noescape
+func fiveBitsDOT(dst, src *float32, groups int)
+
+//go:noescape
 func sixBitsDOT(dst, src *float32, groups int)
 
 //go:noescape
@@ -101,6 +104,9 @@ func scalesQ6KDOT(dst, src *float32, blocks int)
 
 //go:noescape
 func nibblesMM(dst, src *float32, step uintptr, groups int)
+
+//go:noescape
+func fiveBitsMM(dst, src *float32, groups int)
 
 //go:noescape
 func sixBitsMM(dst, src *float32, groups int)

@@ -4,9 +4,10 @@ package main
 // rows then use. DOT functions write what tileDOT reads, MM functions what tileMM reads (arm64_int8.go has both orders).
 func panelsARM() neon {
 	v := newNeon("panels_arm64.s", "Panels of 4- and 6-bit weights as bytes and float32 scales.")
-	v.table("masks", []uint32{0x0f0f0f0f, 0x30303030, 0x20202020})
+	v.table("masks", []uint32{0x0f0f0f0f, 0x30303030, 0x20202020, 0x10101010})
 	for _, pairs := range []bool{false, true} {
 		v.nibbles(pairs)
+		v.fiveBits(pairs)
 		v.sixBits(pairs)
 		v.scalesQ4(pairs)
 		v.scalesQ4K(pairs)
@@ -90,6 +91,35 @@ func (v neon) eachWords(pairs bool, make func(r, half, first, from, high int)) {
 		}
 	}
 	v.i("MOVD", "R9", "R0")
+}
+
+// fiveBits: beside the nibbles, a row of words with one bit for each input.
+func (v neon) fiveBits(pairs bool) {
+	v.text(named("fiveBits", pairs), "(dst, src *float32, groups int)", 24)
+	v.note("src: groups of [4][32] words of lower bits and [32] words of fifth ones; dst: 32 rows of 32 bytes for each")
+	v.args("dst src groups", "R0 R1 R2")
+	v.constants("masks", "R3", maskNibble-1, 4)
+	v.mov(maskUpper, maskNibble+2) // the fourth constant
+	v.mov(maskNibble, maskNibble-1)
+	v.loop("R2", 1, func() {
+		v.i("ADD", 512, "R1", "R11")
+		v.eachWords(pairs, func(r, half, first, from, high int) {
+			for n := range 4 {
+				v.nibble(first+n, from+n, high)
+				v.i("FMOVQ", mem("R11", 64*half+16*n), "F28")
+				switch bit := 4*high + r; {
+				case bit < 4:
+					v.shift("shl", 28, 28, 4-bit)
+				case bit > 4:
+					v.shift("ushr", 28, 28, bit-4)
+				}
+				v.n("and", 28, 28, maskUpper)
+				v.n("orr", first+n, first+n, 28)
+			}
+		})
+		v.i("ADD", 128, "R1")
+	})
+	v.ret()
 }
 
 // sixBits: beside the nibbles, two rows of words with two bits for each input, by fours.

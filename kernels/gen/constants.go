@@ -30,6 +30,7 @@ const (
 	c127
 	cWordOnes
 	cPairs
+	cFifths
 	cByteSigns
 	cCount
 )
@@ -47,7 +48,7 @@ var constantBits = map[int]uint32{
 	cHighHalf: 0xffff0000, cIntOne: 1, cHalfLess: 0x7fff, cQuiet: 0x400000,
 	cNibbles: 0x0f0f0f0f, cOnes: 0x01010101, cMagnitude: 0x7fffffff,
 	cTiny: math.Float32bits(1e-30), c127: math.Float32bits(127),
-	cWordOnes: 0x00010001, cPairs: 0x30303030, cByteSigns: 0x80808080,
+	cWordOnes: 0x00010001, cPairs: 0x30303030, cFifths: 0x10101010, cByteSigns: 0x80808080,
 }
 
 // data writes the table, each constant 8 times (AVX2 reads vectors, AVX-512 broadcasts the first), and the tail masks.

@@ -11,6 +11,7 @@ func expandK() *file {
 		if !v.wide {
 			v.nibblesToBytes()
 			v.sixBitsToBytes()
+			v.fiveBitsToBytes()
 			v.scalesQ4()
 			v.bytesToWords()
 		}
@@ -106,32 +107,40 @@ func (v isa) nibblesToBytes() {
 func (v isa) sixBitsToBytes() {
 	v.eachGroup("sixBitsToBytes", "n groups, stride bytes apart, as gemmQ6KAVX512 reads them", func() {
 		for p := 0; p < v.parts(); p++ {
-			for half := 0; half < 2; half++ {
-				v.i("VMOVUPS", mem("SI", 512+128*half+v.vector()*p), v.r(4))
-				for q := 0; q < 4; q++ {
-					v.i("VMOVUPS", mem("SI", 128*q+v.vector()*p), v.r(0))
-					if half == 1 {
-						v.i("VPSRLD", 4, v.r(0), v.r(0))
-					}
-					high := v.r(2)
-					switch q {
-					case 0:
-						v.i("VPSLLD", 4, v.r(4), high)
-					case 1:
-						v.i("VPSLLD", 2, v.r(4), high)
-					case 2:
-						high = v.r(4)
-					case 3:
-						v.i("VPSRLD", 2, v.r(4), high)
-					}
-					v.constant("VPAND", cNibbles, v.r(0), v.r(0))
-					v.constant("VPAND", cPairs, high, v.r(2))
-					v.i("VPOR", v.r(2), v.r(0), v.r(0))
-					v.i("VMOVUPS", v.r(0), mem("DI", 512*half+128*q+v.vector()*p))
-				}
+			for q := 0; q < 8; q++ {
+				v.joinBits(p, q, 512+q/4*128, 4-2*(q%4), cPairs)
 			}
 		}
 	})
+}
+
+func (v isa) fiveBitsToBytes() {
+	v.eachGroup("fiveBitsToBytes", "n groups, stride bytes apart, as gemmQ5KAVX512 reads them", func() {
+		for p := 0; p < v.parts(); p++ {
+			for q := 0; q < 8; q++ {
+				v.joinBits(p, q, 512, 4-q, cFifths)
+			}
+		}
+	})
+}
+
+// joinBits makes part p of the bytes of step q: four bits, and those under the mask of what is at `high`, shifted left by that many.
+func (v isa) joinBits(p, q, high, left, mask int) {
+	at := v.vector() * p
+	v.i("VMOVUPS", mem("SI", 128*(q%4)+at), v.r(0))
+	v.i("VMOVUPS", mem("SI", high+at), v.r(1))
+	if q >= 4 {
+		v.i("VPSRLD", 4, v.r(0), v.r(0))
+	}
+	if left > 0 {
+		v.i("VPSLLD", left, v.r(1), v.r(1))
+	} else if left < 0 {
+		v.i("VPSRLD", -left, v.r(1), v.r(1))
+	}
+	v.constant("VPAND", cNibbles, v.r(0), v.r(0))
+	v.constant("VPAND", mask, v.r(1), v.r(1))
+	v.i("VPOR", v.r(1), v.r(0), v.r(0))
+	v.i("VMOVUPS", v.r(0), mem("DI", 128*q+at))
 }
 
 // scalesQ4 are those of Q4_1.

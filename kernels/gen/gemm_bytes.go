@@ -4,7 +4,7 @@ import "fmt"
 
 // AVX2 has no product of bytes summed in 32 bits. VPMADDUBSW adds two products of an unsigned and a signed byte in 16 bits and
 // saturates, so sums stay exact only while they fit: 16 products of weights up to 15 and activations of 127 or -128 do (16 x 15 x 128 =
-// 30,720), and 4 of weights up to 63 (32,256). VPMADDWD then brings pairs of them to 32 bits. Weights of a whole byte go through
+// 30,720), 8 of weights up to 31 (31,744) and 4 of weights up to 63 (32,256). VPMADDWD then brings pairs of them to 32 bits. Weights of a whole byte go through
 // VPMADDWD as 16 bits.
 //
 // Weights are expanded to bytes [group][8][32] dwords, or 16 bits, a panel at a time: that is little beside the products of a few rows, and
@@ -48,38 +48,36 @@ func gemmBytes() *file {
 		})
 	}
 
-	tile("gemmBytes15AVX2", 6, "weights up to 15, a scale and a minimum a group; rows of b are 32 dwords, of which 16 are used", func(rows int, group string) {
-		for q := 0; q < 8; q++ {
-			f.i("VMOVDQU", mem("BX", 128*q), "Y12")
-			f.i("VMOVDQU", mem("BX", 128*q+32), "Y13")
-			for r := 0; r < rows; r++ {
-				f.i("VPBROADCASTD", mem("SI", 4*(q*rows+r)), "Y14")
-				for v := 0; v < 2; v++ {
-					if q == 0 {
-						f.i("VPMADDUBSW", "Y14", y(12+v), iacc256(r, v))
-						continue
+	// In 16 bits fit 8 steps of weights up to 15, and 4 of weights up to 31.
+	for _, t := range []struct {
+		name         string
+		steps, lines int
+	}{{"gemmBytes15AVX2", 8, 6}, {"gemmBytes31AVX2", 4, 7}} {
+		tile(t.name, t.lines, "a scale and a minimum a group; rows of b are 32 dwords, of which 16 are used", func(rows int, group string) {
+			for from := 0; from < 8; from += t.steps {
+				steps256(f, rows, from, t.steps)
+				f.i("VMOVUPS", "(R11)", "Y12")
+				f.i("VMOVUPS", "32(R11)", "Y13")
+				for r := 0; r < rows; r++ {
+					f.i("VBROADCASTSS", mem("R8", 4*r), "Y14")
+					if from == 0 {
+						f.i("VBROADCASTSS", mem("R8", 4*(rows+r)), "Y15")
 					}
-					f.i("VPMADDUBSW", "Y14", y(12+v), "Y15")
-					f.i("VPADDW", "Y15", iacc256(r, v), iacc256(r, v))
+					for v := 0; v < 2; v++ {
+						f.i("VPMADDWD", constantAt(cWordOnes), iacc256(r, v), iacc256(r, v))
+						f.i("VCVTDQ2PS", iacc256(r, v), iacc256(r, v))
+						f.i("VMULPS", y(12+v), iacc256(r, v), iacc256(r, v))
+						f.i("VFMADD231PS", "Y14", iacc256(r, v), facc256(r, v))
+						if from == 0 {
+							f.i("VFMADD231PS", mem("R11", 128+32*v), "Y15", facc256(r, v))
+						}
+					}
 				}
 			}
-		}
-		f.i("VMOVUPS", "(R11)", "Y12")
-		f.i("VMOVUPS", "32(R11)", "Y13")
-		for r := 0; r < rows; r++ {
-			f.i("VBROADCASTSS", mem("R8", 4*r), "Y14")
-			f.i("VBROADCASTSS", mem("R8", 4*(rows+r)), "Y15")
-			for v := 0; v < 2; v++ {
-				f.i("VPMADDWD", constantAt(cWordOnes), iacc256(r, v), iacc256(r, v))
-				f.i("VCVTDQ2PS", iacc256(r, v), iacc256(r, v))
-				f.i("VMULPS", y(12+v), iacc256(r, v), iacc256(r, v))
-				f.i("VFMADD231PS", "Y14", iacc256(r, v), facc256(r, v))
-				f.i("VFMADD231PS", mem("R11", 128+32*v), "Y15", facc256(r, v))
-			}
-		}
-		f.i("ADDQ", 256, "R11")
-		nextGroupOf(f, rows, 1024, 4, group)
-	})
+			f.i("ADDQ", 256, "R11")
+			nextGroupOf(f, rows, 1024, 4, group)
+		})
+	}
 
 	tile("gemmBytes63AVX2", 8, "weights up to 63, of which 32 stands for zero, two scales a group; rows of b are 32 dwords, of which 16 are used", func(rows int, group string) {
 		for half := 0; half < 2; half++ {
@@ -153,6 +151,25 @@ func gemmBytes() *file {
 		}
 	})
 	return f
+}
+
+// steps256 sums the products of steps [from, from+n) of four k in 16 bits.
+func steps256(f *file, rows, from, n int) {
+	for q := from; q < from+n; q++ {
+		f.i("VMOVDQU", mem("BX", 128*q), "Y12")
+		f.i("VMOVDQU", mem("BX", 128*q+32), "Y13")
+		for r := 0; r < rows; r++ {
+			f.i("VPBROADCASTD", mem("SI", 4*(q*rows+r)), "Y14")
+			for v := 0; v < 2; v++ {
+				if q == from {
+					f.i("VPMADDUBSW", "Y14", y(12+v), iacc256(r, v))
+					continue
+				}
+				f.i("VPMADDUBSW", "Y14", y(12+v), "Y15")
+				f.i("VPADDW", "Y15", iacc256(r, v), iacc256(r, v))
+			}
+		}
+	}
 }
 
 func store256(f *file, rows int) {

@@ -4,7 +4,7 @@ package main
 // scale; scale times their sum; -32 times the sum of the first 16 and of the last 16, as integers. Weights are a panel of 32 outputs
 // as matrix_k.go keeps it; their scales come in float32 [group][2][32]:
 //
-//	Q4_K: a scale and a minimum for each group of 32
+//	Q4_K and Q5_K: a scale and a minimum for each group of 32
 //	Q6_K: a scale for each half of it, where 32 stands for zero
 //
 // While a tile multiplies, it asks for the memory at ahead, step bytes for each group: the next panel, which is then in the cache when its
@@ -22,13 +22,37 @@ func gemmK() *file {
 		f.at(group)
 		askAhead(f, 10)
 		nibbles512(f, rows)
-		for v := 0; v < 2; v++ {
-			f.i("VMOVUPS", mem("R11", 64*v), z(28+v))
-			f.i("VMOVUPS", mem("R11", 128+64*v), z(30+v))
-		}
+		loadScales512(f)
 		scaled512(f, rows)
 		f.i("ADDQ", 256, "R11")
 		nextGroupOf(f, rows, 512, 4, group)
+		storeFloats(f, rows)
+	})
+
+	f.text("gemmQ5KAVX512", gemmKParams, 88)
+	f.note("as gemmQ4KAVX512, and in a group [1][32] dwords with the fifth bits: bit q of step q of four k")
+	loadInt8Args(f)
+	loadAhead(f)
+	dispatch(f, 7, func(rows int) {
+		zeroFloats(f, rows)
+		group := f.label("group")
+		f.at(group)
+		askAhead(f, 12)
+		for r := 0; r < 2*rows; r++ {
+			f.i("VPXORD", z(r), z(r), z(r))
+		}
+		for q := 0; q < 8; q++ {
+			join512(f, q%4, q/4, 512, 4-q, cFifths)
+			for r := 0; r < rows; r++ {
+				for v := 0; v < 2; v++ {
+					f.i("VPDPBUSD.BCST", mem("SI", 4*(q*rows+r)), z(28+v), iacc(r, v))
+				}
+			}
+		}
+		loadScales512(f)
+		scaled512(f, rows)
+		f.i("ADDQ", 256, "R11")
+		nextGroupOf(f, rows, 640, 4, group)
 		storeFloats(f, rows)
 	})
 
@@ -48,26 +72,7 @@ func gemmK() *file {
 				f.i("VMOVDQA64", iacc(r, 0), iacc(r, 1))
 			}
 			for q := 0; q < 4; q++ {
-				for v := 0; v < 2; v++ {
-					low, high := mem("BX", 128*q+64*v), mem("BX", 512+128*half+64*v)
-					if half == 0 {
-						f.i("VMOVDQU32", low, z(28+v))
-					} else {
-						f.i("VPSRLD", 4, low, z(28+v))
-					}
-					switch q {
-					case 0:
-						f.i("VPSLLD", 4, high, z(30+v))
-					case 1:
-						f.i("VPSLLD", 2, high, z(30+v))
-					case 2:
-						f.i("VMOVDQU32", high, z(30+v))
-					case 3:
-						f.i("VPSRLD", 2, high, z(30+v))
-					}
-					f.i("VPANDD.BCST", constantAt(cNibbles), z(28+v), z(28+v))
-					f.i("VPTERNLOGD.BCST", 0xf8, constantAt(cPairs), z(30+v), z(28+v)) // low | high & pairs
-				}
+				join512(f, q, half, 512+128*half, 4-2*q, cPairs)
 				for r := 0; r < rows; r++ {
 					for v := 0; v < 2; v++ {
 						f.i("VPDPBUSD.BCST", mem("SI", 4*((4*half+q)*rows+r)), z(28+v), iacc(r, v))
@@ -90,6 +95,37 @@ func gemmK() *file {
 		storeFloats(f, rows)
 	})
 	return f
+}
+
+// join512 makes the bytes of step q of a half in Z28 and Z29: four bits of row q, and those under the mask of what is at `high`, shifted
+// left by that many.
+func join512(f *file, q, half, high, left, mask int) {
+	for v := 0; v < 2; v++ {
+		low, up := mem("BX", 128*q+64*v), mem("BX", high+64*v)
+		if half == 0 {
+			f.i("VMOVDQU32", low, z(28+v))
+		} else {
+			f.i("VPSRLD", 4, low, z(28+v))
+		}
+		switch {
+		case left > 0:
+			f.i("VPSLLD", left, up, z(30+v))
+		case left == 0:
+			f.i("VMOVDQU32", up, z(30+v))
+		default:
+			f.i("VPSRLD", -left, up, z(30+v))
+		}
+		f.i("VPANDD.BCST", constantAt(cNibbles), z(28+v), z(28+v))
+		f.i("VPTERNLOGD.BCST", 0xf8, constantAt(mask), z(30+v), z(28+v)) // low | up & mask
+	}
+}
+
+// loadScales512 loads a group's scales (Z28, Z29) and minima (Z30, Z31).
+func loadScales512(f *file) {
+	for v := 0; v < 2; v++ {
+		f.i("VMOVUPS", mem("R11", 64*v), z(28+v))
+		f.i("VMOVUPS", mem("R11", 128+64*v), z(30+v))
+	}
 }
 
 const gemmKParams = "(c *float32, ldc uintptr, a, aux, b, scales *float32, groups, rows int, mask uint32, accumulate bool, ahead, step uintptr)"

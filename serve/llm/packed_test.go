@@ -15,11 +15,11 @@ import (
 	"github.com/corastream/corastream/serve/llm/gguf"
 )
 
-// tinyFile writes a tiny model whose linears are of the given type; Q4_K with Q6_K among them. Its sizes are multiples of what blocks ask for.
+// tinyFile writes a tiny model whose linears are of the given type; Q4_K and Q5_K with Q6_K among them. Its sizes are multiples of what blocks ask for.
 func tinyFile(t testing.TB, typ gguf.Type) string {
 	t.Helper()
 	s := shape{"llama", 3, 64, 4, 2, 16, 96, true, false}
-	if typ == gguf.Q4_K { // blocks of 256
+	if typ == gguf.Q4_K || typ == gguf.Q5_K { // blocks of 256
 		s = shape{"llama", 3, 256, 4, 2, 64, 256, true, false}
 	}
 	w := s.writeAs(3, typ)
@@ -242,9 +242,9 @@ func TestAutoNumericsFollowTheMachine(t *testing.T) {
 	}
 }
 
-// 8-bit products, on the file's own weights where they are Q4_1, Q4_K and Q6_K, stay near float32. Measured: off by .024 of the scores' size.
+// 8-bit products, on the file's own weights where they are Q4_1, Q4_K, Q5_K and Q6_K, stay near float32. Measured: off by .024 of the scores' size.
 func TestInt8TakesTheFilesOwnBlocks(t *testing.T) {
-	for typ, form := range map[gguf.Type]string{gguf.Q4_1: "q4_1", gguf.Q4_K: "k", gguf.Q8_0: "int8", gguf.F32: "int8"} {
+	for typ, form := range map[gguf.Type]string{gguf.Q4_1: "q4_1", gguf.Q4_K: "k", gguf.Q5_K: "k", gguf.Q8_0: "int8", gguf.F32: "int8"} {
 		path := tinyFile(t, typ)
 		o := tinyOptions()
 		want := someScores(t, openFile(t, path, o))

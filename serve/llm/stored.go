@@ -72,7 +72,7 @@ func (w *weights) release(l linear) {
 }
 
 // float16s tells where a block has its scales and minima in float16.
-var float16s = map[gguf.Type][]int{gguf.Q4_1: {0, 2}, gguf.Q4_K: {0, 2}, gguf.Q6_K: {208}}
+var float16s = map[gguf.Type][]int{gguf.Q4_1: {0, 2}, gguf.Q4_K: {0, 2}, gguf.Q5_K: {0, 2}, gguf.Q6_K: {208}}
 
 // finiteBlocks refuses blocks whose scale or minimum is not a number: the exponents of float16 are all ones.
 func finiteBlocks(f *gguf.File, t *gguf.Tensor, row int) error {

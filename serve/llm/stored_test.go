@@ -23,6 +23,7 @@ func TestBlocksThatAreNotFiniteAreRefused(t *testing.T) {
 		{gguf.Q4_1, "blk.1.ffn_up.weight", 2},
 		{gguf.Q4_K, "blk.1.attn_k.weight", 0},
 		{gguf.Q4_K, "blk.1.ffn_gate.weight", 2},
+		{gguf.Q5_K, "blk.1.ffn_gate.weight", 2},
 		{gguf.Q4_K, "blk.1.ffn_down.weight", 208},
 	} {
 		path := tinyFile(t, c.typ)

@@ -123,8 +123,8 @@ func (s shape) writeWith(seed uint64, typ gguf.Type, keys map[string]any) *gguf.
 		if strings.HasPrefix(name, "blk.") && len(dims) == 2 {
 			as = typ
 		}
-		if as == gguf.Q4_K || typ == gguf.Q4_K && name == "token_embd.weight" {
-			addK(w, rng, name, dims)
+		if k := typ == gguf.Q4_K || typ == gguf.Q5_K; k && (as == typ || name == "token_embd.weight") {
+			addK(w, rng, name, dims, typ)
 			return
 		}
 		must(w.Add(name, as, dims, v))
@@ -174,9 +174,8 @@ func (s shape) writeWith(seed uint64, typ gguf.Type, keys map[string]any) *gguf.
 	return w
 }
 
-// addK adds random blocks as a Q4_K_M file has them: Q6_K for v, down and the tokens, else Q4_K, of weights of about .05.
-func addK(w *gguf.Writer, rng *rand.Rand, name string, dims []int) {
-	typ := gguf.Q4_K
+// addK adds random blocks as a Q4_K_M or Q5_K_M file has them: Q6_K for v, down and the tokens, else typ, of weights of about .05.
+func addK(w *gguf.Writer, rng *rand.Rand, name string, dims []int, typ gguf.Type) {
 	if strings.Contains(name, "attn_v") || strings.Contains(name, "ffn_down") || strings.Contains(name, "token_embd") {
 		typ = gguf.Q6_K
 	}
