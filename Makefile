@@ -13,7 +13,7 @@ export CORASTREAM_ML100K   ?= $(CURDIR)/$(CACHE)/ml-100k
 
 .PHONY: help
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 .PHONY: build
 build: ## bin/corastream
@@ -42,6 +42,10 @@ unit: fetch ## the tests that start no binary: `go test ./...`, about a minute
 .PHONY: test
 test: fetch ## every test that needs no GPU: unit tests, and real binaries on real brokers (Apache Kafka too, where java and mvn are)
 	@bash .ci/test.sh
+
+.PHONY: test-arm64
+test-arm64: ## the arm64 kernels under qemu-user, on a processor of each level (part of `make test`; says so where qemu is missing); UP=1: `up` as well
+	@bash .ci/arm64.sh
 
 .PHONY: check
 check: ## format, vet, static analysis, modules tidy, generated code up to date, unit tests (default and purego)

@@ -13,7 +13,7 @@ go tool staticcheck -tags app ./cmd/apptest
 go mod verify
 go mod tidy -diff
 # Generated code: what the generators write now is what was there. (kernels/cuda/ptx needs NVIDIA's compiler: `make cuda-ptx`.)
-made=(docs/reference/configuration.md docs/reference/events.md kernels/*_amd64.s kernels/stubs_amd64.go)
+made=(docs/reference/configuration.md docs/reference/events.md kernels/*_amd64.s kernels/*_arm64.s kernels/stubs_amd64.go kernels/stubs_arm64.go)
 before=$(sha256sum "${made[@]}")
 go generate ./cmd/corastream ./kernels
 [ "$before" = "$(sha256sum "${made[@]}")" ] || { echo "generated files were not up to date, and are now: commit" "${made[@]}"; exit 1; }

@@ -37,6 +37,7 @@ mkdir -p "$CORASTREAM_SCREENSHOTS"
 ( # The unit tests, and then once more without assembly those that it touches.
   go test -vet=off -timeout 20m ./...
   go test -vet=off -timeout 20m -tags purego ./kernels/... ./cfstream/... ./serve/llm/... ./generator/...
+  bash .ci/arm64.sh
 ) >"$log" 2>&1 &
 unit=$!
 

@@ -77,10 +77,10 @@ type Spec struct {
 
 	// DemandHalfLife is after how long a like counts half in an item's demand, by which candidates are found beside their score.
 	// Default 336h, range 1h..87600h.
-	DemandHalfLife time.Duration `yaml:"demand_half_life"`
+	DemandHalfLife time.Duration `yaml:"-"`
 
 	// Negatives are drawn for each implicit positive. Default 4, range 0..100.
-	Negatives int `yaml:"negatives"`
+	Negatives int `yaml:"-"`
 	// NegativeWeight is the weight of one of them relative to the positive's. Default 1, range 0..100.
 	NegativeWeight float64 `yaml:"-"`
 }

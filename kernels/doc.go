@@ -3,7 +3,7 @@
 //
 // Every kernel exists as generic Go, which is the reference, and where the CPU allows as assembly. The level is chosen
 // once at start (see [Level]); the environment variable CORASTREAM_KERNELS forces one ("generic", "avx2", "avx512",
-// "avx512bf16"), and the build tag purego leaves all assembly out.
+// "avx512bf16"; on arm64 "neon", "dotprod", "i8mmbf16"), and the build tag purego leaves all assembly out.
 //
 // It promises:
 //   - [Dot], [Axpy], [Scale], [Add] and [AXPBY] give equal bytes on every level and every CPU: products and sums are rounded one

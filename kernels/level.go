@@ -3,10 +3,11 @@ package kernels
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 )
 
-// level is an instruction set that kernels may use; a higher one includes all lower ones.
+// level is an instruction set that kernels may use; a higher one includes all lower ones. Those of arm64 are in level_arm64.go.
 type level int32
 
 const (
@@ -16,7 +17,15 @@ const (
 	avx512bf16              // the same with AVX512_BF16
 )
 
-var levelNames = [...]string{"generic", "avx2", "avx512", "avx512bf16"}
+// levelNames are those of the processor that this is built for.
+var levelNames = namesFor(runtime.GOARCH)
+
+func namesFor(arch string) []string {
+	if arch == "arm64" {
+		return []string{"generic", "neon", "dotprod", "i8mmbf16"}
+	}
+	return []string{"generic", "avx2", "avx512", "avx512bf16"}
+}
 
 // levelVariable forces a level at start.
 const levelVariable = "CORASTREAM_KERNELS"
@@ -38,7 +47,8 @@ func init() {
 	}
 }
 
-// Level names the instruction set in use: "generic", "avx2", "avx512" or "avx512bf16".
+// Level names the instruction set in use: "generic", on amd64 "avx2", "avx512" or "avx512bf16", on arm64 "neon", "dotprod" or
+// "i8mmbf16".
 func Level() string { return levelNames[current] }
 
 // Levels names the levels that this CPU and this build have, lowest first.

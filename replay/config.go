@@ -89,41 +89,41 @@ func (c Config) isModel(name string) bool {
 // docs/measured/quality.md were measured with.
 type Config struct {
 	// Mode is static or prequential. Default static.
-	Mode string `yaml:"mode"`
+	Mode string `yaml:"-"`
 	// Models to evaluate. Default popularity, cf, mix.
-	Models []string `yaml:"models"`
+	Models []string `yaml:"-"`
 	// Kinds are the names of further CF models that Deps.NewModel makes: cfstream's kinds. Default none.
 	Kinds []string `yaml:"-"`
 	// Content is what a hybrid knows of an item before any click: one of Contents. Default llm.
 	Content string `yaml:"-"`
 	// LabelDelay is how long after its row a label is learnt, in prequential mode. Default 0, range 0..8760h.
-	LabelDelay time.Duration `yaml:"label_delay"`
+	LabelDelay time.Duration `yaml:"-"`
 	// Freshness lists label delays: every model is also replayed prequentially with each of them, and once with nothing
 	// learnt after train, and the differences are reported. Default none, at most 8 delays of 0..8760h.
-	Freshness []time.Duration `yaml:"freshness"`
+	Freshness []time.Duration `yaml:"-"`
 	// Epochs over train before the evaluation starts. Default 6, range 1..1000.
-	Epochs int `yaml:"epochs"`
+	Epochs int `yaml:"-"`
 	// Dev, when not 0, holds valid back: the models learn the first 1-dev of train and are scored on the rest, reported
 	// as valid. Choices belong here; valid and test are then not read. Default 0, range 0..0.9.
-	Dev float64 `yaml:"dev"`
+	Dev float64 `yaml:"-"`
 	// Bootstraps is how many times users are drawn for the intervals: at 2000 the ends of a 95 % interval rest on 50 draws
 	// each, and move by less than a tenth of its width between seeds. Default 2000, range 0..100000; 0 gives none.
-	Bootstraps int `yaml:"bootstraps"`
+	Bootstraps int `yaml:"-"`
 	// Seed of bootstrap and shuffling. Default 1.
-	Seed uint64 `yaml:"seed"`
+	Seed uint64 `yaml:"-"`
 	// Seeds is how many starts of each CF model are replayed, for the spread of its figures. What draws nothing has none;
 	// the models of a checkpoint have the checkpoint's. Default 1, range 1..20.
 	Seeds int `yaml:"-"`
 	// Task is what the next-item figures ask: `unseen` ranks the positives whose item is new to the user among the items the user has
 	// not met, `all` ranks every positive among all items, `auto` chooses all where at least a tenth of the log's positives repeat
 	// an item of their user. Default auto.
-	Task string `yaml:"task"`
+	Task string `yaml:"-"`
 	// RankRows is the most rows of each split that the next-item figures rank among all items, evenly spaced; 0 ranks none.
 	// Default 1000000, range 0..1000000.
 	RankRows int `yaml:"-"`
 	// RankLLM is how many of CF's best candidates `llm` and `cora` rank for each of these rows, each of them one run of
 	// the LLM; an item outside counts as missed. 0 ranks none. Default 0, range 0..200.
-	RankLLM int `yaml:"rank_llm"`
+	RankLLM int `yaml:"-"`
 	// BatchRows is how many rows one call of generator and LLM scores. Default 256, range 1..65536.
 	BatchRows int `yaml:"-"`
 	// History is how many liked titles go into a `history` prompt; 0 makes `item` prompts. Default 0, range 0..50.

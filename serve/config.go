@@ -76,14 +76,14 @@ type Config struct {
 	QueueTimeoutMS int `yaml:"-"`
 	// MaxGenerations is how many conversations are answered at once. Each holds its own keys and values: 46 kB a token of
 	// SmolLM2-135M, 1 MB a token of a 7B model. Up to 16 more wait for 2 seconds. Default 2, range 1..256.
-	MaxGenerations int `yaml:"max_generations"`
+	MaxGenerations int `yaml:"-"`
 	// MaxGenerationQueue is how many more conversations may wait. A constant: 16.
 	MaxGenerationQueue int `yaml:"-"`
 	// MaxGeneratedTokens bounds one answer; a request for more gets that many. Default 512, range 1..1048576.
 	MaxGeneratedTokens int `yaml:"max_generated_tokens"`
 	// GenerationTimeoutMS bounds the answer to one conversation. Default 120000, range
 	// 100..3600000.
-	GenerationTimeoutMS int `yaml:"generation_timeout_ms"`
+	GenerationTimeoutMS int `yaml:"-"`
 	// RatePerSecond bounds the requests of one client, which is its certificate or else its address (of IPv6 the /64).
 	// Default 1000, range 0..1e6; 0 is no limit.
 	RatePerSecond float64 `yaml:"rate_per_second"`
@@ -96,7 +96,7 @@ type Config struct {
 	ShutdownTimeoutMS int `yaml:"shutdown_timeout_ms"`
 	// LearntWaitMS is how long a request with wait=learnt waits for its events to be learnt; after that it is answered 202, and they are
 	// learnt later. Default 2000, range 1..60000.
-	LearntWaitMS int `yaml:"learnt_wait_ms"`
+	LearntWaitMS int `yaml:"-"`
 	// Gorse answers Gorse's REST paths below /api/ too, so that its SDKs work unchanged; `up --gorse` sets it. Default false.
 	Gorse bool `yaml:"gorse"`
 	// Recent is how many recommendations and dead letters the dashboard remembers. Default 200, range 1..10000.

@@ -41,7 +41,7 @@ type Config struct {
 	// UserTTL forgets users who were silent for so long, measured against the newest event. Default 0 (never), at least 1h.
 	UserTTL time.Duration `yaml:"user_ttl"`
 	// JournalLimit is how many journal lines are kept; a line takes about 60 bytes. Default 0 (all), else at least 1000.
-	JournalLimit int `yaml:"journal_limit"`
+	JournalLimit int `yaml:"-"`
 }
 
 // Default returns the defaults above.

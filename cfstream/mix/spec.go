@@ -43,10 +43,10 @@ type Spec struct {
 	// TrainAfter is how many likes the first training of the LLM's part waits for. Default 1000, range 100..1000000.
 	TrainAfter int `yaml:"train_after"`
 	// TrainRows is how many of the last likes a training reads; each takes 900 bytes. Default 20000, range 1000..1000000.
-	TrainRows int `yaml:"train_rows"`
+	TrainRows int `yaml:"-"`
 	// Judge is after how many likes at the latest a new version of the LLM's part is promoted or refused. Default 2000, range
 	// 200..1000000.
-	Judge int `yaml:"judge"`
+	Judge int `yaml:"-"`
 	// MemoryLimit bounds the neighbour table in bytes: as the catalogue grows, fewer neighbours are kept of each item.
 	// Default 1 GiB, range 16 MiB..1 TiB.
 	MemoryLimit int64 `yaml:"memory_limit_bytes"`

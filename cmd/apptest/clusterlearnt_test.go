@@ -11,7 +11,6 @@ import (
 // TestWhoAsksAReplicaMayWaitUntilAnEventCounts: another process learns it, and the replica's answer comes when its own state has it.
 func TestWhoAsksAReplicaMayWaitUntilAnEventCounts(t *testing.T) {
 	g := newGang(t, ownBroker(t), testShards, noLLM)
-	g.amend(t, `http: {listen: "127.0.0.1:0"}`, `http: {listen: "127.0.0.1:0", learnt_wait_ms: 20000}`)
 	l, replica := g.add(learns), g.add(answers)
 	l.proc.url(t)
 	url := replica.proc.url(t)

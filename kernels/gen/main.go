@@ -19,6 +19,9 @@ func main() {
 			err = f.write(os.Args[1])
 		}
 	}
+	if err == nil {
+		err = writeARM(os.Args[1])
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

@@ -14,8 +14,9 @@ type Options struct {
 	// Threads is how many cores one call uses. Default: GOMAXPROCS, range 1..1024.
 	Threads int `yaml:"threads"`
 	// Numerics is the precision of weights, products and cached K/V: "f32" (the oracle), "bf16" (half the memory, twice as
-	// fast where the CPU has AVX512_BF16), "int8" (8-bit products, the file's own weights where they are Q4_1, Q4_K, Q5_K
-	// or Q6_K; the fastest and smallest, hold its ranking to f32's before use) or "auto": bf16 where the CPU has AVX512_BF16, else f32. What is cached
+	// fast where the CPU multiplies bfloat16: AVX512_BF16, or BFMMLA on arm64), "int8" (8-bit products, the file's own weights
+	// where they are Q4_1, Q4_K, Q5_K or Q6_K; the fastest and smallest, hold its ranking to f32's before use) or "auto": bf16
+	// where the CPU multiplies it, else f32. What is cached
 	// on disk is kept apart by it. Default auto.
 	Numerics string `yaml:"numerics"`
 	// Template makes prompts. Default: DefaultTemplate.
@@ -88,7 +89,7 @@ func (o Options) numerics() string {
 	switch {
 	case o.Numerics != "auto":
 		return o.Numerics
-	case kernels.Level() == "avx512bf16":
+	case kernels.Level() == "avx512bf16", kernels.Level() == "i8mmbf16": // processors that multiply bfloat16
 		return "bf16"
 	}
 	return "f32"

@@ -232,7 +232,7 @@ func TestAutoNumericsFollowTheMachine(t *testing.T) {
 	for _, level := range kernels.Levels() {
 		must(kernels.SetLevel(level))
 		want := "f32"
-		if level == "avx512bf16" {
+		if level == "avx512bf16" || level == "i8mmbf16" {
 			want = "bf16"
 		}
 		m := tinyLlama.open(t, func(o *Options) { o.Numerics = "auto" })

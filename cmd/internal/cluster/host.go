@@ -81,16 +81,17 @@ func OpenShardHost(d Deps) (l *ShardHost, err error) {
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, l.Close())
+			l = nil
 		}
 	}()
 	if l.sink, err = ingest.NewSink(d.Kafka, d.Log); err != nil {
-		return nil, err
+		return l, err
 	}
 	l.opened.Add(l.sink.Close)
 	mc := replay.DefaultMonitor()
 	mc.Queue = 1 << 16
 	if l.monitor, err = replay.NewMonitor(mc, replay.MonitorDeps{Bias: d.Bias}); err != nil {
-		return nil, err
+		return l, err
 	}
 	l.opened.Add(func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)

@@ -45,8 +45,8 @@ func Finding(w mix.Worth) string {
 
 // advice is what to do where the LLM's part is worth nothing.
 const advice = "give the catalogue fields such as author, year, genre and tags (titles alone bring little; `corastream validate` shows what the " +
-	"language model reads), or try a larger language model (make fetch-qwen, configs/qwen.yaml); or leave it: its weight is learnt and " +
-	"costs the lists nothing; --llm off saves the time of reading items"
+	"language model reads); or leave it: its weight is learnt and costs the lists nothing; --llm off saves the time of reading items " +
+	"(a larger language model was no clear gain on the logs we measured: docs/measured/quality.md)"
 
 // Says puts the finding in a sentence.
 func Says(w mix.Worth) string {

@@ -1,4 +1,4 @@
-//go:build amd64 && !purego
+//go:build (amd64 || arm64) && !purego
 
 package kernels
 
@@ -19,7 +19,7 @@ func attendBlock(dst []float32, ldd int, q []float32, ldq, m, n int, cache []Str
 	ns := (n + 15) &^ 15 // rows of scores in whole vectors, so that packing leaves no rest
 	packed := grow(&s.a, most*max(ns, d)+lanes)
 	scores := grow(&s.t, most*ns)
-	var sums [rows512]float32
+	var sums [mostRows]float32
 	for g := 0; g < kvHeads; g++ {
 		p := 0
 		for _, c := range cache {

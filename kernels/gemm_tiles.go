@@ -1,4 +1,4 @@
-//go:build amd64 && !purego
+//go:build (amd64 || arm64) && !purego
 
 package kernels
 
@@ -10,8 +10,8 @@ type gemmBuffers struct{ a, b []float32 }
 
 var gemmPool pool[gemmBuffers]
 
-// gemm works as mul does, but packs B only where a tile can not read it in place: transposed, or on AVX2 a panel that ends
-// before a whole vector.
+// gemm works as mul does, but packs B only where a tile can not read it in place: transposed, or a panel that ends within a
+// vector where the tile has no masks.
 func gemm(c []float32, ldc int, a []float32, lda int, b []float32, ldb int, m, n, k int, transA, transB, accumulate bool) {
 	if current == generic {
 		gemmGeneric(c, ldc, a, lda, b, ldb, m, n, k, transA, transB, accumulate)
@@ -56,7 +56,7 @@ func gemmPanel(buf, b []float32, ldb, j, k0, cols, kc int, transB bool) ([]float
 		if cols > 16 {
 			turn(buf[16:], panel, b[(j+16)*ldb+k0:], ldb, kc, cols-16)
 		}
-	case current == avx2 && cols%16 != 0:
+	case !readsInPlace(cols):
 		for q := 0; q < kc; q++ {
 			copy(buf[q*panel:], b[(k0+q)*ldb+j:][:cols])
 		}

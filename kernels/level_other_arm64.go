@@ -1,0 +1,5 @@
+//go:build !purego && !linux && !darwin
+
+package kernels
+
+func hasBF16() bool { return false }
