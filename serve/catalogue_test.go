@@ -90,8 +90,7 @@ func TestAnItemIsHiddenByItsWholeRecord(t *testing.T) {
 // TestAChangeWaitsForTheOneBeforeIt: two changes of different fields at once both hold, though each writes the whole record.
 func TestAChangeWaitsForTheOneBeforeIt(t *testing.T) {
 	learn := make(chan struct{}, 2)
-	var f *fixture
-	f = shop(t, func(c *Config, d *Deps) {
+	f := shop(t, func(c *Config, d *Deps) {
 		c.LearntWaitMS = 5000
 		d.Learnt = func(ctx context.Context, _ []corastream.Position) error {
 			select {

@@ -149,7 +149,7 @@ func TestDeviceStepsAreTheCPUs(t *testing.T) {
 		deps.Backprop = &noise{size: cfg.Spec.Size()}
 		gpu, _ := started(t, cfg, data, onDevice(deps, d, f))
 		start := cpu.best()
-		at := place{}
+		at := progress{}
 		gpu.toDevice(t.Context(), &at)
 		if gpu.device == nil {
 			t.Fatal("the device was not taken")
