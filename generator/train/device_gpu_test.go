@@ -160,7 +160,7 @@ func TestDeviceStepsAreTheCPUs(t *testing.T) {
 			steps = 8
 		}
 		for ; at.Step < steps; at.Step++ {
-			batch := cpu.batch(rows.train, order, &at)
+			batch := cpu.minibatch(rows.train, order, &at)
 			_, err1 := cpu.step(t.Context(), batch, schedule(at.Step, 10, 40))
 			_, err2 := gpu.step(t.Context(), batch, schedule(at.Step, 10, 40))
 			if err := errors.Join(err1, err2); err != nil {
