@@ -56,14 +56,3 @@ func pairBF16(dst []uint32, low, high []float32) int {
 	}
 	return n
 }
-
-// turnPanel fills a panel of 32-bit words with `rows` rows of w: dst[k][j] = w[j][k]; false if it is left to generic Go, as a part
-// panel is.
-func turnPanel(dst, w []float32, k, rows int) bool {
-	if current == generic || rows != panel {
-		return false
-	}
-	turn(dst, panel, w, k, k, 16)
-	turn(dst[16:], panel, w[16*k:], k, k, 16)
-	return true
-}

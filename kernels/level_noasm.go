@@ -4,23 +4,10 @@ package kernels
 
 func detect() level { return generic }
 
-func (w *matrixF32) mul(c []float32, ldc int, a []float32, lda, m int, accumulate bool, s *Scratch) {
-	w.mulGeneric(c, ldc, a, lda, m, accumulate, s)
-}
+// Without assembly the reference is all that a matrix needs.
+type weights = packedMatrix
 
-func (w *matrixBF16) mul(c []float32, ldc int, a []float32, lda, m int, accumulate bool, s *Scratch) {
-	w.mulGeneric(c, ldc, a, lda, m, accumulate, s)
-}
-
-func (w *matrixInt8) mul(c []float32, ldc int, a []float32, lda, m int, accumulate bool, s *Scratch) {
-	w.mulGeneric(c, ldc, a, lda, m, accumulate, s)
-}
-
-func (w *matrixQ4) mul(c []float32, ldc int, a []float32, lda, m int, accumulate bool, s *Scratch) {
-	w.mulGeneric(c, ldc, a, lda, m, accumulate, s)
-}
-
-func (w *matrixK) mul(c []float32, ldc int, a []float32, lda, m int, accumulate bool, s *Scratch) {
+func product(w weights, c []float32, ldc int, a []float32, lda, m int, accumulate bool, s *Scratch) {
 	w.mulGeneric(c, ldc, a, lda, m, accumulate, s)
 }
 

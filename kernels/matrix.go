@@ -53,6 +53,24 @@ func PackF32T(w []float32, out, in int) Matrix {
 	return m
 }
 
+// packedMatrix is what every form of packed weights has, whatever the processor.
+type packedMatrix interface {
+	Out() int
+	In() int
+	mulGeneric(c []float32, ldc int, a []float32, lda, m int, accumulate bool, s *Scratch)
+}
+
+// multiply is Mul of every packed matrix: the check of the arguments, then the reference or the kernels of the level in use.
+func multiply(w weights, c []float32, ldc int, a []float32, lda, m int, accumulate bool, s *Scratch) {
+	switch {
+	case !checkMul("Mul", c, ldc, a, lda, m, w.Out(), w.In()):
+	case current == generic:
+		w.mulGeneric(c, ldc, a, lda, m, accumulate, s)
+	default:
+		product(w, c, ldc, a, lda, m, accumulate, s)
+	}
+}
+
 func newMatrixF32(out, in int) *matrixF32 {
 	return &matrixF32{out: out, in: in, data: make([]float32, panels(out)*panel*in)}
 }
@@ -62,9 +80,7 @@ func (w *matrixF32) In() int    { return w.in }
 func (w *matrixF32) Bytes() int { return 4 * len(w.data) }
 
 func (w *matrixF32) Mul(c []float32, ldc int, a []float32, lda int, m int, accumulate bool, s *Scratch) {
-	if checkMul("Mul", c, ldc, a, lda, m, w.out, w.in) {
-		w.mul(c, ldc, a, lda, m, accumulate, s)
-	}
+	multiply(w, c, ldc, a, lda, m, accumulate, s)
 }
 
 // mulGeneric is the reference: C[i][o] = sum over k of A[i][k] W[o][k], k in order.

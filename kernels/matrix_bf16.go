@@ -69,9 +69,7 @@ func (w *matrixBF16) In() int    { return w.in }
 func (w *matrixBF16) Bytes() int { return 4 * len(w.data) }
 
 func (w *matrixBF16) Mul(c []float32, ldc int, a []float32, lda int, m int, accumulate bool, s *Scratch) {
-	if checkMul("Mul", c, ldc, a, lda, m, w.out, w.in) {
-		w.mul(c, ldc, a, lda, m, accumulate, s)
-	}
+	multiply(w, c, ldc, a, lda, m, accumulate, s)
 }
 
 // mulGeneric is the reference: both factors rounded to bfloat16, products and sums in float32, k in order.

@@ -7,8 +7,6 @@ import (
 	"unsafe"
 )
 
-func (w *matrixBF16) shape() (int, int) { return w.out, w.in }
-
 // With AVX512_BF16 the tile multiplies pairs; without, A is rounded and each panel made float32, which costs little beside a
 // few rows.
 func (w *matrixBF16) tileRows() int { return rowsF32() }
@@ -52,14 +50,6 @@ func (w *matrixBF16) tile(c []float32, ldc int, a []float32, p, rows, cols int, 
 	}
 	b := asFloats(w.data[p*panel*w.pairs():])
 	gemmBF16AVX512BF16(&c[0], 4*uintptr(ldc), &a[0], b, 4*panel, w.pairs(), rows, uint32(1<<cols-1), accumulate)
-}
-
-func (w *matrixBF16) mul(c []float32, ldc int, a []float32, lda, m int, accumulate bool, s *Scratch) {
-	if current == generic {
-		w.mulGeneric(c, ldc, a, lda, m, accumulate, s)
-		return
-	}
-	product(w, c, ldc, a, lda, m, accumulate, s)
 }
 
 // packPairs writes rows of A, lda apart, as dst[k/2][rows] pairs of bfloat16; the last pair of an odd k has a zero.

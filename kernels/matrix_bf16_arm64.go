@@ -4,8 +4,6 @@ package kernels
 
 import "unsafe"
 
-func (w *matrixBF16) shape() (int, int) { return w.out, w.in }
-
 // With BFMMLA the tile takes four values of k at a time. Without, A is rounded and each panel made float32, which costs little beside
 // a few rows.
 func (w *matrixBF16) tileRows() int { return mostRows }
@@ -82,14 +80,6 @@ func (w *matrixBF16) tile(c []float32, ldc int, a []float32, p, rows, cols int, 
 			j = cols
 		}
 	}
-}
-
-func (w *matrixBF16) mul(c []float32, ldc int, a []float32, lda, m int, accumulate bool, s *Scratch) {
-	if current == generic {
-		w.mulGeneric(c, ldc, a, lda, m, accumulate, s)
-		return
-	}
-	product(w, c, ldc, a, lda, m, accumulate, s)
 }
 
 // asFloats passes 32-bit words to assembly, which takes them as they are.

@@ -94,9 +94,7 @@ func (w *matrixInt8) In() int    { return w.in }
 func (w *matrixInt8) Bytes() int { return 4 * len(w.all) }
 
 func (w *matrixInt8) Mul(c []float32, ldc int, a []float32, lda int, m int, accumulate bool, s *Scratch) {
-	if checkMul("Mul", c, ldc, a, lda, m, w.out, w.in) {
-		w.mul(c, ldc, a, lda, m, accumulate, s)
-	}
+	multiply(w, c, ldc, a, lda, m, accumulate, s)
 }
 
 func (w *matrixInt8) mulGeneric(c []float32, ldc int, a []float32, lda int, m int, accumulate bool, s *Scratch) {

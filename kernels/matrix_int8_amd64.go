@@ -36,8 +36,7 @@ func panelOf(data []uint32, p, n int) []uint32 {
 	return data[p*n : (p+1)*n]
 }
 
-func (w *matrixInt8) shape() (int, int) { return w.out, w.in }
-func (w *matrixInt8) tileRows() int     { return rowsBytes() }
+func (w *matrixInt8) tileRows() int { return rowsBytes() }
 
 func (w *matrixInt8) packedLen() int {
 	if current == avx2 {
@@ -73,16 +72,7 @@ func (w *matrixInt8) tile(c []float32, ldc int, a []float32, p, rows, cols int, 
 		w.groups(), rows, uint32(1<<cols-1), accumulate)
 }
 
-func (w *matrixInt8) mul(c []float32, ldc int, a []float32, lda, m int, accumulate bool, s *Scratch) {
-	if current == generic {
-		w.mulGeneric(c, ldc, a, lda, m, accumulate, s)
-		return
-	}
-	product(w, c, ldc, a, lda, m, accumulate, s)
-}
-
-func (w *matrixQ4) shape() (int, int) { return w.out, w.in }
-func (w *matrixQ4) tileRows() int     { return rowsBytes() }
+func (w *matrixQ4) tileRows() int { return rowsBytes() }
 
 func (w *matrixQ4) packedLen() int {
 	if current == avx2 {
@@ -119,12 +109,4 @@ func (w *matrixQ4) tile(c []float32, ldc int, a []float32, p, rows, cols int, ac
 	}
 	gemmQ4AVX512(&c[0], 4*uintptr(ldc), &a[0], &a[rows*w.in/4], asFloats(w.data[p*w.groups()*q4Group:]), nil,
 		w.groups(), rows, uint32(1<<cols-1), accumulate)
-}
-
-func (w *matrixQ4) mul(c []float32, ldc int, a []float32, lda, m int, accumulate bool, s *Scratch) {
-	if current == generic {
-		w.mulGeneric(c, ldc, a, lda, m, accumulate, s)
-		return
-	}
-	product(w, c, ldc, a, lda, m, accumulate, s)
 }

@@ -155,9 +155,8 @@ func panelOf(s *Scratch, groups int) (bytes, scales, floats []float32) {
 	return b[:n], b[n : n+scalesLen], b[n+scalesLen:]
 }
 
-func (w *matrixInt8) shape() (int, int) { return w.out, w.in }
-func (w *matrixInt8) tileRows() int     { return rowsQuantised() }
-func (w *matrixInt8) packedLen() int    { return packedQuantised(w.groups()) }
+func (w *matrixInt8) tileRows() int  { return rowsQuantised() }
+func (w *matrixInt8) packedLen() int { return packedQuantised(w.groups()) }
 
 func (w *matrixInt8) pack(dst, a []float32, lda, rows int, s *Scratch) {
 	packQuantised(dst, a, lda, w.in, rows, s)
@@ -184,17 +183,8 @@ func (w *matrixInt8) tile(c []float32, ldc int, a []float32, p, rows, cols int, 
 	tileQuantised(perColumn, c, ldc, a, s.b, w.scales[p*panel:], w.groups(), rows, cols, accumulate)
 }
 
-func (w *matrixInt8) mul(c []float32, ldc int, a []float32, lda, m int, accumulate bool, s *Scratch) {
-	if current == generic {
-		w.mulGeneric(c, ldc, a, lda, m, accumulate, s)
-		return
-	}
-	product(w, c, ldc, a, lda, m, accumulate, s)
-}
-
-func (w *matrixQ4) shape() (int, int) { return w.out, w.in }
-func (w *matrixQ4) tileRows() int     { return rowsQuantised() }
-func (w *matrixQ4) packedLen() int    { return packedQuantised(w.groups()) }
+func (w *matrixQ4) tileRows() int  { return rowsQuantised() }
+func (w *matrixQ4) packedLen() int { return packedQuantised(w.groups()) }
 
 func (w *matrixQ4) pack(dst, a []float32, lda, rows int, s *Scratch) {
 	packQuantised(dst, a, lda, w.in, rows, s)
@@ -223,12 +213,4 @@ func (w *matrixQ4) tile(c []float32, ldc int, a []float32, p, rows, cols int, ac
 		return
 	}
 	tileQuantised(perGroup, c, ldc, a, bytes, scales, w.groups(), rows, cols, accumulate)
-}
-
-func (w *matrixQ4) mul(c []float32, ldc int, a []float32, lda, m int, accumulate bool, s *Scratch) {
-	if current == generic {
-		w.mulGeneric(c, ldc, a, lda, m, accumulate, s)
-		return
-	}
-	product(w, c, ldc, a, lda, m, accumulate, s)
 }

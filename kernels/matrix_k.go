@@ -220,9 +220,7 @@ func (w *matrixK) In() int    { return w.in }
 func (w *matrixK) Bytes() int { return 4 * len(w.all) }
 
 func (w *matrixK) Mul(c []float32, ldc int, a []float32, lda int, m int, accumulate bool, s *Scratch) {
-	if checkMul("Mul", c, ldc, a, lda, m, w.out, w.in) {
-		w.mul(c, ldc, a, lda, m, accumulate, s)
-	}
+	multiply(w, c, ldc, a, lda, m, accumulate, s)
 }
 
 func (w *matrixK) mulGeneric(c []float32, ldc int, a []float32, lda, m int, accumulate bool, s *Scratch) {

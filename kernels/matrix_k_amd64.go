@@ -98,9 +98,8 @@ func expanded(s *Scratch, groups int) (scales, bytes []float32) {
 	return b[:n], b[n:]
 }
 
-func (w *matrixK) shape() (int, int) { return w.out, w.in }
-func (w *matrixK) tileRows() int     { return rowsBytes() }
-func (w *matrixK) packedLen() int    { return w.in / group * (group/4 + kAux) }
+func (w *matrixK) tileRows() int  { return rowsBytes() }
+func (w *matrixK) packedLen() int { return w.in / group * (group/4 + kAux) }
 
 func (w *matrixK) pack(dst, a []float32, lda, rows int, s *Scratch) {
 	quantise := quantiseKAVX512
@@ -170,12 +169,4 @@ func (w *matrixK) next(p int) []uint32 {
 	}
 	groups, beside := w.panel(p + 1)
 	return w.all[w.at[p+1]:][:len(groups)+len(beside)]
-}
-
-func (w *matrixK) mul(c []float32, ldc int, a []float32, lda, m int, accumulate bool, s *Scratch) {
-	if current == generic {
-		w.mulGeneric(c, ldc, a, lda, m, accumulate, s)
-		return
-	}
-	product(w, c, ldc, a, lda, m, accumulate, s)
 }

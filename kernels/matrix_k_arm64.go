@@ -4,9 +4,8 @@ package kernels
 
 // K-quants go the way of Q4_1: once a panel its weights become bytes and float32 scales, which the tiles multiply.
 
-func (w *matrixK) shape() (int, int) { return w.out, w.in }
-func (w *matrixK) tileRows() int     { return rowsQuantised() }
-func (w *matrixK) packedLen() int    { return packedQuantised(w.in / group) }
+func (w *matrixK) tileRows() int  { return rowsQuantised() }
+func (w *matrixK) packedLen() int { return packedQuantised(w.in / group) }
 
 func (w *matrixK) pack(dst, a []float32, lda, rows int, s *Scratch) {
 	packQuantised(dst, a, lda, w.in, rows, s)
@@ -57,12 +56,4 @@ func (w *matrixK) tile(c []float32, ldc int, a []float32, p, rows, cols int, acc
 		k = perHalf
 	}
 	tileQuantised(k, c, ldc, a, bytes, scales, n, rows, cols, accumulate)
-}
-
-func (w *matrixK) mul(c []float32, ldc int, a []float32, lda, m int, accumulate bool, s *Scratch) {
-	if current == generic {
-		w.mulGeneric(c, ldc, a, lda, m, accumulate, s)
-		return
-	}
-	product(w, c, ldc, a, lda, m, accumulate, s)
 }

@@ -49,9 +49,7 @@ func (w *matrixQ4) In() int    { return w.in }
 func (w *matrixQ4) Bytes() int { return 4 * len(w.data) }
 
 func (w *matrixQ4) Mul(c []float32, ldc int, a []float32, lda int, m int, accumulate bool, s *Scratch) {
-	if checkMul("Mul", c, ldc, a, lda, m, w.out, w.in) {
-		w.mul(c, ldc, a, lda, m, accumulate, s)
-	}
+	multiply(w, c, ldc, a, lda, m, accumulate, s)
 }
 
 func (w *matrixQ4) mulGeneric(c []float32, ldc int, a []float32, lda int, m int, accumulate bool, s *Scratch) {

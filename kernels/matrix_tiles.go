@@ -7,7 +7,7 @@ const packedBytes = 640 << 10
 
 // weights is what product needs of a packed matrix.
 type weights interface {
-	shape() (out, in int)
+	packedMatrix
 	// tileRows is the most rows that tile takes.
 	tileRows() int
 	// packedLen is how many words of 32 bits a packed row takes.
@@ -22,7 +22,7 @@ type weights interface {
 
 // product packs as many rows of A as should stay in the cache, in blocks of even size, and takes them through all panels.
 func product(w weights, c []float32, ldc int, a []float32, lda, m int, accumulate bool, s *Scratch) {
-	out, _ := w.shape()
+	out := w.Out()
 	most, k := w.tileRows(), w.packedLen()
 	group := max(1, packedBytes/(4*k*most)) * most
 	for lo := 0; lo < m; lo += group {
@@ -44,7 +44,6 @@ func product(w weights, c []float32, ldc int, a []float32, lda, m int, accumulat
 	}
 }
 
-func (w *matrixF32) shape() (int, int)     { return w.out, w.in }
 func (w *matrixF32) tileRows() int         { return rowsF32() }
 func (w *matrixF32) packedLen() int        { return w.in }
 func (w *matrixF32) prepare(int, *Scratch) {}
@@ -57,14 +56,6 @@ func (w *matrixF32) tile(c []float32, ldc int, a []float32, p, rows, cols int, a
 	tileF32(c, ldc, a, w.data[p*panel*w.in:], panel, w.in, rows, cols, accumulate)
 }
 
-func (w *matrixF32) mul(c []float32, ldc int, a []float32, lda, m int, accumulate bool, s *Scratch) {
-	if current == generic {
-		w.mulGeneric(c, ldc, a, lda, m, accumulate, s)
-		return
-	}
-	product(w, c, ldc, a, lda, m, accumulate, s)
-}
-
 // packRows writes rows of A, lda apart, as dst[k][rows], rows <= 16; dst has room for 16 values more.
 func packRows(dst, a []float32, lda, k, rows int) {
 	if rows == 1 {
@@ -72,4 +63,15 @@ func packRows(dst, a []float32, lda, k, rows int) {
 		return
 	}
 	turn(dst, rows, a, lda, k, rows)
+}
+
+// turnPanel fills a panel of 32-bit words with `rows` rows of w: dst[k][j] = w[j][k]; false if it is left to generic Go, as a part
+// panel is.
+func turnPanel(dst, w []float32, k, rows int) bool {
+	if current == generic || rows != panel {
+		return false
+	}
+	turn(dst, panel, w, k, k, 16)
+	turn(dst[16:], panel, w[16*k:], k, k, 16)
+	return true
 }
