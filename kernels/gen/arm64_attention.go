@@ -62,20 +62,10 @@ func attentionARM() neon {
 			v.columns("R0", "", 0, nv, v.load)
 			v.i("MOVD", "R1", "R8")
 			v.i("MOVD", "R2", "R9")
-			v.i("MOVD", "R5", "R10")
-			v.i("SUB", 16*(nv-4), "R3", "R11")
-			v.loop("R10", 1, func() {
-				v.broadcast("R8", 31)
-				for n := 0; n < nv; n += 4 {
-					next := "+"
-					if n+4 == nv {
-						next = "R11"
-					}
-					k := 20 + n%8
-					v.load("R9", next, k, 4)
-					for m := 0; m < 4; m++ {
-						v.n("fmla", n+m, k+m, 31)
-					}
+			v.rows(nv, func(next string, n, k int) {
+				v.load("R9", next, k, 4)
+				for m := 0; m < 4; m++ {
+					v.n("fmla", n+m, k+m, 31)
 				}
 			})
 			v.columns("R0", "+", 0, nv, v.store)
@@ -93,22 +83,12 @@ func attentionARM() neon {
 			v.columns("R2", "+", 0, nv, v.load)
 			v.i("MOVD", "R1", "R8")
 			v.i("MOVD", "R0", "R9")
-			v.i("MOVD", "R5", "R10")
-			v.i("SUB", 16*(nv-4), "R3", "R11")
-			v.loop("R10", 1, func() {
-				v.broadcast("R8", 31)
-				for n := 0; n < nv; n += 4 {
-					next := "+"
-					if n+4 == nv {
-						next = "R11"
-					}
-					k := 20 + n%8
-					v.load("R9", "", k, 4)
-					for m := 0; m < 4; m++ {
-						v.n("fmla", k+m, n+m, 31)
-					}
-					v.store("R9", next, k, 4)
+			v.rows(nv, func(next string, n, k int) {
+				v.load("R9", "", k, 4)
+				for m := 0; m < 4; m++ {
+					v.n("fmla", k+m, n+m, 31)
 				}
+				v.store("R9", next, k, 4)
 			})
 			v.i("ADD", 4*cols, "R0")
 		})
@@ -125,4 +105,21 @@ func (v neon) columns(ptr, step string, first, nv int, access func(ptr, step str
 	if step == "" {
 		v.i("SUB", 16*nv, ptr)
 	}
+}
+
+// rows walks n (R5) rows at R9, R3 bytes apart, each with its factor at R8 in V31. strip takes a row's vectors four at a time: those from
+// n on belong into V[k] to V[k+3], and next is how R9 goes on behind them.
+func (v neon) rows(nv int, strip func(next string, n, k int)) {
+	v.i("MOVD", "R5", "R10")
+	v.i("SUB", 16*(nv-4), "R3", "R11")
+	v.loop("R10", 1, func() {
+		v.broadcast("R8", 31)
+		for n := 0; n < nv; n += 4 {
+			next := "+"
+			if n+4 == nv {
+				next = "R11"
+			}
+			strip(next, n, 20+n%8)
+		}
+	})
 }

@@ -14,30 +14,15 @@ func gemmK() *file {
 	data(f)
 	f.text("gemmQ4KAVX512", gemmKParams, 88)
 	f.note("b [group][4][32] dwords of eight weights (low halves k, high halves k+16)")
-	loadInt8Args(f)
-	loadAhead(f)
-	dispatch(f, 7, func(rows int) {
-		zeroFloats(f, rows)
-		group := f.label("group")
-		f.at(group)
-		askAhead(f, 10)
+	groupsOfK(f, 512, func(rows int) {
 		nibbles512(f, rows)
 		loadScales512(f)
 		scaled512(f, rows)
-		f.i("ADDQ", 256, "R11")
-		nextGroupOf(f, rows, 512, 4, group)
-		storeFloats(f, rows)
 	})
 
 	f.text("gemmQ5KAVX512", gemmKParams, 88)
 	f.note("as gemmQ4KAVX512, and in a group [1][32] dwords with the fifth bits: bit q of step q of four k")
-	loadInt8Args(f)
-	loadAhead(f)
-	dispatch(f, 7, func(rows int) {
-		zeroFloats(f, rows)
-		group := f.label("group")
-		f.at(group)
-		askAhead(f, 12)
+	groupsOfK(f, 640, func(rows int) {
 		for r := 0; r < 2*rows; r++ {
 			f.i("VPXORD", z(r), z(r), z(r))
 		}
@@ -51,21 +36,12 @@ func gemmK() *file {
 		}
 		loadScales512(f)
 		scaled512(f, rows)
-		f.i("ADDQ", 256, "R11")
-		nextGroupOf(f, rows, 640, 4, group)
-		storeFloats(f, rows)
 	})
 
 	f.text("gemmQ6KAVX512", gemmKParams, 88)
 	f.note("b [group]: [4][32] dwords with the lower four bits (low halves k, high halves k+16), [2][32] with the upper two (of k, of k+16: those of")
 	f.note("step q of four k are pair q)")
-	loadInt8Args(f)
-	loadAhead(f)
-	dispatch(f, 7, func(rows int) {
-		zeroFloats(f, rows)
-		group := f.label("group")
-		f.at(group)
-		askAhead(f, 14)
+	groupsOfK(f, 768, func(rows int) {
 		for half := 0; half < 2; half++ {
 			for r := 0; r < rows; r++ {
 				f.i("VPBROADCASTD", mem("R8", 4*((2+half)*rows+r)), iacc(r, 0))
@@ -90,11 +66,24 @@ func gemmK() *file {
 				}
 			}
 		}
-		f.i("ADDQ", 256, "R11")
-		nextGroupOf(f, rows, 768, 4, group)
-		storeFloats(f, rows)
 	})
 	return f
+}
+
+// groupsOfK is the frame of a tile: body takes a group of `bytes` bytes of the panel into the sums, while the next panel's are asked for.
+func groupsOfK(f *file, bytes int, body func(rows int)) {
+	loadInt8Args(f)
+	loadAhead(f)
+	dispatch(f, 7, func(rows int) {
+		zeroFloats(f, rows)
+		group := f.label("group")
+		f.at(group)
+		askAhead(f, (bytes+128)/64)
+		body(rows)
+		f.i("ADDQ", 256, "R11")
+		nextGroupOf(f, rows, bytes, 4, group)
+		storeFloats(f, rows)
+	})
 }
 
 // join512 makes the bytes of step q of a half in Z28 and Z29: four bits of row q, and those under the mask of what is at `high`, shifted

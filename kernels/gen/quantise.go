@@ -15,16 +15,7 @@ func quantise() *file {
 	f.i("SUBQ", 32, "CX")
 	f.i("JLT", end)
 	f.at(loop)
-	f.i("VMOVUPS", "(SI)", "Z0")
-	f.i("VMOVUPS", "64(SI)", "Z1")
-	v.groupScale()
-	for n := 0; n < 2; n++ {
-		f.i("VMULPS", "Z4", z(n), z(n))
-		f.i("VCVTPS2DQ", z(n), z(n))
-		f.i("VPMOVSDB", z(n), x(n))
-	}
-	f.i("VINSERTI128", 1, "X1", "Y0", "Y0")
-	f.i("VMOVDQU", "Y0", "(DI)")
+	v.groupBytes()
 	f.note("the sum of the bytes: products with ones")
 	f.i("VPXORD", "Y2", "Y2", "Y2")
 	f.i("VPDPBUSD", "Y0", "Y9", "Y2")
@@ -52,6 +43,20 @@ func quantise() *file {
 	f.ret()
 
 	return f
+}
+
+// groupBytes writes the 32 values at SI as bytes (Y0) to DI, with their scale in X3.
+func (v isa) groupBytes() {
+	v.i("VMOVUPS", "(SI)", "Z0")
+	v.i("VMOVUPS", "64(SI)", "Z1")
+	v.groupScale()
+	for n := 0; n < 2; n++ {
+		v.i("VMULPS", "Z4", z(n), z(n))
+		v.i("VCVTPS2DQ", z(n), z(n))
+		v.i("VPMOVSDB", z(n), x(n))
+	}
+	v.i("VINSERTI128", 1, "X1", "Y0", "Y0")
+	v.i("VMOVDQU", "Y0", "(DI)")
 }
 
 // groupScale finds the scale of the 32 values in Z0 and Z1.

@@ -18,16 +18,7 @@ func quantiseK() *file {
 	f.note(note)
 	wide.constant2("VPBROADCASTD", cOnes, "Y9")
 	quantiseLoop(wide, 32, 16, func() {
-		f.i("VMOVUPS", "(SI)", "Z0")
-		f.i("VMOVUPS", "64(SI)", "Z1")
-		wide.groupScale()
-		for n := 0; n < 2; n++ {
-			f.i("VMULPS", "Z4", z(n), z(n))
-			f.i("VCVTPS2DQ", z(n), z(n))
-			f.i("VPMOVSDB", z(n), x(n))
-		}
-		f.i("VINSERTI128", 1, "X1", "Y0", "Y0")
-		f.i("VMOVDQU", "Y0", "(DI)")
+		wide.groupBytes()
 		f.i("VPXORD", "Y2", "Y2", "Y2")
 		f.i("VPDPBUSD", "Y0", "Y9", "Y2")
 		sums(f)
