@@ -298,7 +298,7 @@ func (m *Model) check() error {
 				return bad("the items' own vectors")
 			}
 		case *steer:
-			if len(s.coded) != n || len(s.codes) > n*s.d || len(s.codes)%s.d != 0 || s.some > 0 && len(s.codes) < n*s.d || !s.rows.fits(n) || !within(s.fresh, 0, n) {
+			if len(s.coded) != n || len(s.codes) > n*s.d || len(s.codes)%s.d != 0 || s.some > 0 && len(s.codes) < n*s.d || !s.rows.fits(n) || !within(s.fresh.items, 0, n) {
 				return bad("the LLM's part")
 			}
 		case *ease:
@@ -504,8 +504,8 @@ func (t *content) code(c *coder) {
 
 // code waits for a training under way, as ease's does.
 func (s *steer) code(c *coder) {
-	c.i32s(&s.fresh)
-	c.int(&s.struck)
+	c.i32s(&s.fresh.items)
+	c.int(&s.fresh.old)
 	c.int(&s.recoded)
 	c.i64(&s.next)
 	c.i64(&s.take)

@@ -33,9 +33,7 @@ const (
 
 func newContent(m *Model) *content {
 	c := &content{m: m, number: map[string]int32{}}
-	for l := range c.lag {
-		c.lag[l] = float32(num.Exp(-0.7 * float64(num.Ln32(float32(1+l)))))
-	}
+	recency(c.lag[:])
 	return c
 }
 

@@ -243,10 +243,7 @@ func (c *covisit) rescale(at float64) {
 func (c *covisit) find(q *ask) {
 	for l, p := range q.past[:min(len(q.past), len(c.lag), askLags)] {
 		list := &c.lists[p.item]
-		even := c.lag[l] / (c.n[p.item] + 1)
-		if !p.liked {
-			even *= dislikedPart
-		}
+		even := c.lag[l] / (c.n[p.item] + 1) * liking(p)
 		sess := float32(even * near(q.now-p.at))
 		fwd, first := even, float32(0)
 		if l >= forwardLags {

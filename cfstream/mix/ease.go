@@ -41,9 +41,7 @@ const (
 
 func newEASE(m *Model) *ease {
 	e := &ease{m: m, next: easeFirst, lag: make([]float32, window)}
-	for l := range e.lag {
-		e.lag[l] = float32(num.Exp(-0.7 * float64(num.Ln32(float32(1+l)))))
-	}
+	recency(e.lag)
 	return e
 }
 

@@ -17,12 +17,11 @@ type steer struct {
 	codes   []float32 // [items*d]; 0 where no code has come
 	coded   []bool    // by item
 	some    int       // items with a code
-	fresh   []int32   // items with a code that no event has named, oldest first
+	fresh   fresh     // items with a code that no event has named
 	rows    rows
 	next    int64 // rows: then a fit begins
 	take    int64 // rows: then `solved` is received
 	recoded int   // codes that replaced another one since the last start
-	struck  int   // events since fresh was looked through
 	court   court
 	solved  chan fit
 	since   int64 // events that were learnt when the training under way began
@@ -32,9 +31,6 @@ type steer struct {
 const (
 	steerLags = 20
 	steerTop  = 20 // no candidate moves by more
-	// So many fresh items become candidates, of so many that are looked at.
-	steerFresh = 20
-	steerScan  = 8192
 )
 
 func newSteer(m *Model) *steer {
@@ -74,7 +70,7 @@ func (s *steer) describe(item int32, code []float32, removed bool) {
 			s.coded[item] = true
 			s.some++
 			if s.isFresh(item) {
-				s.fresh = append(s.fresh, item)
+				s.fresh.add(item)
 			}
 		} else if !slices.Equal(row(s.codes, item, s.d), code) {
 			s.renew()
@@ -87,44 +83,15 @@ func (s *steer) describe(item int32, code []float32, removed bool) {
 // isFresh says that nothing but its code speaks for an item.
 func (s *steer) isFresh(item int32) bool { return s.coded[item] && s.m.quality.first[item] == 0 }
 
-// learn strikes a fresh item that has been taken from the list once the list holds many of them.
-func (s *steer) learn(*event) {
-	if s.struck++; s.struck < 64 || 4*s.struck < len(s.fresh) {
-		return
-	}
-	s.struck = 0
-	s.fresh = slices.DeleteFunc(s.fresh, func(j int32) bool { return !s.isFresh(j) })
-}
+func (s *steer) learn(*event) { s.fresh.learn(s.isFresh) }
 
 // find adds the fresh items that v_u moves most: nothing else would, as long as nobody takes them. Of a catalogue of which more
 // are fresh the newest are looked at.
 func (s *steer) find(q *ask) {
-	if len(s.fresh) == 0 || !s.user(q) {
+	if len(s.fresh.items) == 0 || !s.user(q) {
 		return
 	}
-	var top [steerFresh]float32
-	var ids [steerFresh]int32
-	n := 0
-	for _, j := range s.fresh[max(0, len(s.fresh)-steerScan):] {
-		if !s.isFresh(j) {
-			continue
-		}
-		x := kernels.Dot(q.user, row(s.codes, j, s.d))
-		if x <= 0 || n == steerFresh && x <= top[n-1] {
-			continue
-		}
-		if n < steerFresh {
-			n++
-		}
-		i := n - 1
-		for ; i > 0 && top[i-1] < x; i-- {
-			top[i], ids[i] = top[i-1], ids[i-1]
-		}
-		top[i], ids[i] = x, j
-	}
-	for _, j := range ids[:n] {
-		q.put(j)
-	}
+	s.fresh.find(q, s.isFresh, func(j int32) float32 { return kernels.Dot(q.user, row(s.codes, j, s.d)) })
 }
 
 // user leaves the active version's v_u in q.user, and says whether any of the last items has a code.

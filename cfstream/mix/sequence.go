@@ -39,9 +39,7 @@ type sequence struct {
 func newSequence(m *Model) *sequence {
 	s := &sequence{m: m, d: m.spec.Factors, draws: 7}
 	s.h, s.gh = make([]float32, s.d), make([]float32, s.d)
-	for l := range s.c {
-		s.c[l] = float32(num.Exp(-0.7 * float64(num.Ln32(float32(1+l)))))
-	}
+	recency(s.c[:])
 	return s
 }
 

@@ -1,8 +1,6 @@
 package mix
 
 import (
-	"slices"
-
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cfstream/internal/num"
 	"github.com/corastream/corastream/kernels"
@@ -18,8 +16,7 @@ type vectors struct {
 	place []int32   // by item: its row, -1: none
 	rows  []float32 // [vectors][d], of length 1
 	free  []int32   // rows that nobody has any more
-	fresh []int32   // items with a vector that no event has named, oldest first
-	old   int       // events since fresh was looked through
+	fresh fresh     // items with a vector that no event has named
 	lag   [vectorLags]float32
 }
 
@@ -27,16 +24,11 @@ const (
 	vectorLags  = 20
 	vectorWidth = 256 // longer vectors are folded
 	vectorScale = 3
-	// So many fresh items become candidates, of so many that are looked at.
-	vectorFresh = 20
-	vectorScan  = 8192
 )
 
 func newVectors(m *Model) *vectors {
 	v := &vectors{m: m}
-	for l := range v.lag {
-		v.lag[l] = float32(num.Exp(-0.7 * float64(num.Ln32(float32(1+l)))))
-	}
+	recency(v.lag[:])
 	return v
 }
 
@@ -70,7 +62,7 @@ func (v *vectors) describe(item int32, text string, removed bool) {
 			v.rows = append(v.rows, make([]float32, v.d)...)
 		}
 		if v.isFresh(item) {
-			v.fresh = append(v.fresh, item)
+			v.fresh.add(item)
 		}
 	}
 	fold(row(v.rows, v.place[item], v.d), raw)
@@ -100,14 +92,7 @@ func fold(to []float32, raw []int8) {
 
 func (v *vectors) isFresh(item int32) bool { return v.place[item] >= 0 && v.m.quality.first[item] == 0 }
 
-// learn forgets now and then which fresh items are fresh no more.
-func (v *vectors) learn(*event) {
-	if v.old++; v.old < 64 || 4*v.old < len(v.fresh) {
-		return
-	}
-	v.old = 0
-	v.fresh = slices.DeleteFunc(v.fresh, func(j int32) bool { return !v.isFresh(j) })
-}
+func (v *vectors) learn(*event) { v.fresh.learn(v.isFresh) }
 
 // find adds the fresh items nearest to the user's last ones.
 func (v *vectors) find(q *ask) {
@@ -130,36 +115,7 @@ func (v *vectors) find(q *ask) {
 		return
 	}
 	kernels.Scale(1/length, q.vector)
-	var top [vectorFresh]float32
-	var ids [vectorFresh]int32
-	n := 0
-	for _, j := range v.fresh[max(0, len(v.fresh)-vectorScan):] {
-		if !v.isFresh(j) {
-			continue
-		}
-		x := kernels.Dot(q.vector, row(v.rows, v.place[j], v.d))
-		if x <= 0 || n == vectorFresh && x <= top[n-1] {
-			continue
-		}
-		if n < vectorFresh {
-			n++
-		}
-		i := n - 1
-		for ; i > 0 && top[i-1] < x; i-- {
-			top[i], ids[i] = top[i-1], ids[i-1]
-		}
-		top[i], ids[i] = x, j
-	}
-	for _, j := range ids[:n] {
-		q.put(j)
-	}
-}
-
-func liking(p past) float32 {
-	if p.liked {
-		return 1
-	}
-	return dislikedPart
+	v.fresh.find(q, v.isFresh, func(j int32) float32 { return kernels.Dot(q.vector, row(v.rows, v.place[j], v.d)) })
 }
 
 func (v *vectors) fill(q *ask, f [][]float32) {
@@ -198,10 +154,10 @@ func (v *vectors) from(q *ask, c int) int32 {
 func (v *vectors) code(c *coder) {
 	c.int(&v.width)
 	c.int(&v.d)
-	c.int(&v.old)
+	c.int(&v.fresh.old)
 	c.i32s(&v.place)
 	c.i32s(&v.free)
-	c.i32s(&v.fresh)
+	c.i32s(&v.fresh.items)
 	c.f32s(&v.rows)
 }
 
@@ -214,5 +170,5 @@ func (v *vectors) sound(n int) bool {
 	if v.d > 0 {
 		rows = len(v.rows) / v.d
 	}
-	return len(v.rows) == rows*v.d && within(v.place, -1, max(rows, 0)) && within(v.free, 0, rows) && within(v.fresh, 0, n)
+	return len(v.rows) == rows*v.d && within(v.place, -1, max(rows, 0)) && within(v.free, 0, rows) && within(v.fresh.items, 0, n)
 }
