@@ -31,9 +31,9 @@ type PipelineConfig struct {
 	ActiveFor time.Duration `yaml:"active_for"`
 	// History is how many liked titles go into a `history` prompt; 0 makes `item` prompts. Default 0, range 0..50.
 	History int `yaml:"history"`
-	// Seen says which items of a user's history may be listed again. "exclude": none. "clicked": those that were shown and not
-	// clicked; items that were clicked, bought, rated or disliked stay out. "include": all. "auto": as "include" where the list
-	// model finds that users take items again (purchases, games), else as "clicked". Default auto.
+	// Seen says which items of a user's history may be listed again. "exclude" lists none of them. "clicked" lists those that were
+	// shown and not clicked: items that were clicked, bought, rated or disliked stay out. "include" lists all. "auto" does as
+	// "include" where the list model finds that users take items again (purchases, games), and else as "clicked". Default auto.
 	Seen string `yaml:"seen"`
 }
 

@@ -23,6 +23,7 @@ type Decoder struct {
 // NewDecoder makes a decoder for a valid config.
 func NewDecoder(c Config) *Decoder { return &Decoder{decode.New(c.decoding()), c.Topics, c.Shards > 0} }
 
+// timeUnits are the values of kafka.time_unit.
 var timeUnits = map[string]time.Duration{"s": time.Second, "ms": time.Millisecond, "us": time.Microsecond, "ns": 1}
 
 // decoding is what the decoder needs of the configuration.

@@ -33,11 +33,12 @@ const (
 
 // A panel holds all groups and then, for each block, what is beside them. Every row of 32 words, halves or bytes has one for every output:
 //
-//	Q4_K: [4][32] words of eight weights (byte b of word q: input 4q+b in its lower half, 16+4q+b in the upper one); beside them [32] d
-//	      and [32] dmin in float16, [8][32] scales and [8][32] minima in bytes
-//	Q6_K: the same with the lower four bits, and [2][32] words with the upper two (byte b of the first word: inputs b, 4+b, 8+b and 12+b from
-//	      the lowest bit on; of the second one: 16 more); beside them [32] d in float16, [16][32] scales in signed bytes
-//	Q5_K: as Q4_K, and [1][32] words with the fifth bits (bit i of byte b: input 4i+b)
+//	Q4_K: a group is [4][32] words of eight weights. Byte b of word q holds input 4q+b in its lower half and input 16+4q+b in its upper
+//	      half. A block has [32] d and [32] dmin in float16, then [8][32] scales and [8][32] minima in bytes.
+//	Q6_K: a group is the same with the lower four bits, then [2][32] words with the upper two. Byte b of the first word holds those of
+//	      inputs b, 4+b, 8+b and 12+b, from the lowest bit on, and the second word those of the inputs 16 further on. A block has [32] d in
+//	      float16, then [16][32] scales in signed bytes.
+//	Q5_K: a group is as of Q4_K, then [1][32] words with the fifth bits. Bit i of byte b is that of input 4i+b. A block is as of Q4_K.
 var kForms = [...]kForm{
 	formQ4K: {"Q4_K", 144, 4 * panel, 5 * panel}, formQ6K: {"Q6_K", 210, 6 * panel, 9 * panel / 2}, formQ5K: {"Q5_K", 176, 5 * panel, 5 * panel},
 }

@@ -32,6 +32,9 @@ type FoundLetter struct {
 	Again time.Time           // when it was sent again; zero: never
 }
 
+// LetterID names a letter by its partition and offset on the dead-letter topic.
+func LetterID(partition int32, offset int64) string { return fmt.Sprintf("%d-%d", partition, offset) }
+
 // LettersResponse is GET /v1/dead-letters.
 type LettersResponse struct {
 	Letters []LetterLine `json:"letters"` // newest first
@@ -84,7 +87,7 @@ func (s *Server) letters(w http.ResponseWriter, r *http.Request) error {
 	}
 	out := LettersResponse{Letters: []LetterLine{}}
 	for _, l := range found {
-		line := LetterLine{ID: fmt.Sprintf("%d-%d", l.At.Partition, l.At.Offset), Letter: letterOf(l.DeadLetter, l.Time.UTC()), Bytes: l.Size}
+		line := LetterLine{ID: LetterID(l.At.Partition, l.At.Offset), Letter: letterOf(l.DeadLetter, l.Time.UTC()), Bytes: l.Size}
 		if !l.Again.IsZero() {
 			at := l.Again.UTC()
 			line.Again = &at

@@ -12,7 +12,8 @@ import (
 	"github.com/corastream/corastream/cmd/internal/node"
 )
 
-// What kubernetes_test.go reads of docs/deploy/kubernetes. `make check` holds the whole against the published schemas.
+// The types below hold those parts of docs/deploy/kubernetes that kubernetes_test.go compares with the program. `make check` holds
+// whole manifests against the published schemas.
 type (
 	kubeMeta struct {
 		Name   string            `yaml:"name"`

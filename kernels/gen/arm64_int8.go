@@ -33,8 +33,8 @@ func gemmInt8ARM() neon {
 	return v
 }
 
-// tileDOT: A [k/4][rows] and B [k/4][32] words of four bytes; aux [group][2][rows]; scales [32] for Int8, [group][2][32] with the minima
-// for Q4, [group][2][32] with those of each 16 inputs for Q6.
+// tileDOT multiplies A [k/4][rows] by B [k/4][32], both in words of four bytes, with SDOT. aux is [group][2][rows]. scales is [32] for
+// Int8, [group][2][32] with the minima for Q4, and [group][2][32] with the scales of each 16 inputs for Q6.
 func (v neon) tileDOT(kind string, cols, most int) {
 	nv, parts := cols/4, partsOf(kind)
 	v.text(fmt.Sprintf("gemm%sx%dDOT", kind, cols), int8ParamsARM, 65)

@@ -36,21 +36,37 @@ type Progress struct {
 	what string
 	mu   sync.Mutex
 	bar  *progressbar.ProgressBar
-	from time.Time
+	pace Pace
 	last time.Time
-	base int
 	Note string // shown beside the count
 }
 
 func NewProgress(log zerolog.Logger, what string) *Progress { return &Progress{log: log, what: what} }
+
+// Pace is how fast a piece of work goes: what has been done since it began.
+type Pace struct {
+	from time.Time
+	base int
+}
+
+// NewPace begins at a moment, with so much done already.
+func NewPace(done int, now time.Time) Pace { return Pace{now, done} }
+
+// Left is the time until all is done if it goes on as so far; not known before anything has been done.
+func (p Pace) Left(done, total int, now time.Time) (left time.Duration, known bool) {
+	if done <= p.base {
+		return 0, false
+	}
+	return time.Duration(float64(now.Sub(p.from)) * float64(total-done) / float64(done-p.base)), true
+}
 
 // Set says that done of total are done.
 func (p *Progress) Set(done, total int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
-	if p.from.IsZero() {
-		p.from, p.last, p.base = now, now, done
+	if p.pace.from.IsZero() {
+		p.pace, p.last = NewPace(done, now), now
 	}
 	if IsTerminal(os.Stderr) {
 		if p.bar == nil || p.bar.GetMax() != total {
@@ -67,8 +83,8 @@ func (p *Progress) Set(done, total int) {
 	}
 	p.last = now
 	e := p.log.Info().Int("done", done).Int("total", total)
-	if done > p.base && done < total {
-		e = e.Stringer("eta", time.Duration(float64(now.Sub(p.from))*float64(total-done)/float64(done-p.base)).Round(time.Second))
+	if left, known := p.pace.Left(done, total, now); known && done < total {
+		e = e.Stringer("eta", left.Round(time.Second))
 	}
 	if p.Note != "" {
 		e = e.Str("state", p.Note)

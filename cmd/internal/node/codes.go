@@ -104,10 +104,9 @@ func (e *Node) llmStatus() *serve.LLMStatus {
 
 // reading is how far the LLM is with the catalogue.
 type reading struct {
-	mu    sync.Mutex
-	at    *serve.LLMReading // nil: nothing is being read
-	began time.Time
-	base  int // items that were done by then
+	mu   sync.Mutex
+	at   *serve.LLMReading // nil: nothing is being read
+	pace console.Pace
 }
 
 func (r *reading) set(done, total int, now time.Time) {
@@ -118,11 +117,11 @@ func (r *reading) set(done, total int, now time.Time) {
 		return
 	}
 	if r.at == nil {
-		r.began, r.base = now, done
+		r.pace = console.NewPace(done, now)
 	}
 	r.at = &serve.LLMReading{Done: done, Total: total, ETAS: -1}
-	if done > r.base {
-		r.at.ETAS = now.Sub(r.began).Seconds() / float64(done-r.base) * float64(total-done)
+	if left, known := r.pace.Left(done, total, now); known {
+		r.at.ETAS = left.Seconds()
 	}
 }
 

@@ -40,12 +40,10 @@ func (l *letters) Newest(ctx context.Context, n int) ([]serve.FoundLetter, error
 	}
 	out := make([]serve.FoundLetter, len(found))
 	for i, f := range found {
-		out[i] = serve.FoundLetter{DeadLetter: f.DeadLetter, At: f.At, Time: f.Time, Size: f.Size, Again: sent[letterID(f.At.Partition, f.At.Offset)]}
+		out[i] = serve.FoundLetter{DeadLetter: f.DeadLetter, At: f.At, Time: f.Time, Size: f.Size, Again: sent[serve.LetterID(f.At.Partition, f.At.Offset)]}
 	}
 	return out, nil
 }
-
-func letterID(partition int32, offset int64) string { return fmt.Sprintf("%d-%d", partition, offset) }
 
 // Resend implements serve.DeadLetters. It marks the letter once the broker has the record. A crash between the two leaves it unmarked.
 func (l *letters) Resend(ctx context.Context, partition int32, offset int64) (corastream.Position, error) {
@@ -55,7 +53,7 @@ func (l *letters) Resend(ctx context.Context, partition int32, offset int64) (co
 	if err != nil {
 		return corastream.Position{}, err
 	}
-	id := letterID(partition, offset)
+	id := serve.LetterID(partition, offset)
 	if _, ok := sent[id]; ok {
 		return corastream.Position{}, serve.ErrSentAgain
 	}
