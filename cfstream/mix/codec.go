@@ -16,7 +16,7 @@ import (
 // saveMagic begins a saved state. The number changes with the fields that are saved.
 const (
 	saveFamily = "corastream mix "
-	saveMagic  = saveFamily + "4\n"
+	saveMagic  = saveFamily + "5\n"
 )
 
 // coder writes a state or reads one, field by field in one order, so that both can not differ.
@@ -296,6 +296,10 @@ func (m *Model) check() error {
 		case *vectors:
 			if !s.sound(n) {
 				return bad("the items' own vectors")
+			}
+		case *labels:
+			if !s.sound(n) {
+				return bad("the labels")
 			}
 		case *steer:
 			if len(s.coded) != n || len(s.codes) > n*s.d || len(s.codes)%s.d != 0 || s.some > 0 && len(s.codes) < n*s.d || !s.rows.fits(n) || !within(s.fresh.items, 0, n) {
