@@ -53,6 +53,9 @@ func (p *Pipeline) Learnt(ctx context.Context, at []Position) error {
 		if news == nil {
 			return nil
 		}
+		if p.Hurry != nil {
+			p.Hurry()
+		}
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)

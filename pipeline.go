@@ -41,6 +41,7 @@ type Pipeline struct {
 	Warn        func(what string, err error)
 	Now         func() time.Time
 	Clock       LogClock                 // what lists are asked for at
+	Hurry       func()                   // ends the Source's pause before a batch, for Learnt; nil: nothing
 	Offered     func(it *ItemState) bool // which items a Ranker's list may hold, beside what filters say; nil: all
 
 	once    sync.Once

@@ -18,7 +18,8 @@ func comparePartitions(a, b corastream.Partition) int {
 //
 // A fixed pause would have to be chosen for one load. This one adapts: a lone event is handed out
 // at once, because the caller did nothing before it. Of a stream so many are gathered that the
-// caller is busy half of the time with them, until batches are full.
+// caller is busy half of the time with them, until batches are full. Where somebody waits for the
+// batch (Hurry), there is no pause.
 func (s *Source) Next(ctx context.Context) (corastream.Batch, error) {
 	s.mu.Lock()
 	pause := min(s.cfg.MaxBatchWait, time.Since(s.last))
@@ -30,7 +31,7 @@ func (s *Source) Next(ctx context.Context) (corastream.Batch, error) {
 		err, news := s.err, s.news
 		if err == nil && ready > 0 {
 			wait := pause - time.Since(called)
-			if wait <= 0 || ready >= s.cfg.MaxBatchEvents {
+			if wait <= 0 || s.hurry || ready >= s.cfg.MaxBatchEvents {
 				b := s.cut()
 				s.mu.Unlock()
 				return b, corastream.Failpoint("ingest.handed")
@@ -110,6 +111,7 @@ func (s *Source) cut() corastream.Batch {
 	s.turn = (s.turn + 1) % n
 	s.active = time.Now()
 	s.last = s.active
+	s.hurry = false
 	return b
 }
 

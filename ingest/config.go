@@ -35,7 +35,7 @@ type Config struct {
 	// MaxBatchEvents closes a micro-batch. Default 1000, range 1..4000 (one transaction holds about 12,000 dirty keys).
 	MaxBatchEvents int `yaml:"max_batch_events"`
 	// MaxBatchWait bounds how long events are gathered after a micro-batch is learnt. They are gathered for as long as it took to
-	// learn, and a lone event waits for nothing. Default 50ms, range 0..10s.
+	// learn, and a lone event waits for nothing, and nor does one that a client waits for with wait=learnt. Default 50ms, range 0..10s.
 	MaxBatchWait time.Duration `yaml:"max_batch_wait"`
 	// MaxRecordBytes is the largest record decoded; a larger one is a dead letter. Default 1 MiB, range 1 KiB..64 MiB.
 	MaxRecordBytes int `yaml:"max_record_bytes"`

@@ -66,6 +66,7 @@ type Source struct {
 	err    error
 	active time.Time     // when something last came, or the assignment changed
 	last   time.Time     // when a batch was last handed out
+	hurry  bool          // the next batch is handed out without a pause
 	news   chan struct{} // closed and replaced when any of the above changes
 
 	metaMu                 sync.Mutex // the partitions of one topic ask at once
@@ -162,6 +163,16 @@ func (s *Source) Close() error {
 	s.cancel(context.Canceled)
 	s.wg.Wait()
 	return nil
+}
+
+// Hurry ends the pause before the next batch: somebody waits until it is learnt.
+func (s *Source) Hurry() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.hurry {
+		s.hurry = true
+		s.changed()
+	}
 }
 
 // changed wakes everyone who waits for news, by closing the channel and putting a fresh one in its

@@ -3,6 +3,7 @@ package serve
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -31,7 +32,8 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request, types ...strin
 			Message: "the body must be JSON", Fix: "send the header Content-Type: application/json",
 		}
 	}
-	body, err := s.unpacked(w, r)
+	limit, _ := s.limits(r)
+	body, err := s.unpacked(w, r, limit)
 	var tooLarge *http.MaxBytesError
 	var refused *Failure
 	switch {
@@ -39,7 +41,7 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request, types ...strin
 		return nil, refused
 	case errors.As(err, &tooLarge):
 		return nil, &Failure{
-			Status: http.StatusRequestEntityTooLarge, Code: "too_large", Message: fmt.Sprintf("the body is over %d bytes", s.cfg.MaxBodyBytes),
+			Status: http.StatusRequestEntityTooLarge, Code: "too_large", Message: fmt.Sprintf("the body is over %d bytes", limit),
 			Fix: "send less at once, or raise max_body_bytes",
 		}
 	case err != nil:
@@ -52,9 +54,32 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request, types ...strin
 	return body, nil
 }
 
-// unpacked reads a body, compressed by gzip or not, up to MaxBodyBytes after decompression.
-func (s *Server) unpacked(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	in := http.MaxBytesReader(w, r.Body, int64(s.cfg.MaxBodyBytes))
+// The bounds of a request that Deps.Foreign makes: what it hands on at once is learnt at once, and it has bounded what it read.
+const (
+	foreignBytes   = 2 << 20
+	foreignEntries = 2000
+)
+
+type foreignKey struct{}
+
+// forForeign is the API's handler as Deps.Foreign has it.
+func forForeign(api http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		api.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), foreignKey{}, true)))
+	})
+}
+
+// limits are the bytes of a request's body, and the entries of a list that is one.
+func (s *Server) limits(r *http.Request) (bytes, entries int) {
+	if r.Context().Value(foreignKey{}) != nil {
+		return max(foreignBytes, s.cfg.MaxBodyBytes), max(foreignEntries, s.cfg.MaxCandidates)
+	}
+	return s.cfg.MaxBodyBytes, s.cfg.MaxCandidates
+}
+
+// unpacked reads a body, compressed by gzip or not, up to limit bytes after decompression.
+func (s *Server) unpacked(w http.ResponseWriter, r *http.Request, limit int) ([]byte, error) {
+	in := http.MaxBytesReader(w, r.Body, int64(limit))
 	switch encoding := strings.ToLower(r.Header.Get("Content-Encoding")); encoding {
 	case "", "identity":
 		return io.ReadAll(in)
@@ -63,9 +88,9 @@ func (s *Server) unpacked(w http.ResponseWriter, r *http.Request) ([]byte, error
 		if err != nil {
 			return nil, err
 		}
-		body, err := io.ReadAll(io.LimitReader(z, int64(s.cfg.MaxBodyBytes)+1))
-		if len(body) > s.cfg.MaxBodyBytes {
-			return nil, &http.MaxBytesError{Limit: int64(s.cfg.MaxBodyBytes)}
+		body, err := io.ReadAll(io.LimitReader(z, int64(limit)+1))
+		if len(body) > limit {
+			return nil, &http.MaxBytesError{Limit: int64(limit)}
 		}
 		return body, err
 	default:
@@ -244,9 +269,11 @@ func (s *Server) checkIDs(field string, ids []string) error {
 	return nil
 }
 
-func (s *Server) checkLen(field string, n int) error {
-	if n > s.cfg.MaxCandidates {
-		return badField(field, fmt.Sprintf("send at most %d at once, or raise max_candidates", s.cfg.MaxCandidates), "%d entries", n)
+func (s *Server) checkLen(field string, n int) error { return atMost(field, n, s.cfg.MaxCandidates) }
+
+func atMost(field string, n, most int) error {
+	if n > most {
+		return badField(field, fmt.Sprintf("send at most %d at once, or raise max_candidates", most), "%d entries", n)
 	}
 	return nil
 }

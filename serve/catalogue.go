@@ -164,7 +164,7 @@ func (s *Server) putItems(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	list, err := s.splitEvents(body, true)
+	list, err := s.splitEvents(r, body, true)
 	if err != nil {
 		return err
 	}

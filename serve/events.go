@@ -45,7 +45,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	list, err := s.splitEvents(body, kind == "text/plain" || strings.HasSuffix(kind, "ndjson") || strings.HasSuffix(kind, "jsonl"))
+	list, err := s.splitEvents(r, body, kind == "text/plain" || strings.HasSuffix(kind, "ndjson") || strings.HasSuffix(kind, "jsonl"))
 	if err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 
 // splitEvents returns each event's bytes. lines says that the body may hold several objects, one
 // on each line.
-func (s *Server) splitEvents(body []byte, lines bool) ([][]byte, error) {
+func (s *Server) splitEvents(r *http.Request, body []byte, lines bool) ([][]byte, error) {
 	body = bytes.TrimSpace(bytes.TrimPrefix(bytes.TrimSpace(body), []byte("\ufeff")))
 	if len(body) == 0 {
 		return nil, badField("body", "send at least one event", "the body is empty")
@@ -82,7 +82,8 @@ func (s *Server) splitEvents(body []byte, lines bool) ([][]byte, error) {
 		if len(raw) == 0 {
 			return nil, badField("body", "send at least one event", "the array is empty")
 		}
-		if err := s.checkLen("body", len(raw)); err != nil {
+		_, most := s.limits(r)
+		if err := atMost("body", len(raw), most); err != nil {
 			return nil, err
 		}
 	} else {

@@ -72,7 +72,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s.metrics = newMetrics(s)
 	s.handler = s.asked(s.mux())
 	if cfg.Gorse && deps.Foreign != nil {
-		s.handler = beside(s.handler, deps.Foreign(s.handler))
+		s.handler = beside(s.handler, deps.Foreign(forForeign(s.handler)))
 	}
 	return s, nil
 }

@@ -12,8 +12,8 @@ import (
 
 const (
 	maxBody  = 8 << 20 // of one request; it is cut into pieces that the API takes
-	pieceLen = 100     // objects of a piece
-	pieceCap = 48 << 10
+	pieceLen = 2000    // objects of a piece, which go to the broker at once
+	pieceCap = 1 << 20 // bytes of a piece
 	defaultN = 10
 	maxN     = 500 // the API's own default bound of a list
 )
@@ -211,7 +211,7 @@ func (c *call) send(path string, records []map[string]any) error {
 			if err != nil {
 				return err
 			}
-			if size += len(b); n > 0 && size > pieceCap {
+			if size += len(b) + 1; n > 0 && size > pieceCap {
 				break
 			}
 			n++

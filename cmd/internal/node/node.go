@@ -81,6 +81,7 @@ func Open(ctx context.Context, cfg Config, version string, log zerolog.Logger) (
 		return e, err
 	}
 	e.opened.Add(e.source.Close)
+	e.Pipeline.Hurry = e.source.Hurry
 	e.Pipeline.Source = &saying{Source: e.source, kind: e.Config.Kafka.DefaultKind, log: e.Log}
 	return e, nil
 }
