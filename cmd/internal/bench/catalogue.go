@@ -123,7 +123,7 @@ func Catalogue(ctx context.Context, d Deps, w io.Writer, size Market) error {
 		bar(min(from+batch, size.Items), size.Items)
 	}
 	bar = d.Progress("learn")
-	began := time.Now()
+	began, cpu := time.Now(), cpuTime()
 	for from := 0; from < size.Events; from += batch {
 		to := min(from+batch, size.Events)
 		b := corastream.Batch{Spans: []corastream.Span{{Partition: part, From: int64(from), To: int64(to)}}}
@@ -138,6 +138,7 @@ func Catalogue(ctx context.Context, d Deps, w io.Writer, size Market) error {
 		bar(to, size.Events)
 	}
 	learning := time.Since(began)
+	cpu = cpuTime() - cpu
 	found, exact, missed, err := world.ask(ctx, model, d.Progress("ask"))
 	if err != nil {
 		return err
@@ -165,7 +166,8 @@ func Catalogue(ctx context.Context, d Deps, w io.Writer, size Market) error {
 	restart := time.Since(began)
 	return line(w, map[string]any{
 		"bench": "catalogue", "items": size.Items, "users": size.Users, "events": size.Events, "learn_events_per_s": float64(size.Events) / learning.Seconds(),
-		"list_ms": found.quantiles(), "exact_ms": exact.quantiles(), "ndcg10": found.mean(), "ndcg10_exact": exact.mean(), "ndcg10_less_exact_ci": less(found, exact),
+		"learn_events_per_cpu_s": float64(size.Events) / cpu.Seconds(),
+		"list_ms":                found.quantiles(), "exact_ms": exact.quantiles(), "ndcg10": found.mean(), "ndcg10_exact": exact.mean(), "ndcg10_less_exact_ci": less(found, exact),
 		"missed": missed, "recall": found.shared / float64(10*len(exact.took)), "memory_bytes": memory.HeapAlloc, "disk_bytes": disk, "restart_s": restart.Seconds(),
 		"asked": len(exact.took),
 	})
