@@ -14,10 +14,10 @@ import (
 //
 // The start's and the version's weights in the mixture learn from the same rows, so neither begins with a guess.
 const (
-	lateHeld  = 5   // one row in so many is held out
-	lateSeen  = 256 // newest rows, of whose targets half must be coded
-	lateStill = 64  // likes since the newest code: all have come. Whoever tells the codes can say so sooner (toldAgain)
-	lateEvery = 4   // without codes, one like in so many is kept when the rows are full: keeping one takes time
+	lateHeld  = 5    // one row in so many is held out
+	lateSeen  = 256  // newest rows, of whose targets half must be coded
+	lateStill = 4000 // likes since the newest code: all have come. Whoever tells the codes says so sooner (toldAgain)
+	lateEvery = 4    // without codes, one like in so many is kept when the rows are full: keeping one takes time
 	maxMissed = 1<<15 - 1
 )
 
