@@ -51,7 +51,8 @@ func TestDoctorNamesTheCauseAndTheFix(t *testing.T) {
 			return newHome(t, standing(t, devbroker.Options{Users: []devbroker.User{{Mechanism: "SCRAM-SHA-512", Name: "ann", Password: "s3cret"}}}), noLLM)
 		}, []string{"BAD  kafka", "fix: the broker asks for a login: set kafka.sasl"}},
 		{"collector away", func(t *testing.T) *home {
-			return newHome(t, standing(t, devbroker.Options{}), noLLM+"telemetry: {endpoint: \"http://127.0.0.1:9\"}\n")
+			t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+			return newHome(t, standing(t, devbroker.Options{}), noLLM)
 		}, []string{"BAD  traces", "127.0.0.1:9", "fix: start the collector"}},
 		{"topics missing", func(t *testing.T) *home { return newHome(t, standing(t, devbroker.Options{}), noLLM) }, []string{"BAD  kafka", ".interactions", "fix: create the topic"}},
 		{"another cluster", func(t *testing.T) *home {

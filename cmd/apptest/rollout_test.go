@@ -216,9 +216,9 @@ func TestARolloutFromShadowToPromotionAndBack(t *testing.T) {
 		arms(url, map[string]string{"active": old})
 	})
 	// Another configuration holds over what was kept.
-	h.amend(t, "pipeline: {read_batch: 4}", "pipeline: {read_batch: 4}\nrollout: {mode: canary, checkpoint: "+filepath.Join(dir, "new.safetensors")+", share: 0.1}")
+	h.amend(t, `checkpoint: "`+active+`"`, `checkpoint: "`+filepath.Join(dir, "new.safetensors")+`"`)
 	session(func(url string) {
-		if s := standing(url); s.Mode != "canary" || s.Share != .1 || s.Active.Checkpoint != old || s.Candidate.Checkpoint != fresh || s.Previous != nil {
+		if s := standing(url); s.Mode != "off" || s.Active.Checkpoint != fresh || s.Candidate != nil || s.Previous != nil {
 			t.Fatalf("%+v", s)
 		}
 	})

@@ -117,7 +117,20 @@ var removedKeys = map[string]string{
 	"kafka.gap_patience":       constant("10s"),
 	"kafka.commit_every":       constant("1s"),
 	"explore.seed":             constant("1"),
-	"telemetry.service":        "set the environment variable OTEL_SERVICE_NAME",
+
+	"telemetry.service":  "set the environment variable OTEL_SERVICE_NAME",
+	"telemetry.endpoint": "set the environment variable OTEL_EXPORTER_OTLP_ENDPOINT",
+	"telemetry.sample":   "set OTEL_TRACES_SAMPLER=parentbased_traceidratio and OTEL_TRACES_SAMPLER_ARG in the environment",
+
+	"rollout.mode":       "ask the running `up`: `corastream rollout shadow FILE` or `corastream rollout canary FILE --share S`; it outlives a restart",
+	"rollout.checkpoint": "ask the running `up`: `corastream rollout shadow FILE`",
+	"rollout.share":      "ask the running `up`: `corastream rollout canary --share S`",
+
+	"kafka.exit_when_idle": "pass `up --exit-when-idle`",
+	"kafka.max_batch_wait": constant("50ms"),
+	"http.max_candidates":  "kafka.max_array holds for HTTP too",
+	"http.rate_burst":      constant("twice http.rate_per_second"),
+	"http.gorse":           "pass --gorse to `up` or `run`",
 }
 
 func constant(value string) string { return "leave it out: it is a constant now (" + value + ")" }
