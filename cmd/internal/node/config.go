@@ -108,6 +108,8 @@ func (c *Config) spread() {
 	c.Generator.Device = generator.DeviceChoice(c.LLM.Device)
 	c.HTTP.MaxIDBytes, c.HTTP.MaxCandidates = c.Kafka.MaxIDBytes, c.Kafka.MaxArray
 	c.Replay.History, c.Train.History = c.Pipeline.History, c.Pipeline.History
+	c.Train.Spec.Linear = c.Train.Spec.Inputs == generator.InputsUser
+	c.Train.Spec.Rank = max(c.Train.Spec.Rank, c.Train.Spec.Layers)
 }
 
 // Validate reports the problems of all sections at once. The broker addresses may still be empty: the embedded broker
