@@ -184,7 +184,7 @@ func TestARolloutFromShadowToPromotionAndBack(t *testing.T) {
 		// The last steps as an operator types them.
 		rollout := func(args ...string) map[string]any {
 			t.Helper()
-			out := ok(t, append([]string{"rollout", "--admin", address}, args...)...).stdout
+			out := ok(t, append([]string{"rollout", "-c", h.config}, args...)...).stdout
 			var v map[string]any
 			if err := json.Unmarshal([]byte(out), &v); err != nil {
 				t.Fatalf("%v: %s", err, out)
@@ -194,7 +194,7 @@ func TestARolloutFromShadowToPromotionAndBack(t *testing.T) {
 		if v := rollout("status"); v["mode"] != "canary" || v["share"] != .8 {
 			t.Errorf("%v", v)
 		}
-		if r := call(t, "rollout", "canary", "../x", "--share", "0.5", "--admin", address); r.code != 2 || !strings.Contains(r.stderr, "without a folder") {
+		if r := call(t, "rollout", "canary", "../x", "--share", "0.5", "-c", h.config); r.code != 2 || !strings.Contains(r.stderr, "without a folder") {
 			t.Errorf("exit %d: %s", r.code, r.stderr)
 		}
 		v := rollout("promote")
