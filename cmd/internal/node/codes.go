@@ -72,7 +72,7 @@ func (e *Node) codeCatalogue(ctx context.Context) {
 			c.Options.Threads = 1
 			return openItemReader(c, e.Log)
 		},
-		Texts: e.Catalogue.texts, Coded: m.Coded, Store: store, Width: m.Spec().Codes,
+		Texts: e.Catalogue.texts, Coded: m.Coded, Store: store, Again: m.TellAgain, Width: m.Spec().Codes,
 		Progress: func(done, total int) {
 			bar.Set(done, total)
 			e.reading.set(done, total, time.Now())
