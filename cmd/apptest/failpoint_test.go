@@ -25,7 +25,7 @@ import (
 var (
 	streamFailpoints = map[string]int{
 		"ingest.fetched": 6, "ingest.handed": 4, "ingest.applied": 3, "sink.bury": 2, "sink.buried": 2,
-		"store.opened": 1, "store.commit": 12, "store.committed": 12, "store.installed": 8, "store.join": 2,
+		"store.opened": 1, "store.commit": 12, "store.committed": 12, "store.installed": 8, "store.join": 1,
 		"sink.publish": 6, "sink.published": 6, "store.settle": 5, "llm.cached": 9,
 	}
 	commandFailpoints = []string{"llm.packed", "store.erase", "snapshot.block", "snapshot.written", "restore.written", "restore.renamed"}
