@@ -75,7 +75,9 @@ func newModel(f *gguf.File, o Options) (*Model, error) {
 			o.ReadLayer, o.TopLayers, o.ContextTokens, a.layers, a.context)
 	}
 	o.deviceNumerics()
-	o.Numerics = o.numerics()
+	if o.Numerics == "auto" {
+		o.Numerics = automatic(kernels.Level(), kquants(f, a))
+	}
 	m := &Model{opts: o, arch: a, file: f, digest: fileDigest(f, o.CacheDir), scale: a.scale}
 	tok, err := token.New(f)
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 	"runtime"
 
 	"github.com/corastream/corastream"
-	"github.com/corastream/corastream/kernels"
 )
 
 // Options says how a frozen LLM is read and how much it may hold. The zero value is not valid: start from Default.
@@ -15,9 +14,9 @@ type Options struct {
 	Threads int `yaml:"threads"`
 	// Numerics is the precision of weights, products and cached K/V: "f32" (the oracle), "bf16" (half the memory, twice as
 	// fast where the CPU multiplies bfloat16: AVX512_BF16, or BFMMLA on arm64), "int8" (8-bit products, the file's own weights
-	// where they are Q4_1, Q4_K, Q5_K or Q6_K; the fastest and smallest, hold its ranking to f32's before use) or "auto": bf16
-	// where the CPU multiplies it, else f32. What is cached
-	// on disk is kept apart by it. Default auto.
+	// where they are Q4_1, Q4_K, Q5_K or Q6_K; the fastest and smallest, hold its ranking to f32's before use) or "auto": int8
+	// where all linears of the file are Q4_K, Q5_K or Q6_K in rows of a multiple of 256, else bf16 where the CPU multiplies it,
+	// else f32. On a GPU auto is bf16. What is cached on disk is kept apart by it. Default auto.
 	Numerics string `yaml:"numerics"`
 	// Template makes prompts. Default: DefaultTemplate.
 	Template Template `yaml:"template"`
@@ -84,16 +83,21 @@ func (o Options) Validate() error {
 	)
 }
 
-// numerics is the precision that "auto" stands for on this machine.
-func (o Options) numerics() string {
+// automatic is the numerics that "auto" stands for at a level of the kernels. kquants says that the 8-bit products take every linear of
+// the model as the file has it: such a model is then a quarter of its size in bfloat16 and at least 1.3 times as fast, and
+// the rounding is that of 8-bit activations alone (docs/measured/performance.md).
+func automatic(level string, kquants bool) string {
 	switch {
-	case o.Numerics != "auto":
-		return o.Numerics
-	case kernels.Level() == "avx512bf16", kernels.Level() == "i8mmbf16": // processors that multiply bfloat16
+	case kquants:
+		return "int8"
+	case multipliesBF16(level):
 		return "bf16"
 	}
 	return "f32"
 }
+
+// multipliesBF16 says whether processors of a level have products of bfloat16.
+func multipliesBF16(level string) bool { return level == "avx512bf16" || level == "i8mmbf16" }
 
 func inRange(key string, v, lo, hi int64) error {
 	if v < lo || v > hi {
