@@ -31,6 +31,8 @@ type Options struct {
 	// ReadLayer is where Encode reads the title: the residual stream after that many layers. Default 0: two thirds of
 	// the layers (20 of 30), range 0..layers.
 	ReadLayer int `yaml:"-"`
+	// TextOnly ends a reading at ReadLayer: Encode's answers, and what scoring starts from, are then zeros. Default false.
+	TextOnly bool `yaml:"-"`
 	// TopLayers is how many top layers the item cache keeps; a checkpoint that adapts lower ones is scored without the
 	// cache. Default 4, range 1..layers.
 	TopLayers int `yaml:"top_layers"`
@@ -42,11 +44,16 @@ type Options struct {
 	// BatchTokens is how many prompt tokens go through the layers at once; it bounds working memory (about 45 kB each
 	// for a hidden size of 576). Default 1024, range 16..65536; a longer prompt still goes through, alone.
 	BatchTokens int `yaml:"-"`
-	// CacheDir keeps on disk what was read of each item, and the packed weights, so that a next start maps them; "" keeps
-	// neither. Default "".
+	// CacheDir keeps on disk what was read of each item, and the packed weights, so that a next start maps them. Processes and data
+	// folders may share it. The commands take "" for corastream in the user's cache folder ($XDG_CACHE_HOME, or ~/.cache), and for
+	// llm in the data folder where that is there already or the former can not be written. Default "".
 	CacheDir string `yaml:"cache_dir"`
-	// DiskBytes bounds the file of items in CacheDir. Default 4 GiB, at least 1 MiB.
+	// DiskBytes bounds a file of readings in CacheDir. A full file is begun anew, unless this process uses most of it. Default 4 GiB,
+	// at least 1 MiB.
 	DiskBytes int64 `yaml:"disk_bytes"`
+	// CacheBytes bounds CacheDir: when a model is opened, files that were used longest ago are removed until the rest fits. Default
+	// 16 GiB, at least 1 MiB.
+	CacheBytes int64 `yaml:"cache_bytes"`
 	// Device is where scores and readings are computed: auto (a GPU when this binary has the path and the machine a device), cpu
 	// or gpu. A GPU computes in bf16. Default auto.
 	Device string `yaml:"device"`
@@ -60,7 +67,8 @@ type Options struct {
 func Default() Options {
 	return Options{
 		Threads: runtime.GOMAXPROCS(0), Numerics: "auto", Template: DefaultTemplate(), ChatTemplate: "auto", TitleTokens: 48, Score: "yes-no",
-		TopLayers: 4, KVBytes: 512 << 20, ContextTokens: 1024, BatchTokens: 1024, DiskBytes: 4 << 30, Device: "auto",
+		TopLayers: 4, KVBytes: 512 << 20, ContextTokens: 1024, BatchTokens: 1024, DiskBytes: 4 << 30, CacheBytes: 16 << 30,
+		Device: "auto",
 	}
 }
 
@@ -79,6 +87,7 @@ func (o Options) Validate() error {
 		inRange("llm.context_tokens", int64(o.ContextTokens), 16, 1<<20),
 		inRange("llm.batch_tokens", int64(o.BatchTokens), 16, 65536),
 		inRange("llm.disk_bytes", o.DiskBytes, 1<<20, 1<<50),
+		inRange("llm.cache_bytes", o.CacheBytes, 1<<20, 1<<50),
 		o.validateDevice(),
 	)
 }
