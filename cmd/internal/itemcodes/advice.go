@@ -38,7 +38,7 @@ func Advice(p Pace) []string {
 			share := float64(lower) / float64(all)
 			whole := float64(p.Total) / p.ItemsPerS
 			out = append(out, fmt.Sprintf("llm.list_layers: %d reads through half of the layers, which took %.0f %% of this reading so far: all %d items would take about %s. "+
-				"Such codes gained as much as whole ones on two of our logs, whose items have long fields, and about a third less on two others (docs/measured/quality.md)",
+				"Such codes gained as much as whole ones on two of our logs, whose items have long fields, and a fifth and two fifths less on two others (docs/measured/quality.md)",
 				half, 100*share, p.Total, about(time.Duration(share*whole*float64(time.Second)))))
 		}
 	}
