@@ -22,6 +22,7 @@ type ask struct {
 	rows  [3]int      // of the weights
 	order []int32     // picks
 	set   []int32     // picks that the weights learn from
+	keys  []uint64    // picks in order of their score, packed
 
 	near    [][pairSums]float32 // by candidate: covisit's
 	own     []float32           // by candidate: own's

@@ -50,6 +50,7 @@ func TestAChangedFieldHasThatItemReadAlone(t *testing.T) {
 				stored <- append([]corastream.Item(nil), items...)
 				return nil
 			},
+			Again:    func() bool { return false },
 			Progress: func(int, int) {}, Width: 8, Path: filepath.Join(dir, "codes.json"), Log: zerolog.Nop(),
 		})
 	}()

@@ -41,6 +41,7 @@ type Deps struct {
 	Texts    func(most int) []corastream.Item                         // the catalogue's titled items, by id
 	Coded    func(item string) bool                                   // whether the list model has the item's code
 	Store    func(ctx context.Context, items []corastream.Item) error // stores items' codes
+	Again    func() bool                                              // the list model waits for a code to be told once more: mix.Model.TellAgain
 	Progress func(done, total int)
 	Width    int    // of a code
 	Path     string // the file of the basis
@@ -110,11 +111,46 @@ func Keep(ctx context.Context, d Deps) error {
 		if err := d.code(ctx, r, now, items, done); err != nil {
 			return err
 		}
+		if d.Again() {
+			if err := d.again(ctx, r, now, items); err != nil {
+				return err
+			}
+		}
 		if err := r.failure(); err != nil && !warned {
 			warned = true
 			d.Log.Warn().Err(err).Msg("readings of items are not kept any more (llm.cache_dir): the next start reads them again")
 		}
 	}
+}
+
+// again tells the code of an item that has one. The list model takes that as the word that all codes are there, or that it may
+// look at what a training came to.
+func (d Deps) again(ctx context.Context, r *Reader, now *coding, items []corastream.Item) error {
+	for i := range items {
+		if d.Coded(items[i].ID) {
+			return d.tell(ctx, r, now, items[i:i+1:i+1])
+		}
+	}
+	return nil
+}
+
+// tell reads items and stores their codes.
+func (d Deps) tell(ctx context.Context, r *Reader, now *coding, part []corastream.Item) error {
+	states, err := r.answers(ctx, now.About, part, func(int, int) {})
+	if err != nil {
+		return err
+	}
+	for i, s := range states {
+		code, err := now.Coder.Code(s)
+		if err != nil {
+			return fmt.Errorf("item %q: %w", part[i].ID, err)
+		}
+		part[i].Code = append(code, make([]float32, d.Width-len(code))...)
+	}
+	if err := d.Store(ctx, part); err != nil {
+		return fmt.Errorf("store item codes: %w", err)
+	}
+	return nil
 }
 
 // fit reads all items, fits the basis and keeps it. The file appears whole by a rename. It is
@@ -170,19 +206,8 @@ func (d Deps) code(ctx context.Context, r *Reader, now *coding, items []corastre
 		if len(part) == 0 {
 			return nil
 		}
-		states, err := r.answers(ctx, now.About, part, func(int, int) {})
-		if err != nil {
+		if err := d.tell(ctx, r, now, part); err != nil {
 			return err
-		}
-		for i, s := range states {
-			code, err := now.Coder.Code(s)
-			if err != nil {
-				return fmt.Errorf("item %q: %w", part[i].ID, err)
-			}
-			part[i].Code = append(code, make([]float32, d.Width-len(code))...)
-		}
-		if err := d.Store(ctx, part); err != nil {
-			return fmt.Errorf("store item codes: %w", err)
 		}
 		for _, it := range part {
 			done[it.ID] = aboutKey(it.Title, now.About.Text(it))

@@ -75,7 +75,7 @@ func (e *Node) codeCatalogue(ctx context.Context) {
 			return openItemReader(c, e.Log)
 		},
 		Opened: func(r *itemcodes.Reader) { reader, pace.Numerics = r, r.Numerics() },
-		Texts:  e.Catalogue.texts, Coded: m.Coded, Store: store, Width: m.Spec().Codes,
+		Texts:  e.Catalogue.texts, Coded: m.Coded, Store: store, Again: m.TellAgain, Width: m.Spec().Codes,
 		Progress: func(done, total int) {
 			bar.Set(done, total)
 			pace.Layers = reader.Times()
