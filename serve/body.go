@@ -256,7 +256,7 @@ func (s *Server) checkID(field, id string) error {
 	return nil
 }
 
-// checkIDs checks a list of at most max_candidates ids.
+// checkIDs checks a list of at most kafka.max_array ids.
 func (s *Server) checkIDs(field string, ids []string) error {
 	if err := s.checkLen(field, len(ids)); err != nil {
 		return err
@@ -273,7 +273,7 @@ func (s *Server) checkLen(field string, n int) error { return atMost(field, n, s
 
 func atMost(field string, n, most int) error {
 	if n > most {
-		return badField(field, fmt.Sprintf("send at most %d at once, or raise max_candidates", most), "%d entries", n)
+		return badField(field, fmt.Sprintf("send at most %d at once, or raise kafka.max_array", most), "%d entries", n)
 	}
 	return nil
 }

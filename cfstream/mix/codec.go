@@ -529,6 +529,8 @@ func (s *steer) code(c *coder) {
 	c.i32s(&s.rows.past)
 	c.i32s(&s.rows.cand)
 	c.f32s(&s.rows.z)
+	c.i32s(&s.rows.of)
+	s.late.code(c)
 	s.worth.code(c)
 	s.court.code(c, s.d)
 	waits := s.solved != nil
@@ -536,14 +538,14 @@ func (s *steer) code(c *coder) {
 	if !waits || c.err != nil {
 		return
 	}
-	var next fit
+	var next trained
 	if c.w != nil {
 		next = <-s.solved
 		s.solved <- next
 	}
 	next.code(c, s.d)
 	if c.w == nil && c.err == nil {
-		s.solved = make(chan fit, 1)
+		s.solved = make(chan trained, 1)
 		s.solved <- next
 	}
 }
@@ -560,6 +562,6 @@ func (f *fit) code(c *coder, d int) {
 // fits says that rows of n items have whole lines and known items.
 func (r *rows) fits(n int) bool {
 	k := r.n()
-	return k <= r.most && len(r.z) == k*tuneTop && len(r.cand) == k*tuneTop && len(r.past) == k*steerLags &&
+	return k <= r.most && len(r.z) == k*tuneTop && len(r.cand) == k*tuneTop && len(r.past) == k*steerLags && len(r.of) == k &&
 		int64(k) == min(r.kept, int64(r.most)) && within(r.cand, -1, n) && within(r.past, -1, n)
 }

@@ -39,14 +39,44 @@ const (
 
 // version is one set of weights of the LLM's part.
 type version struct {
-	id   int64 // 0: the start, A = I
-	at   int64 // events that were learnt when its training began
-	fit  fit
-	name string // ID-DIGEST, made from the others
-	// w is its weight in the mixture by history and gap, and g Adagrad's sums, while it is not the active one. They learn from the same
-	// likes, so that versions are compared each at its own weight.
-	w, g [weightRows]float32
-	x    []float32 // its features of the like that is being learnt
+	id    int64 // 0: the start, A = I
+	at    int64 // events that were learnt when its training began
+	fit   fit
+	name  string    // ID-DIGEST, made from the others
+	share           // while it is not the active one; versions are compared each at its own weight
+	x     []float32 // its features of the like that is being learnt
+}
+
+// share is a version's weight in the mixture by history and gap, and Adagrad's sums. It learns from the same likes as the mixture's.
+type share struct{ w, g [weightRows]float32 }
+
+// share is the active version's.
+func (w *weights) share() (out share) {
+	for r := range w.w {
+		out.w[r], out.g[r] = w.w[r][w.llm], w.g[r][w.llm]
+	}
+	return out
+}
+
+func (w *weights) setShare(to share) {
+	for r := range w.w {
+		w.w[r][w.llm], w.g[r][w.llm] = to.w[r], to.g[r]
+	}
+}
+
+func (v *share) code(c *coder) {
+	for _, list := range []*[weightRows]float32{&v.w, &v.g} {
+		c.words(weightRows, func(i int) uint32 { return math.Float32bits(list[i]) }, func(i int, x uint32) { list[i] = math.Float32frombits(x) })
+	}
+}
+
+// step moves the weights of the rows of a like against a gradient.
+func (v *share) step(rows [3]int, grad float32) {
+	for _, r := range rows {
+		g := grad + float32(weightDecay*v.w[r])
+		v.g[r] += float32(g * g)
+		v.w[r] -= float32(weightRate*g) / num.Sqrt32(v.g[r])
+	}
 }
 
 func newVersion(id, at int64, f fit) *version {
@@ -323,23 +353,25 @@ func (s *steer) judge(q *ask, set []int32, z []float32, part float32) {
 // swap has the mixture rank by another version: its weight comes with it, and that of the version it replaces is kept with that one.
 func (s *steer) swap(to *version) {
 	w, c := &s.m.weights, &s.court
-	for r := range w.w {
-		c.active.w[r], c.active.g[r] = w.w[r][w.llm], w.g[r][w.llm]
-		w.w[r][w.llm], w.g[r][w.llm] = to.w[r], to.g[r]
-	}
+	c.active.share = w.share()
+	w.setShare(to.share)
 	c.active = to
 }
 
 // look promotes or refuses the rival, every judgeLook likes from judgeLeast on, and at the latest
-// after Spec.Judge likes. A clear gain in probability promotes unless the lists are clearly worse.
+// after Spec.Judge likes.
+func (s *steer) look() {
+	n := s.court.trial.rows
+	if s.court.rival != nil && n >= judgeLeast && (n%judgeLook == 0 || n >= int64(s.m.spec.Judge)) {
+		s.weigh()
+	}
+}
+
+// weigh decides on the rival if its trial does. A clear gain in probability promotes unless the lists are clearly worse.
 // A clear loss in either refuses. At the end a likely gain is enough, because a version that lost
 // nothing in so many likes has seen newer rows than the active one.
-func (s *steer) look() {
-	c := &s.court
-	t := c.trial
-	if c.rival == nil || t.rows < judgeLeast || t.rows%judgeLook != 0 && t.rows < int64(s.m.spec.Judge) {
-		return
-	}
+func (s *steer) weigh() {
+	t := s.court.trial
 	mean, err := spread(t.gain, t.gain2, t.rows)
 	lists, listsErr := spread(t.diff, t.diff2, t.rows)
 	worse := lists+judgeSigma*listsErr < 0
@@ -449,17 +481,12 @@ func (s *steer) follow(q *ask, set []int32, best int, stands float32, target int
 			z += p
 			pull += float32(p * v.x[c])
 		}
-		grad := pull/z - v.x[target]
-		for _, r := range q.rows {
-			g := grad + float32(weightDecay*v.w[r])
-			v.g[r] += float32(g * g)
-			v.w[r] -= float32(weightRate*g) / num.Sqrt32(v.g[r])
-		}
+		v.step(q.rows, pull/z-v.x[target])
 	}
 }
 
-// part is the version's own weight for a user.
-func (v *version) part(rows [3]int) float32 { return v.w[rows[0]] + v.w[rows[1]] + v.w[rows[2]] }
+// part is the weight for a user.
+func (v *share) part(rows [3]int) float32 { return v.w[rows[0]] + v.w[rows[1]] + v.w[rows[2]] }
 
 // rankOf is the log-probability that a version gives to the target among the best candidates by the rest of the mixture, and how
 // many of them it ranks above it. z are their scores without the LLM and x the version's features, the target first.
@@ -588,9 +615,7 @@ func (v *version) code(c *coder, width int) {
 	c.i64(&v.id)
 	c.i64(&v.at)
 	v.fit.code(c, width)
-	for _, list := range []*[weightRows]float32{&v.w, &v.g} {
-		c.words(weightRows, func(i int) uint32 { return math.Float32bits(list[i]) }, func(i int, x uint32) { list[i] = math.Float32frombits(x) })
-	}
+	v.share.code(c)
 	if c.w == nil && c.err == nil {
 		v.name = newVersion(v.id, v.at, v.fit).name
 	}

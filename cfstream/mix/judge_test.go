@@ -177,8 +177,8 @@ func TestABadVersionIsNeverPromoted(t *testing.T) {
 			m, w := goodVersion(t, seed)
 			s, before := m.steer, m.Trial()
 			s.next = math.MaxInt64 // no other training in between
-			s.solved, s.take, s.since = make(chan fit, 1), s.rows.kept, m.events
-			s.solved <- fault.make(s, rand.New(rand.NewPCG(seed, 4)))
+			s.solved, s.take, s.since = make(chan trained, 1), s.rows.kept, m.events
+			s.solved <- trained{fit: fault.make(s, rand.New(rand.NewPCG(seed, 4)))}
 			w.until(t, m, 4000, func() bool { return m.Trial().Passed > before.Passed })
 			after := m.Trial()
 			v := after.Verdicts[len(after.Verdicts)-1]

@@ -1,6 +1,7 @@
 package mix
 
 import (
+	"math"
 	"slices"
 
 	"github.com/corastream/corastream"
@@ -23,9 +24,10 @@ type steer struct {
 	take    int64 // rows: then `solved` is received
 	recoded int   // codes that replaced another one since the last start
 	court   court
-	solved  chan fit
+	solved  chan trained
 	since   int64 // events that were learnt when the training under way began
 	worth   worth
+	late    late
 }
 
 const (
@@ -74,7 +76,11 @@ func (s *steer) describe(item int32, code []float32, removed bool) {
 			}
 		} else if !slices.Equal(row(s.codes, item, s.d), code) {
 			s.renew()
+		} else {
+			s.toldAgain()
+			return
 		}
+		s.late.still = 0
 		s.room()
 		copy(row(s.codes, item, s.d), code)
 	}
@@ -163,7 +169,7 @@ func (s *steer) from(q *ask, c int) int32 {
 // that the mixture has not among its best can not be brought up by another order of them, so it is left out.
 func (s *steer) log(q *ask, drawn int) {
 	s.prepare(q)
-	if s.some == 0 || len(q.past) == 0 {
+	if len(q.past) == 0 || s.some == 0 && !s.late.keeps(&s.rows) {
 		return
 	}
 	w := &s.m.weights
@@ -172,34 +178,37 @@ func (s *steer) log(q *ask, drawn int) {
 	z := func(c int) float32 { return q.score[c] - float32(part*q.f[k][c]) }
 	target := drawn - 1
 	zt := z(target)
-	q.set = q.set[:0]
+	q.keys = q.keys[:0]
 	above, aboveWith := 0, 0
 	for c := range target {
 		if q.pick[c] == q.pick[target] {
 			continue
 		}
-		q.set = append(q.set, int32(c))
-		if z(c) > zt {
+		x := z(c)
+		q.keys = append(q.keys, descending(x)<<32|uint64(c))
+		if x > zt {
 			above++
 		}
 		if q.score[c] > q.score[target] {
 			aboveWith++
 		}
 	}
-	s.worth.add(aboveWith, above)
+	if s.some > 0 {
+		s.worth.add(aboveWith, above)
+	} else {
+		s.late.rows = true
+	}
 	if above >= tuneTop {
+		s.late.missed = min(s.late.missed+1, maxMissed)
 		return
 	}
-	slices.SortStableFunc(q.set, func(a, b int32) int {
-		switch x, y := z(int(a)), z(int(b)); {
-		case x > y:
-			return -1
-		case x < y:
-			return 1
-		}
-		return 0
-	})
-	past, cand, zs := s.rows.put()
+	slices.Sort(q.keys)
+	q.set = q.set[:0]
+	for _, key := range q.keys[:min(len(q.keys), tuneTop-1)] {
+		q.set = append(q.set, int32(uint32(key)))
+	}
+	past, cand, zs := s.rows.put(rowOf(q.rows, s.late.missed))
+	s.late.missed = 0
 	for l := range past {
 		past[l] = -1
 		if l < len(q.past) {
@@ -214,8 +223,16 @@ func (s *steer) log(q *ask, drawn int) {
 			cand[i], zs[i] = q.cands[q.pick[c]], z(c)
 		}
 	}
-	q.set = q.set[:min(len(q.set), tuneTop-1)]
 	s.judge(q, slices.Insert(q.set, 0, int32(target)), zs[:len(q.set)+1], part)
+}
+
+// descending is a key that is smaller for a larger finite x, the same for both zeros.
+func descending(x float32) uint64 {
+	b := math.Float32bits(x + 0)
+	if b>>31 == 0 {
+		b = ^b & (1<<31 - 1)
+	}
+	return uint64(b)
 }
 
 // learnt does what is due once a like is learnt: versions change their places, a training ends,
@@ -225,13 +242,18 @@ func (s *steer) log(q *ask, drawn int) {
 func (s *steer) learnt() {
 	s.lookBack()
 	s.look()
+	s.late.still++
 	if s.solved != nil && s.rows.kept >= s.take {
-		f := <-s.solved
-		s.solved = nil
-		s.candidate(f, s.since)
+		s.receive()
 	}
-	if s.solved == nil && s.court.rival == nil && s.rows.kept >= s.next {
-		s.begin()
+	switch {
+	case s.solved != nil || s.court.rival != nil:
+	case s.late.rows:
+		if s.late.still >= lateStill && s.ready() {
+			s.begin(s.rows.n() / lateHeld)
+		}
+	case s.rows.kept >= s.next:
+		s.begin(0)
 	}
 }
 
@@ -261,26 +283,44 @@ func (s *steer) renew() {
 	}
 	c.active, c.rival, c.former = newVersion(0, 0, newFit(s.d)), nil, nil
 	c.trial, c.watch = duel{}, [2]duel{}
-	after := int64(s.m.spec.TrainAfter)
-	s.next = max(after, s.rows.kept+after/4)
+	s.late.rows = true // the rows name items, so they are as good for the new codes
 }
 
-// begin starts a training in a goroutine, on copies of everything it reads. take is the number of
+// begin starts a training in a goroutine, on copies of everything it reads. It leaves out the newest
+// rows as held says, and judges by them. take is the number of
 // rows at which its result is received: far enough ahead that the goroutine is done by then on most
 // machines, and fixed, so that equal events give equal state. The channel holds one result, so the
 // goroutine ends even if nobody receives it.
-func (s *steer) begin() {
+func (s *steer) begin(held int) {
 	t := tuning{
 		d: s.d, codes: slices.Clone(s.codes), coded: slices.Clone(s.coded), rows: s.rows.clone(), from: newFit(s.d),
-		toward: &s.court.active.fit, seed: uint64(s.rows.kept),
+		toward: &s.court.active.fit, seed: uint64(s.rows.kept), held: held,
 	}
-	s.solved, s.since = make(chan fit, 1), s.m.events
+	if held > 0 {
+		t.active = s.m.weights.share()
+	}
+	s.solved, s.since = make(chan trained, 1), s.m.events
 	s.take = s.rows.kept + max(int64(s.m.spec.TrainAfter)/4, s.rows.kept/16)
 	s.next = max(s.take, s.rows.kept+min(s.rows.kept/2, int64(s.rows.most)/2))
+	s.late.rows, s.late.held = false, held > 0
 	_ = corastream.Failpoint("llm.train")
-	go func(to chan<- fit) {
-		f := t.run()
+	go func(to chan<- trained) {
+		out := trained{fit: t.run()}
+		if held > 0 {
+			out.held = t.judge(&out.fit)
+		}
 		_ = corastream.Failpoint("llm.trained")
-		to <- f
+		to <- out
 	}(s.solved)
+}
+
+// receive takes in what a training came to.
+func (s *steer) receive() {
+	t := <-s.solved
+	s.solved = nil
+	if t.held == nil {
+		s.candidate(t.fit, s.since)
+		return
+	}
+	s.first(t)
 }

@@ -27,7 +27,7 @@ func turned(n, d int) *tuning {
 		}
 	}
 	for range n {
-		past, cand, z := t.rows.put()
+		past, cand, z := t.rows.put(0)
 		for l := range past {
 			past[l] = -1
 		}

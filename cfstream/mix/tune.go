@@ -62,23 +62,26 @@ type rows struct {
 	past []int32   // [rows][steerLags], newest first, -1: none
 	cand []int32   // [rows][tuneTop], the target first, -1: none
 	z    []float32 // [rows][tuneTop], the mixture's score without the LLM
+	of   []int32   // [rows], whose weights the mixture used, and how many likes before it are not kept: rowOf
 }
 
-func (r *rows) put() (past, cand []int32, z []float32) {
+func (r *rows) put(of int32) (past, cand []int32, z []float32) {
 	at := int(r.kept % int64(r.most))
 	r.kept++
 	if at*tuneTop == len(r.cand) {
 		r.past = append(r.past, make([]int32, steerLags)...)
 		r.cand = append(r.cand, make([]int32, tuneTop)...)
 		r.z = append(r.z, make([]float32, tuneTop)...)
+		r.of = append(r.of, 0)
 	}
+	r.of[at] = of
 	return r.past[at*steerLags:][:steerLags], r.cand[at*tuneTop:][:tuneTop], r.z[at*tuneTop:][:tuneTop]
 }
 
 func (r *rows) n() int { return len(r.z) / tuneTop }
 
 func (r *rows) clone() rows {
-	return rows{most: r.most, kept: r.kept, past: slices.Clone(r.past), cand: slices.Clone(r.cand), z: slices.Clone(r.z)}
+	return rows{most: r.most, kept: r.kept, past: slices.Clone(r.past), cand: slices.Clone(r.cand), z: slices.Clone(r.z), of: slices.Clone(r.of)}
 }
 
 // The training: softmax cross-entropy of z + v_u.C_i over the mixture's best, AdamW without decay (Kingma and Ba, 2015), a warm-up of
@@ -107,6 +110,8 @@ type tuning struct {
 	// toward is the active version's fit, which is only read; nil: none.
 	toward *fit
 	seed   uint64
+	held   int   // newest rows that are left out
+	active share // of the active version, where rows are held out
 }
 
 // gradient of a batch, in the order of a fit's numbers: A, then lags, then gain.
@@ -115,16 +120,14 @@ type gradient struct{ a, rest []float32 }
 func (t *tuning) run() fit {
 	f := t.from
 	f.a = slices.Clone(f.a)
-	n, d := t.rows.n(), t.d
+	d := t.d
 	for i, x := range t.rows.past {
 		if x >= 0 && !t.coded[x] {
 			t.rows.past[i] = -1
 		}
 	}
-	order := make([]int32, n)
-	for i := range order {
-		order[i] = int32(i)
-	}
+	order := t.order()
+	n := len(order)
 	g := gradient{make([]float32, d*d), make([]float32, steerLags+1)}
 	m1, m2 := make([]float32, d*d+steerLags+1), make([]float32, d*d+steerLags+1)
 	batch := min(tuneBatch, n)

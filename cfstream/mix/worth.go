@@ -1,10 +1,7 @@
 package mix
 
 import (
-	"math"
-
 	"github.com/corastream/corastream"
-
 	"github.com/corastream/corastream/cfstream/internal/num"
 )
 
@@ -59,8 +56,8 @@ func (w *worth) add(rankWith, rankWithout int) {
 	b.diff2 += float64(d * d)
 }
 
-func (w *worth) figures() Worth {
-	var s worthBlock
+// all adds the blocks up.
+func (w *worth) all() (s worthBlock) {
 	for _, b := range w.blocks {
 		s.rows += b.rows
 		s.with += b.with
@@ -68,13 +65,24 @@ func (w *worth) figures() Worth {
 		s.diff += b.diff
 		s.diff2 += b.diff2
 	}
+	return s
+}
+
+// gain is the mean difference and its standard error.
+func (w *worth) gain() (mean, err float64) {
+	s := w.all()
+	return spread(s.diff, s.diff2, max(s.rows, 1))
+}
+
+func (w *worth) figures() Worth {
+	s := w.all()
 	out := Worth{Rows: s.rows}
 	if s.rows == 0 {
 		return out
 	}
 	n := float64(s.rows)
-	mean := s.diff / n
-	half := 1.96 * math.Sqrt(max(0, s.diff2/n-mean*mean)/n)
+	mean, err := w.gain()
+	half := 1.96 * err
 	out.With, out.Without, out.CI = s.with/n, s.without/n, [2]float64{mean - half, mean + half}
 	return out
 }

@@ -81,6 +81,11 @@ func newBrowser(t *testing.T) *browser {
 // call makes one call of the protocol and returns its result.
 func (b *browser) call(method string, params map[string]any) map[string]any {
 	b.t.Helper()
+	return b.try(method, params, false)
+}
+
+func (b *browser) try(method string, params map[string]any, again bool) map[string]any {
+	b.t.Helper()
 	b.last++
 	msg := map[string]any{"id": b.last, "method": method, "params": params}
 	if b.session != "" {
@@ -108,6 +113,9 @@ func (b *browser) call(method string, params map[string]any) map[string]any {
 		}
 		if answer.ID != b.last {
 			continue // an event
+		}
+		if answer.Error != nil && strings.Contains(answer.Error.Message, "navigated or closed") && !again {
+			return b.try(method, params, true) // the page it was asked of has just been left
 		}
 		if answer.Error != nil {
 			b.t.Fatalf("%s: %s", method, answer.Error.Message)

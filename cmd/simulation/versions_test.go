@@ -25,6 +25,8 @@ import (
 const (
 	versionDir    = "CORASTREAM_VERSIONS_TEST_DIR"  // set: this process is the child of a crash test
 	versionStop   = "CORASTREAM_VERSIONS_TEST_STOP" // it ends in order at this event
+	versionLate   = "CORASTREAM_VERSIONS_TEST_LATE" // set: the LLM has read the catalogue when versionCoded events are learnt
+	versionCoded  = 5000
 	versionEvents = 9000
 	versionTurn   = 6500
 	versionItems  = 640
@@ -138,16 +140,24 @@ func versionChild(dir string) error {
 			return err
 		}
 	}
-	if !m.Coded("s0") {
-		if err := s.Code(ctx, codes); err != nil {
-			return err
-		}
-	}
+	late := os.Getenv(versionLate) != ""
 	log := versionLog()
 	for {
 		next, _, err := s.Next(corastream.Partition{Topic: "events"})
 		if err != nil {
 			return err
+		}
+		if late = late && next < versionCoded; !late && !m.Coded(fmt.Sprint("s", versionItems-1)) {
+			if err := s.Code(ctx, codes); err != nil {
+				return err
+			}
+		}
+		for m.TellAgain() || os.Getenv(versionLate) != "" && m.Trial().Training && m.Trial().Passed == 0 { // as itemcodes.Keep does
+			if m.TellAgain() {
+				if err := s.Code(ctx, codes[:1]); err != nil {
+					return err
+				}
+			}
 		}
 		if next >= stop {
 			return s.Close()
@@ -213,25 +223,29 @@ func TestKillWhileAVersionIsTrainedPromotedOrTakenBackLosesNothing(t *testing.T)
 		t.Fatalf("%v\n%s", err, out)
 	}
 	log := versionLog()
-	for _, chain := range [][]struct{ at, stop string }{
+	for k, chain := range [][]struct{ at, stop string }{
 		{{"llm.train@1=kill", ""}, {"table.write@1=kill", "+40"}},
 		{{"llm.trained@1=kill", ""}},
 		{{"llm.shadow@1=kill", ""}},
 		{{"llm.promote@1=kill", ""}, {"table.written@1=kill", "+200"}, {"llm.takeback@1=kill", ""}, {"", ""}},
+		{{"llm.train@1=kill", ""}, {"llm.shadow@1=kill", ""}, {"llm.promote@1=kill", ""}},
 	} {
 		dir := t.TempDir()
 		for _, c := range chain {
-			killVersions(t, binary, dir, c.at, c.stop)
+			killVersions(t, binary, dir, c.at, c.stop, k == 4) // the last: codes come late
 			checkVersions(t, dir, c.at, log)
 		}
 	}
 }
 
 // killVersions runs a child on the folder until the failpoint kills it, or to the end where there is none.
-func killVersions(t *testing.T, binary, dir, at, stop string) {
+func killVersions(t *testing.T, binary, dir, at, stop string, late bool) {
 	t.Helper()
 	cmd := exec.Command(binary, "-test.run=^$")
 	cmd.Env = append(os.Environ(), versionDir+"="+dir, "CORASTREAM_FAILPOINT="+at)
+	if late {
+		cmd.Env = append(cmd.Env, versionLate+"=1")
+	}
 	if more, ok := strings.CutPrefix(stop, "+"); ok {
 		n, _ := strconv.Atoi(more)
 		cmd.Env = append(cmd.Env, fmt.Sprint(versionStop, "=", versionNext(t, dir)+int64(n)))

@@ -15,7 +15,7 @@ import (
 )
 
 // Patience bounds every wait, for machines that do ten things at once. No test takes that long when it passes.
-var Patience = 2 * time.Minute
+var Patience = 6 * time.Minute
 
 // Eventually polls until done says so, and fails the test after Patience.
 func Eventually(t *testing.T, what string, done func() bool) {
