@@ -166,6 +166,9 @@ func (p *Pipeline) barred(s State, named bool, failed *error, filters ...Filter)
 				return true
 			}
 		}
+		if p.stale(it) {
+			return true
+		}
 		return !named && p.Offered != nil && !p.Offered(it)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Filter says which items may be recommended, by the plain fields of their catalogue records. Withdrawn and removed items
@@ -16,6 +17,10 @@ type Filter struct {
 	Deny map[string][]string `yaml:"deny"`
 	// Separators part a field that holds several values. Values are compared whole, without regard to case. Default "|,;".
 	Separators string `yaml:"separators"`
+	// ItemTTL keeps items out of lists of which nothing was heard for so long, by the log's clock: neither an event nor a catalogue record.
+	// A record counts as of its append time, and a repeat of the same record once an hour. Items of a data folder of earlier builds have
+	// no such time, and stay until something is heard of them. Default 0 (for ever), at least 1m.
+	ItemTTL time.Duration `yaml:"item_ttl"`
 }
 
 // DefaultFilter lets every item through.
@@ -31,11 +36,11 @@ func (f Filter) Validate() error {
 			}
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, checkTTL("item_ttl", f.ItemTTL))...)
 }
 
 // Empty says that every item passes.
-func (f Filter) Empty() bool { return len(f.Allow) == 0 && len(f.Deny) == 0 }
+func (f Filter) Empty() bool { return len(f.Allow) == 0 && len(f.Deny) == 0 && f.ItemTTL == 0 }
 
 // Passes says whether an item may be recommended.
 func (f Filter) Passes(it *ItemState) bool {

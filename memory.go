@@ -63,6 +63,10 @@ func (m *Memory) Apply(l Learner, ev Event) error {
 	}
 	u, _ := m.User(ev.User)
 	u.Remember(ev, m.HistoryLimit)
+	if !ev.OfUser() {
+		it, _ := m.Item(ev.Item)
+		it.Touch(ev.Time)
+	}
 	return nil
 }
 

@@ -35,6 +35,10 @@ type PipelineConfig struct {
 	// shown and not clicked: items that were clicked, bought, rated or disliked stay out. "include" lists all. "auto" does as
 	// "include" where the list model finds that users take items again (purchases, games), and else as "clicked". Default auto.
 	Seen string `yaml:"seen"`
+	// HistoryTTL is how long what a user did counts for lists, by the log's clock. Older interactions are as if they had not been: they
+	// keep no item out of a list, and are no reason for one. They are not listed among the user's events either. What the models learnt
+	// from them stays. Default 0 (for as long as the history holds them), at least 1m.
+	HistoryTTL time.Duration `yaml:"history_ttl"`
 }
 
 // DefaultPipelineConfig returns the defaults above.
@@ -50,7 +54,7 @@ func (c PipelineConfig) Validate() error {
 	return errors.Join(
 		inRange("candidates", c.Candidates, 1, 500), inRange("items", c.Items, 1, c.Candidates),
 		inRange("recommend_batch", c.RecommendBatch, 1, 1024), inRange("read_batch", c.ReadBatch, 1, 1024),
-		inRange("history", c.History, 0, 50), CheckSeen("seen", c.Seen), c.checkAudience())
+		inRange("history", c.History, 0, 50), CheckSeen("seen", c.Seen), checkTTL("history_ttl", c.HistoryTTL), c.checkAudience())
 }
 
 func (c PipelineConfig) checkAudience() error {

@@ -102,11 +102,15 @@ func (p *Pipeline) asker(s State, o Owed) (*UserState, error) {
 			return nil, err
 		}
 	}
-	if o.Request == nil || len(o.Request.History) == 0 {
+	asked := o.Request != nil && len(o.Request.History) > 0
+	if !asked && p.Config.HistoryTTL == 0 {
 		return u, nil
 	}
 	with := *u
-	with.History = slices.Concat(u.History, o.Request.History)
+	with.History = p.young(u.History)
+	if asked {
+		with.History = slices.Concat(with.History, o.Request.History)
+	}
 	return &with, nil
 }
 

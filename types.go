@@ -143,6 +143,8 @@ type Item struct {
 	// Pos is where the catalogue record came from, so that a redelivery changes nothing; the zero Position (a record that
 	// is from no log) always applies. It is not stored.
 	Pos Position
+	// Appended is when the broker appended the record. It is not stored.
+	Appended time.Time
 	// Keep says what the record is silent about. Such parts stay as they were; the zero Keep is that of a whole record. Not stored.
 	Keep Keep
 }
@@ -263,6 +265,17 @@ type ItemState struct {
 	Item
 	Embedding
 	Seq uint32 // dense index, in order of first appearance
+	// Touched is when something was last heard of the item: the time of its newest event, or when its record was appended.
+	Touched time.Time
+}
+
+// Touch notes that something was heard of the item, and says whether that is news.
+func (it *ItemState) Touch(at time.Time) bool {
+	if !at.After(it.Touched) {
+		return false
+	}
+	it.Touched = at
+	return true
 }
 
 // Pair is what CF knows of one user and one item at one moment: the generator's input and the CF score.

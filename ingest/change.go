@@ -107,8 +107,11 @@ func (d *Decoder) take(b *corastream.Batch, w *wants, r Record) error {
 				return nil // the first copy is in the log too
 			}
 		}
-		n := len(b.Events)
+		n, items := len(b.Events), len(b.Items)
 		d.Decode(b, r, r.Time)
+		for i := items; i < len(b.Items); i++ {
+			b.Items[i].Appended = r.Time
+		}
 		for i := n; copied && i < len(b.Events); i++ {
 			if ev := &b.Events[i]; !appended.IsZero() && appended.Before(ev.Appended) {
 				ev.Appended = appended

@@ -72,7 +72,10 @@ func TestEventsItemsAndRequestsComeOutAsTheyWentIn(t *testing.T) {
 			if got.Items[i].Pos.Topic != cfg.Topics.Items {
 				t.Errorf("item %s lies at %v", got.Items[i].ID, got.Items[i].Pos)
 			}
-			got.Items[i].Pos = corastream.Position{}
+			if age := time.Since(got.Items[i].Appended); age < 0 || age > time.Hour {
+				t.Errorf("item %s was appended at %v", got.Items[i].ID, got.Items[i].Appended)
+			}
+			got.Items[i].Pos, got.Items[i].Appended = corastream.Position{}, time.Time{}
 			got.Items[i] = got.Items[i].Onto(corastream.Item{})
 		}
 		if !reflect.DeepEqual(got.Items, items) {

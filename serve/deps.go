@@ -112,6 +112,9 @@ type Deps struct {
 	// its index ("[3]").
 	Past func(entries [][]byte, now time.Time) ([]corastream.Interaction, error)
 
+	// Old says that what happened then no longer counts as a user's history; nil: everything counts.
+	Old func(at time.Time) bool
+
 	// Erase forgets a user, once and for all; nil: 501. Data is the folder that it forgets in.
 	Erase func(ctx context.Context, user string) error
 	Data  string

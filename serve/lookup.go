@@ -70,6 +70,10 @@ func (s *Server) user(w http.ResponseWriter, r *http.Request) error {
 		out.Labels = append([]string{}, u.Labels...)
 		for i := len(u.History) - 1; i >= 0; i-- {
 			h := u.History[i]
+			if s.old(h) {
+				out.Total--
+				continue
+			}
 			if h.Label >= 0.5 {
 				out.Liked++
 			}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -65,8 +66,16 @@ func (s *Server) userEvents(w http.ResponseWriter, r *http.Request) error {
 			left = min(left, older)
 		}
 		out = UserEventsResponse{UserID: id, Total: len(u.History), Events: []UserEvent{}}
+		for _, h := range u.History {
+			if s.old(h) {
+				out.Total--
+			}
+		}
 		for ; left > 0 && len(out.Events) < n; left-- {
 			h := u.History[left-1]
+			if s.old(h) {
+				continue
+			}
 			it, err := st.Item(h.Item)
 			if err != nil {
 				return err
@@ -142,6 +151,9 @@ func (s *Server) mergeSession(w http.ResponseWriter, r *http.Request) error {
 	return s.accept(w, r, s.deps.Events, wait, events, map[string]string{})
 }
 
+// old says that an interaction no longer counts.
+func (s *Server) old(h corastream.Interaction) bool { return s.deps.Old != nil && s.deps.Old(h.Time) }
+
 // session returns the last events under an id that the store keeps, oldest first.
 func (s *Server) session(ctx context.Context, id string) (out []corastream.Interaction, err error) {
 	if s.deps.View == nil {
@@ -153,6 +165,7 @@ func (s *Server) session(ctx context.Context, id string) (out []corastream.Inter
 			return err
 		}
 		out = append(out, u.History[max(0, len(u.History)-corastream.MaxPast):]...)
+		out = slices.DeleteFunc(out, s.old)
 		return nil
 	})
 	return out, err

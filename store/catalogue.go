@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/corastream/corastream"
 )
@@ -88,6 +89,9 @@ func (s *Store) join(ctx context.Context, items []corastream.Item, fits func(now
 		return w.close(&Line{Kind: KindContent, Items: joined}, nil)
 	})
 }
+
+// touchEvery is how far apart records that say the same are noted: a catalogue that is sent again each minute is not written each minute.
+const touchEvery = time.Hour
 
 // cleanItem is a catalogue record as it is kept: copies that hold no foreign memory; a removed one has no text.
 func cleanItem(in *corastream.Item) corastream.Item {

@@ -176,10 +176,13 @@ func (w *work) upsert(in *corastream.Item) error {
 	if same && next.Content == nil {
 		next.Content = rec.Content
 	}
+	news := in.Appended.Sub(rec.Touched) >= touchEvery && rec.Touch(timeOf(nanos(in.Appended)))
 	if same && rec.Withdrawn == next.Withdrawn && sameContent(rec.Content, next.Content) {
+		it.edited = it.edited || news
 		return nil
 	}
 	next.ID = rec.ID
+	rec.Touch(timeOf(nanos(in.Appended)))
 	if w.steps != nil && w.s.derived.Derived != nil && !(same && rec.Withdrawn == next.Withdrawn) {
 		w.chargeSteps(w.steps.item(&next))
 	}

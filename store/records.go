@@ -301,7 +301,11 @@ func (it *itemRec) encode(b []byte) ([]byte, error) {
 	b = appendString(b, it.Title)
 	b = appendFields(b, it.Fields)
 	b = appendEmbedding(b, &it.Embedding)
-	return appendContent(b, it.Content)
+	b, err := appendContent(b, it.Content)
+	if err != nil || it.Touched.IsZero() {
+		return b, err
+	}
+	return appendVarint(b, nanos(it.Touched)), nil
 }
 
 // appendFields writes plain fields in the order of their names.
@@ -370,6 +374,9 @@ func decodeItem(key, value []byte) (*itemRec, error) {
 		it.Content = content
 	} else if len(content) > 0 {
 		r.bad = true
+	}
+	if len(r.b) > 0 {
+		it.Touched = timeOf(r.varint())
 	}
 	return it, r.done(key)
 }

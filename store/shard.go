@@ -358,6 +358,7 @@ func (w *work) merge(body []byte) error {
 		if err := w.s.shard.Merger.MergeItem(&it.rec.ItemState, &d); err != nil {
 			return fmt.Errorf("item %q: %w", id, err)
 		}
+		it.rec.Touch(timeOf(w.shared.clock)) // a parcel has no times, and comes soon after its events
 		w.settle()
 	}
 	if r.bad || len(r.b) != 0 {

@@ -351,6 +351,9 @@ func (w *work) taken(u *userWork, ev corastream.Event, learn func(corastream.Sta
 	if w.back.at >= 0 {
 		w.takeBack(u, ev, w.back.at)
 	}
+	if it.rec.Touch(timeOf(nanos(ev.Time))) {
+		it.edited = true
+	}
 	if !ev.Retract {
 		if w.steps != nil {
 			met := w.s.derived.met.met(u.rec, it.rec.ID)

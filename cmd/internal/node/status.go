@@ -28,6 +28,7 @@ func (e *Node) httpDeps() serve.Deps {
 		Stats:     &p.Stats, Status: e.checks, AUC: e.auc, Hits: e.hits, LLM: e.llmStatus, Gauges: e.gauges, Facts: e.facts, Models: e.models,
 		Version: e.Version, Log: e.Log,
 	}
+	d.Old = p.Old
 	d.Learnt = p.Learnt // on a replica: until the shard has learnt them and the replica has read that
 	if e.replica == nil {
 		d.Erase = e.Store.Erase
