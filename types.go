@@ -4,6 +4,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -145,6 +146,9 @@ type Item struct {
 	Pos Position
 	// Appended is when the broker appended the record. It is not stored.
 	Appended time.Time
+	// Changed names what the record changes of a known item, where it is whole for those who do not know the item: "title", "withdrawn",
+	// and fields as "fields.NAME". nil: everything. Not stored.
+	Changed []string
 	// Keep says what the record is silent about. Such parts stay as they were; the zero Keep is that of a whole record. Not stored.
 	Keep Keep
 }
@@ -162,8 +166,11 @@ const MaxFields = 64
 // Onto is the whole record that it makes of what is known of the item. A removed item comes back with a title, or with the word that it
 // is available; any other partial record leaves it removed. Past MaxFields, known fields of the last names give way to the record's.
 func (it Item) Onto(known Item) Item {
+	if it.Changed != nil && !it.Removed && !known.Removed && (known.Title != "" || len(known.Fields) > 0) {
+		it = it.changes()
+	}
 	keep := it.Keep
-	it.Keep = Keep{}
+	it.Keep, it.Changed = Keep{}, nil
 	if it.Removed || keep.zero() {
 		return it
 	}
@@ -190,6 +197,29 @@ func (it Item) Onto(known Item) Item {
 		}
 		it.Fields[name] = known.Fields[name]
 	}
+	return it
+}
+
+// changes is the merge patch of a record that names what it changes. So the records of two who changed different parts of an item at the
+// same moment both hold, though each is whole.
+func (it Item) changes() Item {
+	named := map[string]string{}
+	keep := Keep{Title: true, Withdrawn: true, Fields: true}
+	for _, part := range it.Changed {
+		name, field := strings.CutPrefix(part, "fields.")
+		switch {
+		case part == "title":
+			keep.Title = false
+		case part == "withdrawn":
+			keep.Withdrawn = false
+		case !field:
+		case it.Fields[name] != "":
+			named[name] = it.Fields[name]
+		default:
+			keep.Clear = append(keep.Clear, name)
+		}
+	}
+	it.Fields, it.Keep, it.Changed = named, keep, nil
 	return it
 }
 

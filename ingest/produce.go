@@ -79,6 +79,7 @@ type itemJSON struct {
 	Title     *nullable          `json:"title,omitempty"`
 	Withdrawn *bool              `json:"withdrawn,omitempty"`
 	Fields    map[string]*string `json:"fields,omitempty"`
+	Changed   []string           `json:"corastream_changed,omitempty"`
 }
 
 // nullable is a text whose emptiness is written as null.
@@ -98,7 +99,7 @@ func EncodeItem(it corastream.Item) ([]byte, error) {
 	if it.Removed {
 		return nil, nil
 	}
-	out := itemJSON{ID: it.ID}
+	out := itemJSON{ID: it.ID, Changed: it.Changed}
 	if title := nullable(it.Title); !it.Keep.Title {
 		out.Title = &title
 	}

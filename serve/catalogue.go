@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -228,6 +230,17 @@ func (s *Server) changed(ctx context.Context, id string, p ItemPatch) (whole map
 			withdrawn = *p.Withdrawn
 		}
 		whole["fields"], whole["withdrawn"] = fields, withdrawn
+		changed := []string{}
+		if p.Title != nil {
+			changed = append(changed, "title")
+		}
+		if p.Withdrawn != nil {
+			changed = append(changed, "withdrawn")
+		}
+		for _, k := range slices.Sorted(maps.Keys(p.Fields)) {
+			changed = append(changed, "fields."+k)
+		}
+		whole["corastream_changed"] = changed
 		return nil
 	})
 	return whole, err

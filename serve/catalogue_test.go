@@ -64,8 +64,8 @@ func TestUsersAreListedByPages(t *testing.T) {
 func TestAnItemIsHiddenByItsWholeRecord(t *testing.T) {
 	f := shop(t)
 	for _, c := range []struct{ method, path, body, want string }{
-		{"PATCH", "/v1/items/i1", `{"withdrawn":true}`, `{"fields":{"brand":"a"},"item_id":"i1","title":"Alien","withdrawn":true}`},
-		{"PATCH", "/v1/items/i1", `{"title":"Aliens","fields":{"year":"1986","brand":""}}`, `{"fields":{"brand":null,"year":"1986"},"item_id":"i1","title":"Aliens","withdrawn":false}`},
+		{"PATCH", "/v1/items/i1", `{"withdrawn":true}`, `{"corastream_changed":["withdrawn"],"fields":{"brand":"a"},"item_id":"i1","title":"Alien","withdrawn":true}`},
+		{"PATCH", "/v1/items/i1", `{"title":"Aliens","fields":{"year":"1986","brand":""}}`, `{"corastream_changed":["title","fields.brand","fields.year"],"fields":{"brand":null,"year":"1986"},"item_id":"i1","title":"Aliens","withdrawn":false}`},
 		{"DELETE", "/v1/items/i1", "", `{"__deleted":true,"item_id":"i1"}`},
 		{"POST", "/v1/items", `[{"item_id":"n","title":"New"}]`, `{"item_id":"n","title":"New"}`},
 	} {
@@ -124,7 +124,7 @@ func TestAChangeWaitsForTheOneBeforeIt(t *testing.T) {
 	if code := <-second; code != http.StatusAccepted {
 		t.Fatal(code)
 	}
-	if got := f.shelved.events[2]; got != `{"fields":{"brand":"a","colour":"red","size":"L"},"item_id":"i1","title":"Alien","withdrawn":false}` {
+	if got := f.shelved.events[2]; got != `{"corastream_changed":["fields.size"],"fields":{"brand":"a","colour":"red","size":"L"},"item_id":"i1","title":"Alien","withdrawn":false}` {
 		t.Error(got)
 	}
 	f.cfg.LearntWaitMS = 20

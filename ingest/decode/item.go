@@ -94,6 +94,16 @@ func (j *job) readItem(each func(func(k, x []byte)), at func(mapping) []byte) (i
 			} else {
 				fields.add(k, x)
 			}
+		case "corastreamchanged": // as PATCH /v1/items/{id} writes it
+			it.Changed = []string{}
+			if len(x) > 0 && x[0] == '[' {
+				elements(x, func(e []byte) bool {
+					if s, ok := text(e); ok && len(it.Changed) <= corastream.MaxFields+2 {
+						it.Changed = append(it.Changed, s)
+					}
+					return true
+				})
+			}
 		case "releaseyear":
 			fields.add([]byte("year"), x)
 		case "fields":
