@@ -75,10 +75,15 @@ func (c *covisit) grow(n int) {
 // shrink drops the least neighbours until width are left.
 func (l *neighbours) shrink(width int) {
 	for len(l.ids) > width {
-		i, last := l.least(), len(l.ids)-1
-		l.ids[i], l.sym[i], l.rest[i] = l.ids[last], l.sym[last], l.rest[last]
-		l.ids, l.sym, l.rest = l.ids[:last], l.sym[:last], l.rest[:last]
+		l.drop(l.least())
 	}
+}
+
+// drop takes out the neighbour at place i. The last one takes its place.
+func (l *neighbours) drop(i int) {
+	last := len(l.ids) - 1
+	l.ids[i], l.sym[i], l.rest[i] = l.ids[last], l.sym[last], l.rest[last]
+	l.ids, l.sym, l.rest = l.ids[:last], l.sym[:last], l.rest[:last]
 }
 
 func (l *neighbours) least() int { return kernels.MinIndex(l.sym) }
@@ -113,7 +118,7 @@ func (c *covisit) learn(e *event) {
 	if (e.at-c.zero)/pairHalfLife > rescaleEvery {
 		c.rescale(e.at)
 	}
-	w := float32(num.Exp2((e.at - c.zero) / pairHalfLife))
+	w := c.weight(e.at)
 	own := &c.lists[e.item]
 	if n := len(c.lists) - len(c.place); n > 0 {
 		c.place = append(c.place, make([]int32, n+n/4)...)
@@ -125,15 +130,7 @@ func (c *covisit) learn(e *event) {
 		if p.item == e.item && !e.repeats {
 			continue
 		}
-		sym := float32(w * c.lag[l])
-		sess := float32(sym * near(e.at-p.at))
-		var fwd, next float32
-		if e.positive && l < forwardLags {
-			fwd = sym
-		}
-		if l == 0 {
-			next = w
-		}
+		sym, fwd, next, sess := c.parts(w, l, e.at-p.at, e.positive)
 		if p.item == e.item {
 			c.addOwn(own, p.item, sym, [pairSums - 1]float32{fwd, next, next, sess})
 		} else {
@@ -181,21 +178,26 @@ func (c *covisit) undo(e *event, k int) {
 	c.n[x.item] = max(0, c.n[x.item]-c.weight(x.at))
 }
 
-// weight is what an event of a time counts.
-func (c *covisit) weight(at float64) float32 { return float32(num.Exp2((at - c.zero) / pairHalfLife)) }
-
-// subtract takes out of the sums what they got from b at lag l behind a.
-func (c *covisit) subtract(a, b past, l int) {
-	w := c.weight(b.at)
-	sym := float32(w * c.lag[l])
-	sess := float32(sym * near(b.at-a.at))
-	var fwd, next float32
-	if b.liked && l < forwardLags {
+// parts are what an event of weight w adds to the sums of a pair: the other item was taken l events and gap seconds before. fwd goes to
+// the earlier item alone, because the later one was not followed by it.
+func (c *covisit) parts(w float32, l int, gap float64, liked bool) (sym, fwd, next, sess float32) {
+	sym = float32(w * c.lag[l])
+	sess = float32(sym * near(gap))
+	if liked && l < forwardLags {
 		fwd = sym
 	}
 	if l == 0 {
 		next = w
 	}
+	return sym, fwd, next, sess
+}
+
+// weight is what an event of a time counts.
+func (c *covisit) weight(at float64) float32 { return float32(num.Exp2((at - c.zero) / pairHalfLife)) }
+
+// subtract takes out of the sums what they got from b at lag l behind a.
+func (c *covisit) subtract(a, b past, l int) {
+	sym, fwd, next, sess := c.parts(c.weight(b.at), l, b.at-a.at, b.liked)
 	c.lists[a.item].less(b.item, sym, [pairSums - 1]float32{fwd, next, next, sess})
 	if a.item != b.item {
 		c.lists[b.item].less(a.item, sym, [pairSums - 1]float32{0, next, 0, sess})
@@ -209,9 +211,7 @@ func (l *neighbours) less(j int32, sym float32, rest [pairSums - 1]float32) {
 		return
 	}
 	if l.sym[at] <= sym*1.0001 { // equal but for rounding
-		last := len(l.ids) - 1
-		l.ids[at], l.sym[at], l.rest[at] = l.ids[last], l.sym[last], l.rest[last]
-		l.ids, l.sym, l.rest = l.ids[:last], l.sym[:last], l.rest[:last]
+		l.drop(at)
 		return
 	}
 	l.sym[at] -= sym
