@@ -37,7 +37,7 @@ const (
 type Reader struct {
 	model *llm.Model
 	file  string
-	known map[[16]byte][]float32
+	known map[[16]byte][]float32 // aboutKey of a text, to its state
 }
 
 // Options are those of an LLM that reads items for lists: the prompt of this package, one layer's states, the CPU.
@@ -54,6 +54,7 @@ func NewReader(m *llm.Model, dir string) (*Reader, error) {
 	if dir == "" {
 		return r, nil
 	}
+	// The file is named after LLM and prompt: a state of another one must never be taken for this one's.
 	name := sha256.Sum256(fmt.Appendf(nil, "answers 2 %s %s", m.Digest(), m.TemplateDigest()))
 	r.file = filepath.Join(dir, fmt.Sprintf("answers-%x.f32", name[:8]))
 	if err := r.load(); err != nil {
@@ -93,7 +94,7 @@ func (r *Reader) load() error {
 		}
 		r.known[[16]byte(rec)] = state
 	}
-	if end < len(b) {
+	if end < len(b) { // a kill in the middle of a record: what is appended next would be unreadable behind it
 		if err := os.Truncate(r.file, int64(end)); err != nil {
 			return fmt.Errorf("cut damaged item states: %w", err)
 		}
@@ -101,6 +102,7 @@ func (r *Reader) load() error {
 	return nil
 }
 
+// aboutKey identifies a text. Quoting both parts keeps title "a b" with text "" apart from title "a" with text "b".
 func aboutKey(title, text string) [16]byte {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q", title, text))
 	return [16]byte(sum[:16])
@@ -124,7 +126,7 @@ func (r *Reader) answers(ctx context.Context, about corastream.About, items []co
 	keys := make([][16]byte, len(items))
 	var batch []corastream.Item
 	var places []int
-	told := false
+	told := false // progress is told only where something is read
 	flush := func(done int) error {
 		if len(batch) == 0 {
 			return nil
@@ -137,7 +139,7 @@ func (r *Reader) answers(ctx context.Context, about corastream.About, items []co
 		for k, s := range states {
 			i := places[k]
 			out[i] = append(s.Answer[len(s.Answer)-1], s.Title[:r.width()/2]...)
-			r.known[keys[i]] = out[i]
+			r.known[keys[i]] = out[i] // equal texts of other items are not read
 			from := len(record)
 			record = append(record, keys[i][:]...)
 			for _, v := range out[i] {
@@ -145,6 +147,7 @@ func (r *Reader) answers(ctx context.Context, about corastream.About, items []co
 			}
 			record = binary.LittleEndian.AppendUint32(record, crc32.ChecksumIEEE(record[from:]))
 		}
+		// One write for the batch: a kill cuts its last record at most, and load drops that by its checksum.
 		if file != nil {
 			if _, err := file.Write(record); err != nil {
 				return fmt.Errorf("keep item states: %w", err)
@@ -167,6 +170,7 @@ func (r *Reader) answers(ctx context.Context, about corastream.About, items []co
 			told = true
 			tell(i, len(items))
 		}
+		// The text goes in as one field of its own, so that the prompt is the same whatever columns a catalogue has.
 		batch = append(batch, corastream.Item{ID: it.ID, Title: it.Title, Fields: map[string]string{aboutField: text}})
 		if places = append(places, i); len(batch) == codeBatch {
 			if err := flush(i + 1); err != nil {
@@ -189,7 +193,7 @@ func Fit(ctx context.Context, r *Reader, width int, items []corastream.Item, pro
 	if err != nil {
 		return nil, err
 	}
-	var have [][]float32
+	var have [][]float32 // items without a text span nothing
 	for _, a := range answers {
 		if a != nil {
 			have = append(have, a)
