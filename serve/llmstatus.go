@@ -19,6 +19,9 @@ type LLMReading struct {
 	Done  int     `json:"done"` // items
 	Total int     `json:"total"`
 	ETAS  float64 `json:"eta_s"` // seconds until all are read, at the pace so far; below 0: not known yet
+
+	ItemsPerS float64  `json:"items_per_s"`      // read by this process; 0: not known yet
+	Advice    []string `json:"advice,omitempty"` // what would have it done sooner, where more than ten minutes are left
 }
 
 // LLMWorth is the NDCG@10 of the last likes, each ranked with and without the LLM's part before it was learnt, and the interval of

@@ -22,7 +22,7 @@ import (
 // TestAChangedFieldHasThatItemReadAlone: of a catalogue that was read, one item's genre changes. The LLM reads that item and no other.
 func TestAChangedFieldHasThatItemReadAlone(t *testing.T) {
 	dir := t.TempDir()
-	options := itemcodes.Options(llm.Default())
+	options := itemcodes.Options(llm.Default(), 0)
 	options.ContextTokens, options.Threads = 64, 1
 	model, err := llm.Open(tinyLLM(t, 7), options)
 	if err != nil {
@@ -39,7 +39,7 @@ func TestAChangedFieldHasThatItemReadAlone(t *testing.T) {
 	ended := make(chan error)
 	go func() {
 		ended <- itemcodes.Keep(ctx, itemcodes.Deps{
-			Open: func() (*itemcodes.Reader, error) { return itemcodes.NewReader(model, dir) },
+			Open: func() (*itemcodes.Reader, error) { return itemcodes.NewReader(model, dir, 1<<30) },
 			Texts: func(int) []corastream.Item {
 				mu.Lock()
 				defer mu.Unlock()
@@ -86,10 +86,10 @@ func TestAChangedFieldHasThatItemReadAlone(t *testing.T) {
 	}
 }
 
-// stateBytes is the size of the file in which the states of read items are kept.
+// stateBytes is the size of the file in which the states of read items are kept, without its header.
 func stateBytes(t *testing.T, dir string) int64 {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(dir, "answers-*.f32"))
+	files, err := filepath.Glob(filepath.Join(dir, "states-*.f32"))
 	if err != nil || len(files) != 1 {
 		t.Fatalf("%v: %v", files, err)
 	}
@@ -97,7 +97,7 @@ func stateBytes(t *testing.T, dir string) int64 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return info.Size()
+	return info.Size() - 80 // the header
 }
 
 // TestValidateShowsWhatTheLLMReads: three prompts of a catalogue, with its fields, in words and in the summary.

@@ -108,7 +108,8 @@ func startWith(t *testing.T, binary string, env []string, args ...string) *proce
 	dir := t.TempDir()
 	p := &process{args: args, out: filepath.Join(dir, "stdout"), err: filepath.Join(dir, "stderr"), ended: make(chan struct{})}
 	p.cmd = exec.Command(binary, args...)
-	p.cmd.Dir, p.cmd.Env = dir, append(os.Environ(), env...)
+	// Each data folder keeps its own readings, because the user's cache folder can not be made. TestReadingsAreShared has one.
+	p.cmd.Dir, p.cmd.Env = dir, append(append(os.Environ(), "XDG_CACHE_HOME="+filepath.Join(os.DevNull, "cache")), env...)
 	for path, dst := range map[string]*io.Writer{p.out: &p.cmd.Stdout, p.err: &p.cmd.Stderr} {
 		f, err := os.Create(path)
 		if err != nil {

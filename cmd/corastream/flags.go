@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -58,7 +57,7 @@ func (f *common) load() (node.Config, zerolog.Logger, error) {
 		c.Kafka.Brokers = strings.Split(f.bootstrap, ",")
 	}
 	if c.LLM.CacheDir == "" {
-		c.LLM.CacheDir = filepath.Join(c.Data, "llm")
+		c.LLM.CacheDir = node.CacheDir(c.Data)
 	}
 	if err := c.Validate(); err != nil {
 		return c, zerolog.Nop(), err

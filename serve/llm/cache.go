@@ -50,7 +50,7 @@ func openCache(m *Model) (*cache, error) {
 		layers: a.layers, top: m.opts.TopLayers, hidden: a.hidden, kvWidth: a.kvWidth(),
 		bf16: m.opts.Numerics != "f32", numerics: m.opts.Numerics,
 	}
-	if m.opts.CacheDir == "" {
+	if m.opts.CacheDir == "" || m.opts.TextOnly { // such entries are not whole
 		return c, nil
 	}
 	var err error

@@ -12,7 +12,7 @@
 //     and state are cached by content, in memory and in CacheDir, and a score is one token through the top layers.
 //   - A score does not depend on the batch it is in, nor a reading on the other items: equal input, equal bytes, on one kernel
 //     level and whatever the number of threads.
-//   - Numerics are chosen once: by default bf16 where the CPU multiplies it, else f32. Whatever is cached is kept apart by them.
+//   - Numerics are chosen once: by default int8 for a file of K-quants, else bf16 where the CPU multiplies it, else f32. Whatever is cached is kept apart by them.
 //     With CacheDir, packed weights are kept too: a next start maps them, and does not hash the model file again.
 //   - Conversations (Speak) are written as the model's family writes them, messages as plain text whatever they spell. Deltas of
 //     `adapt: all` and `suffix` act on every token, of `last` on each token that the next one is read behind.

@@ -2,6 +2,7 @@ package llm
 
 import (
 	"context"
+	"time"
 
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/kernels"
@@ -127,13 +128,22 @@ func (m *Model) read(ctx context.Context, ts []tokens) (entries []*entry, err er
 	if err := p.embed(t.tokens, act.x); err != nil {
 		return nil, err
 	}
+	at := time.Now()
 	for l := range a.layers {
 		if err := ctx.Err(); err != nil {
 			return nil, context.Cause(ctx)
 		}
+		if l > 0 {
+			now := time.Now()
+			m.readTime[l-1].Add(int64(now.Sub(at)))
+			at = now
+		}
 		if l == m.opts.ReadLayer {
 			for i := range ts {
 				readTitle(entries[i].title(), act.x, h, t.paths[i], ts[i])
+			}
+			if m.opts.TextOnly {
+				break
 			}
 		}
 		if l == top {
@@ -174,8 +184,20 @@ func (m *Model) read(ctx context.Context, ts []tokens) (entries []*entry, err er
 			keepAnswers(entries, a, l-top, act, answers)
 		}
 	}
+	if !m.opts.TextOnly {
+		m.readTime[a.layers-1].Add(int64(time.Since(at)))
+	}
 	m.forward.Add(int64(s.rows))
 	return entries, nil
+}
+
+// ReadTimes is the time that Encode has spent in each layer on the CPU since Open.
+func (m *Model) ReadTimes() []time.Duration {
+	out := make([]time.Duration, len(m.readTime))
+	for l := range out {
+		out[l] = time.Duration(m.readTime[l].Load())
+	}
+	return out
 }
 
 // keepAnswers copies what is read of the answer tokens, which are at the given rows, in top layer i.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/kernels"
@@ -39,6 +40,8 @@ type Model struct {
 	closed  atomic.Bool
 	forward atomic.Int64 // tokens that went through layers from the embedding on
 	cached  atomic.Int64 // tokens that started from the item cache
+
+	readTime []atomic.Int64 // nanoseconds that readings took, by layer
 }
 
 // maxPasses bounds the batches that go through the layers at a time, and with them the working memory.
@@ -75,8 +78,10 @@ func newModel(f *gguf.File, o Options) (*Model, error) {
 			o.ReadLayer, o.TopLayers, o.ContextTokens, a.layers, a.context)
 	}
 	o.deviceNumerics()
-	o.Numerics = o.numerics()
-	m := &Model{opts: o, arch: a, file: f, digest: fileDigest(f, o.CacheDir), scale: a.scale}
+	if o.Numerics == "auto" {
+		o.Numerics = automatic(kernels.Level(), kquants(f, a))
+	}
+	m := &Model{opts: o, arch: a, file: f, digest: fileDigest(f, o.CacheDir), scale: a.scale, readTime: make([]atomic.Int64, a.layers)}
 	tok, err := token.New(f)
 	if err != nil {
 		return nil, err
@@ -109,6 +114,9 @@ func newModel(f *gguf.File, o Options) (*Model, error) {
 	}
 	if m.cache, err = openCache(m); err != nil {
 		return nil, errors.Join(err, m.weights.close())
+	}
+	if o.CacheDir != "" {
+		trimCache(o.CacheDir, o.CacheBytes, time.Now())
 	}
 	m.startDevice()
 	return m, nil
@@ -230,8 +238,9 @@ type Info struct {
 	OInput     int // width of the o-projection's input, heads*headDim
 	Vocab      int
 	Context    int
-	ReadLayer  int // where Encode reads titles
-	TopLayers  int // layers that the item cache keeps
+	ReadLayer  int  // where Encode reads titles
+	TextOnly   bool // and nothing above
+	TopLayers  int  // layers that the item cache keeps
 	WeightsMiB int
 	Numerics   string // f32, bf16 or int8: what auto has become
 	Mapped     bool   // the packed weights come from CacheDir
@@ -246,7 +255,7 @@ func (m *Model) Info() Info {
 	return Info{
 		Arch: a.name, Layers: a.layers, Hidden: a.hidden, Heads: a.heads, KVHeads: a.kvHeads, HeadDim: a.headDim, FFN: a.ffn,
 		OInput: a.qWidth(), Vocab: a.vocab, Context: a.context, ReadLayer: m.opts.ReadLayer, TopLayers: m.opts.TopLayers,
-		WeightsMiB: bytes >> 20, Numerics: m.opts.Numerics, Mapped: m.weights.unmap != nil,
+		WeightsMiB: bytes >> 20, Numerics: m.opts.Numerics, TextOnly: m.opts.TextOnly, Mapped: m.weights.unmap != nil,
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"runtime"
 
 	"github.com/corastream/corastream"
-	"github.com/corastream/corastream/kernels"
 )
 
 // Options says how a frozen LLM is read and how much it may hold. The zero value is not valid: start from Default.
@@ -15,9 +14,9 @@ type Options struct {
 	Threads int `yaml:"threads"`
 	// Numerics is the precision of weights, products and cached K/V: "f32" (the oracle), "bf16" (half the memory, twice as
 	// fast where the CPU multiplies bfloat16: AVX512_BF16, or BFMMLA on arm64), "int8" (8-bit products, the file's own weights
-	// where they are Q4_1, Q4_K, Q5_K or Q6_K; the fastest and smallest, hold its ranking to f32's before use) or "auto": bf16
-	// where the CPU multiplies it, else f32. What is cached
-	// on disk is kept apart by it. Default auto.
+	// where they are Q4_1, Q4_K, Q5_K or Q6_K; the fastest and smallest, hold its ranking to f32's before use) or "auto": int8
+	// where all linears of the file are Q4_K, Q5_K or Q6_K in rows of a multiple of 256, else bf16 where the CPU multiplies it,
+	// else f32. On a GPU auto is bf16. What is cached on disk is kept apart by it. Default auto.
 	Numerics string `yaml:"numerics"`
 	// Template makes prompts. Default: DefaultTemplate.
 	Template Template `yaml:"template"`
@@ -32,6 +31,8 @@ type Options struct {
 	// ReadLayer is where Encode reads the title: the residual stream after that many layers. Default 0: two thirds of
 	// the layers (20 of 30), range 0..layers.
 	ReadLayer int `yaml:"-"`
+	// TextOnly ends a reading at ReadLayer: Encode's answers, and what scoring starts from, are then zeros. Default false.
+	TextOnly bool `yaml:"-"`
 	// TopLayers is how many top layers the item cache keeps; a checkpoint that adapts lower ones is scored without the
 	// cache. Default 4, range 1..layers.
 	TopLayers int `yaml:"top_layers"`
@@ -43,11 +44,16 @@ type Options struct {
 	// BatchTokens is how many prompt tokens go through the layers at once; it bounds working memory (about 45 kB each
 	// for a hidden size of 576). Default 1024, range 16..65536; a longer prompt still goes through, alone.
 	BatchTokens int `yaml:"-"`
-	// CacheDir keeps on disk what was read of each item, and the packed weights, so that a next start maps them; "" keeps
-	// neither. Default "".
+	// CacheDir keeps on disk what was read of each item, and the packed weights, so that a next start maps them. Processes and data
+	// folders may share it. The commands take "" for corastream in the user's cache folder ($XDG_CACHE_HOME, or ~/.cache), and for
+	// llm in the data folder where that is there already or the former can not be written. Default "".
 	CacheDir string `yaml:"cache_dir"`
-	// DiskBytes bounds the file of items in CacheDir. Default 4 GiB, at least 1 MiB.
+	// DiskBytes bounds a file of readings in CacheDir. A full file is begun anew, unless this process uses most of it. Default 4 GiB,
+	// at least 1 MiB.
 	DiskBytes int64 `yaml:"disk_bytes"`
+	// CacheBytes bounds CacheDir: when a model is opened, files that were used longest ago are removed until the rest fits. Default
+	// 16 GiB, at least 1 MiB.
+	CacheBytes int64 `yaml:"cache_bytes"`
 	// Device is where scores and readings are computed: auto (a GPU when this binary has the path and the machine a device), cpu
 	// or gpu. A GPU computes in bf16. Default auto.
 	Device string `yaml:"device"`
@@ -61,7 +67,8 @@ type Options struct {
 func Default() Options {
 	return Options{
 		Threads: runtime.GOMAXPROCS(0), Numerics: "auto", Template: DefaultTemplate(), ChatTemplate: "auto", TitleTokens: 48, Score: "yes-no",
-		TopLayers: 4, KVBytes: 512 << 20, ContextTokens: 1024, BatchTokens: 1024, DiskBytes: 4 << 30, Device: "auto",
+		TopLayers: 4, KVBytes: 512 << 20, ContextTokens: 1024, BatchTokens: 1024, DiskBytes: 4 << 30, CacheBytes: 16 << 30,
+		Device: "auto",
 	}
 }
 
@@ -80,20 +87,26 @@ func (o Options) Validate() error {
 		inRange("llm.context_tokens", int64(o.ContextTokens), 16, 1<<20),
 		inRange("llm.batch_tokens", int64(o.BatchTokens), 16, 65536),
 		inRange("llm.disk_bytes", o.DiskBytes, 1<<20, 1<<50),
+		inRange("llm.cache_bytes", o.CacheBytes, 1<<20, 1<<50),
 		o.validateDevice(),
 	)
 }
 
-// numerics is the precision that "auto" stands for on this machine.
-func (o Options) numerics() string {
+// automatic is the numerics that "auto" stands for at a level of the kernels. kquants says that the 8-bit products take every linear of
+// the model as the file has it: such a model is then a quarter of its size in bfloat16 and at least 1.3 times as fast, and
+// the rounding is that of 8-bit activations alone (docs/measured/performance.md).
+func automatic(level string, kquants bool) string {
 	switch {
-	case o.Numerics != "auto":
-		return o.Numerics
-	case kernels.Level() == "avx512bf16", kernels.Level() == "i8mmbf16": // processors that multiply bfloat16
+	case kquants:
+		return "int8"
+	case multipliesBF16(level):
 		return "bf16"
 	}
 	return "f32"
 }
+
+// multipliesBF16 says whether processors of a level have products of bfloat16.
+func multipliesBF16(level string) bool { return level == "avx512bf16" || level == "i8mmbf16" }
 
 func inRange(key string, v, lo, hi int64) error {
 	if v < lo || v > hi {

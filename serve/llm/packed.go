@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/kernels"
@@ -92,6 +93,8 @@ func (w *weights) mapPacked(path string) bool {
 		return false
 	}
 	w.unmap = unmap
+	now := time.Now()
+	_ = os.Chtimes(path, now, now) // when it was last used: trimCache
 	return true
 }
 

@@ -226,18 +226,31 @@ func must1(b []byte, err error) []byte {
 	return b
 }
 
-func TestAutoNumericsFollowTheMachine(t *testing.T) {
+// TestAutoNumericsFollowTheMachineAndTheFile holds the choice for every level of both architectures, of which this machine has some.
+func TestAutoNumericsFollowTheMachineAndTheFile(t *testing.T) {
+	for level, want := range map[string]string{
+		"generic": "f32", "avx2": "f32", "avx512": "f32", "avx512bf16": "bf16", "neon": "f32", "dotprod": "f32", "i8mmbf16": "bf16",
+	} {
+		if got := automatic(level, false); got != want {
+			t.Errorf("%s, a file of Q4_1: %s, want %s", level, got, want)
+		}
+		if got := automatic(level, true); got != "int8" {
+			t.Errorf("%s, a file of K-quants: %s, want int8", level, got)
+		}
+	}
 	before := kernels.Level()
 	defer func() { must(kernels.SetLevel(before)) }()
 	for _, level := range kernels.Levels() {
 		must(kernels.SetLevel(level))
-		want := "f32"
-		if level == "avx512bf16" || level == "i8mmbf16" {
-			want = "bf16"
-		}
-		m := tinyLlama.open(t, func(o *Options) { o.Numerics = "auto" })
-		if got := m.Info().Numerics; got != want {
-			t.Errorf("%s: %s, want %s", level, got, want)
+		for typ, want := range map[gguf.Type]string{
+			gguf.F32: automatic(level, false), gguf.Q4_1: automatic(level, false), gguf.Q8_0: automatic(level, false),
+			gguf.Q4_K: "int8", gguf.Q5_K: "int8",
+		} {
+			o := tinyOptions()
+			o.Numerics = "auto"
+			if got := openFile(t, tinyFile(t, typ), o).Info().Numerics; got != want {
+				t.Errorf("%s, %s: %s, want %s", level, typ, got, want)
+			}
 		}
 	}
 }

@@ -41,6 +41,26 @@ func (w *weights) asStored(l linear) (kernels.Matrix, error) {
 	return kernels.PackQ4_1(all, l.out(), l.in), nil
 }
 
+// kquants says whether asStored takes all linears of a model of K types. Sizes are not checked here: loading refuses those that are wrong.
+func kquants(f *gguf.File, a arch) bool {
+	for l := range a.layers {
+		for _, lin := range a.linears(l) {
+			parts := make([]kernels.KRows, len(lin.parts))
+			for i, p := range lin.parts {
+				t, err := f.Tensor(p.name)
+				if err != nil {
+					return false
+				}
+				parts[i] = kernels.KRows{Type: t.Type.String(), Out: p.out}
+			}
+			if !kernels.KStacks(parts, lin.in) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // blocks gives a part's blocks [out][in/block], the file's own where no rows have to change places.
 func (w *weights) blocks(p linearPart, in int) ([]byte, error) {
 	t, err := w.file.Tensor(p.name)

@@ -181,10 +181,11 @@ func (w *weights) pack(l int) error {
 	return nil
 }
 
-// transpose packs a layer's linears for the backward pass: in bfloat16 where the forward pass is, else in float32.
+// transpose packs a layer's linears for the backward pass: in bfloat16 where the forward pass is, and with 8-bit weights where the
+// processor multiplies it, else in float32.
 func (w *weights) transpose(l int) (t transposed, err error) {
 	pack := kernels.PackF32T
-	if w.numerics == "bf16" {
+	if w.numerics == "bf16" || w.numerics == "int8" && multipliesBF16(kernels.Level()) {
 		pack = kernels.PackBF16T
 	}
 	into := [...]*kernels.Matrix{&t.qkv, &t.o, &t.gateUp, &t.down}

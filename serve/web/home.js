@@ -39,6 +39,7 @@ function llm(l) {
   return card(12, ["What the language model is worth to the lists ", tag(w.finding)],
     h("p", {}, w.says), w.advice && h("p", { class: "soft" }, "What to do: ", w.advice),
     table(["", "", ""], now, ""),
+    l.reading && (l.reading.advice || []).map((a) => h("p", { class: "soft" }, a)),
     h("details", {}, h("summary", {}, `verdicts on ${count(l.verdicts.length)} versions of its weights`),
       table(["#version", "verdict", "#at event", "#likes", "why"], l.verdicts.map((v) => [v.version, tag(v.decision), count(v.at_event), count(v.rows), v.reason]), "None yet.")));
 }

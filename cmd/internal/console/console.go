@@ -60,6 +60,14 @@ func (p Pace) Left(done, total int, now time.Time) (left time.Duration, known bo
 	return time.Duration(float64(now.Sub(p.from)) * float64(total-done) / float64(done-p.base)), true
 }
 
+// PerS is how much has been done a second; 0 before anything has been done.
+func (p Pace) PerS(done int, now time.Time) float64 {
+	if d := now.Sub(p.from).Seconds(); d > 0 && done > p.base {
+		return float64(done-p.base) / d
+	}
+	return 0
+}
+
 // Set says that done of total are done.
 func (p *Progress) Set(done, total int) {
 	p.mu.Lock()

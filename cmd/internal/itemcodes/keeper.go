@@ -28,7 +28,8 @@ const (
 type coding struct {
 	LLM      string           `json:"llm"`
 	Template string           `json:"template"`
-	FittedOn int              `json:"fitted_on"` // items
+	Layers   int              `json:"layers,omitempty"` // that texts were read through; 0: all
+	FittedOn int              `json:"fitted_on"`        // items
 	About    corastream.About `json:"about"`
 	Coder    *generator.Coder `json:"coder"`
 }
@@ -36,6 +37,7 @@ type coding struct {
 // Deps is what Keep works with.
 type Deps struct {
 	Open     func() (*Reader, error)                                  // called once, when there is something to read; nil: there is no LLM
+	Opened   func(*Reader)                                            // told of it; nil: nobody
 	Texts    func(most int) []corastream.Item                         // the catalogue's titled items, by id
 	Coded    func(item string) bool                                   // whether the list model has the item's code
 	Store    func(ctx context.Context, items []corastream.Item) error // stores items' codes
@@ -65,8 +67,8 @@ func Keep(ctx context.Context, d Deps) error {
 		}
 	}()
 	var now *coding // nil until a basis is fitted or loaded
-	done := map[string][16]byte{}
-	last := 0
+	done := map[string][32]byte{}
+	last, warned := 0, false
 	tick := time.NewTicker(keepEvery)
 	defer tick.Stop()
 	for {
@@ -87,6 +89,9 @@ func Keep(ctx context.Context, d Deps) error {
 		if r == nil {
 			if r, err = d.Open(); err != nil || r == nil {
 				return err
+			}
+			if d.Opened != nil {
+				d.Opened(r)
 			}
 			if now, err = d.load(r); err != nil {
 				return err
@@ -114,6 +119,10 @@ func Keep(ctx context.Context, d Deps) error {
 			if err := d.again(ctx, r, now, items); err != nil {
 				return err
 			}
+		}
+		if err := r.failure(); err != nil && !warned {
+			warned = true
+			d.Log.Warn().Err(err).Msg("readings of items are not kept any more (llm.cache_dir): the next start reads them again")
 		}
 	}
 }
@@ -153,7 +162,7 @@ func (d Deps) tell(ctx context.Context, r *Reader, now *coding, part []corastrea
 // written before any code of the basis is stored: the other way round, a kill would leave codes
 // whose basis nobody knows.
 func (d Deps) fit(ctx context.Context, r *Reader, items []corastream.Item) (*coding, error) {
-	now := &coding{LLM: r.model.Digest(), Template: r.model.TemplateDigest(), FittedOn: len(items), About: corastream.NewAbout(items)}
+	now := &coding{LLM: r.model.Digest(), Template: r.model.TemplateDigest(), Layers: r.layers(), FittedOn: len(items), About: corastream.NewAbout(items)}
 	states, err := r.answers(ctx, now.About, items, d.Progress)
 	if err != nil {
 		return nil, err
@@ -190,7 +199,7 @@ func (d Deps) load(r *Reader) (*coding, error) {
 		d.Log.Warn().Str("file", d.Path).Msg("the basis of item codes is damaged; it is fitted anew")
 		return nil, nil
 	}
-	if c.LLM != r.model.Digest() || c.Template != r.model.TemplateDigest() || c.Coder.In != r.width() {
+	if c.LLM != r.model.Digest() || c.Template != r.model.TemplateDigest() || c.Layers != r.layers() || c.Coder.In != r.width() {
 		return nil, nil
 	}
 	return &c, nil
@@ -198,7 +207,7 @@ func (d Deps) load(r *Reader) (*coding, error) {
 
 // code reads what is new or changed and stores its codes, perCommit items in a transaction. done
 // gets an item only after its code is stored.
-func (d Deps) code(ctx context.Context, r *Reader, now *coding, items []corastream.Item, done map[string][16]byte) error {
+func (d Deps) code(ctx context.Context, r *Reader, now *coding, items []corastream.Item, done map[string][32]byte) error {
 	var part []corastream.Item
 	flush := func() error {
 		if len(part) == 0 {

@@ -1,7 +1,7 @@
 // Package itemcodes has the frozen LLM read a catalogue's texts and makes of each item the code that the list model learns with:
 // the first components of two of the LLM's states, at the answer token and over the item's text, in a basis fitted to the catalogue.
 //
-// A Reader reads, and keeps each state in a file, so that no text is read twice. Fit makes the codes of a catalogue at once, for a
+// A Reader reads, and keeps each state in a file that processes and data folders share, so that no text is read twice. Fit makes the codes of a catalogue at once, for a
 // replay; Keep follows the catalogue of a running process. Equal texts, LLM and prompt give equal states, whatever device there is;
 // codes of different bases must not meet in one list model, so the basis is kept in the data folder.
 package itemcodes
@@ -9,15 +9,10 @@ package itemcodes
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
-	"io"
-	"io/fs"
-	"math"
-	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/generator"
@@ -36,94 +31,88 @@ const (
 // goroutine.
 type Reader struct {
 	model *llm.Model
-	file  string
-	known map[[16]byte][]float32 // aboutKey of a text, to its state
+	kept  *llm.StateFile // nil: none
 }
 
-// Options are those of an LLM that reads items for lists: the prompt of this package, one layer's states, the CPU.
-func Options(o llm.Options) llm.Options {
+// Options are those of an LLM that reads items for lists: the prompt of this package, one layer's states, the CPU. layers is how many
+// layers it reads through for the state of the text alone; 0 is all of them, for both states.
+func Options(o llm.Options, layers int) llm.Options {
 	o.Template.Item, o.TitleTokens, o.TopLayers = aboutTemplate, aboutTokens, 1
-	o.Device = "cpu"                      // equal texts have equal codes, whether a device is there or not
-	o.KVBytes, o.DiskBytes = 1<<20, 1<<20 // states are kept here, keys and values nowhere
+	o.Device = "cpu"    // equal texts have equal codes, whether a device is there or not
+	o.KVBytes = 1 << 20 // states are kept here, keys and values nowhere
+	o.ReadLayer, o.TextOnly = layers, layers > 0
 	return o
 }
 
-// NewReader reads with an LLM that was opened with Options, and closes it. States are kept under dir; "" keeps none.
-func NewReader(m *llm.Model, dir string) (*Reader, error) {
-	r := &Reader{model: m, known: map[[16]byte][]float32{}}
+// NewReader reads with an LLM that was opened with Options, and closes it. States are kept under dir in a file of at most limit bytes,
+// which other processes and data folders may share; "" keeps none.
+func NewReader(m *llm.Model, dir string, limit int64) (*Reader, error) {
+	r := &Reader{model: m}
 	if dir == "" {
 		return r, nil
 	}
-	// The file is named after LLM and prompt: a state of another one must never be taken for this one's.
-	name := sha256.Sum256(fmt.Appendf(nil, "answers 2 %s %s", m.Digest(), m.TemplateDigest()))
-	r.file = filepath.Join(dir, fmt.Sprintf("answers-%x.f32", name[:8]))
-	if err := r.load(); err != nil {
+	made := fmt.Sprintf("states 1 %s %s %s %d", m.Digest(), m.TemplateDigest(), m.Info().Numerics, r.layers())
+	name := sha256.Sum256([]byte(made))
+	var err error
+	if r.kept, err = llm.OpenStates(filepath.Join(dir, fmt.Sprintf("states-%x.f32", name[:8])), made, r.width(), limit); err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
 	return r, nil
 }
 
-// Close closes the LLM.
-func (r *Reader) Close() error { return r.model.Close() }
+// Close closes the LLM and the file of states.
+func (r *Reader) Close() error {
+	err := r.model.Close()
+	if r.kept != nil {
+		err = errors.Join(err, r.kept.Close())
+	}
+	return err
+}
+
+// Times is what readings took in each layer of the LLM so far.
+func (r *Reader) Times() []time.Duration { return r.model.ReadTimes() }
+
+// Numerics is the LLM's precision: f32, bf16 or int8.
+func (r *Reader) Numerics() string { return r.model.Info().Numerics }
+
+// failure is why states are not kept any more, or nil.
+func (r *Reader) failure() error {
+	if r.kept == nil {
+		return nil
+	}
+	return r.kept.Failure()
+}
+
+// layers is how many layers the state of the text alone is read through; 0: both states.
+func (r *Reader) layers() int {
+	if r.model.Info().TextOnly {
+		return r.model.Info().ReadLayer
+	}
+	return 0
+}
 
 // width is how many numbers a state has: what o reads at the answer token of the last layer [hidden], then the mean over title and
 // fields of the residual stream after two thirds of the layers [hidden]. The first knows what the question makes of the item, the
-// second what the text is about. Each alone is better on some logs and worse on others (docs/measured/quality.md).
-func (r *Reader) width() int { return 2 * r.model.Info().Hidden }
-
-// load reads what an earlier run read: records of a key [16], the state [width] as float32 and CRC-32 of both. A record that was
-// cut short ends the file.
-func (r *Reader) load() error {
-	b, err := os.ReadFile(r.file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+// second what the text is about. Each alone is better on some logs and worse on others (docs/measured/quality.md). Where it is read
+// through some layers alone, there is the mean after these and nothing else.
+func (r *Reader) width() int {
+	if r.layers() > 0 {
+		return r.model.Info().Hidden
 	}
-	if err != nil {
-		return fmt.Errorf("read item states: %w", err)
-	}
-	size := 16 + 4*r.width()
-	end := 0
-	for ; len(b)-end >= size+4; end += size + 4 {
-		rec := b[end : end+size]
-		if crc32.ChecksumIEEE(rec) != binary.LittleEndian.Uint32(b[end+size:]) {
-			break
-		}
-		state := make([]float32, r.width())
-		for i := range state {
-			state[i] = math.Float32frombits(binary.LittleEndian.Uint32(rec[16+4*i:]))
-		}
-		r.known[[16]byte(rec)] = state
-	}
-	if end < len(b) { // a kill in the middle of a record: what is appended next would be unreadable behind it
-		if err := os.Truncate(r.file, int64(end)); err != nil {
-			return fmt.Errorf("cut damaged item states: %w", err)
-		}
-	}
-	return nil
+	return 2 * r.model.Info().Hidden
 }
 
-// aboutKey identifies a text. Quoting both parts keeps title "a b" with text "" apart from title "a" with text "b".
-func aboutKey(title, text string) [16]byte {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q", title, text))
-	return [16]byte(sum[:16])
+// aboutKey identifies a text. Quoting keeps title "a b" with text "" apart from title "a" with text "b".
+func aboutKey(title, text string) [32]byte {
+	return sha256.Sum256(fmt.Appendf(nil, "%q %q", title, text))
 }
 
 // answers returns the state of each item that has a title or fields; the others' state is nil.
-// States at hand are taken from memory, the rest is read codeBatch items at a time. Each batch is
-// appended to the file at once, so a kill loses one batch of reading at most.
-func (r *Reader) answers(ctx context.Context, about corastream.About, items []corastream.Item, tell func(done, total int)) (out [][]float32, err error) {
-	var file io.WriteCloser
-	if r.file != "" {
-		if err := os.MkdirAll(filepath.Dir(r.file), 0o755); err != nil {
-			return nil, fmt.Errorf("keep item states: %w", err)
-		}
-		if file, err = os.OpenFile(r.file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644); err != nil {
-			return nil, fmt.Errorf("keep item states: %w", err)
-		}
-		defer func() { err = errors.Join(err, file.Close()) }()
-	}
-	out = make([][]float32, len(items))
-	keys := make([][16]byte, len(items))
+// States that the file has are taken from there, the rest is read codeBatch items at a time and kept
+// after each batch, so a kill loses one batch of reading at most.
+func (r *Reader) answers(ctx context.Context, about corastream.About, items []corastream.Item, tell func(done, total int)) ([][]float32, error) {
+	out := make([][]float32, len(items))
+	keys := make([][32]byte, len(items))
 	var batch []corastream.Item
 	var places []int
 	told := false // progress is told only where something is read
@@ -135,22 +124,16 @@ func (r *Reader) answers(ctx context.Context, about corastream.About, items []co
 		if err != nil {
 			return fmt.Errorf("read items: %w", err)
 		}
-		var record []byte
 		for k, s := range states {
 			i := places[k]
-			out[i] = append(s.Answer[len(s.Answer)-1], s.Title[:r.width()/2]...)
-			r.known[keys[i]] = out[i] // equal texts of other items are not read
-			from := len(record)
-			record = append(record, keys[i][:]...)
-			for _, v := range out[i] {
-				record = binary.LittleEndian.AppendUint32(record, math.Float32bits(v))
+			text := s.Title[:r.model.Info().Hidden]
+			if r.layers() > 0 {
+				out[i] = text
+			} else {
+				out[i] = append(s.Answer[len(s.Answer)-1], text...)
 			}
-			record = binary.LittleEndian.AppendUint32(record, crc32.ChecksumIEEE(record[from:]))
-		}
-		// One write for the batch: a kill cuts its last record at most, and load drops that by its checksum.
-		if file != nil {
-			if _, err := file.Write(record); err != nil {
-				return fmt.Errorf("keep item states: %w", err)
+			if r.kept != nil {
+				r.kept.Put(keys[i], out[i])
 			}
 		}
 		batch, places = batch[:0], places[:0]
@@ -163,8 +146,10 @@ func (r *Reader) answers(ctx context.Context, about corastream.About, items []co
 			continue
 		}
 		keys[i] = aboutKey(it.Title, text)
-		if out[i] = r.known[keys[i]]; out[i] != nil {
-			continue
+		if r.kept != nil {
+			if out[i] = r.kept.Get(keys[i]); out[i] != nil {
+				continue
+			}
 		}
 		if !told {
 			told = true

@@ -19,12 +19,12 @@ import (
 // openItemReader opens the LLM a second time with the prompt for lists. The weights are mapped from the same cache. It is nil where
 // the LLM is off.
 func openItemReader(c LLMConfig, log zerolog.Logger) (*itemcodes.Reader, error) {
-	c.Options = itemcodes.Options(c.Options)
+	c.Options = itemcodes.Options(c.Options, c.ListLayers)
 	m, err := OpenLLM(c, log)
 	if err != nil || m == nil {
 		return nil, err
 	}
-	return itemcodes.NewReader(m, c.Options.CacheDir)
+	return itemcodes.NewReader(m, c.Options.CacheDir, c.Options.DiskBytes)
 }
 
 // CodesOnce reads a catalogue at the first call and gives the same codes to all others.
@@ -66,16 +66,22 @@ func (e *Node) codeCatalogue(ctx context.Context) {
 	}
 	bar := console.NewProgress(e.Log, "read catalogue for lists")
 	defer e.reading.end()
+	pace := itemcodes.Pace{ListLayers: e.Config.LLM.ListLayers, Scores: e.Stage != nil}
+	var reader *itemcodes.Reader
 	err := itemcodes.Keep(ctx, itemcodes.Deps{
 		Open: func() (*itemcodes.Reader, error) {
 			c := e.Config.LLM
 			c.Options.Threads = 1
 			return openItemReader(c, e.Log)
 		},
-		Texts: e.Catalogue.texts, Coded: m.Coded, Store: store, Again: m.TellAgain, Width: m.Spec().Codes,
+		Opened: func(r *itemcodes.Reader) { reader, pace.Numerics = r, r.Numerics() },
+		Texts:  e.Catalogue.texts, Coded: m.Coded, Store: store, Again: m.TellAgain, Width: m.Spec().Codes,
 		Progress: func(done, total int) {
 			bar.Set(done, total)
-			e.reading.set(done, total, time.Now())
+			pace.Layers = reader.Times()
+			if says := e.reading.set(done, total, pace, time.Now()); says != nil {
+				e.Log.Warn().Strs("advice", says[1:]).Msg(says[0])
+			}
 		},
 		Path: filepath.Join(e.Config.Data, "codes.json"), Log: e.Log,
 	})
@@ -104,25 +110,35 @@ func (e *Node) llmStatus() *serve.LLMStatus {
 
 // reading is how far the LLM is with the catalogue.
 type reading struct {
-	mu   sync.Mutex
-	at   *serve.LLMReading // nil: nothing is being read
-	pace console.Pace
+	mu     sync.Mutex
+	at     *serve.LLMReading // nil: nothing is being read
+	pace   console.Pace
+	warned bool
 }
 
-func (r *reading) set(done, total int, now time.Time) {
+// set takes how far the reading is. It returns the advice to log, once a reading.
+func (r *reading) set(done, total int, p itemcodes.Pace, now time.Time) []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if done >= total {
-		r.at = nil
-		return
+		r.at, r.warned = nil, false
+		return nil
 	}
 	if r.at == nil {
 		r.pace = console.NewPace(done, now)
 	}
 	r.at = &serve.LLMReading{Done: done, Total: total, ETAS: -1}
-	if left, known := r.pace.Left(done, total, now); known {
-		r.at.ETAS = left.Seconds()
+	left, known := r.pace.Left(done, total, now)
+	if !known {
+		return nil
 	}
+	p.Done, p.Total, p.Left, p.ItemsPerS = done, total, left, r.pace.PerS(done, now)
+	r.at.ETAS, r.at.ItemsPerS, r.at.Advice = left.Seconds(), p.ItemsPerS, itemcodes.Advice(p)
+	if r.warned || r.at.Advice == nil {
+		return nil
+	}
+	r.warned = true
+	return r.at.Advice
 }
 
 func (r *reading) end() {

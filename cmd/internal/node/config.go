@@ -59,6 +59,11 @@ type Config struct {
 type LLMConfig struct {
 	// File is a GGUF of an architecture that docs/reference/models.md lists; "off" runs without one. Default: what `make fetch` got.
 	File string `yaml:"file"`
+	// ListLayers is how many layers items are read through for lists. 0 is all of them: an item's code is then made of its answer token
+	// after the last layer and of the mean of its text after two thirds. With a smaller number it is made of the mean after that many
+	// alone, and reading takes so much less time. Changing it has the catalogue read again. Default 0, range 0..the model's layers
+	// less 1.
+	ListLayers int `yaml:"list_layers"`
 
 	llm.Options `yaml:",inline"`
 }

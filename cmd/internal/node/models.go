@@ -34,6 +34,9 @@ func OpenLLM(c LLMConfig, log zerolog.Logger) (*llm.Model, error) {
 		return nil, corastream.Usagef(c.File, "give another GGUF with --llm", "%v", err)
 	}
 	info := m.Info()
+	if c.ListLayers < 0 || c.ListLayers >= info.Layers {
+		return nil, errors.Join(corastream.Usagef("llm.list_layers", fmt.Sprintf("choose from 0 to %d", info.Layers-1), "%s has %d layers, not more than %d", c.File, info.Layers, c.ListLayers), m.Close())
+	}
 	log.Info().Str("file", c.File).Str("arch", info.Arch).Int("layers", info.Layers).Int("hidden", info.Hidden).
 		Str("digest", m.Digest()[:12]).Msg("llm loaded")
 	return m, nil
