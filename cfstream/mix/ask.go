@@ -11,7 +11,8 @@ type ask struct {
 	m       *Model
 	now     float64
 	repeats bool
-	past    []past // newest first
+	past    []past  // newest first
+	labels  []int32 // of the user
 
 	slot  []int32 // by item: its place among the candidates plus 1, 0: none, -1: it may not be listed
 	cands []int32
@@ -196,6 +197,7 @@ func (m *Model) rank(query corastream.Query, exact bool) []corastream.Candidate 
 			q.past = append(q.past, past{item: n, liked: h.Label >= 0.5, at: seconds(h.Time)})
 		}
 	}
+	q.labels = m.labels.of(q.labels, query.Labels, false)
 	q.begin(m, seconds(query.Now), m.lists() || query.Repeats)
 	defer q.end()
 	q.find()

@@ -127,7 +127,7 @@ func (r *replaying) readTopic(ctx context.Context, cfg node.Config, log zerolog.
 		})
 		o.bad += len(b.Bad)
 		take(b)
-		for _, ev := range b.Events {
+		for _, ev := range slices.DeleteFunc(b.Events, corastream.Event.OfUser) {
 			if err := tick(ctx, ev.Time); err != nil {
 				return err
 			}
