@@ -42,6 +42,15 @@ func readFailpoint() *armed {
 	return f
 }
 
+// FailpointLimit is the number that the environment variable CORASTREAM_NAME gives in place of n: with a small limit, a test reaches
+// a place that would take much data.
+func FailpointLimit(name string, n int) int {
+	if small, err := strconv.Atoi(os.Getenv("CORASTREAM_" + name)); err == nil {
+		return small
+	}
+	return n
+}
+
 // Failpoint does at the place called name what CORASTREAM_FAILPOINT asks for; elsewhere it does nothing.
 func Failpoint(name string) error {
 	if name != hit.name || hit.left.Add(-1) != 0 {

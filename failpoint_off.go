@@ -6,3 +6,6 @@ package corastream
 // costs nothing, but in a binary built with the tag `failpoint`: the compiler leaves out what this returns and the branch
 // on it. docs/develop/reliability.md lists the places.
 func Failpoint(string) error { return nil }
+
+// FailpointLimit is n. In a binary built with the tag `failpoint` the environment may lower it.
+func FailpointLimit(_ string, n int) int { return n }

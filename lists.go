@@ -15,6 +15,8 @@ type Step struct {
 	Retract bool
 	Likes   bool
 	Time    time.Time
+	// Labels are those of the user at the time.
+	Labels []string
 	// Recent are the user's last events before this one, newest first, at most Ranker.Window of them.
 	Recent []Interaction
 }
@@ -23,6 +25,7 @@ type Step struct {
 type Query struct {
 	User   Embedding     // e_u, for retrieval by vectors; zero where nothing is known
 	Recent []Interaction // the user's last events, newest first
+	Labels []string      // the user's
 	Now    time.Time
 	N      int                    // items wanted
 	Skip   func(item string) bool // items never to be listed; nil: none

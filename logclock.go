@@ -33,7 +33,7 @@ func (c *LogClock) set(events []Event, wall time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i := range events {
-		if ev := &events[i]; ev.Time.After(c.newest) {
+		if ev := &events[i]; !ev.OfUser() && ev.Time.After(c.newest) {
 			if c.newest = ev.Time; ev.Appended.IsZero() {
 				c.behind = wall.Sub(ev.Time)
 			} else {

@@ -56,8 +56,10 @@ func (m *Memory) Put(it Item) {
 
 // Apply learns one event and then adds it to the user's history: the order in which Store.Commit does it.
 func (m *Memory) Apply(l Learner, ev Event) error {
-	if err := l.Learn(m, ev); err != nil {
-		return err
+	if !ev.OfUser() {
+		if err := l.Learn(m, ev); err != nil {
+			return err
+		}
 	}
 	u, _ := m.User(ev.User)
 	u.Remember(ev, m.HistoryLimit)
@@ -65,8 +67,12 @@ func (m *Memory) Apply(l Learner, ev Event) error {
 }
 
 // Remember takes out of the history what the event takes back, and appends the event, dropping the oldest past limit (0: none).
-// An event that only takes back is not appended.
+// An event that only takes back is not appended, and one of the user's labels sets them.
 func (u *UserState) Remember(ev Event, limit int) {
+	if ev.OfUser() {
+		u.Labels = append([]string(nil), ev.Labels...)
+		return
+	}
 	if at := ev.FirstTakenBack(u.History); at >= 0 {
 		kept := slices.DeleteFunc(u.History[at:], ev.TakesBack)
 		u.History = u.History[:at+len(kept)]
@@ -86,7 +92,7 @@ func (m *Memory) Clone() *Memory {
 	c.HistoryLimit = m.HistoryLimit
 	c.shared = m.shared.Clone()
 	for id, u := range m.users {
-		c.users[id] = &UserState{ID: id, Embedding: u.Embedding.Clone(), History: slices.Clone(u.History)}
+		c.users[id] = &UserState{ID: id, Embedding: u.Embedding.Clone(), History: slices.Clone(u.History), Labels: u.Labels}
 	}
 	for _, it := range m.order {
 		d := &ItemState{Item: it.Item, Embedding: it.Embedding.Clone(), Seq: it.Seq}

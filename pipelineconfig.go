@@ -14,9 +14,9 @@ type PipelineConfig struct {
 	// Items is how many items a recommendation has. Default 10, range 1 to `pipeline.candidates`.
 	Items int `yaml:"items"`
 	// RecommendBatch is how many users one scoring batch serves. Default 16, range 1..1024.
-	RecommendBatch int `yaml:"recommend_batch"`
+	RecommendBatch int `yaml:"-"`
 	// ReadBatch is how many catalogue items are read by the LLM at once. Default 32, range 1..1024.
-	ReadBatch int `yaml:"read_batch"`
+	ReadBatch int `yaml:"-"`
 	// Filter says which items may be recommended to anybody; the configuration's section `filters`.
 	Filter Filter `yaml:"-"`
 	// Recommend names lists and says how their items differ; the configuration's section `recommend`.

@@ -67,7 +67,7 @@ func (p *Pipeline) slate(s State, o Owed) (slate, error) {
 	if err != nil {
 		return slate{}, err
 	}
-	out := slate{arm: p.arm(o.User), version: u.Version, cold: len(u.History) == 0}
+	out := slate{arm: p.arm(o.User), version: u.Version, cold: len(u.History) == 0 && (len(u.Labels) == 0 || p.Ranker == nil)}
 	out.unread = p.Ranker != nil && p.backlog.Load()
 	ids, err := p.candidates(s, u, vec, o.Request, &out)
 	if err != nil {
@@ -125,7 +125,7 @@ func (p *Pipeline) candidates(s State, u *UserState, vec Embedding, r *Request, 
 	barred := p.barred(s, len(r.Candidates) > 0, &failed, p.Config.Filter, own, asked)
 	seen := p.seen(cmp.Or(r.Seen, list.Seen))
 	want := p.items(r)
-	q := Query{User: vec, Recent: u.Recent(p.window()), Now: p.Clock.now(p.Now()), N: max(p.Config.Candidates, want), Reasons: true}
+	q := Query{User: vec, Recent: u.Recent(p.window()), Labels: u.Labels, Now: p.Clock.now(p.Now()), N: max(p.Config.Candidates, want), Reasons: true}
 	if p.Ranker != nil {
 		q.N = max(q.N, want+r.Ahead)
 	}

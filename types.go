@@ -35,11 +35,22 @@ type Event struct {
 	Implicit bool
 	// Retract takes back what User did with Item before. Label is then 0: the vectors move as a new negative moves them. The event
 	// itself joins no history.
-	Retract  bool
+	Retract bool
+	// Labels are the user's from now on, where the event OfUser says so; it has no Item then and teaches nothing itself.
+	Labels   []string
 	Time     time.Time // when it happened
 	Appended time.Time // when the broker appended it; freshness counts from here
 	Trace    string    // the trace its record came with (W3C traceparent); "": none. It is not stored
 }
+
+// KindLabels is the kind of an event that sets its user's labels.
+const KindLabels = "labels"
+
+// MaxLabels bounds a user's labels.
+const MaxLabels = 32
+
+// OfUser says that the event is about its user alone: it sets the labels.
+func (e Event) OfUser() bool { return e.Item == "" && e.Kind == KindLabels }
 
 // Shown says that the item was shown and not clicked: the user saw it and did nothing.
 func (e Event) Shown() bool { return e.Kind == KindImpression && !e.Positive() }
@@ -228,6 +239,8 @@ type UserState struct {
 	Embedding
 	// History is oldest first and bounded (store.Config.HistoryLimit); it is what "seen" means for candidates.
 	History []Interaction
+	// Labels say what the user is ("student", "lang=de"), sorted, at most MaxLabels.
+	Labels []string
 }
 
 // Liked appends to dst the ids of the last n positives, oldest first (the paper's history).

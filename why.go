@@ -20,6 +20,7 @@ const (
 	SourceNew      = "new"     // added of late
 	SourceLinear   = "linear"  // a linear model of what goes together
 	SourceQuality  = "quality" // liked by most of those who took it
+	SourceLabels   = "labels"  // users with the same labels took it
 )
 
 // words of a source; from is what to call the item it came from, "" where there is none.
@@ -57,6 +58,8 @@ func words(source, from string) string {
 		return "goes with " + from
 	case SourceQuality:
 		return "well liked"
+	case SourceLabels:
+		return "liked by people like you"
 	}
 	return source
 }

@@ -2,6 +2,7 @@ package cfstream_test
 
 import (
 	"math"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -80,7 +81,7 @@ func TestSettledIsTheLogAsItStandsAtItsEnd(t *testing.T) {
 	}
 	got := corastream.Settled(log)
 	want := []corastream.Event{log[2], log[4], log[5], log[6], log[7], log[8]}
-	if !slices.Equal(got, want) {
+	if !reflect.DeepEqual(got, want) {
 		t.Errorf("%v, want %v", got, want)
 	}
 	if plain := log[5:]; &corastream.Settled(plain)[0] != &plain[0] {

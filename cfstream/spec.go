@@ -26,11 +26,11 @@ type Spec struct {
 	// Content is m, the width of c_i, w and t_u; only `hybrid` has them. Default 64, range 1..1024.
 	Content int `yaml:"content"`
 
-	// Layers is how many hops lightgcn propagates, or a hybrid's factors. Default 0, range 0..4; 0 is 2 for lightgcn, and none
-	// for hybrid.
-	Layers int `yaml:"layers"`
+	// Layers is how many hops lightgcn propagates, or a hybrid's factors. Default 0, range 0..4; 0 is the kind's own (kinds.go): 2 for
+	// lightgcn, and none for hybrid.
+	Layers int `yaml:"-"`
 	// Window is how many of a user's last items a kind reads that makes e_u of them, as sasrec does. Default 10, range 1..200.
-	Window int `yaml:"window"`
+	Window int `yaml:"-"`
 
 	// MuRate is the step of mu. Default 0.01, range 0..1.
 	MuRate float64 `yaml:"-"`

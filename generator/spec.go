@@ -28,8 +28,8 @@ type Spec struct {
 	Inputs string `yaml:"inputs" json:"inputs"`
 	// Hidden is the LLM's state width; 0 takes the LLM's. Range 2..16384.
 	Hidden int `yaml:"-" json:"hidden"`
-	// Rank r of the delta. Default 16, range 1..256; with the linear path at least Layers.
-	Rank int `yaml:"rank" json:"rank"`
+	// Rank r of the delta. Range 1..256; with the linear path at least Layers. `train` takes 16, or Layers where that is more.
+	Rank int `yaml:"-" json:"rank"`
 	// Alpha scales the delta by Alpha/Rank. Default 32, above 0.
 	Alpha float32 `yaml:"-" json:"alpha"`
 	// Layers is how many of the LLM's top layers are adapted. Default 4, range 1..256.
@@ -48,8 +48,9 @@ type Spec struct {
 	Width int `yaml:"-" json:"width"`
 	// QFormer sizes the kind of that name.
 	QFormer QFormerSpec `yaml:"-" json:"qformer"`
-	// Linear adds the never normalised path from [w+t_u, mu+b_u+b_i, 1] to W_A; needs inputs: user. Default true.
-	Linear bool `yaml:"linear" json:"linear"`
+	// Linear adds the never normalised path from [w+t_u, mu+b_u+b_i, 1] to W_A; inputs: user has it, and inputs: paper, which reads none of these, has it
+	// not.
+	Linear bool `yaml:"-" json:"linear"`
 	// Score is what is trained and ranked by: yes-no, the difference of the two logits. Default yes-no.
 	Score string `yaml:"-" json:"score"`
 }
@@ -114,11 +115,11 @@ func (s Spec) Validate() error {
 		}
 	}
 	if s.Taste == 0 && (s.Inputs != InputsPaper || s.Factors == 0) {
-		errs = append(errs, corastream.Usagef("generator.taste", "set train: {generator: {inputs: paper, linear: false}}, or cf: {kind: hybrid}",
+		errs = append(errs, corastream.Usagef("generator.taste", "set train: {generator: {inputs: paper}}, or cf: {kind: hybrid}",
 			"a CF model without contents has factors alone to give, which inputs: %s does not read", s.Inputs))
 	}
 	if s.Linear && s.Inputs == InputsPaper {
-		errs = append(errs, corastream.Usagef("generator.linear", "set train: {generator: {linear: false}}, or train: {generator: {inputs: user}}",
+		errs = append(errs, corastream.Usagef("generator.linear", "set train: {generator: {inputs: user}}",
 			"the linear path reads [w+t_u, mu+b_u+b_i, 1], which inputs: paper does not give it"))
 	}
 	if s.Linear && s.Rank < s.Layers {

@@ -12,7 +12,7 @@ import (
 // StageConfig bounds the stage.
 type StageConfig struct {
 	// CacheBytes bounds the kept W_A. Default 64 MiB (1,800 users at hidden 576 and rank 16), range 0..1 TiB; 0 keeps none.
-	CacheBytes int64 `yaml:"cache_bytes"`
+	CacheBytes int64 `yaml:"-"`
 	// Batch is how many W_A are made in one product. Default 64, range 1..4096.
 	Batch int `yaml:"-"`
 	// Device is where they are made: auto (a GPU when this binary has the path and the machine a device), cpu or gpu. Default auto.

@@ -36,14 +36,14 @@ type Config struct {
 	MaxBatchEvents int `yaml:"max_batch_events"`
 	// MaxBatchWait bounds how long events are gathered after a micro-batch is learnt. They are gathered for as long as it took to
 	// learn, and a lone event waits for nothing. Default 50ms, range 0..10s.
-	MaxBatchWait time.Duration `yaml:"max_batch_wait"`
+	MaxBatchWait time.Duration `yaml:"-"`
 	// MaxRecordBytes is the largest record decoded; a larger one is a dead letter. Default 1 MiB, range 1 KiB..64 MiB.
 	MaxRecordBytes int `yaml:"max_record_bytes"`
 	// FetchBytes is asked of each partition at a time. Default 1 MiB, range 4 KiB..64 MiB.
 	FetchBytes int `yaml:"-"`
 	// MaxFetchBytes bounds a broker's answer and what one record batch decompresses to. Default 64 MiB, range FetchBytes..1 GiB.
 	MaxFetchBytes int `yaml:"-"`
-	// MaxArray bounds events in a JSON array and items in an impression or request. Default 500, range 1..4000.
+	// MaxArray bounds events in a JSON array, items in an impression or request, and each list in the body of an HTTP request. Default 500, range 1..4000.
 	MaxArray int `yaml:"max_array"`
 	// MaxIDBytes bounds user, item, event and request ids. Default 256, range 8..4096.
 	MaxIDBytes int `yaml:"max_id_bytes"`
@@ -69,8 +69,8 @@ type Config struct {
 	// TimeUnit is what numbers count in from TimeOrigin on: "s", "ms", "us" or "ns". Without TimeOrigin their size tells. Default "ms".
 	TimeUnit string `yaml:"time_unit"`
 
-	// ExitWhenIdle ends the source once every partition is read to its end and nothing came for this long. Default 0: never.
-	ExitWhenIdle time.Duration `yaml:"exit_when_idle"`
+	// ExitWhenIdle ends the source once every partition is read to its end and nothing came for this long. `up --exit-when-idle` sets it. Default 0: never.
+	ExitWhenIdle time.Duration `yaml:"-"`
 	// GapPatience: how long an offset beyond the log's end is taken for a broker that is still recovering its log
 	// before it counts as a gap. Default 10s, range 0..10m.
 	GapPatience time.Duration `yaml:"-"`

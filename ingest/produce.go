@@ -36,17 +36,21 @@ func (p *Producer) Close() error { return p.w.close() }
 // eventJSON is the flat form, in snake case. Label is absent from an implicit event: its kind says what it means.
 type eventJSON struct {
 	User  string     `json:"user_id"`
-	Item  string     `json:"item_id"`
+	Item  string     `json:"item_id,omitempty"`
 	Kind  string     `json:"type,omitempty"`
 	Label *float32   `json:"label,omitempty"`
 	Time  *time.Time `json:"timestamp,omitempty"`
 	ID    string     `json:"id,omitempty"`
+	// Labels are of an event about its user alone.
+	Labels []string `json:"labels,omitzero"`
 }
 
 // EncodeEvent gives the value of an event's record.
 func EncodeEvent(e corastream.Event) ([]byte, error) {
 	out := eventJSON{User: e.User, Item: e.Item, Kind: e.Kind, ID: e.ID}
-	if !e.Implicit && !e.Retract {
+	if e.OfUser() {
+		out.Labels = append([]string{}, e.Labels...)
+	} else if !e.Implicit && !e.Retract {
 		out.Label = &e.Label
 	}
 	if !e.Time.IsZero() {

@@ -241,9 +241,8 @@ brokers: [a:9092, b:9092]
 topics: {interactions: clicks}
 group: g
 sasl: {mechanism: SCRAM-SHA-512, user: ann, password: canary}
-max_batch_wait: 20ms
+max_batch_events: 200
 max_age: 43800h
-exit_when_idle: 3s
 kinds: {play: {label: 1, weight: 0.5, implicit: true}, purchase: {weight: 3}, return: {label: 0}, contact: {label: 1}, star: null}
 default_kind: play
 create: {partitions: 8}
@@ -251,7 +250,7 @@ create: {partitions: 8}
 	if err := c.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	if c.MaxBatchWait != 20*time.Millisecond || c.SASL.Password.Reveal() != "canary" || c.Topics.Interactions != "clicks" || c.Kinds["play"].Weight != .5 ||
+	if c.MaxBatchEvents != 200 || c.SASL.Password.Reveal() != "canary" || c.Topics.Interactions != "clicks" || c.Kinds["play"].Weight != .5 ||
 		len(c.Kinds) != len(DefaultKinds())+1 || c.Topics.Items != "corastream.items" || c.Create.Partitions != 8 || c.Create.Retention != 168*time.Hour {
 		t.Errorf("%+v", c)
 	}
@@ -268,7 +267,7 @@ create: {partitions: 8}
 	}
 	out, err := yaml.Marshal(c)
 	must(t, err)
-	if strings.Contains(string(out), "canary") || !strings.Contains(string(out), "max_batch_wait: 20ms") {
+	if strings.Contains(string(out), "canary") || !strings.Contains(string(out), "max_batch_events: 200") {
 		t.Errorf("printed as\n%s", out)
 	}
 	if err := yaml.UnmarshalWithOptions([]byte("max_batch_weight: 3"), &c, yaml.Strict()); err == nil {

@@ -242,3 +242,29 @@ func scalesQ4AVX2(scales, src *float32, n int)
 
 //go:noescape
 func bytesToWordsAVX2(dst, src *float32, n int)
+
+// In lists_amd64.s.
+
+//go:noescape
+func axpysAVX512(x, y *float32, n int, alpha *float32, rows int, stride uintptr)
+
+//go:noescape
+func logScaledAVX512(x *float32, n int, scale, add float32)
+
+//go:noescape
+func index32AVX512(v *int32, n int, x int32) int
+
+//go:noescape
+func minIndexAVX512(v *float32, n int) int
+
+//go:noescape
+func axpysAVX2(x, y *float32, n int, alpha *float32, rows int, stride uintptr)
+
+//go:noescape
+func logScaledAVX2(x *float32, n int, scale, add float32)
+
+//go:noescape
+func index32AVX2(v *int32, n int, x int32) int
+
+//go:noescape
+func minIndexAVX2(v *float32, n int) int

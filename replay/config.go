@@ -211,7 +211,7 @@ func (c Config) Validate() error {
 	if c.Sharding.Shards > 1 {
 		for _, m := range c.Models {
 			if slices.Contains(counters, m) || isList(m) {
-				errs = append(errs, corastream.Usagef("models", "leave "+m+" out, or drop --shards", "%s can not be divided into shards", m))
+				errs = append(errs, corastream.Usagef("models", "leave "+m+" out, or drop --study shards", "%s can not be divided into shards", m))
 			}
 		}
 	}

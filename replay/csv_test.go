@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -50,7 +51,7 @@ func TestReadEventsUnderstandsTheFormsOfALog(t *testing.T) {
 		if !strings.Contains(content, "rating") {
 			want.Kind = "label" // as a record that has a label and no type
 		}
-		if len(events) != 1 || events[0] != want {
+		if len(events) != 1 || !reflect.DeepEqual(events[0], want) {
 			t.Errorf("%s: got %+v, want %+v", name, events, want)
 		}
 	}

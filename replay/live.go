@@ -71,6 +71,7 @@ type listRow struct {
 	judged   bool
 	mix      bool // the Ranker's list had the item
 	user     corastream.Embedding
+	labels   []string
 	skip     map[string]bool
 	repeats  bool
 }
@@ -121,7 +122,7 @@ func copyState(to, from corastream.Ranker) error {
 // observe is called by the learner alone, just before ev is learnt. It asks the Ranker for a list now and then, a twentieth of
 // the time at most.
 func (l *lists) observe(ev corastream.Event, user *corastream.UserState, embedding corastream.Embedding, judge bool) {
-	row := listRow{item: ev.Item, positive: ev.Positive(), at: ev.Time, before: l.tail(ev, user)}
+	row := listRow{item: ev.Item, positive: ev.Positive(), at: ev.Time, before: l.tail(ev, user), labels: user.Labels}
 	row.met = slices.ContainsFunc(user.History, func(h corastream.Interaction) bool { return h.Item == ev.Item })
 	if judge && row.positive {
 		l.judge(&row, user, embedding)
@@ -161,7 +162,7 @@ func (l *lists) judge(row *listRow, user *corastream.UserState, embedding corast
 
 func (row *listRow) query(recent []corastream.Interaction) corastream.Query {
 	return corastream.Query{
-		User: row.user, Recent: recent, Now: row.at, N: hitsAt, Repeats: row.repeats,
+		User: row.user, Recent: recent, Labels: row.labels, Now: row.at, N: hitsAt, Repeats: row.repeats,
 		Skip: func(id string) bool { return row.skip[id] },
 	}
 }
@@ -240,7 +241,7 @@ func (l *lists) learn() {
 	l.waiting[0] = listRow{}
 	l.waiting = l.waiting[1:]
 	l.shadow.Learn(corastream.Step{
-		Item: row.item, Positive: row.positive, Met: row.met, Time: row.at, Recent: newestFirst(row.before),
+		Item: row.item, Positive: row.positive, Met: row.met, Time: row.at, Recent: newestFirst(row.before), Labels: row.labels,
 	})
 }
 

@@ -33,14 +33,14 @@ func (c Sharding) Validate() error {
 		inRange("sharding.shards", float64(c.Shards), 1, 256), inRange("sharding.partitions", float64(c.Partitions), 1, 100000),
 		inRange("sharding.sync_events", float64(c.SyncEvents), 0, 1e8), inRange("sharding.sync_every (hours)", c.SyncEvery.Hours(), 0, 8760),
 	}
-	const fix = "give one of --sync-events 100 and --sync-every 1s"
+	const fix = "give one of --study sync-events=100 and --study sync-every=1s"
 	switch {
 	case c.SyncEvents > 0 && c.SyncEvery > 0:
 		errs = append(errs, corastream.Usagef("sharding", fix, "sync_events and sync_every are two clocks"))
 	case c.Shards > 1 && c.SyncEvents == 0 && c.SyncEvery == 0:
 		errs = append(errs, corastream.Usagef("sharding", fix, "shards that never hear of each other are no cluster"))
 	case c.Shards == 1 && (c.SyncEvents > 0 || c.SyncEvery > 0):
-		errs = append(errs, corastream.Usagef("sharding", "give --shards 4, or drop it", "one shard has nobody to hear from"))
+		errs = append(errs, corastream.Usagef("sharding", "give --study shards=4, or drop it", "one shard has nobody to hear from"))
 	case c.Shards > c.Partitions:
 		errs = append(errs, corastream.Usagef("sharding.partitions", "choose at least as many partitions as shards", "%d shards can not share %d partitions", c.Shards, c.Partitions))
 	}

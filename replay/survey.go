@@ -95,6 +95,10 @@ func note[K comparable](set map[K]struct{}, key K) (new bool) {
 func (s *Survey) Event(ev corastream.Event, now time.Time) {
 	s.Events++
 	note(s.users, ev.User)
+	if ev.OfUser() {
+		s.Kinds[ev.Kind]++
+		return
+	}
 	note(s.items, ev.Item)
 	if _, ok := s.Kinds[ev.Kind]; ok || len(s.Kinds) < surveyKinds {
 		s.Kinds[ev.Kind]++

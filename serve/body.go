@@ -231,7 +231,7 @@ func (s *Server) checkID(field, id string) error {
 	return nil
 }
 
-// checkIDs checks a list of at most max_candidates ids.
+// checkIDs checks a list of at most kafka.max_array ids.
 func (s *Server) checkIDs(field string, ids []string) error {
 	if err := s.checkLen(field, len(ids)); err != nil {
 		return err
@@ -246,7 +246,7 @@ func (s *Server) checkIDs(field string, ids []string) error {
 
 func (s *Server) checkLen(field string, n int) error {
 	if n > s.cfg.MaxCandidates {
-		return badField(field, fmt.Sprintf("send at most %d at once, or raise max_candidates", s.cfg.MaxCandidates), "%d entries", n)
+		return badField(field, fmt.Sprintf("send at most %d at once, or raise kafka.max_array", s.cfg.MaxCandidates), "%d entries", n)
 	}
 	return nil
 }

@@ -34,8 +34,9 @@ type UsersResponse struct {
 
 // UserLine is a user of it.
 type UserLine struct {
-	UserID string `json:"user_id"`
-	Events uint32 `json:"events"` // learnt of the user
+	UserID string   `json:"user_id"`
+	Events uint32   `json:"events"` // learnt of the user
+	Labels []string `json:"labels,omitempty"`
 }
 
 // searchScan is how many records one page of a search looks through; what lies behind is on the next page.
@@ -135,7 +136,7 @@ func (s *Server) users(w http.ResponseWriter, r *http.Request) error {
 	}
 	out := UsersResponse{Users: []UserLine{}}
 	for _, u := range found[:min(n, len(found))] {
-		out.Users = append(out.Users, UserLine{UserID: u.ID, Events: u.Count})
+		out.Users = append(out.Users, UserLine{UserID: u.ID, Events: u.Count, Labels: u.Labels})
 	}
 	if len(found) > n {
 		out.Cursor = found[n-1].ID

@@ -61,9 +61,9 @@ type Config struct {
 	MaxBodyBytes int `yaml:"max_body_bytes"`
 	// MaxIDBytes bounds a user's or item's id. Default 256, range 8..4096.
 	MaxIDBytes int `yaml:"-"`
-	// MaxCandidates bounds each list in a body: candidates, exclude, items, documents, events, and n. Default 500,
+	// MaxCandidates bounds each list in a body: candidates, exclude, items, documents, events, and n; kafka.max_array sets it. Default 500,
 	// range 1..10000.
-	MaxCandidates int `yaml:"max_candidates"`
+	MaxCandidates int `yaml:"-"`
 	// MaxConnections are held open at once; more wait to be accepted. Default 4096, range 1..100000.
 	MaxConnections int `yaml:"-"`
 	// MaxInFlight is how many requests that score run at once. As many that produce run beside them, but at least 8. One less
@@ -85,10 +85,8 @@ type Config struct {
 	// 100..3600000.
 	GenerationTimeoutMS int `yaml:"-"`
 	// RatePerSecond bounds the requests of one client, which is its certificate or else its address (of IPv6 the /64).
-	// Default 1000, range 0..1e6; 0 is no limit.
+	// A client that was idle may send twice as many at once. Default 1000, range 0..1e6; 0 is no limit.
 	RatePerSecond float64 `yaml:"rate_per_second"`
-	// RateBurst is how many requests a client that was idle may send at once. Default 2000, range 1..1e6.
-	RateBurst int `yaml:"rate_burst"`
 	// RequestTimeoutMS bounds one request from its headers on. Default 10000, range 100..600000.
 	RequestTimeoutMS int `yaml:"request_timeout_ms"`
 	// ShutdownTimeoutMS is how long requests in flight may take to finish at the end. Default
@@ -97,8 +95,8 @@ type Config struct {
 	// LearntWaitMS is how long a request with wait=learnt waits for its events to be learnt; after that it is answered 202, and they are
 	// learnt later. Default 2000, range 1..60000.
 	LearntWaitMS int `yaml:"-"`
-	// Gorse answers Gorse's REST paths below /api/ too, so that its SDKs work unchanged; `up --gorse` sets it. Default false.
-	Gorse bool `yaml:"gorse"`
+	// Gorse answers Gorse's REST paths below /api/ too, so that its SDKs work unchanged; the flag --gorse of `up` and `run` sets it. Default false.
+	Gorse bool `yaml:"-"`
 	// Recent is how many recommendations and dead letters the dashboard remembers. Default 200, range 1..10000.
 	Recent int `yaml:"-"`
 	// Pages is how many lists that were begun are kept for their cursors, for half an hour each, up to 100 kB a list. Default 1000,
@@ -110,7 +108,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Listen: "127.0.0.1:8642", MaxBodyBytes: 64 << 10, MaxIDBytes: 256, MaxCandidates: 500, MaxConnections: 4096,
-		MaxInFlight: 0, MaxQueue: 128, QueueTimeoutMS: 2000, RatePerSecond: 1000, RateBurst: 2000,
+		MaxInFlight: 0, MaxQueue: 128, QueueTimeoutMS: 2000, RatePerSecond: 1000,
 		MaxGenerations: 2, MaxGenerationQueue: 16, MaxGeneratedTokens: 512, GenerationTimeoutMS: 120_000,
 		RequestTimeoutMS: 10_000, ShutdownTimeoutMS: 15_000, Recent: 200, Pages: 1000, LearntWaitMS: 2000,
 	}
@@ -158,7 +156,7 @@ func (c Config) Validate() error {
 		inRange("max_body_bytes", c.MaxBodyBytes, 1024, 16<<20), inRange("max_id_bytes", c.MaxIDBytes, 8, 4096),
 		inRange("max_candidates", c.MaxCandidates, 1, 10_000), inRange("max_connections", c.MaxConnections, 1, 100_000),
 		inRange("max_in_flight", c.MaxInFlight, 0, 1024), inRange("max_queue", c.MaxQueue, 0, 100_000),
-		inRange("learnt_wait_ms", c.LearntWaitMS, 1, 60_000), inRange("queue_timeout_ms", c.QueueTimeoutMS, 1, 60_000), inRange("rate_burst", c.RateBurst, 1, 1_000_000),
+		inRange("learnt_wait_ms", c.LearntWaitMS, 1, 60_000), inRange("queue_timeout_ms", c.QueueTimeoutMS, 1, 60_000),
 		inRange("max_generations", c.MaxGenerations, 1, 256), inRange("max_generation_queue", c.MaxGenerationQueue, 0, 10_000),
 		inRange("max_generated_tokens", c.MaxGeneratedTokens, 1, 1<<20),
 		inRange("generation_timeout_ms", c.GenerationTimeoutMS, 100, 3_600_000),

@@ -195,7 +195,7 @@ func (s *Server) similarUsers(w http.ResponseWriter, r *http.Request) error {
 
 // stranger reports whether nothing is known of a user.
 func stranger(u *corastream.UserState) bool {
-	return u.Version == 0 && u.Count == 0 && len(u.History) == 0
+	return u.Version == 0 && u.Count == 0 && len(u.History) == 0 && len(u.Labels) == 0
 }
 
 // knownUser is the user's state, which a request must not change. A user of whom nothing is known is a 404.

@@ -119,7 +119,7 @@ func newFullGate(t *testing.T) *gate {
 func TestOneClientsExcessIs429(t *testing.T) {
 	now := time.Unix(1000, 0)
 	f := newFixture(t, func(c *Config, d *Deps) {
-		c.RatePerSecond, c.RateBurst = 2, 3
+		c.RatePerSecond = 2
 		d.Now = func() time.Time { return now }
 	})
 	codes := func(n int, addr string) (out []int) {
@@ -141,12 +141,12 @@ func TestOneClientsExcessIs429(t *testing.T) {
 			t.Errorf("%s: got %v, want %v", what, got, want)
 		}
 	}
-	check("a burst", codes(4, "192.0.2.1:1"), 200, 200, 200, 429)
+	check("a burst", codes(5, "192.0.2.1:1"), 200, 200, 200, 200, 429)
 	check("another client", codes(1, "192.0.2.2:1"), 200)
 	check("another port of the first", codes(1, "192.0.2.1:2"), 429)
 	now = now.Add(time.Second)
 	check("a second later", codes(3, "192.0.2.1:1"), 200, 200, 429)
-	check("an IPv6 network", codes(4, "[2001:db8::1]:1"), 200, 200, 200, 429)
+	check("an IPv6 network", codes(5, "[2001:db8::1]:1"), 200, 200, 200, 200, 429)
 	check("its neighbour", codes(1, "[2001:db8::ffff]:1"), 429)
 }
 

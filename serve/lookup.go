@@ -14,8 +14,9 @@ type UserResponse struct {
 	Events  uint32        `json:"events"` // learnt in all
 	Version uint64        `json:"version"`
 	Bias    float32       `json:"bias"`
-	Liked   int           `json:"liked"`   // of the kept history
-	Total   int           `json:"total"`   // length of the kept history
+	Liked   int           `json:"liked"` // of the kept history
+	Total   int           `json:"total"` // length of the kept history
+	Labels  []string      `json:"labels"`
 	History []HistoryLine `json:"history"` // newest first, at most 100
 	// Taste is the titles nearest to the personal part of the user's vector: what sets this user
 	// apart from everybody.
@@ -66,6 +67,7 @@ func (s *Server) user(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		out = UserResponse{UserID: id, Events: u.Count, Version: u.Version, Bias: u.Bias, Total: len(u.History), History: []HistoryLine{}}
+		out.Labels = append([]string{}, u.Labels...)
 		for i := len(u.History) - 1; i >= 0; i-- {
 			h := u.History[i]
 			if h.Label >= 0.5 {

@@ -64,7 +64,7 @@ func TestTheDescriptionHasExactlyTheRoutes(t *testing.T) {
 		if public := op.Security != nil && len(*op.Security) == 0; public != rt.public {
 			t.Errorf("%s: public is %v, described as %v", path, rt.public, public)
 		}
-		if (rt.method == "POST" || rt.method == "PATCH") != (op.RequestBody != nil) {
+		if (rt.method == "POST" || rt.method == "PATCH" || rt.method == "PUT") != (op.RequestBody != nil) {
 			t.Errorf("%s: the body", path)
 		}
 		if op.OperationID == "" || seen[op.OperationID] {
@@ -104,7 +104,7 @@ func TestTheDescriptionHasExactlyTheFields(t *testing.T) {
 		all, always := fields(reflect.TypeOf(v))
 		compare(t, name, schemas[name], all, always)
 	}
-	for name, v := range map[string]any{"RecommendRequest": RecommendRequest{}, "ScoreRequest": ScoreRequest{}, "RerankRequest": RerankRequest{}, "ChatRequest": ChatRequest{}, "ChatMessage": chatMessage{}, "RolloutRequest": RolloutRequest{}, "MergeRequest": MergeRequest{}} {
+	for name, v := range map[string]any{"RecommendRequest": RecommendRequest{}, "ScoreRequest": ScoreRequest{}, "RerankRequest": RerankRequest{}, "ChatRequest": ChatRequest{}, "ChatMessage": chatMessage{}, "RolloutRequest": RolloutRequest{}, "MergeRequest": MergeRequest{}, "UserLabels": UserLabels{}} {
 		all, _ := fields(reflect.TypeOf(v))
 		compare(t, name, schemas[name], all, schemas[name].Required)
 		if schemas[name].Additional != false {

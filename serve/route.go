@@ -96,7 +96,7 @@ func (s *Server) wrap(rt route) http.Handler {
 		if wait := s.limiter.take(clientOf(r), s.deps.Now()); wait > 0 {
 			return &Failure{
 				Status: http.StatusTooManyRequests, Code: "rate_limited", Message: fmt.Sprintf("over %g requests a second from one client", s.cfg.RatePerSecond),
-				Fix: "wait for Retry-After; the operator can raise rate_per_second and rate_burst", retryAfter: max(wait, time.Second),
+				Fix: "wait for Retry-After; the operator can raise http.rate_per_second", retryAfter: max(wait, time.Second),
 			}
 		}
 		if err := s.checkHost(r); err != nil {

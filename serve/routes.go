@@ -110,6 +110,12 @@ func (s *Server) routes() []route {
 			id: "user", summary: "A user's state: history, taste and recommendations that went out",
 			answer: UserResponse{}, fails: []int{400, 404, 501},
 		}},
+		{method: "PUT", path: "/v1/users/{id}", writes: true, handle: s.label, operation: operation{
+			id: "label", summary: "Set a user's labels: an event, which counts as every other",
+			note:  "A user without history is listed what users with the same labels take.",
+			query: []parameter{forLearnt}, body: UserLabels{}, example: `{"labels":["student"]}`,
+			done: learntOrThere, answer: accepted{}, fails: []int{400, 501},
+		}},
 		{method: "DELETE", path: "/v1/users/{id}", writes: true, handle: s.erase, operation: operation{
 			id: "erase", summary: "Forget a user: vectors, history, ids and debts",
 			note:  "What the log holds of the user until now is never learnt again. What item vectors learnt from the user stays in them.",

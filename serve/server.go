@@ -62,7 +62,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		inlet:   newGate(max(8, slots), cfg.MaxQueue, ms(cfg.QueueTimeoutMS)),
 		uploads: newGate(1, 4, ms(cfg.QueueTimeoutMS)),
 		talk:    newGate(cfg.MaxGenerations, cfg.MaxGenerationQueue, ms(cfg.QueueTimeoutMS)),
-		limiter: newLimiter(cfg.RatePerSecond, cfg.RateBurst), recent: newRecent(cfg.Recent), pages: newPages(cfg.Pages), curve: new(curve),
+		limiter: newLimiter(cfg.RatePerSecond, max(1, int(2*cfg.RatePerSecond))), recent: newRecent(cfg.Recent), pages: newPages(cfg.Pages), curve: new(curve),
 		started: deps.Now(),
 	}
 	var err error

@@ -196,7 +196,9 @@ func (w *work) border(p *plan, b *corastream.Batch, items, events, requests int)
 }
 
 // maxKeys and maxBytes leave a seventh of what Badger takes for one more event and what goes with every transaction.
-func (s *Store) maxKeys() int { return min(s.cfg.MaxDirty, int(s.db.MaxBatchCount()*6/7)) }
+func (s *Store) maxKeys() int {
+	return min(corastream.FailpointLimit("MAX_DIRTY", s.cfg.MaxDirty), int(s.db.MaxBatchCount()*6/7))
+}
 
 func (s *Store) maxBytes() int {
 	n := int(s.db.MaxBatchSize() * 6 / 7)

@@ -33,7 +33,7 @@ type Config struct {
 	SyncWrites bool `yaml:"sync_writes"`
 	// MaxDirty is how many keys one transaction may write; a larger batch is split. Default 12000, range 16..100000. The
 	// bytes of a transaction are bounded too, by a share of MemoryLimit.
-	MaxDirty int `yaml:"max_dirty"`
+	MaxDirty int `yaml:"-"`
 	// ReserveBytes of disk are left free: below that, writes wait. Badger's files are mapped into memory, and a full disk
 	// would kill the process. Compactions go on while writes wait, until a quarter of it is left. Default 1 GiB, at least
 	// MemoryLimit.

@@ -191,10 +191,11 @@ func TestStepsAreWhatMemoryWouldTell(t *testing.T) {
 	type user struct {
 		history []corastream.Interaction
 		ids     map[string]bool
+		labels  []string
 	}
 	users := map[string]*user{}
 	var want []corastream.Step
-	taken := 0
+	taken, labelled := 0, 0
 	for o := range int64(n) {
 		ev := eventAt(0, o, 80, 60)
 		u := users[ev.User]
@@ -206,23 +207,29 @@ func TestStepsAreWhatMemoryWouldTell(t *testing.T) {
 			continue
 		}
 		u.ids[ev.ID] = true
+		if ev.OfUser() {
+			if u.labels = nil; len(ev.Labels) > 0 {
+				u.labels, labelled = ev.Labels, labelled+1
+			}
+			continue
+		}
 		state := corastream.UserState{History: u.history}
 		if (ev.Retract || ev.Opposes()) && slices.ContainsFunc(u.history, ev.TakesBack) {
 			taken++
-			want = append(want, corastream.Step{Item: ev.Item, Retract: true, Likes: !ev.Retract, Time: ev.Time, Recent: state.Recent(list.window)})
+			want = append(want, corastream.Step{Item: ev.Item, Retract: true, Likes: !ev.Retract, Time: ev.Time, Recent: state.Recent(list.window), Labels: u.labels})
 			u.history = slices.DeleteFunc(slices.Clone(u.history), ev.TakesBack)
 		}
 		if ev.Retract {
 			continue
 		}
-		st := corastream.Step{Item: ev.Item, Positive: ev.Positive(), Time: ev.Time}
+		st := corastream.Step{Item: ev.Item, Positive: ev.Positive(), Time: ev.Time, Labels: u.labels}
 		st.Met = slices.ContainsFunc(u.history, func(x corastream.Interaction) bool { return x.Item == ev.Item })
 		st.Recent = (&corastream.UserState{History: u.history}).Recent(list.window)
 		want = append(want, st)
 		u.history = append(u.history, corastream.Interaction{Item: ev.Item, Label: ev.Label, Time: ev.Time})
 		u.history = u.history[max(0, len(u.history)-c.HistoryLimit):]
 	}
-	if len(list.steps) != len(want) || taken < 20 {
+	if len(list.steps) != len(want) || taken < 20 || labelled < 20 {
 		t.Fatalf("%d steps, want %d, %d of them taking back", len(list.steps), len(want), taken)
 	}
 	for i := range want {
@@ -358,7 +365,7 @@ func tableFiles(t testing.TB, s *Store) []uint64 {
 // TestTableFilesBoundTheSteps: two files are kept, and the steps that both hold go.
 func TestTableFilesBoundTheSteps(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), testConfig(), withPairs(300))
-	commitAll(t, s, 0, 4000, 20)
+	commitAll(t, s, 0, 4100, 20)
 	files := tableFiles(t, s)
 	if len(files) != 2 {
 		t.Fatalf("table files %v", files)

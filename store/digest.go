@@ -77,6 +77,9 @@ func (u *userRec) canonical(b []byte) []byte {
 	for _, id := range u.ids {
 		b = appendVarint(appendU64(b, id.hash), id.at)
 	}
+	for _, label := range u.Labels {
+		b = appendString(b, label)
+	}
 	return b
 }
 

@@ -33,6 +33,8 @@ func eventAt(part int32, offset int64, users, items int) corastream.Event {
 		ev.Label, ev.Retract, ev.Kind = 0, true, "unlike"
 	case 1: // takes a like back, where there is one
 		ev.Label, ev.Kind = 0, "dislike"
+	case 2: // says what the user is
+		ev.Label, ev.Item, ev.Kind, ev.Labels = 0, "", corastream.KindLabels, [][]string{{"a"}, {"a", "lang=de"}, {}}[takes.IntN(3)]
 	}
 	if r.IntN(3) > 0 {
 		ev.ID = fmt.Sprintf("e%d-%d", part, offset)

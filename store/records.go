@@ -159,7 +159,19 @@ func (u *userRec) encode(b []byte) []byte {
 		b = appendVarint(b, id.at-prev)
 		prev = id.at
 	}
-	return appendDebt(b, u.debt)
+	return appendLabels(appendDebt(b, u.debt), u.Labels)
+}
+
+// appendLabels writes the last part of a user's record, which is absent where there are none.
+func appendLabels(b []byte, labels []string) []byte {
+	if len(labels) == 0 {
+		return b
+	}
+	b = appendUvarint(b, uint64(len(labels)))
+	for _, label := range labels {
+		b = appendString(b, label)
+	}
+	return b
 }
 
 // tail is the part of the history that is not in finished blocks.
@@ -210,7 +222,21 @@ func decodeUser(key, value []byte) (u *userRec, kept int, err error) {
 		}
 	}
 	u.debt = r.debt()
+	u.Labels = r.labels()
 	return u, int(length), r.done(key)
+}
+
+// labels are the strings of the rest of a record; nil where nothing is left.
+func (r *reader) labels() (out []string) {
+	if r.bad || len(r.b) == 0 {
+		return nil
+	}
+	n := r.count(1)
+	r.bad = r.bad || n == 0 || n > corastream.MaxLabels
+	for range min(n, corastream.MaxLabels) {
+		out = append(out, r.string())
+	}
+	return out
 }
 
 const maxHistory = 1 << 20

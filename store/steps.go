@@ -43,8 +43,10 @@ type stepsWriter struct {
 	ids    []byte
 	items  []byte
 	steps  []byte
+	labels []byte // of steps whose users have any
 	nItems int
 	nSteps int
+	nLabel int   // steps in labels
 	held   int   // interactions that the record's steps decode to
 	clock  int64 // time of the last step or interaction written
 	bodies [][]byte
@@ -67,11 +69,11 @@ func (e *stepsWriter) reset() {
 func (e *stepsWriter) clear() {
 	clear(e.index)
 	clear(e.last)
-	e.ids, e.items, e.steps = e.ids[:0], e.items[:0], e.steps[:0]
-	e.nItems, e.nSteps, e.held, e.clock = 0, 0, 0, 0
+	e.ids, e.items, e.steps, e.labels = e.ids[:0], e.items[:0], e.steps[:0], e.labels[:0]
+	e.nItems, e.nSteps, e.nLabel, e.held, e.clock = 0, 0, 0, 0, 0
 }
 
-func (e *stepsWriter) size() int { return len(e.ids) + len(e.items) + len(e.steps) }
+func (e *stepsWriter) size() int { return len(e.ids) + len(e.items) + len(e.steps) + len(e.labels) }
 
 // finish closes the record being filled.
 func (e *stepsWriter) finish() {
@@ -83,6 +85,9 @@ func (e *stepsWriter) finish() {
 	b = append(b, e.ids...)
 	b = append(appendUvarint(b, uint64(e.nItems)), e.items...)
 	b = append(appendUvarint(b, uint64(e.nSteps)), e.steps...)
+	if e.nLabel > 0 { // the last part, and absent where there are none
+		b = append(appendUvarint(b, uint64(e.nLabel)), e.labels...)
+	}
 	e.bodies = append(e.bodies, b)
 	e.clear()
 }
@@ -147,6 +152,13 @@ func (e *stepsWriter) add(u *userWork, item string, label float32, at int64, mor
 			e.steps = e.entry(e.steps, x.Item, flags, recentBits, x.Label, delta)
 		}
 	}
+	if len(u.rec.Labels) > 0 {
+		e.labels = appendUvarints(e.labels, uint64(e.nSteps), uint64(len(u.rec.Labels)))
+		for _, label := range u.rec.Labels {
+			e.labels = appendUvarint(e.labels, e.id(label))
+		}
+		e.nLabel++
+	}
 	e.last[u] = lastStep{e.nSteps, n}
 	e.nSteps++
 	e.held += n
@@ -163,15 +175,20 @@ func (e *stepsWriter) code(label float32, at int64) (flags byte, delta int64) {
 	return flags, delta
 }
 
-// entry appends an id's number with the flags below it, the label when it is neither 0 nor 1, and the time.
-func (e *stepsWriter) entry(b []byte, id string, flags byte, bits uint, label float32, delta int64) []byte {
-	k, known := e.index[id]
+// id is the number of an id or a label in the record.
+func (e *stepsWriter) id(name string) uint64 {
+	k, known := e.index[name]
 	if !known {
 		k = uint64(len(e.index))
-		e.index[id] = k
-		e.ids = appendString(e.ids, id)
+		e.index[name] = k
+		e.ids = appendString(e.ids, name)
 	}
-	b = appendUvarint(b, k<<bits|uint64(flags))
+	return k
+}
+
+// entry appends an id's number with the flags below it, the label when it is neither 0 nor 1, and the time.
+func (e *stepsWriter) entry(b []byte, id string, flags byte, bits uint, label float32, delta int64) []byte {
+	b = appendUvarint(b, e.id(id)<<bits|uint64(flags))
 	if flags&3 == labelF32 {
 		b = appendF32(b, label)
 	}
@@ -221,7 +238,30 @@ func decodeSteps(key, value []byte) (out corastream.StepBatch, err error) {
 			out.Steps = append(out.Steps, st)
 		}
 	}
+	s.labelled(out.Steps)
 	return out, s.done(key)
+}
+
+// labelled reads the labels of steps, which follow where any has some.
+func (s *stepsReader) labelled(steps []corastream.Step) {
+	if s.bad || len(s.b) == 0 {
+		return
+	}
+	for range s.atMost(3, len(steps)) {
+		n, of := s.uvarint(), s.count(1)
+		if s.bad || n >= uint64(len(steps)) || of == 0 || of > corastream.MaxLabels {
+			s.bad = true
+			return
+		}
+		for range of {
+			k := s.uvarint()
+			if k >= uint64(len(s.ids)) {
+				s.bad = true
+				return
+			}
+			steps[n].Labels = append(steps[n].Labels, s.ids[k])
+		}
+	}
 }
 
 // stepsReader reads the steps of one record.

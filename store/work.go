@@ -307,9 +307,37 @@ func (w *work) event(ev corastream.Event, learn func(corastream.State, corastrea
 			return false, nil
 		}
 	}
+	if ev.OfUser() {
+		w.label(u, ev)
+	} else if err := w.taken(u, ev, learn); err != nil {
+		return false, err
+	}
+	u.learnt = true
+	u.rec.last = max(u.rec.last, at)
+	u.rec.recall(ev.ID != "", hash, at, w.s.cfg)
+	if w.s.wants == nil || w.s.wants(ev.User) {
+		w.owe(u, ev)
+	}
+	w.shared.clock = max(w.shared.clock, at)
+	w.charge(0, len(ev.Item)+len(ev.Pos.Topic)+96)
+	w.settle()
+	return true, nil
+}
+
+// label sets a user's labels. Readers may hold the old ones, so they are a new slice.
+func (w *work) label(u *userWork, ev corastream.Event) {
+	u.rec.Labels = nil
+	for _, label := range ev.Labels {
+		u.rec.Labels = append(u.rec.Labels, strings.Clone(label))
+		w.charge(0, len(label)+2)
+	}
+}
+
+// taken learns an event about an item.
+func (w *work) taken(u *userWork, ev corastream.Event, learn func(corastream.State, corastream.Event) error) error {
 	it, err := w.item(ev.Item)
 	if err != nil {
-		return false, err
+		return err
 	}
 	w.back.user, w.back.item, w.back.at = ev.User, ev.Item, -1
 	if ev.Retract || ev.Opposes() {
@@ -318,9 +346,8 @@ func (w *work) event(ev corastream.Event, learn func(corastream.State, corastrea
 		w.back.at = u.rec.firstTakenBack(&e)
 	}
 	if err := learn(w, ev); err != nil {
-		return false, err
+		return err
 	}
-	u.learnt = true
 	if w.back.at >= 0 {
 		w.takeBack(u, ev, w.back.at)
 	}
@@ -337,15 +364,7 @@ func (w *work) event(ev corastream.Event, learn func(corastream.State, corastrea
 			w.charge(2, 2*len(ev.User))
 		}
 	}
-	u.rec.last = max(u.rec.last, at)
-	u.rec.recall(ev.ID != "", hash, at, w.s.cfg)
-	if w.s.wants == nil || w.s.wants(ev.User) {
-		w.owe(u, ev)
-	}
-	w.shared.clock = max(w.shared.clock, at)
-	w.charge(0, len(ev.Item)+len(ev.Pos.Topic)+96)
-	w.settle()
-	return true, nil
+	return nil
 }
 
 // takeBack takes out of the user's history, from index at on, what the event takes back, and tells

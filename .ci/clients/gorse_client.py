@@ -59,13 +59,26 @@ assert len(got) == len(set(got)) and {"py:a", "py:e"} <= set(got), got
 users, cursor = client.get_users(100)
 assert {"py-1", "py-2", "py-3"} <= {u["UserId"] for u in users} and cursor == "", users
 assert client.get_user("py-1")["UserId"] == "py-1"
+# What users with a label take is listed to a new user with it.
+for n in range(6):
+    affected(client.insert_user({"UserId": f"py-l{n}", "Labels": ["sailor"] if n % 2 else ["cook"], "Comment": ""}), 1)
+    affected(client.insert_feedback("star", f"py-l{n}", "py:d" if n % 2 else "py:c", DAY.format(6)), 1)
+affected(client.insert_user({"UserId": "py-new", "Labels": ["sailor"], "Comment": ""}), 1)
+affected(client.insert_user({"UserId": "py-new2", "Labels": {"trade": "cook"}, "Comment": ""}), 1)
+assert client.get_user("py-new")["Labels"] == ["sailor"] and client.get_user("py-new2")["Labels"] == ["trade=cook"]
+affected(client.insert_user({"UserId": "py-new2", "Labels": ["cook"], "Comment": ""}), 1)
+assert client.get_user("py-new2")["Labels"] == ["cook"]
+place = {user: [s.id for s in client.get_recommend(user, n=20)] for user in ("py-new", "py-new2")}
+assert place["py-new"].index("py:d") < place["py-new"].index("py:c"), place
+assert place["py-new2"].index("py:c") < place["py-new2"].index("py:d"), place
+affected(client.delete_user("py-new2"), 1)
 rows, cursor = client.get_feedbacks(1000)
-assert cursor == "" and sum(f["UserId"].startswith("py-") for f in rows) == 8, rows
+assert cursor == "" and sum(f["UserId"].startswith("py-") for f in rows) == 14, rows
 
 affected(client.delete_item("py:e"), 1)
 for status, ask in [
     (404, lambda: client.get_item("py:e")), (404, lambda: client.get_user("nobody")),
-    (501, lambda: client.delete_user("py-1")), (400, lambda: client.insert_feedback("unheard-of", "u", "i", DAY.format(1))),
+    (404, lambda: client.get_user("py-new2")), (400, lambda: client.insert_feedback("unheard-of", "u", "i", DAY.format(1))),
     (400, lambda: client.get_recommend("py-1", n=10_000)),
 ]:
     try:

@@ -11,7 +11,8 @@ type ask struct {
 	m       *Model
 	now     float64
 	repeats bool
-	past    []past // newest first
+	past    []past  // newest first
+	labels  []int32 // of the user
 
 	slot  []int32 // by item: its place among the candidates plus 1, 0: none, -1: it may not be listed
 	cands []int32
@@ -98,6 +99,40 @@ func (q *ask) put(j int32) int {
 	return q.add(j)
 }
 
+// putAll makes candidates of all of these that may be listed. Whether an item is new can not be foretold, so nothing branches on it.
+func (q *ask) putAll(ids []int32) {
+	was := len(q.cands)
+	q.cands = slices.Grow(q.cands, len(ids)+1)[:was+len(ids)+1]
+	cands, slot, n := q.cands, q.slot, was
+	for _, j := range ids {
+		cands[n] = j
+		s, more := slot[j], 0
+		if s == 0 {
+			more = 1
+		}
+		if s == 0 {
+			s = int32(n + 1)
+		}
+		slot[j] = s
+		n += more
+	}
+	kept := was
+	for _, j := range cands[was:n] {
+		if q.m.items[j].gone {
+			slot[j] = 0
+			q.bar(j)
+			continue
+		}
+		cands[kept] = j
+		kept++
+		slot[j] = int32(kept)
+	}
+	q.cands = cands[:kept]
+	q.near, q.own = slices.Grow(q.near, kept-was)[:kept], slices.Grow(q.own, kept-was)[:kept]
+	clear(q.near[was:])
+	clear(q.own[was:])
+}
+
 // force is put for an item that is to be a candidate whatever speaks against it.
 func (q *ask) force(j int32) int {
 	if c := q.put(j); c >= 0 {
@@ -162,6 +197,7 @@ func (m *Model) rank(query corastream.Query, exact bool) []corastream.Candidate 
 			q.past = append(q.past, past{item: n, liked: h.Label >= 0.5, at: seconds(h.Time)})
 		}
 	}
+	q.labels = m.labels.of(q.labels, query.Labels, false)
 	q.begin(m, seconds(query.Now), m.lists() || query.Repeats)
 	defer q.end()
 	q.find()

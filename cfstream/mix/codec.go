@@ -297,6 +297,10 @@ func (m *Model) check() error {
 			if !s.sound(n) {
 				return bad("the items' own vectors")
 			}
+		case *labels:
+			if !s.sound(n) {
+				return bad("the labels")
+			}
 		case *steer:
 			if len(s.coded) != n || len(s.codes) > n*s.d || len(s.codes)%s.d != 0 || s.some > 0 && len(s.codes) < n*s.d || !s.rows.fits(n) || !within(s.fresh.items, 0, n) {
 				return bad("the LLM's part")

@@ -3,6 +3,7 @@ package mix
 import (
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cfstream/internal/num"
+	"github.com/corastream/corastream/kernels"
 )
 
 // The sums that are kept of a pair (x, j), each decayed by pairHalfLife and weighed by 1/(1+lag):
@@ -35,6 +36,7 @@ type covisit struct {
 	zero  float64   // the time at which an event weighs 1
 	lag   []float32 // 1/(1+l)
 	width int       // neighbours kept of each item
+	place []int32   // by item: its place in the list being learnt, plus 1; all 0 between events
 }
 
 // neighbours of one item: sums[i] belong to ids[i], sym[i] is sumSym of it.
@@ -73,66 +75,40 @@ func (c *covisit) grow(n int) {
 // shrink drops the least neighbours until width are left.
 func (l *neighbours) shrink(width int) {
 	for len(l.ids) > width {
-		i, last := l.least(), len(l.ids)-1
-		l.ids[i], l.sym[i], l.rest[i] = l.ids[last], l.sym[last], l.rest[last]
-		l.ids, l.sym, l.rest = l.ids[:last], l.sym[:last], l.rest[:last]
+		l.drop(l.least())
 	}
 }
 
-func (l *neighbours) least() int {
-	at, low := 0, l.sym[0]
-	for i, s := range l.sym {
-		if s < low {
-			at, low = i, s
-		}
-	}
-	return at
+// drop takes out the neighbour at place i. The last one takes its place.
+func (l *neighbours) drop(i int) {
+	last := len(l.ids) - 1
+	l.ids[i], l.sym[i], l.rest[i] = l.ids[last], l.sym[last], l.rest[last]
+	l.ids, l.sym, l.rest = l.ids[:last], l.sym[:last], l.rest[:last]
 }
+
+func (l *neighbours) least() int { return kernels.MinIndex(l.sym) }
 
 // find is j's place, -1 when it is not there.
-func (l *neighbours) find(j int32) int {
-	ids := l.ids
-	i := 0
-	for ; i+4 <= len(ids); i += 4 {
-		v := ids[i : i+4 : i+4]
-		if v[0] == j {
-			return i
-		}
-		if v[1] == j {
-			return i + 1
-		}
-		if v[2] == j {
-			return i + 2
-		}
-		if v[3] == j {
-			return i + 3
-		}
-	}
-	for ; i < len(ids); i++ {
-		if ids[i] == j {
-			return i
-		}
-	}
-	return -1
-}
+func (l *neighbours) find(j int32) int { return kernels.Index(l.ids, j) }
 
 // add adds to the sums of neighbour j.
 func (l *neighbours) add(j int32, width int, sym float32, rest [pairSums - 1]float32) {
-	at := l.find(j)
-	if at >= 0 {
-		l.sym[at] += sym
-		r := &l.rest[at]
-		for k, x := range rest {
-			r[k] += x
-		}
-		return
-	}
-	if len(l.ids) < width {
+	if at := l.find(j); at >= 0 {
+		l.raise(at, sym, rest)
+	} else if len(l.ids) < width {
 		l.ids, l.sym, l.rest = append(l.ids, j), append(l.sym, sym), append(l.rest, rest)
-		return
+	} else {
+		at = l.least()
+		l.ids[at], l.sym[at], l.rest[at] = j, sym, rest
 	}
-	at = l.least()
-	l.ids[at], l.sym[at], l.rest[at] = j, sym, rest
+}
+
+func (l *neighbours) raise(at int, sym float32, rest [pairSums - 1]float32) {
+	l.sym[at] += sym
+	r := &l.rest[at]
+	for k, x := range rest {
+		r[k] += x
+	}
 }
 
 func (c *covisit) learn(e *event) {
@@ -142,27 +118,48 @@ func (c *covisit) learn(e *event) {
 	if (e.at-c.zero)/pairHalfLife > rescaleEvery {
 		c.rescale(e.at)
 	}
-	w := float32(num.Exp2((e.at - c.zero) / pairHalfLife))
+	w := c.weight(e.at)
 	own := &c.lists[e.item]
+	if n := len(c.lists) - len(c.place); n > 0 {
+		c.place = append(c.place, make([]int32, n+n/4)...)
+	}
+	for i, j := range own.ids {
+		c.place[j] = int32(i + 1)
+	}
 	for l, p := range e.past[:min(len(e.past), len(c.lag))] {
 		if p.item == e.item && !e.repeats {
 			continue
 		}
-		sym := float32(w * c.lag[l])
-		sess := float32(sym * near(e.at-p.at))
-		var fwd, next float32
-		if e.positive && l < forwardLags {
-			fwd = sym
-		}
-		if l == 0 {
-			next = w
-		}
-		c.lists[p.item].add(e.item, c.width, sym, [pairSums - 1]float32{fwd, next, next, sess})
-		if p.item != e.item {
-			own.add(p.item, c.width, sym, [pairSums - 1]float32{0, next, 0, sess})
+		sym, fwd, next, sess := c.parts(w, l, e.at-p.at, e.positive)
+		if p.item == e.item {
+			c.addOwn(own, p.item, sym, [pairSums - 1]float32{fwd, next, next, sess})
+		} else {
+			c.lists[p.item].add(e.item, c.width, sym, [pairSums - 1]float32{fwd, next, next, sess})
+			c.addOwn(own, p.item, sym, [pairSums - 1]float32{0, next, 0, sess})
 		}
 	}
+	for _, j := range own.ids {
+		c.place[j] = 0
+	}
 	c.n[e.item] += w
+}
+
+// addOwn is own.add of an item whose own list is found by place: a list of some hundreds is gone through once for an event, and not once
+// for each of its pairs.
+func (c *covisit) addOwn(own *neighbours, j int32, sym float32, rest [pairSums - 1]float32) {
+	if at := c.place[j]; at > 0 {
+		own.raise(int(at)-1, sym, rest)
+		return
+	}
+	at := len(own.ids)
+	if at < c.width {
+		own.ids, own.sym, own.rest = append(own.ids, j), append(own.sym, sym), append(own.rest, rest)
+	} else {
+		at = own.least()
+		c.place[own.ids[at]] = 0
+		own.ids[at], own.sym[at], own.rest[at] = j, sym, rest
+	}
+	c.place[j] = int32(at) + 1
 }
 
 // undo subtracts what learn added for the event at k and for later ones of which it was the past.
@@ -181,21 +178,26 @@ func (c *covisit) undo(e *event, k int) {
 	c.n[x.item] = max(0, c.n[x.item]-c.weight(x.at))
 }
 
-// weight is what an event of a time counts.
-func (c *covisit) weight(at float64) float32 { return float32(num.Exp2((at - c.zero) / pairHalfLife)) }
-
-// subtract takes out of the sums what they got from b at lag l behind a.
-func (c *covisit) subtract(a, b past, l int) {
-	w := c.weight(b.at)
-	sym := float32(w * c.lag[l])
-	sess := float32(sym * near(b.at-a.at))
-	var fwd, next float32
-	if b.liked && l < forwardLags {
+// parts are what an event of weight w adds to the sums of a pair: the other item was taken l events and gap seconds before. fwd goes to
+// the earlier item alone, because the later one was not followed by it.
+func (c *covisit) parts(w float32, l int, gap float64, liked bool) (sym, fwd, next, sess float32) {
+	sym = float32(w * c.lag[l])
+	sess = float32(sym * near(gap))
+	if liked && l < forwardLags {
 		fwd = sym
 	}
 	if l == 0 {
 		next = w
 	}
+	return sym, fwd, next, sess
+}
+
+// weight is what an event of a time counts.
+func (c *covisit) weight(at float64) float32 { return float32(num.Exp2((at - c.zero) / pairHalfLife)) }
+
+// subtract takes out of the sums what they got from b at lag l behind a.
+func (c *covisit) subtract(a, b past, l int) {
+	sym, fwd, next, sess := c.parts(c.weight(b.at), l, b.at-a.at, b.liked)
 	c.lists[a.item].less(b.item, sym, [pairSums - 1]float32{fwd, next, next, sess})
 	if a.item != b.item {
 		c.lists[b.item].less(a.item, sym, [pairSums - 1]float32{0, next, 0, sess})
@@ -209,9 +211,7 @@ func (l *neighbours) less(j int32, sym float32, rest [pairSums - 1]float32) {
 		return
 	}
 	if l.sym[at] <= sym*1.0001 { // equal but for rounding
-		last := len(l.ids) - 1
-		l.ids[at], l.sym[at], l.rest[at] = l.ids[last], l.sym[last], l.rest[last]
-		l.ids, l.sym, l.rest = l.ids[:last], l.sym[:last], l.rest[:last]
+		l.drop(at)
 		return
 	}
 	l.sym[at] -= sym
@@ -252,15 +252,15 @@ func (c *covisit) find(q *ask) {
 		if l == 0 {
 			first = 1 / (c.n[p.item] + 1)
 		}
+		q.putAll(list.ids)
+		sym, rest := list.sym[:len(list.ids)], list.rest[:len(list.ids)]
 		for i, j := range list.ids {
 			at := int(q.slot[j]) - 1
 			if at < 0 {
-				if at = q.put(j); at < 0 {
-					continue
-				}
+				continue
 			}
-			a, r := &q.near[at], &list.rest[i]
-			a[sumSym] += float32(even * list.sym[i])
+			a, r := &q.near[at], &rest[i]
+			a[sumSym] += float32(even * sym[i])
 			a[sumFwd] += float32(fwd * r[sumFwd-1])
 			a[sumSess] += float32(sess * r[sumSess-1])
 			if l == 0 {

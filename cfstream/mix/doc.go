@@ -11,6 +11,7 @@
 //	ease        a linear autoencoder over the likes, for catalogues of some thousand items (ease.go)
 //	content     words of titles and fields (content.go)
 //	vectors     the items' own vectors, where the catalogue has them (vectors.go)
+//	labels      what users with the user's labels take (labels.go)
 //	llm         what the frozen LLM reads of the items, turned by a small matrix that trains beside the stream (llm.go, tune.go)
 //
 // The score of a candidate is the sum of its features times weights, which depend on how long the user's history is and how

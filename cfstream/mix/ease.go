@@ -127,32 +127,43 @@ func (e *ease) begin() {
 	}(e.solved)
 }
 
+// sweepPanel is how many pivots are swept over the panel's own rows and columns before all other rows follow, so that these are gone
+// through once for all of them. Every element sees the same sums in the same order as when one pivot follows the other.
+const sweepPanel = 8
+
 // invert replaces a symmetric positive definite matrix, of which the lower triangle is given, by its inverse: Gauss-Jordan by
 // symmetric sweeps, row by row in memory.
 func invert(a []float32, n int) {
-	col := make([]float32, n)
-	for k := range n {
-		d := 1 / a[k*n+k]
-		for i := range k {
-			col[i] = a[k*n+i]
+	cols, steps := make([]float32, sweepPanel*n), make([]float32, sweepPanel*n)
+	along := make([]float32, sweepPanel)
+	for from := 0; from < n; from += sweepPanel {
+		to := min(from+sweepPanel, n)
+		for k := from; k < to; k++ {
+			sweep(a, n, k, from, to, cols[(k-from)*n:][:n], steps[(k-from)*n:][:n])
 		}
-		for i := k; i < n; i++ {
-			col[i] = a[i*n+k]
-		}
+		along = along[:to-from]
 		for i := range n {
-			if i == k || col[i] == 0 {
+			if i >= from && i < to {
 				continue
 			}
-			s := -float32(col[i] * d)
-			kernels.Axpy(s, col[:i+1], a[i*n:i*n+i+1])
+			whole := true
+			for k := range along {
+				along[k] = steps[k*n+i]
+				whole = whole && along[k] != 0
+			}
+			left, right := a[i*n:i*n+min(i+1, from)], a[i*n+min(i+1, to):i*n+i+1]
+			if whole {
+				kernels.Axpys(along, cols, n, left)
+				kernels.Axpys(along, cols[to:], n, right)
+				continue
+			}
+			for k, s := range along { // a step of 0 is none: it would make +0 of -0
+				if s != 0 {
+					kernels.Axpy(s, cols[k*n:][:len(left)], left)
+					kernels.Axpy(s, cols[k*n+to:][:len(right)], right)
+				}
+			}
 		}
-		for i := range k {
-			a[k*n+i] = float32(col[i] * d)
-		}
-		for i := k + 1; i < n; i++ {
-			a[i*n+k] = float32(col[i] * d)
-		}
-		a[k*n+k] = -d
 	}
 	for i := range n { // swept in all, the matrix is -A^-1
 		for j := range i + 1 {
@@ -160,6 +171,40 @@ func invert(a []float32, n int) {
 			a[i*n+j], a[j*n+i] = v, v
 		}
 	}
+}
+
+// sweep sweeps pivot k over the rows and columns from..to. It leaves k's column as it was before in col, and in steps how often each
+// row has to take it.
+func sweep(a []float32, n, k, from, to int, col, steps []float32) {
+	d := 1 / a[k*n+k]
+	copy(col, a[k*n:k*n+k])
+	for i := k; i < n; i++ {
+		col[i] = a[i*n+k]
+	}
+	for i, c := range col {
+		s := -float32(c * d)
+		if c == 0 {
+			s = 0
+		}
+		steps[i] = s
+		switch {
+		case i == k || c == 0:
+		case i >= from && i < to:
+			kernels.Axpy(s, col[:i+1], a[i*n:i*n+i+1])
+		case i >= to:
+			row := a[i*n+from : i*n+to]
+			for j, x := range col[from:to] {
+				row[j] += float32(s * x)
+			}
+		}
+	}
+	for i := range k {
+		a[k*n+i] = float32(col[i] * d)
+	}
+	for i := k + 1; i < n; i++ {
+		a[i*n+k] = float32(col[i] * d)
+	}
+	a[k*n+k] = -d
 }
 
 func (e *ease) install(fit easeFit) {

@@ -27,6 +27,7 @@ type Model struct {
 	content *content
 	quality *quality
 	vectors *vectors
+	labels  *labels
 	steer   *steer // nil where the spec leaves it out
 
 	events    int64 // learnt
@@ -73,6 +74,7 @@ type event struct {
 	at       float64 // seconds
 	repeats  bool    // whether repeats are listed at this moment
 	past     []past  // newest first
+	labels   []int32 // of the user
 }
 
 // past is one of a user's last events.
@@ -109,6 +111,8 @@ func (m *Model) reset() {
 		m.steer = newSteer(m)
 		m.sources = append(m.sources, m.steer)
 	}
+	m.labels = newLabels(m)
+	m.sources = append(m.sources, m.labels) // the last: where there are none, it adds zeros to sums that are made
 	var names []string
 	for _, s := range m.sources {
 		names = append(names, s.features()...)
@@ -190,6 +194,8 @@ func (m *Model) Learn(st corastream.Step) {
 		e.past = append(e.past, past{item: m.of(h.Item), liked: h.Label >= 0.5, at: seconds(h.Time)})
 	}
 	q.past = e.past
+	q.labels = m.labels.of(q.labels, st.Labels, !st.Retract && st.Positive)
+	e.labels = q.labels
 	if st.Retract {
 		m.takeBack(&e, st.Likes)
 		return

@@ -36,12 +36,12 @@ type Spec struct {
 	// them, and its fit grows with the cube; a larger catalogue has none. 0 leaves it out. Default 3000, range 0..10000.
 	EASEItems int `yaml:"-"`
 	// Text is what the words of an item are taken from: its title, or its title and plain fields such as genre and tags. Default fields.
-	Text string `yaml:"text"`
+	Text string `yaml:"-"`
 	// Codes is the width of the item codes that the LLM's part reads; 0 leaves it out. Without an LLM no codes come, and the part is 0.
 	// Default 96, range 0..512.
 	Codes int `yaml:"codes"`
 	// TrainAfter is how many likes the first training of the LLM's part waits for. Default 1000, range 100..1000000.
-	TrainAfter int `yaml:"train_after"`
+	TrainAfter int `yaml:"-"`
 	// TrainRows is how many of the last likes a training reads; each takes 900 bytes. Default 20000, range 1000..1000000.
 	TrainRows int `yaml:"-"`
 	// Judge is after how many likes at the latest a new version of the LLM's part is promoted or refused. Default 2000, range

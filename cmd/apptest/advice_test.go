@@ -64,7 +64,7 @@ func TestAdviceThatIsFollowedLeadsOn(t *testing.T) {
 	for i := range 60 { // three days, the last with most of the rows
 		days += fmt.Sprintf("u%d,i%d,%d,2026-11-0%d\n", i%9, i%11, 1+i%5, min(3, 1+i/10))
 	}
-	tiny := tinyConfig(tinyLLM(t, 1), "") + "train: {rows: 64, align: 1, labels: 0, passes: 1, generator: {layers: 2, rank: 4, targets: [q, v]}}\n"
+	tiny := tinyConfig(tinyLLM(t, 1), "") + "train: {rows: 64, passes: 1, generator: {layers: 2, targets: [q, v]}}\n"
 	short := strings.Join(strings.SplitAfterN(read(t, items), "\n", 8)[:7], "") // six items
 	train := func(yaml, log, items string, more ...string) []string {
 		return append([]string{"train", "-c", file("t.yaml", yaml), "--train", log, "--items", items, "--out", filepath.Join(t.TempDir(), "cora.safetensors")}, more...)
@@ -196,11 +196,10 @@ func TestAdviceThatIsFollowedLeadsOn(t *testing.T) {
 		{"a catalogue of one", train(tiny, events, file("one.csv", "item_id,title\ni1,The Last Harbour\n")), "give a catalogue of two items or more with titles", train(tiny, events, file("six.csv", short)), 0},
 		{"another width for the generator", train(strings.Replace(tiny, "generator: {", "generator: {taste: 4, ", 1), events, items), "it is cf.content", train(strings.Replace(tiny, "content: 8", "content: 4", 1), events, items), 0},
 		{
-			"factors alone", train(strings.Replace(tiny, "kind: hybrid, content: 8", "kind: mf, factors: 4", 1), events, items), "set train: {generator: {inputs: paper, linear: false}}, or cf: {kind: hybrid}",
-			train(strings.Replace(strings.Replace(tiny, "kind: hybrid, content: 8", "kind: mf, factors: 4", 1), "generator: {", "generator: {inputs: paper, linear: false, ", 1), events, items), 0,
+			"factors alone", train(strings.Replace(tiny, "kind: hybrid, content: 8", "kind: mf, factors: 4", 1), events, items), "set train: {generator: {inputs: paper}}, or cf: {kind: hybrid}",
+			train(strings.Replace(strings.Replace(tiny, "kind: hybrid, content: 8", "kind: mf, factors: 4", 1), "generator: {", "generator: {inputs: paper, ", 1), events, items), 0,
 		},
-		{"the linear path of paper's inputs", train(strings.Replace(tiny, "generator: {", "generator: {inputs: paper, ", 1), events, items), "set train: {generator: {linear: false}}", train(strings.Replace(tiny, "generator: {", "generator: {inputs: paper, linear: false, ", 1), events, items), 0},
-		{"more layers than there are", train(strings.Replace(strings.Replace(tiny, "layers: 2", "layers: 9", 1), "rank: 4", "rank: 9", 1), events, items), "set train: {generator: {layers: " + fmt.Sprint(tinyLayers) + "}} or less", train(tiny, events, items), 0},
+		{"more layers than there are", train(strings.Replace(tiny, "layers: 2", "layers: 9", 1), events, items), "set train: {generator: {layers: " + fmt.Sprint(tinyLayers) + "}} or less", train(tiny, events, items), 0},
 		{"a short log", train(tiny, few, items), "give a longer log", train(tiny, events, items), 0},
 		{"no LLM", train(tiny, events, items, "--llm", "off"), "name a GGUF with --llm FILE", train(tiny, events, items), 0},
 	}

@@ -10,7 +10,7 @@ import (
 // TestAReplicaReadsTheCatalogueForItsLists: in a cluster the process that answers has the LLM read the items for its own list model,
 // which trains weights on the events of all shards. After a kill the replica has every code again.
 func TestAReplicaReadsTheCatalogueForItsLists(t *testing.T) {
-	g := newGang(t, ownBroker(t), 2, tinyConfig(tinyLLM(t, 1), "")+"mix: {train_after: 100}\n")
+	g := newGang(t, ownBroker(t), 2, tinyConfig(tinyLLM(t, 1), ""))
 	g.add(learns)
 	replica := g.add(answers)
 	w := newWorkload(1, 80, 60)
@@ -30,7 +30,7 @@ func TestAReplicaReadsTheCatalogueForItsLists(t *testing.T) {
 		return coded == 60
 	})
 	for n := 0; ; n++ {
-		g.produce(t, "interactions", w.lines(1500)...)
+		g.produce(t, "interactions", w.lines(3000)...)
 		g.rest()
 		if _, verdicts, version := part(); verdicts > 0 || version > 0 {
 			break

@@ -119,7 +119,7 @@ func measureLearningBy(t *testing.T, brokers string, lines []string, batch int) 
 	per := map[int]float64{}
 	for _, n := range []int{1, 2} {
 		g := newGang(t, brokers, n, "llm: {file: \"off\"}\ncf: {kind: mf, factors: 16}\n")
-		g.amend(t, "max_batch_events: 300\n  max_batch_wait: 10ms", fmt.Sprintf("max_batch_events: %d\n  max_batch_wait: 50ms", batch))
+		g.amend(t, "max_batch_events: 300", fmt.Sprintf("max_batch_events: %d", batch))
 		first := g.add(learns)
 		first.proc.url(t)
 		g.end(first) // it has made the topics; what it cost is not counted
@@ -276,7 +276,7 @@ func measureMove(t *testing.T, brokers string) {
 		}
 	}
 	g := newGang(t, brokers, 1, "llm: {file: \"off\"}\ncf: {kind: mf, factors: 32}\n")
-	g.amend(t, "max_batch_events: 300\n  max_batch_wait: 10ms", "max_batch_events: 2000\n  max_batch_wait: 50ms")
+	g.amend(t, "max_batch_events: 300", "max_batch_events: 2000")
 	g.amend(t, "memory_limit_bytes: 67108864, reserve_bytes: 67108864", "memory_limit_bytes: 536870912, reserve_bytes: 536870912")
 	m := g.add(learns)
 	m.proc.url(t)

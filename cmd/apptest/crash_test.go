@@ -92,7 +92,7 @@ func TestKillWhileTheLLMReadsLosesNothing(t *testing.T) {
 		file, checkpoint := realLLM(t), demoCheckpoint(t)
 		t.Parallel()
 		_, seed := dose(t, "CYCLES", 1)
-		h := newHome(t, "", "llm: {file: "+file+"}\ncheckpoint: "+checkpoint+"\npipeline: {read_batch: 4}\n")
+		h := newHome(t, "", "llm: {file: "+file+"}\ncheckpoint: "+checkpoint+"\n")
 		w := newWorkload(seed, 24, 25) // twelve users leave one of four partitions to records without a key
 		h.reads = 4
 		requests := h.surviveKills(t, w, 1, 400, seed)

@@ -59,7 +59,7 @@ func TestWhatIsClickedOnTheDashboardHappens(t *testing.T) {
 		&kgo.Record{Topic: h.topics.interactions, Key: []byte("u1"), Value: []byte(`{"item_id":"i3","type":"like"}`)})
 	has(url, "/v1/dead-letters", "no_user")
 	end(t, up)
-	h.amend(t, "  max_batch_wait: 10ms\n", "  max_batch_wait: 10ms\n  kinds: {teleport: {label: 1, weight: 1}}\n")
+	h.amend(t, "  max_batch_events: 300\n", "  max_batch_events: 300\n  kinds: {teleport: {label: 1, weight: 1}}\n")
 	up = h.up(t)
 	url = up.url(t)
 

@@ -184,7 +184,7 @@ func fullDisk(t *testing.T, brokers string, grown bool, seed uint64) *disk {
 	d.h.data = data
 	d.h.amend(t, "memory_limit_bytes: 67108864, reserve_bytes: 67108864", fmt.Sprintf("memory_limit_bytes: %d, reserve_bytes: %d", reserve, reserve))
 	if grown { // wide vectors of many users
-		d.h.amend(t, "factors: 8}", "factors: 256}\npipeline: {recommend_batch: 1024}")
+		d.h.amend(t, "factors: 8}", "factors: 256}")
 		d.w.users = 40000
 	}
 	d.up = d.h.up(t)

@@ -51,7 +51,7 @@ func TestDoctorNamesTheCauseAndTheFix(t *testing.T) {
 			return newHome(t, standing(t, devbroker.Options{Users: []devbroker.User{{Mechanism: "SCRAM-SHA-512", Name: "ann", Password: "s3cret"}}}), noLLM)
 		}, []string{"BAD  kafka", "fix: the broker asks for a login: set kafka.sasl"}},
 		{"collector away", func(t *testing.T) *home {
-			return newHome(t, standing(t, devbroker.Options{}), noLLM+"telemetry: {endpoint: \"http://127.0.0.1:9\"}\n")
+			return newHome(t, standing(t, devbroker.Options{}), noLLM)
 		}, []string{"BAD  traces", "127.0.0.1:9", "fix: start the collector"}},
 		{"topics missing", func(t *testing.T) *home { return newHome(t, standing(t, devbroker.Options{}), noLLM) }, []string{"BAD  kafka", ".interactions", "fix: create the topic"}},
 		{"another cluster", func(t *testing.T) *home {
@@ -107,7 +107,11 @@ func TestDoctorNamesTheCauseAndTheFix(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			h := c.home(t)
-			r := call(t, "doctor", "-c", h.config)
+			var env []string
+			if c.name == "collector away" {
+				env = []string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:9"}
+			}
+			r := startWith(t, program, env, "doctor", "-c", h.config).wait(t)
 			if missing := lacks(r.stdout, c.says...); r.code != 1 || len(missing) > 0 {
 				t.Errorf("exit %d, does not say %q:\n%s%s", r.code, missing, r.stdout, tailOf(r.stderr, 500))
 			}

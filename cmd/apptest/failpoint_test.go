@@ -25,7 +25,7 @@ import (
 var (
 	streamFailpoints = map[string]int{
 		"ingest.fetched": 6, "ingest.handed": 4, "ingest.applied": 3, "sink.bury": 2, "sink.buried": 2,
-		"store.opened": 1, "store.commit": 12, "store.committed": 12, "store.installed": 8, "store.join": 2,
+		"store.opened": 1, "store.commit": 12, "store.committed": 12, "store.installed": 8, "store.join": 1,
 		"sink.publish": 6, "sink.published": 6, "store.settle": 5, "llm.cached": 9,
 	}
 	commandFailpoints = []string{"llm.packed", "store.erase", "snapshot.block", "snapshot.written", "restore.written", "restore.renamed"}
@@ -45,6 +45,16 @@ func startFailing(t *testing.T, at string, args ...string) *process {
 		t.Fatal(err)
 	}
 	return startWith(t, binary, []string{"CORASTREAM_FAILPOINT=" + at}, args...)
+}
+
+// startSplitting is startFailing with so small transactions that each batch becomes several.
+func startSplitting(t *testing.T, at string, args ...string) *process {
+	t.Helper()
+	binary, err := failing()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return startWith(t, binary, []string{"CORASTREAM_FAILPOINT=" + at, "CORASTREAM_MAX_DIRTY=60"}, args...)
 }
 
 // wasHit waits for the end of a command and holds it to have ended as the failpoint says.
@@ -127,7 +137,7 @@ func TestAFailpointInTheStreamLosesAndDoublesNothing(t *testing.T) {
 				h.feed(t, w, 100)
 				h.feedItems(t, w, 8)
 				send(t, b.Addr(), &kgo.Record{Topic: h.topics.requests, Value: []byte(fmt.Sprintf(`{"user_id":"u1","request_id":"%s","n":3}`, id))})
-				up := startFailing(t, at, "up", "-c", h.config)
+				up := startSplitting(t, at, "up", "-c", h.config)
 				for n := 0; n < 60 && !up.ends(200*time.Millisecond); n++ { // until enough flowed to pass the place so often
 					h.feed(t, w, 30)
 				}
@@ -139,12 +149,11 @@ func TestAFailpointInTheStreamLosesAndDoublesNothing(t *testing.T) {
 	}
 }
 
-// newFailingHome has a frozen LLM, and every batch cut into several transactions.
+// newFailingHome has a frozen LLM.
 func newFailingHome(t *testing.T, brokers string) *home {
 	t.Helper()
 	h := newHome(t, brokers, tinyConfig(tinyLLM(t, 1), ""))
 	h.amend(t, "checkpoint: \"\"", "checkpoint: "+untrained(t, h.config, 150, nil))
-	h.amend(t, "store: {", "store: {max_dirty: 60, ")
 	h.ungrouped(t)
 	h.drain(t) // makes the topics
 	send(t, brokers, &kgo.Record{Topic: h.topics.items, Key: []byte("nameless"), Value: []byte(`{"user_id":"u1"}`)})
@@ -177,7 +186,7 @@ func TestAFailpointInACommandLeavesTheOldOrTheNew(t *testing.T) {
 		for _, action := range []string{"kill", "error"} {
 			command := func(name string, args ...string) {
 				t.Helper()
-				wasHit(t, startFailing(t, name+"@1="+action, append(args, "-c", h.config)...), name, action)
+				wasHit(t, startSplitting(t, name+"@1="+action, append(args, "-c", h.config)...), name, action)
 			}
 			// A snapshot: the file is absent, and later the old one, until a whole one is there.
 			file := filepath.Join(t.TempDir(), "state.snap")

@@ -110,7 +110,8 @@ func TestGorsesPathsAreGuardedAndBounded(t *testing.T) {
 		{"GET", "/api/recommend/u1?n=600", "", token, 400, "more than 500"},
 		{"GET", "/api/recommend/u1?n=x", "", token, 400, "not a whole number"},
 		{"GET", "/api/dashboard/config", "", token, 404, "no such path"},
-		{"DELETE", "/api/user/u1", "", token, 501, "corastream erase"},
+		{"DELETE", "/api/user/u1", "", token, 200, `{"RowAffected":1}`},
+		{"GET", "/api/item/i1/feedback", "", token, 501, "not kept by item"},
 		{"GET", "/api/health/ready", "", "", 200, "true"},
 		{"GET", "/api/recommend/newcomer?n=3", "", token, 200, `["i`},
 	} {

@@ -60,7 +60,7 @@ func TestTheCommandsOfTheHTTPPageAreAnswered(t *testing.T) {
 		if strings.Contains(line, "--data-binary @clicks.csv") {
 			method, said, kind = http.MethodPost, csvHeader+"178,50,1,1700000000\n", "text/csv"
 		}
-		for _, other := range []string{http.MethodDelete, http.MethodPatch} {
+		for _, other := range []string{http.MethodDelete, http.MethodPatch, http.MethodPut} {
 			if strings.Contains(line, " -X "+other+" ") {
 				method = other
 			}

@@ -296,7 +296,6 @@ kafka:
   topics: {interactions: %s, items: %s, requests: %s, recommendations: %s, dead_letters: %s}
   create: {replication: 1}
   max_batch_events: 300
-  max_batch_wait: 10ms
 broker: {listen: "127.0.0.1:%d"}
 store: {history_limit: 16384, dedupe_limit: 65536, memory_limit_bytes: 67108864, reserve_bytes: 67108864}
 http: {listen: "127.0.0.1:0"}

@@ -26,7 +26,7 @@ const (
 // tinyConfig goes with it.
 func tinyConfig(llm, checkpoint string) string {
 	return "llm: {file: " + llm + ", context_tokens: 200, threads: 1}\ncf: {kind: hybrid, content: 8}\n" +
-		"checkpoint: \"" + checkpoint + "\"\npipeline: {read_batch: 4}\n"
+		"checkpoint: \"" + checkpoint + "\"\n"
 }
 
 // tinyLLM writes the file; another seed is another model.

@@ -143,7 +143,7 @@ func TestReplayRangeAndDryRun(t *testing.T) {
 	}
 	for name, args := range map[string][]string{
 		"--from":      {"--from", "noon"},
-		"--speed":     {"--speed", "fast"},
+		"--study":     {"--study", "speed=fast"},
 		"--warmup":    {"--warmup", "1"},
 		"two logs":    {"--log", log},
 		"--items":     {"replay", "--train", log, "--valid", log},
@@ -167,7 +167,7 @@ func TestReplaySpeedHoldsReadingBack(t *testing.T) {
 	log, items := oneLog(t)
 	run := func(speed string) (string, time.Duration) {
 		dir, began := t.TempDir(), time.Now()
-		ok(t, "replay", "--llm", "off", "--log", log, "--items", items, "--models", "bias", "--bootstraps", "0", "--rank-rows", "0", "--speed", speed, "--out", dir)
+		ok(t, "replay", "--llm", "off", "--log", log, "--items", items, "--models", "bias", "--bootstraps", "0", "--study", "rank-rows=0,speed="+speed, "--out", dir)
 		b, err := os.ReadFile(filepath.Join(dir, "report.json"))
 		if err != nil {
 			t.Fatal(err)

@@ -184,7 +184,7 @@ func TestARolloutFromShadowToPromotionAndBack(t *testing.T) {
 		// The last steps as an operator types them.
 		rollout := func(args ...string) map[string]any {
 			t.Helper()
-			out := ok(t, append([]string{"rollout", "--admin", address}, args...)...).stdout
+			out := ok(t, append([]string{"rollout", "-c", h.config}, args...)...).stdout
 			var v map[string]any
 			if err := json.Unmarshal([]byte(out), &v); err != nil {
 				t.Fatalf("%v: %s", err, out)
@@ -194,7 +194,7 @@ func TestARolloutFromShadowToPromotionAndBack(t *testing.T) {
 		if v := rollout("status"); v["mode"] != "canary" || v["share"] != .8 {
 			t.Errorf("%v", v)
 		}
-		if r := call(t, "rollout", "canary", "../x", "--share", "0.5", "--admin", address); r.code != 2 || !strings.Contains(r.stderr, "without a folder") {
+		if r := call(t, "rollout", "canary", "../x", "--share", "0.5", "-c", h.config); r.code != 2 || !strings.Contains(r.stderr, "without a folder") {
 			t.Errorf("exit %d: %s", r.code, r.stderr)
 		}
 		v := rollout("promote")
@@ -216,9 +216,9 @@ func TestARolloutFromShadowToPromotionAndBack(t *testing.T) {
 		arms(url, map[string]string{"active": old})
 	})
 	// Another configuration holds over what was kept.
-	h.amend(t, "pipeline: {read_batch: 4}", "pipeline: {read_batch: 4}\nrollout: {mode: canary, checkpoint: "+filepath.Join(dir, "new.safetensors")+", share: 0.1}")
+	h.amend(t, `checkpoint: "`+active+`"`, `checkpoint: "`+filepath.Join(dir, "new.safetensors")+`"`)
 	session(func(url string) {
-		if s := standing(url); s.Mode != "canary" || s.Share != .1 || s.Active.Checkpoint != old || s.Candidate.Checkpoint != fresh || s.Previous != nil {
+		if s := standing(url); s.Mode != "off" || s.Active.Checkpoint != fresh || s.Candidate != nil || s.Previous != nil {
 			t.Fatalf("%+v", s)
 		}
 	})

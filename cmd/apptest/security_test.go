@@ -25,7 +25,7 @@ func TestSecretsShowNowhere(t *testing.T) {
 	h := newHome(t, b.Addr(), noLLM+"log: {level: trace, format: json}\n")
 	admin := fmt.Sprintf("127.0.0.1:%d", freePort(t))
 	h.amend(t, "http: {listen: \"127.0.0.1:0\"}", "http: {listen: \"127.0.0.1:0\", token: "+canary+", admin_listen: \""+admin+"\"}")
-	h.amend(t, "  max_batch_wait: 10ms", "  max_batch_wait: 10ms\n  sasl: {mechanism: SCRAM-SHA-512, user: ann, password: "+canary+"}")
+	h.amend(t, "  max_batch_events: 300", "  max_batch_events: 300\n  sasl: {mechanism: SCRAM-SHA-512, user: ann, password: "+canary+"}")
 	up := h.up(t)
 	url := up.url(t)
 	said := map[string]string{}

@@ -290,15 +290,15 @@ func post(t *testing.T, url, body string, want int, headers ...string) string {
 
 // TestACollectorThatIsAwayCostsSpansAlone: the stream runs as without, the log says so, and the end does not wait.
 func TestACollectorThatIsAwayCostsSpansAlone(t *testing.T) {
-	h := newHome(t, "", noLLM+fmt.Sprintf("telemetry: {endpoint: \"http://127.0.0.1:%d\"}\n", freePort(t)))
+	h := newHome(t, "", noLLM)
 	events, items := csvLog(t, 100, 10, 20)
-	p := startWith(t, program, []string{"OTEL_BSP_SCHEDULE_DELAY=20"}, "up", "-c", h.config)
+	p := startWith(t, program, []string{"OTEL_BSP_SCHEDULE_DELAY=20", fmt.Sprintf("OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:%d", freePort(t))}, "up", "-c", h.config)
 	url := p.url(t)
 	ok(t, "produce", items, "-c", h.config)
 	ok(t, "produce", events, "-c", h.config)
 	eventually(t, "the stream", func() bool { return counter(url, "corastream_events_total") == 100 })
 	p.signal(syscall.SIGTERM)
-	if r := p.wait(t); r.code != 0 || !strings.Contains(r.stderr, "spans are lost (fix: see telemetry.endpoint") {
+	if r := p.wait(t); r.code != 0 || !strings.Contains(r.stderr, "spans are lost (fix: see OTEL_EXPORTER_OTLP_ENDPOINT") {
 		t.Errorf("exit %d: %s", r.code, r.stderr)
 	}
 }

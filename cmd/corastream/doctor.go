@@ -76,7 +76,7 @@ func examine(ctx context.Context, cfg node.Config, log zerolog.Logger, w io.Writ
 	} else {
 		say("kafka", examineKafka(ctx, cfg.Kafka, s), fmt.Sprint(cfg.Kafka.Brokers))
 	}
-	where, err := examineTraces(ctx, cfg.Telemetry)
+	where, err := examineTraces(ctx)
 	say("traces", err, where)
 	if bad > 0 {
 		return fmt.Errorf("%d of the checks failed", bad)
@@ -138,13 +138,13 @@ func examineKafka(ctx context.Context, cfg ingest.Config, s *store.Store) error 
 }
 
 // examineTraces says where traces go, and whether somebody listens there.
-func examineTraces(ctx context.Context, cfg tracing.Config) (where string, err error) {
-	if where, err = cfg.Wanted(); err != nil || where == "" {
+func examineTraces(ctx context.Context) (where string, err error) {
+	if where, err = tracing.Wanted(); err != nil || where == "" {
 		return "off", err
 	}
 	u, err := url.Parse(where)
 	if err != nil || u.Hostname() == "" {
-		return "", corastream.Usagef("telemetry.endpoint", "write http://HOST:4318", "it is not the address of a collector")
+		return "", corastream.Usagef("OTEL_EXPORTER_OTLP_ENDPOINT", "write http://HOST:4318", "it is not the address of a collector")
 	}
 	port := u.Port()
 	if port == "" {
@@ -154,7 +154,7 @@ func examineTraces(ctx context.Context, cfg tracing.Config) (where string, err e
 	defer cancel()
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
 	if err != nil {
-		return "", fmt.Errorf("%w (fix: start the collector, or correct telemetry.endpoint; `up` runs without, and loses spans)", err)
+		return "", fmt.Errorf("%w (fix: start the collector, or correct OTEL_EXPORTER_OTLP_ENDPOINT; `up` runs without, and loses spans)", err)
 	}
 	return u.Redacted(), conn.Close()
 }

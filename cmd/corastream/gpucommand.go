@@ -5,6 +5,8 @@ package main
 import (
 	"context"
 	"io"
+	"os"
+	"slices"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -19,22 +21,26 @@ func gpuCommands() []*cobra.Command { return []*cobra.Command{gpuCheckCommand()}
 
 func gpuCheckCommand() *cobra.Command {
 	var o gpucheck.Options
-	var count bool
 	c := &cobra.Command{
-		Use:   "gpu-check",
+		Use:   "gpu-check [roofline] [tiny]",
 		Short: "On a machine with a GPU: parity with the CPU, then measurements; JSON lines, the summary last",
 		Long: `parity: every kernel's result beside package kernels' own, then whole scores of a model of SmolLM2-135M's shape with random
 weights beside the CPU's. measurements: copying and products as ceilings, then weights made, prompts scored with and without a W_A of
 their own, gradients, training steps, clicks through the kernels and through the whole pipeline, items read. Then each goal of the project
 and what was reached. A part that fails is told and the others go on, where the device is lost in the program started anew. Needs no file
-and no network. Exit code 1 when a parity line is not ok or a part failed.`,
-		Example: "  corastream-gpu gpu-check\n  corastream-gpu gpu-check --seconds 10", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+and no network. Exit code 1 when a parity line is not ok or a part failed.
+
+roofline, without a GPU: the same cases are counted, with what their operations and bytes take at an H200's peaks (Markdown). tiny: small
+sizes, for the emulated driver, so its times mean nothing.`,
+		Example: "  corastream-gpu gpu-check\n  corastream-gpu gpu-check --seconds 10\n  corastream-gpu gpu-check roofline",
+		Args:    cobra.OnlyValidArgs, ValidArgs: []string{"roofline", gpucheck.Tiny},
+		RunE: func(cmd *cobra.Command, args []string) error {
 			s := gpucheck.FullSizes()
-			if o.Tiny {
+			o.Carried = os.Getenv(gpucheck.CarriedVariable)
+			if o.Tiny = slices.Contains(args, gpucheck.Tiny); o.Tiny {
 				s = gpucheck.TinySizes()
 			}
-			if count {
+			if slices.Contains(args, "roofline") {
 				return gpucheck.Roofline(cmd.Context(), s, cmd.OutOrStdout())
 			}
 			return gpucheck.Run(cmd.Context(), newGPUDeps(), s, o, cmd.OutOrStdout())
@@ -42,10 +48,6 @@ and no network. Exit code 1 when a parity line is not ok or a part failed.`,
 	}
 	c.Flags().Float64Var(&o.Seconds, "seconds", 3, "how long each measurement runs")
 	c.Flags().DurationVar(&o.Limit, "limit", 6*time.Minute, "no part begins later than this")
-	c.Flags().StringVar(&o.Carried, "carried", "", "what an earlier process of the same run leaves to this one")
-	_ = c.Flags().MarkHidden("carried") // it is there
-	c.Flags().BoolVar(&count, "roofline", false, "without a GPU: count each kernel's operations and bytes in the same cases, and what they take at an H200's peaks (Markdown)")
-	c.Flags().BoolVar(&o.Tiny, "tiny", false, "small sizes, for the emulated driver: its times mean nothing")
 	return c
 }
 

@@ -69,6 +69,9 @@ low-rank weights from the moved embeddings (CoRA), and lets a frozen language mo
 		Args:          cobra.NoArgs,
 	}
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		if instead := removedFlag(c.Name(), err); instead != "" {
+			return corastream.Usagef(c.CommandPath(), instead, "%v: it was removed", err)
+		}
 		return corastream.Usagef(c.CommandPath(), "see "+c.CommandPath()+" --help", "%v", err)
 	})
 	root.AddCommand(

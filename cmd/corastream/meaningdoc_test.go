@@ -36,6 +36,9 @@ has ` + "`user_id`" + `, ` + "`item_id`" + ` and ` + "`timestamp`" + `, where th
   a retract of the row.
 - A dislike, a rating below the threshold, and a label below 0.5 of the types like, dislike, rating or
   label take an earlier like of the item back. They stay in the history themselves.
+- A record with ` + "`labels`" + ` and without an item says what its user is: a list, an object (` + "`{\"lang\":\"de\"}`" + `
+  is ` + "`lang=de`" + `), or a text that ` + "`|`" + ` parts. It replaces the labels before, and an empty list takes them
+  away. A user has at most 32. Beside an item, ` + "`labels`" + ` are not read.
 - Blanks and byte order marks around ids are removed, and ids are in the normal form NFC.
 
 This page is made from the table in ` + "`cmd/corastream/meaning_test.go`" + ` by

@@ -22,7 +22,6 @@ type replaying struct {
 	out, mode, models, order string
 	log                      string // one file to be split
 	topic, from, to          string
-	speed                    string
 	warmup                   float64
 	lists                    string
 	dryRun                   bool
@@ -75,7 +74,6 @@ configurations over the same rows and pairs them.`,
 	fl.StringVar(&r.from, "from", "earliest", "where the topic's range begins: earliest, latest, an offset, a time (RFC 3339) or last=2h")
 	fl.StringVar(&r.to, "to", "latest", "where it ends, in the same words")
 	fl.Float64Var(&r.warmup, "warmup", 0.8, "share of a log or topic that is learnt before scoring begins")
-	fl.StringVar(&r.speed, "speed", "max", "how fast the log is read: max, or so many times as fast as it happened")
 	fl.StringVar(&r.lists, "lists", "", "logged recommendations (JSON lines), for what each model would have earned")
 	fl.BoolVar(&r.dryRun, "dry-run", false, "say what would be replayed, and end")
 	fl.StringSliceVar(&r.compare, "compare", nil, "two configuration files to hold against each other")
@@ -162,8 +160,8 @@ func (r *replaying) check(cfg node.Config) error {
 		return corastream.Usagef("", "give --log or --topic alone: it is cut in time by --warmup", "--train, --valid and --test are another log")
 	case r.stream() && !(r.warmup > 0 && r.warmup < 1):
 		return corastream.Usagef("--warmup", "choose above 0 and below 1", "%v is out of range", r.warmup)
-	case !r.stream() && r.files.valid == "" && r.files.test == "" && cfg.Replay.Dev == 0 && r.opt.dev == 0:
-		return corastream.Usagef("", "give --valid FILE, --test FILE or both, or --dev 0.15", "no rows to score")
+	case !r.stream() && r.files.valid == "" && r.files.test == "" && r.opt.study["dev"] == "":
+		return corastream.Usagef("", "give --valid FILE, --test FILE or both, or --study dev=0.15", "no rows to score")
 	case len(r.compare) > 0 && len(r.compare) != 2:
 		return corastream.Usagef("--compare", "write --compare a.yaml b.yaml", "%d configurations", len(r.compare))
 	}
@@ -185,7 +183,7 @@ func (r *replaying) settings(cmd *cobra.Command, cfg node.Config) (replay.Config
 	} else if cfg.Checkpoint != "" {
 		rc.Models = []string{replay.Bias, replay.CF, replay.Cora, replay.Mix}
 	}
-	if err := r.opt.apply(cmd, &rc); err != nil {
+	if err := r.opt.apply(&rc); err != nil {
 		return rc, err
 	}
 	return rc, rc.Validate()

@@ -127,7 +127,7 @@ func (r *replaying) readTopic(ctx context.Context, cfg node.Config, log zerolog.
 		})
 		o.bad += len(b.Bad)
 		take(b)
-		for _, ev := range b.Events {
+		for _, ev := range slices.DeleteFunc(b.Events, corastream.Event.OfUser) {
 			if err := tick(ctx, ev.Time); err != nil {
 				return err
 			}
@@ -181,12 +181,13 @@ func (r *replaying) cut(d *replay.Data, events []corastream.Event) error {
 
 // pace is what holds reading back to a multiple of the log's own speed.
 func (r *replaying) pace() (func(context.Context, time.Time) error, error) {
-	if r.speed == "max" || r.speed == "" {
+	speed := r.opt.study["speed"]
+	if speed == "max" || speed == "" {
 		return func(context.Context, time.Time) error { return nil }, nil
 	}
-	times, err := strconv.ParseFloat(strings.TrimSuffix(r.speed, "x"), 64)
+	times, err := strconv.ParseFloat(strings.TrimSuffix(speed, "x"), 64)
 	if err != nil || !(times > 0) || math.IsInf(times, 0) {
-		return nil, corastream.Usagef("--speed", "write max, or a number above 0: 60 is a minute in a second", "%q is not a speed", r.speed)
+		return nil, corastream.Usagef("--study speed", "write max, or a number above 0: 60 is a minute in a second", "%q is not a speed", speed)
 	}
 	var first, began time.Time
 	return func(ctx context.Context, at time.Time) error {

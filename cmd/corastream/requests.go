@@ -42,9 +42,7 @@ func requestsCommand() *cobra.Command {
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), wait)
 			defer cancel()
-			if q.ID == "" {
-				q.ID = fmt.Sprintf("cli-%d", time.Now().UnixNano())
-			}
+			q.ID = fmt.Sprintf("cli-%d", time.Now().UnixNano())
 			rec, err := answerTo(ctx, cfg, log, q)
 			if ctx.Err() != nil && cmd.Context().Err() == nil {
 				return fmt.Errorf("no answer within %s (fix: see that `corastream up` runs on these topics, or raise --wait): %w", wait, err)
@@ -59,9 +57,6 @@ func requestsCommand() *cobra.Command {
 	fl := c.Flags()
 	fl.StringVar(&q.User, "user", "", "who")
 	fl.IntVarP(&q.N, "items", "n", 0, "how many items (0: as configured)")
-	fl.StringVar(&q.ID, "request-id", "", "comes back in the answer (default: made up)")
-	fl.StringSliceVar(&q.Exclude, "exclude", nil, "items never to return")
-	fl.StringSliceVar(&q.Candidates, "candidates", nil, "rank these alone")
 	fl.StringSliceVar(&history, "history", nil, "items liked since, oldest first, that are in no log")
 	fl.StringVar(&q.Seen, "seen", "", seenHelp)
 	fl.DurationVar(&wait, "wait", 30*time.Second, "how long to wait for the answer")

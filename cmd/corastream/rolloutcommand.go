@@ -23,7 +23,6 @@ var rolloutActions = []string{"status", rollout.ModeShadow, rollout.ModeCanary, 
 // rolloutCommand steers a running `up` through its admin address, for machines and containers without curl.
 func rolloutCommand() *cobra.Command {
 	var f common
-	var admin string
 	var share float64
 	c := &cobra.Command{
 		Use:   "rollout {status | shadow FILE | canary [FILE] --share S | promote | rollback}",
@@ -43,11 +42,9 @@ checkpoint before answers again.`,
 			if err != nil {
 				return err
 			}
+			admin := cfg.HTTP.AdminListen
 			if admin == "" {
-				admin = cfg.HTTP.AdminListen
-			}
-			if admin == "" {
-				return corastream.Usagef("http.admin_listen", "set it for `up` and here (-c), as 127.0.0.1:8643, or name it with --admin", "rollouts are changed on the admin address, and there is none")
+				return corastream.Usagef("http.admin_listen", "set it for `up` and here (-c), as 127.0.0.1:8643", "rollouts are changed on the admin address, and there is none")
 			}
 			if !slices.Contains(rolloutActions, args[0]) {
 				return corastream.Usagef("rollout", "choose status, shadow, canary, promote or rollback", "%q is not known", args[0])
@@ -60,7 +57,6 @@ checkpoint before answers again.`,
 		},
 	}
 	f.add(c)
-	c.Flags().StringVar(&admin, "admin", "", "its admin address (default: http.admin_listen of the configuration)")
 	c.Flags().Float64Var(&share, "share", 0, "the canary's share of the users, over 0 and below 1")
 	return c
 }
@@ -84,7 +80,7 @@ func askRollout(ctx context.Context, url, token string, q serve.RolloutRequest, 
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return fmt.Errorf("no admin address: %w (fix: start `corastream up` with http.admin_listen, or name it with --admin)", err)
+		return fmt.Errorf("no admin address: %w (fix: start `corastream up` with the same http.admin_listen)", err)
 	}
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))

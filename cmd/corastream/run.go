@@ -49,6 +49,7 @@ func runCommand() *cobra.Command {
 	var stages []string
 	var shards int
 	var listen, member string
+	var likeGorse bool
 	c := &cobra.Command{
 		Use:   "run",
 		Short: "Run some of the stages: one process of a cluster that shares the work over Kafka",
@@ -76,6 +77,7 @@ Start as many of each as you like, on as many machines; they need Kafka and noth
 			if listen != "" {
 				cfg.HTTP.Listen = listen
 			}
+			cfg.HTTP.Gorse = likeGorse
 			if err := checkCluster(cfg); err != nil {
 				return err
 			}
@@ -91,6 +93,7 @@ Start as many of each as you like, on as many machines; they need Kafka and noth
 	fl.StringSliceVar(&stages, "stages", nil, "ingest,cfstream (learn), generator,serve (answer), or all four")
 	fl.IntVar(&shards, "shards", 0, "into how many shards the cluster's state is divided: the same number everywhere, fixed at birth (default: kafka.shards)")
 	fl.StringVar(&listen, "listen", "", "HTTP address (default 127.0.0.1:8642)")
+	fl.BoolVar(&likeGorse, "gorse", false, gorseHelp)
 	fl.StringVar(&member, "member", "", "this process's name in logs and changelogs (default: host and process id)")
 	return c
 }
@@ -104,8 +107,6 @@ func checkCluster(cfg node.Config) error {
 		return corastream.Usagef("kafka.brokers", "name them, or pass --bootstrap-server; `corastream up` alone has an embedded broker", "a cluster's processes meet in Kafka")
 	case cfg.Pipeline.Recommendations != corastream.RecommendAlways:
 		return corastream.Usagef("pipeline.recommendations", "set it to always, or use `corastream up`", "a process of a cluster that learns does not know who asked")
-	case cfg.Kafka.ExitWhenIdle > 0:
-		return corastream.Usagef("kafka.exit_when_idle", "leave it out: others may still be learning", "a process of a cluster can not tell that all is done")
 	}
 	if err := cfg.Kafka.Validate(); err != nil {
 		return node.Section("kafka", err)

@@ -33,10 +33,8 @@ func upCommand() *cobra.Command {
 			if cfg.Kafka.Shards > 0 {
 				return corastream.Usagef("kafka.shards", "leave it out, or use `corastream run --stages ingest,cfstream,generator,serve`", "`up` keeps all state to itself and would not be part of the cluster")
 			}
-			if exitWhenIdle && cfg.Kafka.ExitWhenIdle == 0 {
+			if exitWhenIdle {
 				cfg.Kafka.ExitWhenIdle = time.Second
-			}
-			if cfg.Kafka.ExitWhenIdle > 0 {
 				// A group may still count a killed process among its members and give us a part of the log: what we then
 				// read to its end is not the log's end.
 				cfg.Kafka.Group = ""
@@ -44,7 +42,7 @@ func upCommand() *cobra.Command {
 			if listen != "" {
 				cfg.HTTP.Listen = listen
 			}
-			cfg.HTTP.Gorse = cfg.HTTP.Gorse || likeGorse
+			cfg.HTTP.Gorse = likeGorse
 			ctx := cmd.Context()
 			e, err := node.Open(ctx, cfg, version, log)
 			if err != nil && ctx.Err() != nil { // asked to stop before it had begun: nothing is done, nothing is lost
@@ -80,7 +78,9 @@ func upCommand() *cobra.Command {
 	}
 	f.add(c, "data", "llm", "checkpoint", "bootstrap")
 	c.Flags().BoolVar(&exitWhenIdle, "exit-when-idle", false, "end once the log is used up and every recommendation is out")
-	c.Flags().BoolVar(&likeGorse, "gorse", false, "answer Gorse's REST paths below /api/ too, for its SDKs (http.gorse)")
+	c.Flags().BoolVar(&likeGorse, "gorse", false, gorseHelp)
 	c.Flags().StringVar(&listen, "listen", "", "HTTP address (default 127.0.0.1:8642)")
 	return c
 }
+
+const gorseHelp = "answer Gorse's REST paths below /api/ too, for its SDKs"

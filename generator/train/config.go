@@ -15,7 +15,7 @@ import (
 type Config struct {
 	Spec generator.Spec `yaml:"generator" json:"generator"`
 	// Seed of every draw. Default 1.
-	Seed uint64 `yaml:"seed" json:"seed"`
+	Seed uint64 `yaml:"-" json:"seed"`
 	// Warm is the share of the training log that CF learns in Passes passes before rows for the generator are taken from
 	// the rest. Default 0.6, range 0..0.9.
 	Warm float64 `yaml:"-" json:"warm"`
@@ -30,9 +30,9 @@ type Config struct {
 	// Report bounds the validation rows in the report (the newest are kept). Default 20000, range 64..10^7.
 	Report int `yaml:"-" json:"report"`
 	// Align is the number of distillation epochs: the generator learns to give the CF model's score. Default 4, range 0..100.
-	Align int `yaml:"align" json:"align"`
+	Align int `yaml:"-" json:"align"`
 	// Labels is the number of epochs on the log's own labels, after distillation. Default 1, range 0..100.
-	Labels int `yaml:"labels" json:"labels"`
+	Labels int `yaml:"-" json:"labels"`
 	// Swapped is the share of swapped rows in label epochs. Default 0.5, range 0..1.
 	Swapped float64 `yaml:"-" json:"swapped"`
 	// Patience ends training after that many epochs without a better AUC. Default 3, range 1..100.

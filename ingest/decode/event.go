@@ -97,6 +97,11 @@ func (j *job) interaction(v []byte, f *interaction) {
 	var made []corastream.Event
 	switch {
 	case bad != nil:
+	case f.ofUser():
+		if ev.Labels, bad = j.d.labels(f.raw[fLabels]); bad == nil {
+			ev.Kind = corastream.KindLabels
+			j.b.Events = append(j.b.Events, ev)
+		}
 	case f.has(fItems):
 		made, bad = j.several(ev, f)
 	default:

@@ -22,6 +22,7 @@ const (
 	fTime
 	fID
 	fQuantity
+	fLabels
 	fContext // known, and nothing is learnt from it
 	fields
 )
@@ -54,14 +55,16 @@ func eventWord(w []byte) (f field, known bool) {
 		return fID, true
 	case "quantity", "qty":
 		return fQuantity, true
-	case "comment", "labels", "price", "currency", "session", "sessionid":
+	case "labels":
+		return fLabels, true
+	case "comment", "price", "currency", "session", "sessionid":
 		return fContext, true
 	}
 	return fUser, false
 }
 
 // ourNames are what messages and fields.events call them.
-var ourNames = [fields]string{"user_id", "item_id", "items", "clicked", "type", "event", "rating", "value", "label", "timestamp", "id", "quantity", ""}
+var ourNames = [fields]string{"user_id", "item_id", "items", "clicked", "type", "event", "rating", "value", "label", "timestamp", "id", "quantity", "labels", ""}
 
 func ours(name string) field {
 	for f, n := range ourNames {

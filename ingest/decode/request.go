@@ -142,7 +142,10 @@ func (d *Decoder) past(entries [][]byte, now time.Time) (out []corastream.Intera
 			return nil, i, &problem{j.b.Bad[0].Reason, j.b.Bad[0].Detail, fContext}
 		}
 	}
-	for _, ev := range j.b.Events {
+	for i, ev := range j.b.Events {
+		if ev.OfUser() {
+			return nil, min(i, len(entries)-1), &problem{ReasonNoItem, "item_id is missing", fItem}
+		}
 		out = append(out, corastream.Interaction{Item: ev.Item, Label: ev.Label, Shown: ev.Shown(), Time: ev.Time})
 	}
 	if len(out) > corastream.MaxPast { // an entry may list several items

@@ -27,13 +27,13 @@ func (d *Decoder) EventRows(columns []string) Row {
 			var w [32]byte
 			to, _ := eventWord(word(&w, []byte(name)))
 			var raw []byte
-			raw, buf = cell(buf, cells[c], to == fItems || to == fClicked)
+			raw, buf = cell(buf, cells[c], to == fItems || to == fClicked || to == fLabels)
 			f.put(d, []byte(name), raw)
 		}
 		for our, c := range mapped {
 			if to := ours(our); c < len(cells) {
 				var raw []byte
-				raw, buf = cell(buf, cells[c], to == fItems || to == fClicked)
+				raw, buf = cell(buf, cells[c], to == fItems || to == fClicked || to == fLabels)
 				f.over(to, raw)
 			}
 		}

@@ -32,6 +32,16 @@ const (
 	cPairs
 	cFifths
 	cByteSigns
+	cMantissa // of the logarithm, from here on
+	cRoot2
+	cOneBits
+	cLn2
+	cTwo
+	cLog9
+	cLog7
+	cLog5
+	cLog3
+	cPosInf
 	cCount
 )
 
@@ -49,6 +59,9 @@ var constantBits = map[int]uint32{
 	cNibbles: 0x0f0f0f0f, cOnes: 0x01010101, cMagnitude: 0x7fffffff,
 	cTiny: math.Float32bits(1e-30), c127: math.Float32bits(127),
 	cWordOnes: 0x00010001, cPairs: 0x30303030, cFifths: 0x10101010, cByteSigns: 0x80808080,
+	cMantissa: 0x7fffff, cRoot2: 0x3fb504f3, cOneBits: 127 << 23, cLn2: math.Float32bits(0.69314718), cTwo: math.Float32bits(2),
+	cLog9: math.Float32bits(0.2222222222), cLog7: math.Float32bits(0.2857142857), cLog5: math.Float32bits(0.4), cLog3: math.Float32bits(0.6666666667),
+	cPosInf: math.Float32bits(float32(math.Inf(1))),
 }
 
 // data writes the table, each constant 8 times (AVX2 reads vectors, AVX-512 broadcasts the first), and the tail masks.

@@ -2,7 +2,11 @@
 // otherwise fuse x*y+z into one rounding on the CPUs that can, and equal events would no longer give equal bytes everywhere.
 package num
 
-import "math"
+import (
+	"math"
+
+	"github.com/corastream/corastream/kernels"
+)
 
 // Exp is e^x. math.Exp has assembly on some CPUs and not on others. x = k ln2 + r, |r| <= ln2/2, and the Taylor sum of r to
 // degree 13 (error below 1e-16). Below -700 it is 0, above 700 it is e^700.
@@ -71,25 +75,7 @@ func Ln32(x float32) float32 {
 }
 
 // LnOf writes ln(scale*x + add) over x for each x >= 0 of v, as Ln32(float32(scale*x)+add) would. add is above 0.
-func LnOf(v []float32, scale, add float32) {
-	for i, x := range v {
-		x = float32(x*scale) + add
-		b := math.Float32bits(x)
-		k := int32(b>>23) - 127
-		b = b&0x7fffff | 127<<23
-		// Above the square root of 2, m is halved and k grows: both without a branch that can not be foretold.
-		over := int32((0x3fb504f3-int32(b))>>31) & 1
-		m := math.Float32frombits(b - uint32(over)<<23)
-		k += over
-		s := (m - 1) / (m + 1)
-		z := float32(s * s)
-		p := float32(z*0.2222222222) + 0.2857142857
-		p = float32(p*z) + 0.4
-		p = float32(p*z) + 0.6666666667
-		p = float32(p*z) + 2
-		v[i] = float32(s*p) + float32(float32(k)*0.69314718)
-	}
-}
+func LnOf(v []float32, scale, add float32) { kernels.LogScaled(v, scale, add) }
 
 // Sqrt32 is the square root, which IEEE 754 rounds the same everywhere.
 func Sqrt32(x float32) float32 { return float32(math.Sqrt(float64(x))) }

@@ -39,7 +39,8 @@ func IsJSONLines(path string) bool {
 // row ends it.
 func Events(c ingest.Config, path, name string) ([]corastream.Event, error) {
 	if !IsJSONLines(path) {
-		return ReadOptions(ingest.NewDecoder(c)).Events(path, name)
+		events, err := ReadOptions(ingest.NewDecoder(c)).Events(path, name)
+		return slices.DeleteFunc(events, corastream.Event.OfUser), err
 	}
 	var events []corastream.Event
 	d := ingest.NewDecoder(c)
@@ -56,7 +57,7 @@ func Events(c ingest.Config, path, name string) ([]corastream.Event, error) {
 	if n := d.Counts.NoTime(); err == nil && n > 0 { // a column of times would be asked for too
 		return nil, corastream.Usagef(path, "write timestamp, or map kafka.fields.events.timestamp; `corastream validate "+path+"` says more", "%d events have no time of their own", n)
 	}
-	return events, err
+	return slices.DeleteFunc(events, corastream.Event.OfUser), err
 }
 
 // Items reads a catalogue from CSV, MovieLens' formats or JSON lines, as whole records.

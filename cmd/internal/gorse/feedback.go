@@ -178,49 +178,8 @@ func withCursor(n int, cursor string) url.Values {
 // users is a page of them.
 type users struct {
 	Users []struct {
-		UserID string `json:"user_id"`
+		UserID string   `json:"user_id"`
+		Labels []string `json:"labels"`
 	} `json:"users"`
 	Cursor string `json:"cursor"`
-}
-
-// user is Gorse's. Labels and comments are not kept.
-type user struct {
-	UserID  string `json:"UserId"`
-	Labels  any
-	Comment string
-}
-
-func insertUser(c *call) error {
-	var any any
-	if err := c.read(&any); err != nil {
-		return err
-	}
-	return c.affected(0)
-}
-
-func getUser(c *call) error {
-	id := c.r.PathValue("user")
-	if err := c.ask("GET", "/v1/users/"+url.PathEscape(id), nil, nil, nil); err != nil {
-		return err
-	}
-	return c.answer(user{UserID: id})
-}
-
-func getUsers(c *call) error {
-	n, err := c.number("n", defaultN)
-	if err != nil {
-		return err
-	}
-	var page users
-	if err := c.ask("GET", "/v1/users", withCursor(n, cursorOf(c)), nil, &page); err != nil {
-		return err
-	}
-	out := struct {
-		Cursor string
-		Users  []user
-	}{page.Cursor, []user{}}
-	for _, u := range page.Users {
-		out.Users = append(out.Users, user{UserID: u.UserID})
-	}
-	return c.answer(out)
 }

@@ -37,9 +37,9 @@ func Handler(api http.Handler) http.Handler {
 		"PATCH /api/item/{item}": patchItem, "DELETE /api/item/{item}": deleteItem,
 		"PUT /api/item/{item}/category/{category}": setCategory, "DELETE /api/item/{item}/category/{category}": setCategory,
 
-		"POST /api/user": insertUser, "POST /api/users": insertUser, "PATCH /api/user/{user}": insertUser,
+		"POST /api/user": insertUser, "POST /api/users": insertUsers, "PATCH /api/user/{user}": patchUser,
 		"GET /api/user/{user}": getUser, "GET /api/users": getUsers,
-		"DELETE /api/user/{user}": refuse("users are erased on the server: corastream erase USER"),
+		"DELETE /api/user/{user}": deleteUser,
 
 		"GET /api/recommend/{user}": recommend, "GET /api/recommend/{user}/{category...}": recommend,
 		"POST /api/session/recommend": session, "POST /api/session/recommend/{category...}": session,

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"errors"
 	"os"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -24,8 +23,8 @@ func TestGPUCheckGoesOnBehindAFailure(t *testing.T) {
 	defer func() { startAnew = before }()
 	stopped := errors.New("started anew")
 	var carry string
-	startAnew = func(args []string) error {
-		carry = args[slices.Index(args, "--carried")+1]
+	startAnew = func(_ []string, carried string) error {
+		carry = carried
 		return stopped
 	}
 	o := Options{Seconds: .001, Limit: 1, Tiny: true} // the time is over at once: only what was carried is told

@@ -37,13 +37,19 @@ const (
 	parityLimit = 30 * time.Second
 )
 
+// Tiny is the argument of gpu-check that asks for small sizes.
+const Tiny = "tiny"
+
+// CarriedVariable names the environment variable in which a process leaves a carried to the one that it becomes.
+const CarriedVariable = "CORASTREAM_GPU_CARRIED"
+
 // startAnew replaces this process by a fresh one; a variable for tests.
-var startAnew = func(args []string) error {
+var startAnew = func(args []string, carried string) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	return syscall.Exec(self, append([]string{self}, args...), os.Environ())
+	return syscall.Exec(self, append([]string{self}, args...), append(os.Environ(), CarriedVariable+"="+carried))
 }
 
 // tellCPU keeps the last error that the CPU made good; a part with one has not measured the device.
@@ -118,11 +124,11 @@ func (c *checker) anew(name string) error {
 	if err != nil {
 		return err
 	}
-	args := []string{"gpu-check", "--seconds", fmt.Sprint(c.asked.Seconds), "--limit", c.asked.Limit.String(), "--carried", string(v)}
+	args := []string{"gpu-check", "--seconds", fmt.Sprint(c.asked.Seconds), "--limit", c.asked.Limit.String()}
 	if c.asked.Tiny {
-		args = append(args, "--tiny")
+		args = append(args, Tiny)
 	}
-	return startAnew(args)
+	return startAnew(args, string(v))
 }
 
 // take goes on where another process ended.
@@ -132,7 +138,7 @@ func (c *checker) take(text string) error {
 	}
 	var v carried
 	if err := json.Unmarshal([]byte(text), &v); err != nil {
-		return fmt.Errorf("--carried: %w", err)
+		return fmt.Errorf(CarriedVariable+": %w", err)
 	}
 	c.after, c.bad, c.failed, c.answers, c.began = v.After, v.Bad, v.Failed, v.Answers, v.Began
 	for name, f := range v.Figures {

@@ -18,7 +18,6 @@ import (
 	"github.com/corastream/corastream/cfstream/mix"
 	"github.com/corastream/corastream/cmd/internal/cluster"
 	"github.com/corastream/corastream/cmd/internal/rollout"
-	"github.com/corastream/corastream/cmd/internal/tracing"
 	"github.com/corastream/corastream/generator"
 	"github.com/corastream/corastream/generator/train"
 	"github.com/corastream/corastream/ingest"
@@ -54,7 +53,6 @@ type Config struct {
 	Replay    replay.Config              `yaml:"replay"`
 	Train     train.Config               `yaml:"train"`
 	Log       LogConfig                  `yaml:"log"`
-	Telemetry tracing.Config             `yaml:"telemetry"`
 }
 
 // LLMConfig is the model file and how it is read.
@@ -97,9 +95,9 @@ func Default() Config {
 		Data: "data", LLM: LLMConfig{File: DefaultLLM, Options: llm.Default()},
 		Kafka: ingest.Default(), Broker: BrokerConfig{Listen: "127.0.0.1:0"}, Cluster: cluster.Default(), Store: store.Default(), CF: cfstream.Default(), Mix: mix.Default(),
 		Generator: generator.DefaultStageConfig(), Pipeline: corastream.DefaultPipelineConfig(),
-		Filters: corastream.DefaultFilter(), Recommend: corastream.DefaultRecommend(), Explore: corastream.DefaultExplore(), Rollout: rollout.Default(),
+		Filters: corastream.DefaultFilter(), Recommend: corastream.DefaultRecommend(), Explore: corastream.DefaultExplore(),
 		Retriever: serve.DefaultRetrieverConfig(), HTTP: serve.DefaultConfig(), Replay: replays, Train: train.Default(),
-		Log: LogConfig{Level: "info"}, Telemetry: tracing.Default(),
+		Log: LogConfig{Level: "info"},
 	}
 }
 
@@ -113,8 +111,10 @@ func (c Config) pipeline() corastream.PipelineConfig {
 // spread copies the keys that hold for several sections.
 func (c *Config) spread() {
 	c.Generator.Device = generator.DeviceChoice(c.LLM.Device)
-	c.HTTP.MaxIDBytes = c.Kafka.MaxIDBytes
+	c.HTTP.MaxIDBytes, c.HTTP.MaxCandidates = c.Kafka.MaxIDBytes, c.Kafka.MaxArray
 	c.Replay.History, c.Train.History = c.Pipeline.History, c.Pipeline.History
+	c.Train.Spec.Linear = c.Train.Spec.Inputs == generator.InputsUser
+	c.Train.Spec.Rank = max(c.Train.Spec.Rank, c.Train.Spec.Layers)
 }
 
 // Validate reports the problems of all sections at once. The broker addresses may still be empty: the embedded broker
@@ -128,9 +128,8 @@ func (c Config) Validate() error {
 		Section("kafka", kafka.Validate()), Section("cluster", c.Cluster.Validate()), Section("store", c.Store.Validate()), Section("cf", c.CF.Validate()), Section("mix", c.Mix.Validate()),
 		Section("llm", c.LLM.Options.Validate()), Section("generator", c.Generator.Validate()),
 		Section("pipeline", c.Pipeline.Validate()), Section("filters", c.Filters.Validate()), Section("recommend", c.Recommend.Validate()),
-		Section("explore", c.Explore.Validate()), Section("rollout", c.Rollout.Validate()), Section("retriever", c.Retriever.Validate()),
+		Section("explore", c.Explore.Validate()), Section("retriever", c.Retriever.Validate()),
 		Section("http", c.HTTP.Validate()), Section("replay", c.Replay.Validate()), Section("train", c.Train.Validate()),
-		Section("telemetry", c.Telemetry.Validate()),
 	}
 	if _, err := zerolog.ParseLevel(c.Log.Level); err != nil || c.Log.Level == "" {
 		errs = append(errs, corastream.Usagef("log.level", "choose debug, info, warn or error", "%q is not a level", c.Log.Level))

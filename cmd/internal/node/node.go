@@ -88,7 +88,7 @@ func Open(ctx context.Context, cfg Config, version string, log zerolog.Logger) (
 // openStages opens all but what is read.
 func (e *Node) openStages(ctx context.Context) (err error) {
 	log := e.Log
-	if e.telemetry, err = tracing.Open(ctx, e.Config.Telemetry, e.Version, log); err != nil {
+	if e.telemetry, err = tracing.Open(ctx, e.Version, log); err != nil {
 		return err
 	}
 	if e.telemetry != nil {

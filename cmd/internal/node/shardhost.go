@@ -30,7 +30,7 @@ func OpenShardHost(cfg Config, version string, log zerolog.Logger, member string
 	}()
 	d := cfg.Shards()
 	d.Member, d.Log = member, log
-	traces, err := tracing.Open(context.Background(), cfg.Telemetry, version, log)
+	traces, err := tracing.Open(context.Background(), version, log)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -29,7 +29,8 @@ func (r *Rollout) keptPath() string { return filepath.Join(r.d.Data, "rollout.js
 // configured is a digest of what the configuration says about checkpoints. The kept standing is for
 // that configuration alone: an operator who changes the file means the file.
 func (r *Rollout) configured() string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%q %+v", r.d.Checkpoint, r.d.Config))
+	// Builds before had three more keys in the section. The digest has their defaults, so that a standing of such a build holds.
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q {Mode:off Checkpoint: Share:0.05 Dir:%s}", r.d.Checkpoint, r.d.Config.Dir))
 	return fmt.Sprintf("%x", sum[:8])
 }
 
@@ -50,15 +51,12 @@ func (r *Rollout) keep(st *standing) error {
 	return generator.WriteFile(r.keptPath(), b)
 }
 
-// Begin restores the standing that POST /v1/rollout left, or takes the configured one. A checkpoint
-// that can not be loaded any more is an error, since answering with another one without a word
-// would falsify the trial.
+// Begin restores the standing that POST /v1/rollout left, or begins with the configured checkpoint
+// alone. A checkpoint that can not be loaded any more is an error, since answering with another one
+// without a word would falsify the trial.
 func (r *Rollout) Begin(ctx context.Context) error {
-	cfg, st := r.d.Config, *r.now.Load()
-	k := kept{Mode: cfg.Mode, Share: cfg.Share, Active: r.d.Checkpoint, Candidate: cfg.Checkpoint}
-	if cfg.Mode == ModeOff {
-		k.Candidate = ""
-	}
+	st := *r.now.Load()
+	k := kept{Mode: ModeOff, Active: r.d.Checkpoint}
 	b, err := os.ReadFile(r.keptPath())
 	var was kept
 	switch {

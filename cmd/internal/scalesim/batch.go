@@ -110,6 +110,7 @@ func (s *Sim) finish(i int) {
 	f.firsts += out.firsts
 	groups := float64(s.Groups) // a replica reads the changelogs of its own
 	f.users += out.users / groups
+	f.events += float64(len(sh.batch)) / groups
 	if s.ItemTopic { // learners read that alone, replicas the changelogs too
 		f.bytes += out.itemBytes
 		f.all += out.itemBytes + out.bytes/groups

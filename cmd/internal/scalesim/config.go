@@ -42,7 +42,8 @@ type Config struct {
 	InMemory bool `json:"copies_in_memory"`
 	// Broadcast is how long an owner waits before it sends an item's newest vector out; 0: with every transaction.
 	Broadcast time.Duration `json:"broadcast_every_ns"`
-	// Groups: each replica follows the users of one shard in so many, and answers for those; all follow the items.
+	// Groups: each replica follows the users of one shard in so many, answers for those and teaches its list model their events; all
+	// follow the items.
 	Groups int `json:"replica_groups"`
 
 	Seconds float64 `json:"seconds"` // simulated, after Warm
@@ -71,7 +72,8 @@ type ServiceTimes struct {
 	RestoreUS   float64 `json:"restore_us"`    // a record of a changelog, on the way to a new owner's disk
 	SessionS    float64 `json:"session_s"`     // until the group takes a silent member for dead
 	AnswerMS    float64 `json:"answer_ms"`     // the LLM over one user's candidates, and W_A
-	ScanNS      float64 `json:"scan_ns"`       // an item of the index, when candidates are looked for
+	ListMS      float64 `json:"list_ms"`       // the list model's candidates and their order for one user, at up to a million items
+	TeachUS     float64 `json:"teach_us"`      // an event that a replica's list model learns
 	BatchEvents int     `json:"batch_events"`  // kafka.max_batch_events
 	BatchWaitMS float64 `json:"batch_wait_ms"` // kafka.max_batch_wait
 	ExchangeMS  float64 `json:"exchange_ms"`   // cluster.exchange_every
@@ -96,7 +98,7 @@ func Default(newsLimit float64) Config {
 		Shards: 4, Replicas: 4, Brokers: 3, Copies: 3, Hosted: 4, Cores: 8, Network: 1.25e9, Groups: 1, Seconds: 10, Warm: 5, Seed: 1,
 		Service: ServiceTimes{
 			LearnUS: 14, NegativeUS: 10, MergeUS: 4, FollowUS: 5, TableUS: 0.5, UserUS: 4, SkipNS: 1.5, CommitMS: 3, HopMS: 5, RestoreUS: 4, SessionS: 10,
-			AnswerMS: 4, ScanNS: 20, BatchEvents: 1000, BatchWaitMS: 50, ExchangeMS: 200,
+			AnswerMS: 4, ListMS: 0.8, TeachUS: 75, BatchEvents: 1000, BatchWaitMS: 50, ExchangeMS: 200,
 		},
 		Bytes: RecordSizes{Event: 120, User: 770, Item: 350, Parcel: 223, Answer: 900, Cache: 49e3, Index: 400},
 	}
@@ -172,7 +174,7 @@ func (c Config) Validate() error {
 	s := c.Service
 	for key, v := range map[string]float64{
 		"learn_us": s.LearnUS, "negative_us": s.NegativeUS, "merge_us": s.MergeUS, "follow_us": s.FollowUS, "table_us": s.TableUS, "user_us": s.UserUS, "skip_ns": s.SkipNS,
-		"restore_us": s.RestoreUS, "session_s": s.SessionS, "answer_ms": s.AnswerMS, "scan_ns": s.ScanNS,
+		"restore_us": s.RestoreUS, "session_s": s.SessionS, "answer_ms": s.AnswerMS, "list_ms": s.ListMS, "teach_us": s.TeachUS,
 		"event": c.Bytes.Event, "user": c.Bytes.User, "item": c.Bytes.Item, "parcel_item": c.Bytes.Parcel, "answer": c.Bytes.Answer,
 		"item_cache": c.Bytes.Cache, "item_index": c.Bytes.Index,
 	} {

@@ -126,7 +126,7 @@ func (s *Sim) Report() Report {
 	add("learner: the machine's network, out", r.LearnerOut/c.Network)
 	add("brokers: network, in, with copies", r.KafkaIn*float64(c.Copies)/brokers)
 	add("brokers: network, out, with copies", (r.KafkaOut+r.KafkaIn*float64(c.Copies-1))/brokers)
-	add("replica: applying the changelogs", seconds(flow{changes: r.ChangesPerS, users: r.UsersPerS / float64(c.Groups), all: all}))
+	add("replica: applying the changelogs", seconds(flow{changes: r.ChangesPerS, users: r.UsersPerS / float64(c.Groups), events: r.LearntPerS / float64(c.Groups), all: all}))
 	add("replica: the machine's network, in", r.ReplicaIn/c.Network)
 	add("replicas: cores that answer", answering/(replicas*float64(max(1, c.Cores-1))))
 	order := slices.DeleteFunc(slices.Clone(r.Resources), func(x scaleLoad) bool { return strings.HasPrefix(x.Name, " ") })

@@ -60,9 +60,9 @@ type simShard struct {
 	}
 }
 
-// flow counts what is published: items' changes, those of them that are an item's first within an exchange's time, users' records, the
-// bytes that learners read of it, and those that replicas do.
-type flow struct{ changes, firsts, users, bytes, all float64 }
+// flow counts what is published: items' changes, those of them that are an item's first within an exchange's time, users' records and
+// events that a replica takes over, the bytes that learners read of it, and those that replicas do.
+type flow struct{ changes, firsts, users, events, bytes, all float64 }
 
 // published keeps the sums by tick, so that a reader who has come so many bytes far knows what that held and how old it is.
 type published []flow

@@ -17,7 +17,7 @@ func (s *Sim) step() {
 	s.parcels[slot] = s.parcels[slot][:0]
 	last := s.log[len(s.log)-1]
 	f := s.flows[slot]
-	s.log = append(s.log, flow{last.changes + f.changes, last.firsts + f.firsts, last.users + f.users, last.bytes + f.bytes, last.all + f.all})
+	s.log = append(s.log, flow{last.changes + f.changes, last.firsts + f.firsts, last.users + f.users, last.events + f.events, last.bytes + f.bytes, last.all + f.all})
 	s.flows[slot] = flow{}
 	now := float64(s.tick) * tickMS
 	in := 0
@@ -157,7 +157,7 @@ func (s *Sim) answer(now float64) {
 	s.applying -= tickMS
 	for s.applying < 0 && s.replica.tick < to {
 		a, b := s.log[s.replica.tick], s.log[s.replica.tick+1]
-		s.applying += s.applyMS(flow{changes: b.changes - a.changes, users: b.users - a.users, all: b.all - a.all})
+		s.applying += s.applyMS(flow{changes: b.changes - a.changes, users: b.users - a.users, events: b.events - a.events, all: b.all - a.all})
 		s.replica.tick++
 	}
 	s.applying = max(s.applying, 0)
@@ -181,10 +181,10 @@ func (s *Sim) answer(now float64) {
 
 // applyMS is what a replica's one writer needs for a piece of the changelogs.
 func (s *Sim) applyMS(f flow) float64 {
-	return (f.changes*s.followUS()+f.users*s.Service.UserUS)/1e3 + max(0, f.all-f.changes*s.Bytes.Item-f.users*s.Bytes.User)*s.Service.SkipNS/1e6
+	return (f.changes*s.followUS()+f.users*s.Service.UserUS+f.events*s.Service.TeachUS)/1e3 + max(0, f.all-f.changes*s.Bytes.Item-f.users*s.Bytes.User)*s.Service.SkipNS/1e6
 }
 
 // answerMS is what one answer costs a core.
 func (s *Sim) answerMS() float64 {
-	return s.Service.AnswerMS + float64(s.Items)*s.Service.ScanNS/1e6
+	return s.Service.AnswerMS + s.Service.ListMS
 }

@@ -4,7 +4,7 @@
 // away costs spans and nothing else. It refuses settings of the environment that are not built in, by a usage error. It knows the root
 // package and serve, and no command.
 //
-//	x, err := tracing.Open(ctx, cfg.Telemetry, version, log) // nil: traces are off
+//	x, err := tracing.Open(ctx, version, log) // nil: traces are off
 //	t := x.Tracer()
 //	t.WrapPipeline(p) // after the stages are wired
 //	defer x.Close()

@@ -13,47 +13,30 @@ import (
 func TestTheEnvironmentTurnsTracesOnAndOff(t *testing.T) {
 	const general, special = "http://a:4318", "http://b:4318/x"
 	for _, c := range []struct {
-		name     string
-		endpoint string
-		env      map[string]string
-		want     string
-		usage    string // where a usage error points
+		name  string
+		env   map[string]string
+		want  string
+		usage string // where a usage error points
 	}{
 		{name: "nothing is set"},
-		{name: "the file", endpoint: general, want: general},
 		{name: "the general variable", env: map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": general}, want: general},
 		{name: "the special one goes first", env: map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": general, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": special}, want: special},
-		{name: "the file goes first", endpoint: general, env: map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": special}, want: general},
-		{name: "disabled", endpoint: general, env: map[string]string{"OTEL_SDK_DISABLED": "true"}},
-		{name: "no exporter", endpoint: general, env: map[string]string{"OTEL_TRACES_EXPORTER": "none"}},
-		{name: "the one there is", endpoint: general, env: map[string]string{"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}, want: general},
-		{name: "another exporter", endpoint: general, env: map[string]string{"OTEL_TRACES_EXPORTER": "zipkin"}, usage: "OTEL_TRACES_EXPORTER"},
-		{name: "another protocol", endpoint: general, env: map[string]string{"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, usage: "OTEL_EXPORTER_OTLP_PROTOCOL"},
+		{name: "disabled", env: map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": general, "OTEL_SDK_DISABLED": "true"}},
+		{name: "no exporter", env: map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": general, "OTEL_TRACES_EXPORTER": "none"}},
+		{name: "the one there is", env: map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": general, "OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}, want: general},
+		{name: "another exporter", env: map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": general, "OTEL_TRACES_EXPORTER": "zipkin"}, usage: "OTEL_TRACES_EXPORTER"},
+		{name: "another protocol", env: map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": general, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, usage: "OTEL_EXPORTER_OTLP_PROTOCOL"},
 		{name: "another protocol, for nothing", env: map[string]string{"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for _, name := range []string{"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_SDK_DISABLED", "OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_PROTOCOL"} {
 				t.Setenv(name, c.env[name])
 			}
-			cfg := Default()
-			cfg.Endpoint = c.endpoint
-			got, err := cfg.Wanted()
+			got, err := Wanted()
 			if got != c.want || (err != nil) != (c.usage != "") || err != nil && (!errors.As(err, new(*corastream.UsageError)) || !strings.HasPrefix(err.Error(), c.usage)) {
 				t.Errorf("%q, %v", got, err)
 			}
 		})
-	}
-	for _, bad := range []Config{
-		{Endpoint: "localhost:4318", Service: "a"},
-		{Endpoint: "grpc://a:4317", Service: "a"},
-		{Endpoint: "http://u:p@a:4318", Service: "a"},
-		{Service: ""},
-		{Service: "a", Sample: 1.1},
-		{Service: "a", Sample: -.1},
-	} {
-		if bad.Validate() == nil {
-			t.Errorf("%+v was taken", bad)
-		}
 	}
 }
 
