@@ -38,8 +38,8 @@ type Reader struct {
 // layers it reads through for the state of the text alone; 0 is all of them, for both states.
 func Options(o llm.Options, layers int) llm.Options {
 	o.Template.Item, o.TitleTokens, o.TopLayers = aboutTemplate, aboutTokens, 1
-	o.Device = "cpu"    // equal texts have equal codes, whether a device is there or not
-	o.KVBytes = 1 << 20 // states are kept here, keys and values nowhere
+	o.Device = "cpu"                      // equal texts have equal codes, whether a device is there or not
+	o.KVBytes, o.DiskBytes = 1<<20, 1<<20 // states are kept here, keys and values nowhere
 	o.ReadLayer, o.TextOnly = layers, layers > 0
 	return o
 }
