@@ -5,8 +5,8 @@ import "fmt"
 // Scratch holds the buffers that Mul reuses. The zero value works; one per goroutine; it stops growing once it has seen the
 // largest shapes.
 type Scratch struct {
-	a, b, t []float32 // packed rows of A; a panel made float32; rows on the way to a
-	cold    bool      // the next panel has not been asked for
+	a, b, t []float32 // packed rows of A (kernels of tiles alone); a panel made float32; rows on the way to a
+	cold    bool      // the next panel has not been asked for; amd64 alone asks for one ahead of its use
 }
 
 func grow(s *[]float32, n int) []float32 {

@@ -196,6 +196,7 @@ func (s *Survey) Conclude() {
 	for _, reason := range slices.Sorted(maps.Keys(s.bad)) {
 		s.Findings = append(s.Findings, *s.bad[reason])
 	}
+	s.Findings = joinKinds(s.Findings)
 	if s.Holds == "nothing" && s.Bad == 0 {
 		s.Add(LevelError, "see that this is the file, topic or range you mean", "there is nothing in it")
 	}

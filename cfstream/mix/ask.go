@@ -25,15 +25,14 @@ type ask struct {
 	set   []int32     // picks that the weights learn from
 	keys  []uint64    // picks in order of their score, packed
 
-	near    [][pairSums]float32 // by candidate: covisit's
-	own     []float32           // by candidate: own's
-	words   []float32           // by word: content's
-	profile []int32             // words of the history
-	vector  []float32           // vectors'
-	mean    []float32           // steer's
-	user    []float32
-	table   []float32
-	rest    map[source][]float32 // of the other sources (numbers)
+	near   [][pairSums]float32 // by candidate: covisit's
+	own    []float32           // by candidate: own's
+	texts  [2]profile          // content's: of whole texts, of titles
+	vector []float32           // vectors'
+	mean   []float32           // steer's
+	user   []float32
+	table  []float32
+	rest   map[source][]float32 // of the other sources (numbers)
 }
 
 // numbers returns n zeros that a source may use until the query's end. They are memory of the ask, which later queries use again.

@@ -132,7 +132,7 @@ func (c *content) near(j int32) []scored {
 	out := make([]scored, 0, len(sum))
 	for k, s := range sum {
 		if k != j {
-			out = append(out, scored{k, s * float64(c.norm(j)) * float64(c.norm(k))})
+			out = append(out, scored{k, s * float64(c.norm(c.words[j])) * float64(c.norm(c.words[k]))})
 		}
 	}
 	return out

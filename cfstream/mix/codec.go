@@ -286,7 +286,7 @@ func (m *Model) check() error {
 				return bad("quality")
 			}
 		case *content:
-			if len(s.words) != n || len(s.df) != len(s.where) {
+			if len(s.words) != n || len(s.own) != n || !s.sound() || len(s.df) != len(s.where) {
 				return bad("content")
 			}
 		case *sequence:
@@ -460,6 +460,16 @@ func (f *easeFit) code(c *coder, rows int) {
 	}
 }
 
+// sound says that no title has more words than its item.
+func (t *content) sound() bool {
+	for j, n := range t.own {
+		if n < 0 || int(n) > len(t.words[j]) {
+			return false
+		}
+	}
+	return true
+}
+
 // code keeps the titles' words; how often each is, follows from them.
 func (t *content) code(c *coder) {
 	names := make([]string, len(t.df))
@@ -494,6 +504,7 @@ func (t *content) code(c *coder) {
 			c.err = fmt.Errorf("%w: item %d has a word that there is none of", corastream.ErrCorrupt, i)
 		}
 	}
+	c.i32s(&t.own)
 	n = c.length(len(t.where))
 	for i := 0; i < n && c.err == nil; i++ {
 		if c.w == nil {

@@ -274,12 +274,16 @@ func (c *covisit) find(q *ask) {
 // fill writes ln(.7 m a/sum a + .3), m being how many items may be listed: how many times more a candidate is taken near the
 // history than an item drawn evenly.
 func (c *covisit) fill(q *ask, f [][]float32) {
-	var sum [pairSums]float32
+	var s0, s1, s2, s3, s4 float32 // side by side in registers
 	for i := range q.near {
-		for k, a := range q.near[i] {
-			sum[k] += a
-		}
+		a := &q.near[i]
+		s0 += a[0]
+		s1 += a[1]
+		s2 += a[2]
+		s3 += a[3]
+		s4 += a[4]
 	}
+	sum := [pairSums]float32{s0, s1, s2, s3, s4}
 	free := float32(len(c.lists) - len(q.met))
 	floor := num.Ln32(covisitFloor)
 	for k := range sum {

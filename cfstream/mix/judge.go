@@ -258,14 +258,10 @@ type court struct {
 // would overshoot and lose for that reason alone. Its weight then learns from judgeWarm likes
 // before any like counts.
 func (s *steer) candidate(f fit, at int64) {
-	s.court.made++
-	v := newVersion(s.court.made, at, f)
-	why, largest := f.fault()
-	if why != 0 {
-		s.decide(v, Refused, s.court.active.id, why, duel{}, largest)
+	v := s.sound(f, at)
+	if v == nil {
 		return
 	}
-	_ = corastream.Failpoint("llm.shadow")
 	ratio := s.strength(&s.court.active.fit) / max(s.strength(&f), 1e-6)
 	w := &s.m.weights
 	for r := range v.w {
@@ -275,6 +271,18 @@ func (s *steer) candidate(f fit, at int64) {
 		v.w = [weightRows]float32{trainedWeight}
 	}
 	s.court.rival, s.court.trial, s.court.warm = v, duel{}, 0
+}
+
+// sound makes a version of what a training came to, or refuses it for its numbers and returns nil.
+func (s *steer) sound(f fit, at int64) *version {
+	s.court.made++
+	v := newVersion(s.court.made, at, f)
+	if why, largest := f.fault(); why != 0 {
+		s.decide(v, Refused, s.court.active.id, why, duel{}, largest)
+		return nil
+	}
+	_ = corastream.Failpoint("llm.shadow")
+	return v
 }
 
 // fault is what is wrong with the numbers themselves.

@@ -1,7 +1,6 @@
 package mix
 
 import (
-	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cfstream/internal/num"
 	"github.com/corastream/corastream/kernels"
 )
@@ -233,13 +232,10 @@ func (s *steer) first(t trained) {
 	c, h := &s.court, t.held
 	s.m.weights.setShare(h.active)
 	s.worth = h.worth[0]
-	c.made++
-	v := newVersion(c.made, s.since, t.fit)
-	if why, largest := t.fit.fault(); why != 0 {
-		s.decide(v, Refused, c.active.id, why, duel{}, largest)
+	v := s.sound(t.fit, s.since)
+	if v == nil {
 		return
 	}
-	_ = corastream.Failpoint("llm.shadow")
 	v.share = h.fresh
 	c.rival, c.trial, c.warm = v, h.trial, judgeWarm+1
 	if with, err := h.worth[1].gain(); h.trial.rows >= judgeLeast && with-judgeLikely*err > 0 {

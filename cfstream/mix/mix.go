@@ -176,7 +176,7 @@ func (m *Model) Describe(it corastream.Item) {
 		m.described++
 	}
 	m.items[n].gone = it.Withdrawn || it.Removed
-	m.content.describe(n, m.content.text(it))
+	m.content.describe(n, it.Title, m.content.fields(it))
 	m.vectors.describe(n, it.Fields[corastream.FieldEmbedding], it.Removed)
 	if m.steer != nil {
 		m.steer.describe(n, it.Code, it.Removed)

@@ -243,7 +243,7 @@ type Info struct {
 	TopLayers  int  // layers that the item cache keeps
 	WeightsMiB int
 	Numerics   string // f32, bf16 or int8: what auto has become
-	Mapped     bool   // the packed weights come from CacheDir
+	Mapped     bool   // the packed weights were in CacheDir already
 }
 
 // Info returns the model's shape.
@@ -255,7 +255,7 @@ func (m *Model) Info() Info {
 	return Info{
 		Arch: a.name, Layers: a.layers, Hidden: a.hidden, Heads: a.heads, KVHeads: a.kvHeads, HeadDim: a.headDim, FFN: a.ffn,
 		OInput: a.qWidth(), Vocab: a.vocab, Context: a.context, ReadLayer: m.opts.ReadLayer, TopLayers: m.opts.TopLayers,
-		WeightsMiB: bytes >> 20, Numerics: m.opts.Numerics, TextOnly: m.opts.TextOnly, Mapped: m.weights.unmap != nil,
+		WeightsMiB: bytes >> 20, Numerics: m.opts.Numerics, TextOnly: m.opts.TextOnly, Mapped: m.weights.found,
 	}
 }
 

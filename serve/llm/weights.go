@@ -2,6 +2,7 @@ package llm
 
 import (
 	"fmt"
+	"runtime/debug"
 	"strings"
 	"sync"
 
@@ -39,6 +40,7 @@ type weights struct {
 	numerics string
 	layers   []layer
 	back     []func() (transposed, error)
+	found    bool         // an earlier start had packed them
 	unmap    func() error // nil when the weights are on the heap
 	keepErr  error        // why the packed weights could not be kept
 }
@@ -52,7 +54,7 @@ func loadWeights(f *gguf.File, a arch, digest, numerics, packed string) (*weight
 		}
 		w.back[l] = sync.OnceValues(func() (transposed, error) { return w.transpose(l) })
 	}
-	if w.mapPacked(packed) {
+	if w.found = w.mapPacked(packed); w.found {
 		return w, nil
 	}
 	errs := make([]error, a.layers)
@@ -67,7 +69,33 @@ func loadWeights(f *gguf.File, a arch, digest, numerics, packed string) (*weight
 		}
 	}
 	w.keepPacked(packed)
+	w.swapForMapped(packed)
 	return w, nil
+}
+
+// swapForMapped takes the linears from the file that they were just kept in, and lets go of those on the heap. Another model of this
+// process that maps the same file, such as the one that reads items for lists, then has the same memory. Where the file can not be
+// mapped the heap's stay.
+func (w *weights) swapForMapped(packed string) {
+	if packed == "" || w.keepErr != nil {
+		return
+	}
+	packedOnHeap := make([][linearsPerLayer]kernels.Matrix, len(w.layers))
+	for l := range w.layers {
+		for i, m := range w.layers[l].linears() {
+			packedOnHeap[l][i] = *m
+		}
+	}
+	if !w.mapPacked(packed) {
+		for l := range w.layers {
+			for i, m := range w.layers[l].linears() {
+				*m = packedOnHeap[l][i]
+			}
+		}
+		return
+	}
+	clear(packedOnHeap)
+	debug.FreeOSMemory() // or the next collection would find it, at twice the size
 }
 
 func (w *weights) close() error {

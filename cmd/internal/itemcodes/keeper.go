@@ -66,7 +66,7 @@ func Keep(ctx context.Context, d Deps) error {
 			r.Close()
 		}
 	}()
-	var now *coding
+	var now *coding // nil until a basis is fitted or loaded
 	done := map[string][32]byte{}
 	last, warned := 0, false
 	tick := time.NewTicker(keepEvery)
@@ -77,6 +77,7 @@ func Keep(ctx context.Context, d Deps) error {
 			return nil
 		case <-tick.C:
 		}
+		// An import is under way while the number of items changes between two ticks.
 		items := d.Texts(Most)
 		still := len(items) == last
 		last = len(items)
@@ -84,6 +85,7 @@ func Keep(ctx context.Context, d Deps) error {
 			continue
 		}
 		var err error
+		// The LLM is opened late: a shop without titles never pays for its memory.
 		if r == nil {
 			if r, err = d.Open(); err != nil || r == nil {
 				return err
@@ -94,7 +96,7 @@ func Keep(ctx context.Context, d Deps) error {
 			if now, err = d.load(r); err != nil {
 				return err
 			}
-			if now != nil {
+			if now != nil { // a restart: what has a code was read before
 				for _, it := range items {
 					if d.Coded(it.ID) {
 						done[it.ID] = aboutKey(it.Title, now.About.Text(it))
@@ -106,11 +108,13 @@ func Keep(ctx context.Context, d Deps) error {
 			if now, err = d.fit(ctx, r, items); err != nil {
 				return err
 			}
-			clear(done)
+			clear(done) // codes of the old basis mean something else, so every item is coded again
 		}
 		if err := d.code(ctx, r, now, items, done); err != nil {
 			return err
 		}
+		// The list model acts on the codes that it is told, and on nothing else, so that a rerun of the journal takes the same steps.
+		// When it waits and no item has changed, one code is told again.
 		if d.Again() {
 			if err := d.again(ctx, r, now, items); err != nil {
 				return err
@@ -128,7 +132,7 @@ func Keep(ctx context.Context, d Deps) error {
 func (d Deps) again(ctx context.Context, r *Reader, now *coding, items []corastream.Item) error {
 	for i := range items {
 		if d.Coded(items[i].ID) {
-			return d.tell(ctx, r, now, items[i:i+1:i+1])
+			return d.tell(ctx, r, now, items[i:i+1:i+1]) // the third index keeps tell from writing behind the one item
 		}
 	}
 	return nil
@@ -145,6 +149,7 @@ func (d Deps) tell(ctx context.Context, r *Reader, now *coding, part []corastrea
 		if err != nil {
 			return fmt.Errorf("item %q: %w", part[i].ID, err)
 		}
+		// A basis of fewer items than Width has fewer components. The list model wants all codes equally wide.
 		part[i].Code = append(code, make([]float32, d.Width-len(code))...)
 	}
 	if err := d.Store(ctx, part); err != nil {
@@ -162,6 +167,7 @@ func (d Deps) fit(ctx context.Context, r *Reader, items []corastream.Item) (*cod
 	if err != nil {
 		return nil, err
 	}
+	// An item without any text has no state. It says nothing about the basis.
 	states = slices.DeleteFunc(states, func(s []float32) bool { return s == nil })
 	if now.Coder, err = generator.FitCoder(states, d.Width); err != nil {
 		return nil, err
@@ -189,6 +195,7 @@ func (d Deps) load(r *Reader) (*coding, error) {
 	}
 	var c coding
 	if err := json.Unmarshal(b, &c); err != nil || c.Coder == nil || !c.Coder.Sound() {
+		// The file can be made anew from the catalogue, so damage costs a reading and does not stop the process.
 		d.Log.Warn().Str("file", d.Path).Msg("the basis of item codes is damaged; it is fitted anew")
 		return nil, nil
 	}
@@ -215,6 +222,7 @@ func (d Deps) code(ctx context.Context, r *Reader, now *coding, items []corastre
 		part = part[:0]
 		return nil
 	}
+	// Small transactions let clicks be learnt in between, and a kill loses the codes of one of them.
 	for _, it := range items {
 		if key, ok := done[it.ID]; ok && key == aboutKey(it.Title, now.About.Text(it)) {
 			continue

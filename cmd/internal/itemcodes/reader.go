@@ -38,8 +38,8 @@ type Reader struct {
 // layers it reads through for the state of the text alone; 0 is all of them, for both states.
 func Options(o llm.Options, layers int) llm.Options {
 	o.Template.Item, o.TitleTokens, o.TopLayers = aboutTemplate, aboutTokens, 1
-	o.Device = "cpu"    // equal texts have equal codes, whether a device is there or not
-	o.KVBytes = 1 << 20 // states are kept here, keys and values nowhere
+	o.Device = "cpu"                      // equal texts have equal codes, whether a device is there or not
+	o.KVBytes, o.DiskBytes = 1<<20, 1<<20 // states are kept here, keys and values nowhere
 	o.ReadLayer, o.TextOnly = layers, layers > 0
 	return o
 }
@@ -102,6 +102,7 @@ func (r *Reader) width() int {
 	return 2 * r.model.Info().Hidden
 }
 
+// aboutKey identifies a text. Quoting keeps title "a b" with text "" apart from title "a" with text "b".
 func aboutKey(title, text string) [32]byte {
 	return sha256.Sum256(fmt.Appendf(nil, "%q %q", title, text))
 }
@@ -114,7 +115,7 @@ func (r *Reader) answers(ctx context.Context, about corastream.About, items []co
 	keys := make([][32]byte, len(items))
 	var batch []corastream.Item
 	var places []int
-	told := false
+	told := false // progress is told only where something is read
 	flush := func(done int) error {
 		if len(batch) == 0 {
 			return nil
@@ -154,6 +155,7 @@ func (r *Reader) answers(ctx context.Context, about corastream.About, items []co
 			told = true
 			tell(i, len(items))
 		}
+		// The text goes in as one field of its own, so that the prompt is the same whatever columns a catalogue has.
 		batch = append(batch, corastream.Item{ID: it.ID, Title: it.Title, Fields: map[string]string{aboutField: text}})
 		if places = append(places, i); len(batch) == codeBatch {
 			if err := flush(i + 1); err != nil {
@@ -176,7 +178,7 @@ func Fit(ctx context.Context, r *Reader, width int, items []corastream.Item, pro
 	if err != nil {
 		return nil, err
 	}
-	var have [][]float32
+	var have [][]float32 // items without a text span nothing
 	for _, a := range answers {
 		if a != nil {
 			have = append(have, a)

@@ -19,12 +19,13 @@ import (
 // openItemReader opens the LLM a second time with the prompt for lists. The weights are mapped from the same cache. It is nil where
 // the LLM is off.
 func openItemReader(c LLMConfig, log zerolog.Logger) (*itemcodes.Reader, error) {
+	limit := c.Options.DiskBytes
 	c.Options = itemcodes.Options(c.Options, c.ListLayers)
 	m, err := OpenLLM(c, log)
 	if err != nil || m == nil {
 		return nil, err
 	}
-	return itemcodes.NewReader(m, c.Options.CacheDir, c.Options.DiskBytes)
+	return itemcodes.NewReader(m, c.Options.CacheDir, limit)
 }
 
 // CodesOnce reads a catalogue at the first call and gives the same codes to all others.

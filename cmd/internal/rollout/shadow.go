@@ -28,6 +28,7 @@ type shadow struct {
 	ms  float64
 }
 
+// shadowed is one slate: pairs and prompts of one user, and the probabilities that the active checkpoint answered with.
 type shadowed struct {
 	t       *Trial
 	pairs   []corastream.Pair
@@ -35,7 +36,7 @@ type shadowed struct {
 	answers []float32
 }
 
-// shadowQueue slates wait at most.
+// shadowQueue slates wait at most: a burst fits in, and memory stays bounded where the LLM is slower than the clicks.
 const shadowQueue = 64
 
 func newShadow(scorer corastream.Scorer) *shadow {
@@ -65,7 +66,7 @@ func (s *shadow) offer(t *Trial, pairs []corastream.Pair, prompts []corastream.P
 		}
 		select {
 		case s.queue <- one:
-		default:
+		default: // a dropped slate costs a sample of the comparison, a wait would cost a user's answer
 			s.mu.Lock()
 			s.sum.Dropped++
 			s.mu.Unlock()
@@ -94,7 +95,7 @@ func (s *shadow) compare(ctx context.Context, one shadowed) {
 	took := time.Since(began)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err != nil {
+	if err != nil { // counted, not logged: nobody sees the candidate's scores, and an operator reads the count before he promotes
 		s.sum.Failed++
 		return
 	}
@@ -113,9 +114,10 @@ func (s *shadow) compare(ctx context.Context, one shadowed) {
 	if best == mine {
 		s.sum.SameFirst++
 	}
-	s.ms += took.Seconds() * 1000
+	s.ms += took.Seconds() * 1000 // of the wall clock, waiting for the LLM included: what a canary's users would wait
 }
 
+// reset begins the figures of another candidate.
 func (s *shadow) reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -143,6 +145,7 @@ type lastLists struct {
 	all map[string]lastList
 }
 
+// lastList is what one user was shown last, and the checkpoint that scored it.
 type lastList struct {
 	t     *Trial
 	items []string
@@ -151,6 +154,7 @@ type lastList struct {
 const maxLists = 100_000
 
 func (l *lastLists) put(user string, t *Trial, items []corastream.Scored) {
+	// The ids alone are kept. The items' titles and scores would hold several times as much memory.
 	ids := make([]string, len(items))
 	for i, it := range items {
 		ids[i] = it.Item

@@ -7,7 +7,7 @@ import (
 	"github.com/corastream/corastream/serve"
 )
 
-// Standing implements serve.Rollout.
+// Standing implements serve.Rollout. It loads the standing once, so that mode, share and checkpoints belong together.
 func (r *Rollout) Standing() serve.RolloutStatus {
 	st := r.now.Load()
 	out := serve.RolloutStatus{Mode: st.mode, Share: st.share, Since: st.since.UTC(), Active: st.active.status(r.d.Monitor()), Previous: st.previous.status(nil)}
@@ -33,7 +33,7 @@ func (r *Rollout) Gauges() (out []serve.Gauge) {
 	return append(out, serve.Gauge{Name: "canary_share", Help: "Share of the users that the canary answers.", Value: st.share})
 }
 
-// Fact is the line of the rollout on the dashboard.
+// Fact is the line of the rollout on the dashboard. Of several things that hold it tells the one that an operator acts on next.
 func (r *Rollout) Fact() serve.Fact {
 	st := r.now.Load()
 	switch {

@@ -42,6 +42,8 @@ func (t *Trial) Familiarity() *Familiarity { return t.familiar }
 // Stage makes the checkpoint's weights.
 func (t *Trial) Stage() *generator.Stage { return t.stage }
 
+// status reports the counts since the checkpoint was loaded. m judges it; nil, as for a previous one that gets no more rows, leaves the
+// AUC out. t may be nil, so that callers need not ask whether there is a candidate.
 func (t *Trial) status(m *replay.Monitor) *serve.TrialStatus {
 	if t == nil {
 		return nil
@@ -54,6 +56,7 @@ func (t *Trial) status(m *replay.Monitor) *serve.TrialStatus {
 	}
 	if m != nil {
 		f := m.Figures()
+		// The window's AUC and not the whole run's: two checkpoints loaded at different times are compared over the same latest rows.
 		if auc := float64(f.WindowCora); !math.IsNaN(auc) {
 			out.AUC, out.AUCRows = &auc, f.WindowRows
 		}

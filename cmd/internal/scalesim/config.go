@@ -75,7 +75,7 @@ type ServiceTimes struct {
 	ListMS      float64 `json:"list_ms"`       // the list model's candidates and their order for one user, at up to a million items
 	TeachUS     float64 `json:"teach_us"`      // an event that a replica's list model learns
 	BatchEvents int     `json:"batch_events"`  // kafka.max_batch_events
-	BatchWaitMS float64 `json:"batch_wait_ms"` // kafka.max_batch_wait
+	BatchWaitMS float64 `json:"batch_wait_ms"` // ingest.Config.MaxBatchWait
 	ExchangeMS  float64 `json:"exchange_ms"`   // cluster.exchange_every
 }
 
