@@ -11,10 +11,11 @@ import (
 )
 
 // TestListsAreVariedAndShowTrends, with curl: a cap for each value of a field, a list with a diversity of its own, what is taken now
-// against what was always taken, and pages without a repeat.
+// against what was always taken, an item that was shown in vain, and pages
+// without a repeat.
 func TestListsAreVariedAndShowTrends(t *testing.T) {
 	t.Parallel()
-	h := newHome(t, "", noLLM+"recommend:\n  cap: {brand: 2}\n  lists:\n    mail: {sources: [personal], items: 6, diversity: 0.9, cap: {brand: 6}}\n    cart: {sources: [similar, popular], items: 5}\n")
+	h := newHome(t, "", noLLM+"recommend:\n  cap: {brand: 2}\n  lists:\n    mail: {sources: [personal], items: 6, diversity: 0.9, cap: {brand: 6}}\n    cart: {sources: [similar, popular], items: 5}\n    feed: {sources: [personal], items: 1, shown_decay: 0.2}\n")
 	up := start(t, "up", "-c", h.config)
 	url := strings.TrimSuffix(up.url(t), "/")
 	ready(t, url)
@@ -71,6 +72,11 @@ func TestListsAreVariedAndShowTrends(t *testing.T) {
 	if ids, _, _ = ask("-d", `{"history":["v1"],"list":"cart"}`, url+"/v1/recommend"); len(ids) != 5 || strings.Contains(fmt.Sprint(ids), "v1 ") {
 		t.Errorf("cart: %v", ids)
 	}
+	first, _, _ := ask("-d", `{"user_id":"w","list":"feed"}`, url+"/v1/recommend")
+	eventually(t, "an item that was shown in vain gives way", func() bool {
+		now, _, _ := ask("-d", `{"user_id":"w","list":"feed","write_back":true}`, url+"/v1/recommend")
+		return now[0] != first[0]
+	})
 	popular, _, _ := ask(url + "/v1/popular?n=5")
 	if trending, _, _ := ask(url + "/v1/trending?n=1"); fmt.Sprint(trending) != "[v19]" || popular[0] == "v19" {
 		t.Errorf("popular %v, trending %v", popular, trending)
