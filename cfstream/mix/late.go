@@ -13,10 +13,11 @@ import (
 //
 // The start's and the version's weights in the mixture learn from the same rows, so neither begins with a guess.
 const (
-	lateHeld  = 5    // one row in so many is held out
-	lateSeen  = 256  // newest rows, of whose targets half must be coded
-	lateStill = 4000 // likes since the newest code: all have come. Whoever tells the codes says so sooner (toldAgain)
-	lateEvery = 4    // without codes, one like in so many is kept when the rows are full: keeping one takes time
+	lateHeld  = 5      // one row in so many is held out
+	lateSeen  = 256    // newest rows, of whose targets half must be coded
+	lateStill = 4000   // likes since the newest code: all have come. Whoever tells the codes says so sooner (toldAgain)
+	lateMost  = 40_000 // likes since the first code: it begins whatever comes
+	lateEvery = 4      // without codes, one like in so many is kept when the rows are full: keeping one takes time
 	maxMissed = 1<<15 - 1
 )
 
@@ -25,6 +26,7 @@ type late struct {
 	rows   bool // there are such rows, and no training has read them
 	held   bool // the training under way holds rows out
 	still  int  // likes since the newest code
+	since  int  // likes since there were rows and codes
 	missed int  // likes since the newest row that were not kept, because the mixture had their item not among its best
 	turn   int
 }
@@ -38,6 +40,7 @@ func (l *late) code(c *coder) {
 	c.bool(&l.rows)
 	c.bool(&l.held)
 	c.int(&l.still)
+	c.int(&l.since)
 	c.int(&l.missed)
 	c.int(&l.turn)
 }
@@ -53,10 +56,13 @@ func rowsOf(of int32) (rows [3]int, missed int) {
 	return rows, int(of >> 16)
 }
 
-// ready says whether a training with rows held out has enough to read: rows, and codes of what was taken.
+// enough says whether a training with rows held out has something to read.
+func (s *steer) enough() bool { return s.some > 0 && s.rows.n() >= s.m.spec.TrainAfter }
+
+// ready says besides that most of what was taken has a code.
 func (s *steer) ready() bool {
 	n := s.rows.n()
-	if s.some == 0 || n < s.m.spec.TrainAfter {
+	if !s.enough() {
 		return false
 	}
 	seen, coded := min(n, lateSeen), 0

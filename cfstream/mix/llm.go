@@ -243,13 +243,16 @@ func (s *steer) learnt() {
 	s.lookBack()
 	s.look()
 	s.late.still++
+	if s.some > 0 {
+		s.late.since++
+	}
 	if s.solved != nil && s.rows.kept >= s.take {
 		s.receive()
 	}
 	switch {
 	case s.solved != nil || s.court.rival != nil:
 	case s.late.rows:
-		if s.late.still >= lateStill && s.ready() {
+		if s.enough() && (s.late.still >= lateStill || s.late.since >= lateMost) {
 			s.begin(s.rows.n() / lateHeld)
 		}
 	case s.rows.kept >= s.next:
@@ -283,7 +286,7 @@ func (s *steer) renew() {
 	}
 	c.active, c.rival, c.former = newVersion(0, 0, newFit(s.d)), nil, nil
 	c.trial, c.watch = duel{}, [2]duel{}
-	s.late.rows = true // the rows name items, so they are as good for the new codes
+	s.late.rows, s.late.since = true, 0 // the rows name items, so they are as good for the new codes
 }
 
 // begin starts a training in a goroutine, on copies of everything it reads. It leaves out the newest
@@ -302,7 +305,7 @@ func (s *steer) begin(held int) {
 	s.solved, s.since = make(chan trained, 1), s.m.events
 	s.take = s.rows.kept + max(int64(s.m.spec.TrainAfter)/4, s.rows.kept/16)
 	s.next = max(s.take, s.rows.kept+min(s.rows.kept/2, int64(s.rows.most)/2))
-	s.late.rows, s.late.held = false, held > 0
+	s.late.rows, s.late.held, s.late.since = false, held > 0, 0
 	_ = corastream.Failpoint("llm.train")
 	go func(to chan<- trained) {
 		out := trained{fit: t.run()}
