@@ -55,7 +55,7 @@ func newWeights(names []string) weights {
 // startWeight is where the weights of all queries begin: about what they come to on logs of several kinds.
 var startWeight = map[string]float32{
 	"ever": 0.05, "month": 0.1, "week": 0.1, "day": 0.1, "shares": 0.2, "share": 0.1, "sym": 0.15, "fwd": 0.15, "next": 0.1, "fwd1": 0.1,
-	"sess": 0.1, "own": 0.1, "words": 0.1, "cold": 0.1, "title": 0.1, "sequence": 0.1, "ease": 0.1, "llm": 0.3, "label": 0.3,
+	"sess": 0.1, "own": 0.1, "words": 0.1, "cold": 0.1, "title": 0.1, "vector": 0.1, "coldvector": 0.1, "sequence": 0.1, "ease": 0.1, "llm": 0.3, "label": 0.3,
 }
 
 // strangerWeight is what a weight begins with besides for users without a history.
