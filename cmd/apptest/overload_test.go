@@ -98,7 +98,7 @@ func TestOverload(t *testing.T) {
 	// No queue: who is let in does not wait; each place in it would add an answer's time. And a core is left for refusing.
 	h.amend(t, "http: {listen: \"127.0.0.1:0\"}", fmt.Sprintf("http: {listen: \"127.0.0.1:0\", max_in_flight: %d, max_queue: 0, rate_per_second: 4000}",
 		max(1, runtime.GOMAXPROCS(0)-1)))
-	h.amend(t, "pipeline: {", "pipeline: {candidates: 140, ")
+	h.amend(t, "http: {listen", "pipeline: {candidates: 140}\nhttp: {listen")
 	const limit = 256 << 20
 	up := startWith(t, program, []string{fmt.Sprint("GOMEMLIMIT=", limit)}, "up", "-c", h.config)
 	url := up.url(t)
