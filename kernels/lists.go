@@ -14,7 +14,7 @@ func Axpys(alpha, x []float32, stride int, y []float32) {
 
 func axpysGeneric(alpha, x []float32, stride int, y []float32) {
 	for k, a := range alpha {
-		axpyGeneric(a, x[k*stride:k*stride+len(y)], y)
+		axpy(a, x[k*stride:k*stride+len(y)], y)
 	}
 }
 
@@ -22,24 +22,28 @@ func axpysGeneric(alpha, x []float32, stride int, y []float32) {
 // The absolute error is below 2e-7 times the larger of 1 and the logarithm's size.
 func LogScaled(v []float32, scale, add float32) { logScaled(v, scale, add) }
 
-// logScaledGeneric takes x = m 2^k with m in [0.7, 1.4), and the series of ln m in s = (m-1)/(m+1).
+// Ln is ln x for x > 0 (absolute error below 2e-7 times the larger of 1 and |ln x|), each operation rounded on its own: x = m 2^k with m
+// in [0.7, 1.4), and the series of ln m in s = (m-1)/(m+1).
+func Ln(x float32) float32 {
+	b := math.Float32bits(x)
+	k := int32(b>>23) - 127
+	b = b&0x7fffff | 127<<23
+	// Above the square root of 2, m is halved and k grows: both without a branch that can not be foretold.
+	over := int32((0x3fb504f3-int32(b))>>31) & 1
+	m := math.Float32frombits(b - uint32(over)<<23)
+	k += over
+	s := (m - 1) / (m + 1)
+	z := float32(s * s)
+	p := float32(z*0.2222222222) + 0.2857142857
+	p = float32(p*z) + 0.4
+	p = float32(p*z) + 0.6666666667
+	p = float32(p*z) + 2
+	return float32(s*p) + float32(float32(k)*0.69314718)
+}
+
 func logScaledGeneric(v []float32, scale, add float32) {
 	for i, x := range v {
-		x = float32(x*scale) + add
-		b := math.Float32bits(x)
-		k := int32(b>>23) - 127
-		b = b&0x7fffff | 127<<23
-		// Above the square root of 2, m is halved and k grows: both without a branch that can not be foretold.
-		over := int32((0x3fb504f3-int32(b))>>31) & 1
-		m := math.Float32frombits(b - uint32(over)<<23)
-		k += over
-		s := (m - 1) / (m + 1)
-		z := float32(s * s)
-		p := float32(z*0.2222222222) + 0.2857142857
-		p = float32(p*z) + 0.4
-		p = float32(p*z) + 0.6666666667
-		p = float32(p*z) + 2
-		v[i] = float32(s*p) + float32(float32(k)*0.69314718)
+		v[i] = Ln(float32(x*scale) + add)
 	}
 }
 

@@ -2,11 +2,7 @@
 
 package kernels
 
-func axpys(alpha, x []float32, stride int, y []float32) {
-	for k, a := range alpha {
-		axpy(a, x[k*stride:k*stride+len(y)], y)
-	}
-}
+func axpys(alpha, x []float32, stride int, y []float32) { axpysGeneric(alpha, x, stride, y) }
 
 func logScaled(v []float32, scale, add float32) { logScaledGeneric(v, scale, add) }
 

@@ -5,184 +5,13 @@
 // Softmax, SiLU and GELU; exp as in exp32 of nonlinear.go, with fused multiply-adds.
 
 #include "textflag.h"
-DATA constants<>+0(SB)/8, $0xc2d00000c2d00000
-DATA constants<>+8(SB)/8, $0xc2d00000c2d00000
-DATA constants<>+16(SB)/8, $0xc2d00000c2d00000
-DATA constants<>+24(SB)/8, $0xc2d00000c2d00000
-DATA constants<>+32(SB)/8, $0x42b2000042b20000
-DATA constants<>+40(SB)/8, $0x42b2000042b20000
-DATA constants<>+48(SB)/8, $0x42b2000042b20000
-DATA constants<>+56(SB)/8, $0x42b2000042b20000
-DATA constants<>+64(SB)/8, $0x3fb8aa3b3fb8aa3b
-DATA constants<>+72(SB)/8, $0x3fb8aa3b3fb8aa3b
-DATA constants<>+80(SB)/8, $0x3fb8aa3b3fb8aa3b
-DATA constants<>+88(SB)/8, $0x3fb8aa3b3fb8aa3b
-DATA constants<>+96(SB)/8, $0x3f3180003f318000
-DATA constants<>+104(SB)/8, $0x3f3180003f318000
-DATA constants<>+112(SB)/8, $0x3f3180003f318000
-DATA constants<>+120(SB)/8, $0x3f3180003f318000
-DATA constants<>+128(SB)/8, $0xb95e8083b95e8083
-DATA constants<>+136(SB)/8, $0xb95e8083b95e8083
-DATA constants<>+144(SB)/8, $0xb95e8083b95e8083
-DATA constants<>+152(SB)/8, $0xb95e8083b95e8083
-DATA constants<>+160(SB)/8, $0x3950696739506967
-DATA constants<>+168(SB)/8, $0x3950696739506967
-DATA constants<>+176(SB)/8, $0x3950696739506967
-DATA constants<>+184(SB)/8, $0x3950696739506967
-DATA constants<>+192(SB)/8, $0x3ab743ce3ab743ce
-DATA constants<>+200(SB)/8, $0x3ab743ce3ab743ce
-DATA constants<>+208(SB)/8, $0x3ab743ce3ab743ce
-DATA constants<>+216(SB)/8, $0x3ab743ce3ab743ce
-DATA constants<>+224(SB)/8, $0x3c0889083c088908
-DATA constants<>+232(SB)/8, $0x3c0889083c088908
-DATA constants<>+240(SB)/8, $0x3c0889083c088908
-DATA constants<>+248(SB)/8, $0x3c0889083c088908
-DATA constants<>+256(SB)/8, $0x3d2aa9c13d2aa9c1
-DATA constants<>+264(SB)/8, $0x3d2aa9c13d2aa9c1
-DATA constants<>+272(SB)/8, $0x3d2aa9c13d2aa9c1
-DATA constants<>+280(SB)/8, $0x3d2aa9c13d2aa9c1
-DATA constants<>+288(SB)/8, $0x3e2aaaaa3e2aaaaa
-DATA constants<>+296(SB)/8, $0x3e2aaaaa3e2aaaaa
-DATA constants<>+304(SB)/8, $0x3e2aaaaa3e2aaaaa
-DATA constants<>+312(SB)/8, $0x3e2aaaaa3e2aaaaa
-DATA constants<>+320(SB)/8, $0x3f0000003f000000
-DATA constants<>+328(SB)/8, $0x3f0000003f000000
-DATA constants<>+336(SB)/8, $0x3f0000003f000000
-DATA constants<>+344(SB)/8, $0x3f0000003f000000
-DATA constants<>+352(SB)/8, $0x3f8000003f800000
-DATA constants<>+360(SB)/8, $0x3f8000003f800000
-DATA constants<>+368(SB)/8, $0x3f8000003f800000
-DATA constants<>+376(SB)/8, $0x3f8000003f800000
-DATA constants<>+384(SB)/8, $0x3fcc422a3fcc422a
-DATA constants<>+392(SB)/8, $0x3fcc422a3fcc422a
-DATA constants<>+400(SB)/8, $0x3fcc422a3fcc422a
-DATA constants<>+408(SB)/8, $0x3fcc422a3fcc422a
-DATA constants<>+416(SB)/8, $0x3d9222793d922279
-DATA constants<>+424(SB)/8, $0x3d9222793d922279
-DATA constants<>+432(SB)/8, $0x3d9222793d922279
-DATA constants<>+440(SB)/8, $0x3d9222793d922279
-DATA constants<>+448(SB)/8, $0xff800000ff800000
-DATA constants<>+456(SB)/8, $0xff800000ff800000
-DATA constants<>+464(SB)/8, $0xff800000ff800000
-DATA constants<>+472(SB)/8, $0xff800000ff800000
-DATA constants<>+480(SB)/8, $0x8000000080000000
-DATA constants<>+488(SB)/8, $0x8000000080000000
-DATA constants<>+496(SB)/8, $0x8000000080000000
-DATA constants<>+504(SB)/8, $0x8000000080000000
-DATA constants<>+512(SB)/8, $0x0000007f0000007f
-DATA constants<>+520(SB)/8, $0x0000007f0000007f
-DATA constants<>+528(SB)/8, $0x0000007f0000007f
-DATA constants<>+536(SB)/8, $0x0000007f0000007f
-DATA constants<>+544(SB)/8, $0xffff0000ffff0000
-DATA constants<>+552(SB)/8, $0xffff0000ffff0000
-DATA constants<>+560(SB)/8, $0xffff0000ffff0000
-DATA constants<>+568(SB)/8, $0xffff0000ffff0000
-DATA constants<>+576(SB)/8, $0x0000000100000001
-DATA constants<>+584(SB)/8, $0x0000000100000001
-DATA constants<>+592(SB)/8, $0x0000000100000001
-DATA constants<>+600(SB)/8, $0x0000000100000001
-DATA constants<>+608(SB)/8, $0x00007fff00007fff
-DATA constants<>+616(SB)/8, $0x00007fff00007fff
-DATA constants<>+624(SB)/8, $0x00007fff00007fff
-DATA constants<>+632(SB)/8, $0x00007fff00007fff
-DATA constants<>+640(SB)/8, $0x0040000000400000
-DATA constants<>+648(SB)/8, $0x0040000000400000
-DATA constants<>+656(SB)/8, $0x0040000000400000
-DATA constants<>+664(SB)/8, $0x0040000000400000
-DATA constants<>+672(SB)/8, $0x0f0f0f0f0f0f0f0f
-DATA constants<>+680(SB)/8, $0x0f0f0f0f0f0f0f0f
-DATA constants<>+688(SB)/8, $0x0f0f0f0f0f0f0f0f
-DATA constants<>+696(SB)/8, $0x0f0f0f0f0f0f0f0f
-DATA constants<>+704(SB)/8, $0x0101010101010101
-DATA constants<>+712(SB)/8, $0x0101010101010101
-DATA constants<>+720(SB)/8, $0x0101010101010101
-DATA constants<>+728(SB)/8, $0x0101010101010101
-DATA constants<>+736(SB)/8, $0x7fffffff7fffffff
-DATA constants<>+744(SB)/8, $0x7fffffff7fffffff
-DATA constants<>+752(SB)/8, $0x7fffffff7fffffff
-DATA constants<>+760(SB)/8, $0x7fffffff7fffffff
-DATA constants<>+768(SB)/8, $0x0da242600da24260
-DATA constants<>+776(SB)/8, $0x0da242600da24260
-DATA constants<>+784(SB)/8, $0x0da242600da24260
-DATA constants<>+792(SB)/8, $0x0da242600da24260
-DATA constants<>+800(SB)/8, $0x42fe000042fe0000
-DATA constants<>+808(SB)/8, $0x42fe000042fe0000
-DATA constants<>+816(SB)/8, $0x42fe000042fe0000
-DATA constants<>+824(SB)/8, $0x42fe000042fe0000
-DATA constants<>+832(SB)/8, $0x0001000100010001
-DATA constants<>+840(SB)/8, $0x0001000100010001
-DATA constants<>+848(SB)/8, $0x0001000100010001
-DATA constants<>+856(SB)/8, $0x0001000100010001
-DATA constants<>+864(SB)/8, $0x3030303030303030
-DATA constants<>+872(SB)/8, $0x3030303030303030
-DATA constants<>+880(SB)/8, $0x3030303030303030
-DATA constants<>+888(SB)/8, $0x3030303030303030
-DATA constants<>+896(SB)/8, $0x1010101010101010
-DATA constants<>+904(SB)/8, $0x1010101010101010
-DATA constants<>+912(SB)/8, $0x1010101010101010
-DATA constants<>+920(SB)/8, $0x1010101010101010
-DATA constants<>+928(SB)/8, $0x8080808080808080
-DATA constants<>+936(SB)/8, $0x8080808080808080
-DATA constants<>+944(SB)/8, $0x8080808080808080
-DATA constants<>+952(SB)/8, $0x8080808080808080
-DATA constants<>+960(SB)/8, $0x007fffff007fffff
-DATA constants<>+968(SB)/8, $0x007fffff007fffff
-DATA constants<>+976(SB)/8, $0x007fffff007fffff
-DATA constants<>+984(SB)/8, $0x007fffff007fffff
-DATA constants<>+992(SB)/8, $0x3fb504f33fb504f3
-DATA constants<>+1000(SB)/8, $0x3fb504f33fb504f3
-DATA constants<>+1008(SB)/8, $0x3fb504f33fb504f3
-DATA constants<>+1016(SB)/8, $0x3fb504f33fb504f3
-DATA constants<>+1024(SB)/8, $0x3f8000003f800000
-DATA constants<>+1032(SB)/8, $0x3f8000003f800000
-DATA constants<>+1040(SB)/8, $0x3f8000003f800000
-DATA constants<>+1048(SB)/8, $0x3f8000003f800000
-DATA constants<>+1056(SB)/8, $0x3f3172183f317218
-DATA constants<>+1064(SB)/8, $0x3f3172183f317218
-DATA constants<>+1072(SB)/8, $0x3f3172183f317218
-DATA constants<>+1080(SB)/8, $0x3f3172183f317218
-DATA constants<>+1088(SB)/8, $0x4000000040000000
-DATA constants<>+1096(SB)/8, $0x4000000040000000
-DATA constants<>+1104(SB)/8, $0x4000000040000000
-DATA constants<>+1112(SB)/8, $0x4000000040000000
-DATA constants<>+1120(SB)/8, $0x3e638e393e638e39
-DATA constants<>+1128(SB)/8, $0x3e638e393e638e39
-DATA constants<>+1136(SB)/8, $0x3e638e393e638e39
-DATA constants<>+1144(SB)/8, $0x3e638e393e638e39
-DATA constants<>+1152(SB)/8, $0x3e9249253e924925
-DATA constants<>+1160(SB)/8, $0x3e9249253e924925
-DATA constants<>+1168(SB)/8, $0x3e9249253e924925
-DATA constants<>+1176(SB)/8, $0x3e9249253e924925
-DATA constants<>+1184(SB)/8, $0x3ecccccd3ecccccd
-DATA constants<>+1192(SB)/8, $0x3ecccccd3ecccccd
-DATA constants<>+1200(SB)/8, $0x3ecccccd3ecccccd
-DATA constants<>+1208(SB)/8, $0x3ecccccd3ecccccd
-DATA constants<>+1216(SB)/8, $0x3f2aaaab3f2aaaab
-DATA constants<>+1224(SB)/8, $0x3f2aaaab3f2aaaab
-DATA constants<>+1232(SB)/8, $0x3f2aaaab3f2aaaab
-DATA constants<>+1240(SB)/8, $0x3f2aaaab3f2aaaab
-DATA constants<>+1248(SB)/8, $0x7f8000007f800000
-DATA constants<>+1256(SB)/8, $0x7f8000007f800000
-DATA constants<>+1264(SB)/8, $0x7f8000007f800000
-DATA constants<>+1272(SB)/8, $0x7f8000007f800000
-GLOBL constants<>(SB), RODATA|NOPTR, $1280
-	// eight lanes on, eight off: read from 32 bytes less 4 a value
-DATA tailMasks<>+0(SB)/8, $0xffffffffffffffff
-DATA tailMasks<>+8(SB)/8, $0xffffffffffffffff
-DATA tailMasks<>+16(SB)/8, $0xffffffffffffffff
-DATA tailMasks<>+24(SB)/8, $0xffffffffffffffff
-DATA tailMasks<>+32(SB)/8, $0x0000000000000000
-DATA tailMasks<>+40(SB)/8, $0x0000000000000000
-DATA tailMasks<>+48(SB)/8, $0x0000000000000000
-DATA tailMasks<>+56(SB)/8, $0x0000000000000000
-GLOBL tailMasks<>(SB), RODATA|NOPTR, $64
 
 // func maxAVX512(x *float32, n int) float32
 TEXT ·maxAVX512(SB), NOSPLIT, $0-20
 	MOVQ x+0(FP), SI
 	MOVQ n+8(FP), CX
-	VBROADCASTSS constants<>+448(SB), Z0
-	VBROADCASTSS constants<>+448(SB), Z2
+	VBROADCASTSS ·constants+448(SB), Z0
+	VBROADCASTSS ·constants+448(SB), Z2
 	SUBQ $16, CX
 	JLT tail2
 	PCALIGN $32
@@ -225,23 +54,23 @@ TEXT ·expSumAVX512(SB), NOSPLIT, $0-28
 loop4:
 	VMOVUPS (DI), Z0
 	VSUBPS Z6, Z0, Z0
-	VBROADCASTSS constants<>+32(SB), Z1
+	VBROADCASTSS ·constants+32(SB), Z1
 	VMINPS Z0, Z1, Z0
-	VBROADCASTSS constants<>+0(SB), Z1
+	VBROADCASTSS ·constants+0(SB), Z1
 	VMAXPS Z0, Z1, Z0
-	VMULPS.BCST constants<>+64(SB), Z0, Z1
+	VMULPS.BCST ·constants+64(SB), Z0, Z1
 	VRNDSCALEPS $0, Z1, Z1
-	VFNMADD231PS.BCST constants<>+96(SB), Z1, Z0
-	VFNMADD231PS.BCST constants<>+128(SB), Z1, Z0
-	VBROADCASTSS constants<>+160(SB), Z2
-	VFMADD213PS.BCST constants<>+192(SB), Z0, Z2
-	VFMADD213PS.BCST constants<>+224(SB), Z0, Z2
-	VFMADD213PS.BCST constants<>+256(SB), Z0, Z2
-	VFMADD213PS.BCST constants<>+288(SB), Z0, Z2
-	VFMADD213PS.BCST constants<>+320(SB), Z0, Z2
+	VFNMADD231PS.BCST ·constants+96(SB), Z1, Z0
+	VFNMADD231PS.BCST ·constants+128(SB), Z1, Z0
+	VBROADCASTSS ·constants+160(SB), Z2
+	VFMADD213PS.BCST ·constants+192(SB), Z0, Z2
+	VFMADD213PS.BCST ·constants+224(SB), Z0, Z2
+	VFMADD213PS.BCST ·constants+256(SB), Z0, Z2
+	VFMADD213PS.BCST ·constants+288(SB), Z0, Z2
+	VFMADD213PS.BCST ·constants+320(SB), Z0, Z2
 	VMULPS Z0, Z2, Z2
 	VFMADD213PS Z0, Z0, Z2
-	VADDPS.BCST constants<>+352(SB), Z2, Z2
+	VADDPS.BCST ·constants+352(SB), Z2, Z2
 	VSCALEFPS Z1, Z2, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS Z0, Z7, Z7
@@ -257,23 +86,23 @@ tail5:
 	KMOVW AX, K1
 	VMOVUPS.Z (DI), K1, Z0
 	VSUBPS Z6, Z0, Z0
-	VBROADCASTSS constants<>+32(SB), Z1
+	VBROADCASTSS ·constants+32(SB), Z1
 	VMINPS Z0, Z1, Z0
-	VBROADCASTSS constants<>+0(SB), Z1
+	VBROADCASTSS ·constants+0(SB), Z1
 	VMAXPS Z0, Z1, Z0
-	VMULPS.BCST constants<>+64(SB), Z0, Z1
+	VMULPS.BCST ·constants+64(SB), Z0, Z1
 	VRNDSCALEPS $0, Z1, Z1
-	VFNMADD231PS.BCST constants<>+96(SB), Z1, Z0
-	VFNMADD231PS.BCST constants<>+128(SB), Z1, Z0
-	VBROADCASTSS constants<>+160(SB), Z2
-	VFMADD213PS.BCST constants<>+192(SB), Z0, Z2
-	VFMADD213PS.BCST constants<>+224(SB), Z0, Z2
-	VFMADD213PS.BCST constants<>+256(SB), Z0, Z2
-	VFMADD213PS.BCST constants<>+288(SB), Z0, Z2
-	VFMADD213PS.BCST constants<>+320(SB), Z0, Z2
+	VFNMADD231PS.BCST ·constants+96(SB), Z1, Z0
+	VFNMADD231PS.BCST ·constants+128(SB), Z1, Z0
+	VBROADCASTSS ·constants+160(SB), Z2
+	VFMADD213PS.BCST ·constants+192(SB), Z0, Z2
+	VFMADD213PS.BCST ·constants+224(SB), Z0, Z2
+	VFMADD213PS.BCST ·constants+256(SB), Z0, Z2
+	VFMADD213PS.BCST ·constants+288(SB), Z0, Z2
+	VFMADD213PS.BCST ·constants+320(SB), Z0, Z2
 	VMULPS Z0, Z2, Z2
 	VFMADD213PS Z0, Z0, Z2
-	VADDPS.BCST constants<>+352(SB), Z2, Z2
+	VADDPS.BCST ·constants+352(SB), Z2, Z2
 	VSCALEFPS Z1, Z2, Z0
 	VMOVUPS Z0, K1, (DI)
 	VADDPS Z0, Z7, K1, Z7
@@ -303,26 +132,26 @@ TEXT ·siluMulAVX512(SB), NOSPLIT, $0-32
 loop7:
 	VMOVUPS (SI), Z6
 	VMOVUPS (DX), Z7
-	VXORPS.BCST constants<>+480(SB), Z6, Z0
-	VBROADCASTSS constants<>+32(SB), Z1
+	VXORPS.BCST ·constants+480(SB), Z6, Z0
+	VBROADCASTSS ·constants+32(SB), Z1
 	VMINPS Z0, Z1, Z0
-	VBROADCASTSS constants<>+0(SB), Z1
+	VBROADCASTSS ·constants+0(SB), Z1
 	VMAXPS Z0, Z1, Z0
-	VMULPS.BCST constants<>+64(SB), Z0, Z1
+	VMULPS.BCST ·constants+64(SB), Z0, Z1
 	VRNDSCALEPS $0, Z1, Z1
-	VFNMADD231PS.BCST constants<>+96(SB), Z1, Z0
-	VFNMADD231PS.BCST constants<>+128(SB), Z1, Z0
-	VBROADCASTSS constants<>+160(SB), Z2
-	VFMADD213PS.BCST constants<>+192(SB), Z0, Z2
-	VFMADD213PS.BCST constants<>+224(SB), Z0, Z2
-	VFMADD213PS.BCST constants<>+256(SB), Z0, Z2
-	VFMADD213PS.BCST constants<>+288(SB), Z0, Z2
-	VFMADD213PS.BCST constants<>+320(SB), Z0, Z2
+	VFNMADD231PS.BCST ·constants+96(SB), Z1, Z0
+	VFNMADD231PS.BCST ·constants+128(SB), Z1, Z0
+	VBROADCASTSS ·constants+160(SB), Z2
+	VFMADD213PS.BCST ·constants+192(SB), Z0, Z2
+	VFMADD213PS.BCST ·constants+224(SB), Z0, Z2
+	VFMADD213PS.BCST ·constants+256(SB), Z0, Z2
+	VFMADD213PS.BCST ·constants+288(SB), Z0, Z2
+	VFMADD213PS.BCST ·constants+320(SB), Z0, Z2
 	VMULPS Z0, Z2, Z2
 	VFMADD213PS Z0, Z0, Z2
-	VADDPS.BCST constants<>+352(SB), Z2, Z2
+	VADDPS.BCST ·constants+352(SB), Z2, Z2
 	VSCALEFPS Z1, Z2, Z0
-	VADDPS.BCST constants<>+352(SB), Z0, Z0
+	VADDPS.BCST ·constants+352(SB), Z0, Z0
 	VDIVPS Z0, Z6, Z0
 	VMULPS Z7, Z0, Z0
 	VMOVUPS Z0, (DI)
@@ -340,26 +169,26 @@ tail8:
 	KMOVW AX, K1
 	VMOVUPS.Z (SI), K1, Z6
 	VMOVUPS.Z (DX), K1, Z7
-	VXORPS.BCST constants<>+480(SB), Z6, Z0
-	VBROADCASTSS constants<>+32(SB), Z1
+	VXORPS.BCST ·constants+480(SB), Z6, Z0
+	VBROADCASTSS ·constants+32(SB), Z1
 	VMINPS Z0, Z1, Z0
-	VBROADCASTSS constants<>+0(SB), Z1
+	VBROADCASTSS ·constants+0(SB), Z1
 	VMAXPS Z0, Z1, Z0
-	VMULPS.BCST constants<>+64(SB), Z0, Z1
+	VMULPS.BCST ·constants+64(SB), Z0, Z1
 	VRNDSCALEPS $0, Z1, Z1
-	VFNMADD231PS.BCST constants<>+96(SB), Z1, Z0
-	VFNMADD231PS.BCST constants<>+128(SB), Z1, Z0
-	VBROADCASTSS constants<>+160(SB), Z2
-	VFMADD213PS.BCST constants<>+192(SB), Z0, Z2
-	VFMADD213PS.BCST constants<>+224(SB), Z0, Z2
-	VFMADD213PS.BCST constants<>+256(SB), Z0, Z2
-	VFMADD213PS.BCST constants<>+288(SB), Z0, Z2
-	VFMADD213PS.BCST constants<>+320(SB), Z0, Z2
+	VFNMADD231PS.BCST ·constants+96(SB), Z1, Z0
+	VFNMADD231PS.BCST ·constants+128(SB), Z1, Z0
+	VBROADCASTSS ·constants+160(SB), Z2
+	VFMADD213PS.BCST ·constants+192(SB), Z0, Z2
+	VFMADD213PS.BCST ·constants+224(SB), Z0, Z2
+	VFMADD213PS.BCST ·constants+256(SB), Z0, Z2
+	VFMADD213PS.BCST ·constants+288(SB), Z0, Z2
+	VFMADD213PS.BCST ·constants+320(SB), Z0, Z2
 	VMULPS Z0, Z2, Z2
 	VFMADD213PS Z0, Z0, Z2
-	VADDPS.BCST constants<>+352(SB), Z2, Z2
+	VADDPS.BCST ·constants+352(SB), Z2, Z2
 	VSCALEFPS Z1, Z2, Z0
-	VADDPS.BCST constants<>+352(SB), Z0, Z0
+	VADDPS.BCST ·constants+352(SB), Z0, Z0
 	VDIVPS Z0, Z6, Z0
 	VMULPS Z7, Z0, Z0
 	VMOVUPS Z0, K1, (DI)
@@ -379,29 +208,29 @@ TEXT ·geluAVX512(SB), NOSPLIT, $0-24
 loop10:
 	VMOVUPS (SI), Z6
 	VMULPS Z6, Z6, Z0
-	VMULPS.BCST constants<>+416(SB), Z0, Z0
-	VADDPS.BCST constants<>+384(SB), Z0, Z0
+	VMULPS.BCST ·constants+416(SB), Z0, Z0
+	VADDPS.BCST ·constants+384(SB), Z0, Z0
 	VMULPS Z6, Z0, Z0
-	VXORPS.BCST constants<>+480(SB), Z0, Z0
-	VBROADCASTSS constants<>+32(SB), Z1
+	VXORPS.BCST ·constants+480(SB), Z0, Z0
+	VBROADCASTSS ·constants+32(SB), Z1
 	VMINPS Z0, Z1, Z0
-	VBROADCASTSS constants<>+0(SB), Z1
+	VBROADCASTSS ·constants+0(SB), Z1
 	VMAXPS Z0, Z1, Z0
-	VMULPS.BCST constants<>+64(SB), Z0, Z1
+	VMULPS.BCST ·constants+64(SB), Z0, Z1
 	VRNDSCALEPS $0, Z1, Z1
-	VFNMADD231PS.BCST constants<>+96(SB), Z1, Z0
-	VFNMADD231PS.BCST constants<>+128(SB), Z1, Z0
-	VBROADCASTSS constants<>+160(SB), Z2
-	VFMADD213PS.BCST constants<>+192(SB), Z0, Z2
-	VFMADD213PS.BCST constants<>+224(SB), Z0, Z2
-	VFMADD213PS.BCST constants<>+256(SB), Z0, Z2
-	VFMADD213PS.BCST constants<>+288(SB), Z0, Z2
-	VFMADD213PS.BCST constants<>+320(SB), Z0, Z2
+	VFNMADD231PS.BCST ·constants+96(SB), Z1, Z0
+	VFNMADD231PS.BCST ·constants+128(SB), Z1, Z0
+	VBROADCASTSS ·constants+160(SB), Z2
+	VFMADD213PS.BCST ·constants+192(SB), Z0, Z2
+	VFMADD213PS.BCST ·constants+224(SB), Z0, Z2
+	VFMADD213PS.BCST ·constants+256(SB), Z0, Z2
+	VFMADD213PS.BCST ·constants+288(SB), Z0, Z2
+	VFMADD213PS.BCST ·constants+320(SB), Z0, Z2
 	VMULPS Z0, Z2, Z2
 	VFMADD213PS Z0, Z0, Z2
-	VADDPS.BCST constants<>+352(SB), Z2, Z2
+	VADDPS.BCST ·constants+352(SB), Z2, Z2
 	VSCALEFPS Z1, Z2, Z0
-	VADDPS.BCST constants<>+352(SB), Z0, Z0
+	VADDPS.BCST ·constants+352(SB), Z0, Z0
 	VDIVPS Z0, Z6, Z0
 	VMOVUPS Z0, (DI)
 	ADDQ $64, DI
@@ -417,29 +246,29 @@ tail11:
 	KMOVW AX, K1
 	VMOVUPS.Z (SI), K1, Z6
 	VMULPS Z6, Z6, Z0
-	VMULPS.BCST constants<>+416(SB), Z0, Z0
-	VADDPS.BCST constants<>+384(SB), Z0, Z0
+	VMULPS.BCST ·constants+416(SB), Z0, Z0
+	VADDPS.BCST ·constants+384(SB), Z0, Z0
 	VMULPS Z6, Z0, Z0
-	VXORPS.BCST constants<>+480(SB), Z0, Z0
-	VBROADCASTSS constants<>+32(SB), Z1
+	VXORPS.BCST ·constants+480(SB), Z0, Z0
+	VBROADCASTSS ·constants+32(SB), Z1
 	VMINPS Z0, Z1, Z0
-	VBROADCASTSS constants<>+0(SB), Z1
+	VBROADCASTSS ·constants+0(SB), Z1
 	VMAXPS Z0, Z1, Z0
-	VMULPS.BCST constants<>+64(SB), Z0, Z1
+	VMULPS.BCST ·constants+64(SB), Z0, Z1
 	VRNDSCALEPS $0, Z1, Z1
-	VFNMADD231PS.BCST constants<>+96(SB), Z1, Z0
-	VFNMADD231PS.BCST constants<>+128(SB), Z1, Z0
-	VBROADCASTSS constants<>+160(SB), Z2
-	VFMADD213PS.BCST constants<>+192(SB), Z0, Z2
-	VFMADD213PS.BCST constants<>+224(SB), Z0, Z2
-	VFMADD213PS.BCST constants<>+256(SB), Z0, Z2
-	VFMADD213PS.BCST constants<>+288(SB), Z0, Z2
-	VFMADD213PS.BCST constants<>+320(SB), Z0, Z2
+	VFNMADD231PS.BCST ·constants+96(SB), Z1, Z0
+	VFNMADD231PS.BCST ·constants+128(SB), Z1, Z0
+	VBROADCASTSS ·constants+160(SB), Z2
+	VFMADD213PS.BCST ·constants+192(SB), Z0, Z2
+	VFMADD213PS.BCST ·constants+224(SB), Z0, Z2
+	VFMADD213PS.BCST ·constants+256(SB), Z0, Z2
+	VFMADD213PS.BCST ·constants+288(SB), Z0, Z2
+	VFMADD213PS.BCST ·constants+320(SB), Z0, Z2
 	VMULPS Z0, Z2, Z2
 	VFMADD213PS Z0, Z0, Z2
-	VADDPS.BCST constants<>+352(SB), Z2, Z2
+	VADDPS.BCST ·constants+352(SB), Z2, Z2
 	VSCALEFPS Z1, Z2, Z0
-	VADDPS.BCST constants<>+352(SB), Z0, Z0
+	VADDPS.BCST ·constants+352(SB), Z0, Z0
 	VDIVPS Z0, Z6, Z0
 	VMOVUPS Z0, K1, (DI)
 end12:
@@ -450,8 +279,8 @@ end12:
 TEXT ·maxAVX2(SB), NOSPLIT, $0-20
 	MOVQ x+0(FP), SI
 	MOVQ n+8(FP), CX
-	VBROADCASTSS constants<>+448(SB), Y0
-	VBROADCASTSS constants<>+448(SB), Y2
+	VBROADCASTSS ·constants+448(SB), Y0
+	VBROADCASTSS ·constants+448(SB), Y2
 	SUBQ $8, CX
 	JLT tail14
 	PCALIGN $32
@@ -464,7 +293,7 @@ tail14:
 	ADDQ $8, CX
 	JEQ end15
 	NEGQ CX
-	LEAQ tailMasks<>+32(SB), AX
+	LEAQ ·tailMasks+32(SB), AX
 	VMOVUPS (AX)(CX*4), Y15
 	NEGQ CX
 	VMASKMOVPS (SI), Y15, Y1
@@ -494,28 +323,28 @@ TEXT ·expSumAVX2(SB), NOSPLIT, $0-28
 loop16:
 	VMOVUPS (DI), Y0
 	VSUBPS Y6, Y0, Y0
-	VBROADCASTSS constants<>+32(SB), Y1
+	VBROADCASTSS ·constants+32(SB), Y1
 	VMINPS Y0, Y1, Y0
-	VBROADCASTSS constants<>+0(SB), Y1
+	VBROADCASTSS ·constants+0(SB), Y1
 	VMAXPS Y0, Y1, Y0
-	VMULPS constants<>+64(SB), Y0, Y1
+	VMULPS ·constants+64(SB), Y0, Y1
 	VROUNDPS $0, Y1, Y1
-	VFNMADD231PS constants<>+96(SB), Y1, Y0
-	VFNMADD231PS constants<>+128(SB), Y1, Y0
-	VBROADCASTSS constants<>+160(SB), Y2
-	VFMADD213PS constants<>+192(SB), Y0, Y2
-	VFMADD213PS constants<>+224(SB), Y0, Y2
-	VFMADD213PS constants<>+256(SB), Y0, Y2
-	VFMADD213PS constants<>+288(SB), Y0, Y2
-	VFMADD213PS constants<>+320(SB), Y0, Y2
+	VFNMADD231PS ·constants+96(SB), Y1, Y0
+	VFNMADD231PS ·constants+128(SB), Y1, Y0
+	VBROADCASTSS ·constants+160(SB), Y2
+	VFMADD213PS ·constants+192(SB), Y0, Y2
+	VFMADD213PS ·constants+224(SB), Y0, Y2
+	VFMADD213PS ·constants+256(SB), Y0, Y2
+	VFMADD213PS ·constants+288(SB), Y0, Y2
+	VFMADD213PS ·constants+320(SB), Y0, Y2
 	VMULPS Y0, Y2, Y2
 	VFMADD213PS Y0, Y0, Y2
-	VADDPS constants<>+352(SB), Y2, Y2
+	VADDPS ·constants+352(SB), Y2, Y2
 	VCVTPS2DQ Y1, Y1
 	VPSRAD $1, Y1, Y0
 	VPSUBD Y0, Y1, Y1
-	VPADDD constants<>+512(SB), Y0, Y0
-	VPADDD constants<>+512(SB), Y1, Y1
+	VPADDD ·constants+512(SB), Y0, Y0
+	VPADDD ·constants+512(SB), Y1, Y1
 	VPSLLD $23, Y0, Y0
 	VPSLLD $23, Y1, Y1
 	VMULPS Y0, Y2, Y0
@@ -529,33 +358,33 @@ tail17:
 	ADDQ $8, CX
 	JEQ end18
 	NEGQ CX
-	LEAQ tailMasks<>+32(SB), AX
+	LEAQ ·tailMasks+32(SB), AX
 	VMOVUPS (AX)(CX*4), Y15
 	NEGQ CX
 	VMASKMOVPS (DI), Y15, Y0
 	VSUBPS Y6, Y0, Y0
-	VBROADCASTSS constants<>+32(SB), Y1
+	VBROADCASTSS ·constants+32(SB), Y1
 	VMINPS Y0, Y1, Y0
-	VBROADCASTSS constants<>+0(SB), Y1
+	VBROADCASTSS ·constants+0(SB), Y1
 	VMAXPS Y0, Y1, Y0
-	VMULPS constants<>+64(SB), Y0, Y1
+	VMULPS ·constants+64(SB), Y0, Y1
 	VROUNDPS $0, Y1, Y1
-	VFNMADD231PS constants<>+96(SB), Y1, Y0
-	VFNMADD231PS constants<>+128(SB), Y1, Y0
-	VBROADCASTSS constants<>+160(SB), Y2
-	VFMADD213PS constants<>+192(SB), Y0, Y2
-	VFMADD213PS constants<>+224(SB), Y0, Y2
-	VFMADD213PS constants<>+256(SB), Y0, Y2
-	VFMADD213PS constants<>+288(SB), Y0, Y2
-	VFMADD213PS constants<>+320(SB), Y0, Y2
+	VFNMADD231PS ·constants+96(SB), Y1, Y0
+	VFNMADD231PS ·constants+128(SB), Y1, Y0
+	VBROADCASTSS ·constants+160(SB), Y2
+	VFMADD213PS ·constants+192(SB), Y0, Y2
+	VFMADD213PS ·constants+224(SB), Y0, Y2
+	VFMADD213PS ·constants+256(SB), Y0, Y2
+	VFMADD213PS ·constants+288(SB), Y0, Y2
+	VFMADD213PS ·constants+320(SB), Y0, Y2
 	VMULPS Y0, Y2, Y2
 	VFMADD213PS Y0, Y0, Y2
-	VADDPS constants<>+352(SB), Y2, Y2
+	VADDPS ·constants+352(SB), Y2, Y2
 	VCVTPS2DQ Y1, Y1
 	VPSRAD $1, Y1, Y0
 	VPSUBD Y0, Y1, Y1
-	VPADDD constants<>+512(SB), Y0, Y0
-	VPADDD constants<>+512(SB), Y1, Y1
+	VPADDD ·constants+512(SB), Y0, Y0
+	VPADDD ·constants+512(SB), Y1, Y1
 	VPSLLD $23, Y0, Y0
 	VPSLLD $23, Y1, Y1
 	VMULPS Y0, Y2, Y0
@@ -587,34 +416,34 @@ TEXT ·siluMulAVX2(SB), NOSPLIT, $0-32
 loop19:
 	VMOVUPS (SI), Y6
 	VMOVUPS (DX), Y7
-	VXORPS constants<>+480(SB), Y6, Y0
-	VBROADCASTSS constants<>+32(SB), Y1
+	VXORPS ·constants+480(SB), Y6, Y0
+	VBROADCASTSS ·constants+32(SB), Y1
 	VMINPS Y0, Y1, Y0
-	VBROADCASTSS constants<>+0(SB), Y1
+	VBROADCASTSS ·constants+0(SB), Y1
 	VMAXPS Y0, Y1, Y0
-	VMULPS constants<>+64(SB), Y0, Y1
+	VMULPS ·constants+64(SB), Y0, Y1
 	VROUNDPS $0, Y1, Y1
-	VFNMADD231PS constants<>+96(SB), Y1, Y0
-	VFNMADD231PS constants<>+128(SB), Y1, Y0
-	VBROADCASTSS constants<>+160(SB), Y2
-	VFMADD213PS constants<>+192(SB), Y0, Y2
-	VFMADD213PS constants<>+224(SB), Y0, Y2
-	VFMADD213PS constants<>+256(SB), Y0, Y2
-	VFMADD213PS constants<>+288(SB), Y0, Y2
-	VFMADD213PS constants<>+320(SB), Y0, Y2
+	VFNMADD231PS ·constants+96(SB), Y1, Y0
+	VFNMADD231PS ·constants+128(SB), Y1, Y0
+	VBROADCASTSS ·constants+160(SB), Y2
+	VFMADD213PS ·constants+192(SB), Y0, Y2
+	VFMADD213PS ·constants+224(SB), Y0, Y2
+	VFMADD213PS ·constants+256(SB), Y0, Y2
+	VFMADD213PS ·constants+288(SB), Y0, Y2
+	VFMADD213PS ·constants+320(SB), Y0, Y2
 	VMULPS Y0, Y2, Y2
 	VFMADD213PS Y0, Y0, Y2
-	VADDPS constants<>+352(SB), Y2, Y2
+	VADDPS ·constants+352(SB), Y2, Y2
 	VCVTPS2DQ Y1, Y1
 	VPSRAD $1, Y1, Y0
 	VPSUBD Y0, Y1, Y1
-	VPADDD constants<>+512(SB), Y0, Y0
-	VPADDD constants<>+512(SB), Y1, Y1
+	VPADDD ·constants+512(SB), Y0, Y0
+	VPADDD ·constants+512(SB), Y1, Y1
 	VPSLLD $23, Y0, Y0
 	VPSLLD $23, Y1, Y1
 	VMULPS Y0, Y2, Y0
 	VMULPS Y1, Y0, Y0
-	VADDPS constants<>+352(SB), Y0, Y0
+	VADDPS ·constants+352(SB), Y0, Y0
 	VDIVPS Y0, Y6, Y0
 	VMULPS Y7, Y0, Y0
 	VMOVUPS Y0, (DI)
@@ -627,39 +456,39 @@ tail20:
 	ADDQ $8, CX
 	JEQ end21
 	NEGQ CX
-	LEAQ tailMasks<>+32(SB), AX
+	LEAQ ·tailMasks+32(SB), AX
 	VMOVUPS (AX)(CX*4), Y15
 	NEGQ CX
 	VMASKMOVPS (SI), Y15, Y6
 	VMASKMOVPS (DX), Y15, Y7
-	VXORPS constants<>+480(SB), Y6, Y0
-	VBROADCASTSS constants<>+32(SB), Y1
+	VXORPS ·constants+480(SB), Y6, Y0
+	VBROADCASTSS ·constants+32(SB), Y1
 	VMINPS Y0, Y1, Y0
-	VBROADCASTSS constants<>+0(SB), Y1
+	VBROADCASTSS ·constants+0(SB), Y1
 	VMAXPS Y0, Y1, Y0
-	VMULPS constants<>+64(SB), Y0, Y1
+	VMULPS ·constants+64(SB), Y0, Y1
 	VROUNDPS $0, Y1, Y1
-	VFNMADD231PS constants<>+96(SB), Y1, Y0
-	VFNMADD231PS constants<>+128(SB), Y1, Y0
-	VBROADCASTSS constants<>+160(SB), Y2
-	VFMADD213PS constants<>+192(SB), Y0, Y2
-	VFMADD213PS constants<>+224(SB), Y0, Y2
-	VFMADD213PS constants<>+256(SB), Y0, Y2
-	VFMADD213PS constants<>+288(SB), Y0, Y2
-	VFMADD213PS constants<>+320(SB), Y0, Y2
+	VFNMADD231PS ·constants+96(SB), Y1, Y0
+	VFNMADD231PS ·constants+128(SB), Y1, Y0
+	VBROADCASTSS ·constants+160(SB), Y2
+	VFMADD213PS ·constants+192(SB), Y0, Y2
+	VFMADD213PS ·constants+224(SB), Y0, Y2
+	VFMADD213PS ·constants+256(SB), Y0, Y2
+	VFMADD213PS ·constants+288(SB), Y0, Y2
+	VFMADD213PS ·constants+320(SB), Y0, Y2
 	VMULPS Y0, Y2, Y2
 	VFMADD213PS Y0, Y0, Y2
-	VADDPS constants<>+352(SB), Y2, Y2
+	VADDPS ·constants+352(SB), Y2, Y2
 	VCVTPS2DQ Y1, Y1
 	VPSRAD $1, Y1, Y0
 	VPSUBD Y0, Y1, Y1
-	VPADDD constants<>+512(SB), Y0, Y0
-	VPADDD constants<>+512(SB), Y1, Y1
+	VPADDD ·constants+512(SB), Y0, Y0
+	VPADDD ·constants+512(SB), Y1, Y1
 	VPSLLD $23, Y0, Y0
 	VPSLLD $23, Y1, Y1
 	VMULPS Y0, Y2, Y0
 	VMULPS Y1, Y0, Y0
-	VADDPS constants<>+352(SB), Y0, Y0
+	VADDPS ·constants+352(SB), Y0, Y0
 	VDIVPS Y0, Y6, Y0
 	VMULPS Y7, Y0, Y0
 	VMASKMOVPS Y0, Y15, (DI)
@@ -679,37 +508,37 @@ TEXT ·geluAVX2(SB), NOSPLIT, $0-24
 loop22:
 	VMOVUPS (SI), Y6
 	VMULPS Y6, Y6, Y0
-	VMULPS constants<>+416(SB), Y0, Y0
-	VADDPS constants<>+384(SB), Y0, Y0
+	VMULPS ·constants+416(SB), Y0, Y0
+	VADDPS ·constants+384(SB), Y0, Y0
 	VMULPS Y6, Y0, Y0
-	VXORPS constants<>+480(SB), Y0, Y0
-	VBROADCASTSS constants<>+32(SB), Y1
+	VXORPS ·constants+480(SB), Y0, Y0
+	VBROADCASTSS ·constants+32(SB), Y1
 	VMINPS Y0, Y1, Y0
-	VBROADCASTSS constants<>+0(SB), Y1
+	VBROADCASTSS ·constants+0(SB), Y1
 	VMAXPS Y0, Y1, Y0
-	VMULPS constants<>+64(SB), Y0, Y1
+	VMULPS ·constants+64(SB), Y0, Y1
 	VROUNDPS $0, Y1, Y1
-	VFNMADD231PS constants<>+96(SB), Y1, Y0
-	VFNMADD231PS constants<>+128(SB), Y1, Y0
-	VBROADCASTSS constants<>+160(SB), Y2
-	VFMADD213PS constants<>+192(SB), Y0, Y2
-	VFMADD213PS constants<>+224(SB), Y0, Y2
-	VFMADD213PS constants<>+256(SB), Y0, Y2
-	VFMADD213PS constants<>+288(SB), Y0, Y2
-	VFMADD213PS constants<>+320(SB), Y0, Y2
+	VFNMADD231PS ·constants+96(SB), Y1, Y0
+	VFNMADD231PS ·constants+128(SB), Y1, Y0
+	VBROADCASTSS ·constants+160(SB), Y2
+	VFMADD213PS ·constants+192(SB), Y0, Y2
+	VFMADD213PS ·constants+224(SB), Y0, Y2
+	VFMADD213PS ·constants+256(SB), Y0, Y2
+	VFMADD213PS ·constants+288(SB), Y0, Y2
+	VFMADD213PS ·constants+320(SB), Y0, Y2
 	VMULPS Y0, Y2, Y2
 	VFMADD213PS Y0, Y0, Y2
-	VADDPS constants<>+352(SB), Y2, Y2
+	VADDPS ·constants+352(SB), Y2, Y2
 	VCVTPS2DQ Y1, Y1
 	VPSRAD $1, Y1, Y0
 	VPSUBD Y0, Y1, Y1
-	VPADDD constants<>+512(SB), Y0, Y0
-	VPADDD constants<>+512(SB), Y1, Y1
+	VPADDD ·constants+512(SB), Y0, Y0
+	VPADDD ·constants+512(SB), Y1, Y1
 	VPSLLD $23, Y0, Y0
 	VPSLLD $23, Y1, Y1
 	VMULPS Y0, Y2, Y0
 	VMULPS Y1, Y0, Y0
-	VADDPS constants<>+352(SB), Y0, Y0
+	VADDPS ·constants+352(SB), Y0, Y0
 	VDIVPS Y0, Y6, Y0
 	VMOVUPS Y0, (DI)
 	ADDQ $32, DI
@@ -720,42 +549,42 @@ tail23:
 	ADDQ $8, CX
 	JEQ end24
 	NEGQ CX
-	LEAQ tailMasks<>+32(SB), AX
+	LEAQ ·tailMasks+32(SB), AX
 	VMOVUPS (AX)(CX*4), Y15
 	NEGQ CX
 	VMASKMOVPS (SI), Y15, Y6
 	VMULPS Y6, Y6, Y0
-	VMULPS constants<>+416(SB), Y0, Y0
-	VADDPS constants<>+384(SB), Y0, Y0
+	VMULPS ·constants+416(SB), Y0, Y0
+	VADDPS ·constants+384(SB), Y0, Y0
 	VMULPS Y6, Y0, Y0
-	VXORPS constants<>+480(SB), Y0, Y0
-	VBROADCASTSS constants<>+32(SB), Y1
+	VXORPS ·constants+480(SB), Y0, Y0
+	VBROADCASTSS ·constants+32(SB), Y1
 	VMINPS Y0, Y1, Y0
-	VBROADCASTSS constants<>+0(SB), Y1
+	VBROADCASTSS ·constants+0(SB), Y1
 	VMAXPS Y0, Y1, Y0
-	VMULPS constants<>+64(SB), Y0, Y1
+	VMULPS ·constants+64(SB), Y0, Y1
 	VROUNDPS $0, Y1, Y1
-	VFNMADD231PS constants<>+96(SB), Y1, Y0
-	VFNMADD231PS constants<>+128(SB), Y1, Y0
-	VBROADCASTSS constants<>+160(SB), Y2
-	VFMADD213PS constants<>+192(SB), Y0, Y2
-	VFMADD213PS constants<>+224(SB), Y0, Y2
-	VFMADD213PS constants<>+256(SB), Y0, Y2
-	VFMADD213PS constants<>+288(SB), Y0, Y2
-	VFMADD213PS constants<>+320(SB), Y0, Y2
+	VFNMADD231PS ·constants+96(SB), Y1, Y0
+	VFNMADD231PS ·constants+128(SB), Y1, Y0
+	VBROADCASTSS ·constants+160(SB), Y2
+	VFMADD213PS ·constants+192(SB), Y0, Y2
+	VFMADD213PS ·constants+224(SB), Y0, Y2
+	VFMADD213PS ·constants+256(SB), Y0, Y2
+	VFMADD213PS ·constants+288(SB), Y0, Y2
+	VFMADD213PS ·constants+320(SB), Y0, Y2
 	VMULPS Y0, Y2, Y2
 	VFMADD213PS Y0, Y0, Y2
-	VADDPS constants<>+352(SB), Y2, Y2
+	VADDPS ·constants+352(SB), Y2, Y2
 	VCVTPS2DQ Y1, Y1
 	VPSRAD $1, Y1, Y0
 	VPSUBD Y0, Y1, Y1
-	VPADDD constants<>+512(SB), Y0, Y0
-	VPADDD constants<>+512(SB), Y1, Y1
+	VPADDD ·constants+512(SB), Y0, Y0
+	VPADDD ·constants+512(SB), Y1, Y1
 	VPSLLD $23, Y0, Y0
 	VPSLLD $23, Y1, Y1
 	VMULPS Y0, Y2, Y0
 	VMULPS Y1, Y0, Y0
-	VADDPS constants<>+352(SB), Y0, Y0
+	VADDPS ·constants+352(SB), Y0, Y0
 	VDIVPS Y0, Y6, Y0
 	VMASKMOVPS Y0, Y15, (DI)
 end24:

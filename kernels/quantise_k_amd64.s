@@ -5,177 +5,6 @@
 // Activations to 8 bits with a scale per 32 values; n is a multiple of 32.
 
 #include "textflag.h"
-DATA constants<>+0(SB)/8, $0xc2d00000c2d00000
-DATA constants<>+8(SB)/8, $0xc2d00000c2d00000
-DATA constants<>+16(SB)/8, $0xc2d00000c2d00000
-DATA constants<>+24(SB)/8, $0xc2d00000c2d00000
-DATA constants<>+32(SB)/8, $0x42b2000042b20000
-DATA constants<>+40(SB)/8, $0x42b2000042b20000
-DATA constants<>+48(SB)/8, $0x42b2000042b20000
-DATA constants<>+56(SB)/8, $0x42b2000042b20000
-DATA constants<>+64(SB)/8, $0x3fb8aa3b3fb8aa3b
-DATA constants<>+72(SB)/8, $0x3fb8aa3b3fb8aa3b
-DATA constants<>+80(SB)/8, $0x3fb8aa3b3fb8aa3b
-DATA constants<>+88(SB)/8, $0x3fb8aa3b3fb8aa3b
-DATA constants<>+96(SB)/8, $0x3f3180003f318000
-DATA constants<>+104(SB)/8, $0x3f3180003f318000
-DATA constants<>+112(SB)/8, $0x3f3180003f318000
-DATA constants<>+120(SB)/8, $0x3f3180003f318000
-DATA constants<>+128(SB)/8, $0xb95e8083b95e8083
-DATA constants<>+136(SB)/8, $0xb95e8083b95e8083
-DATA constants<>+144(SB)/8, $0xb95e8083b95e8083
-DATA constants<>+152(SB)/8, $0xb95e8083b95e8083
-DATA constants<>+160(SB)/8, $0x3950696739506967
-DATA constants<>+168(SB)/8, $0x3950696739506967
-DATA constants<>+176(SB)/8, $0x3950696739506967
-DATA constants<>+184(SB)/8, $0x3950696739506967
-DATA constants<>+192(SB)/8, $0x3ab743ce3ab743ce
-DATA constants<>+200(SB)/8, $0x3ab743ce3ab743ce
-DATA constants<>+208(SB)/8, $0x3ab743ce3ab743ce
-DATA constants<>+216(SB)/8, $0x3ab743ce3ab743ce
-DATA constants<>+224(SB)/8, $0x3c0889083c088908
-DATA constants<>+232(SB)/8, $0x3c0889083c088908
-DATA constants<>+240(SB)/8, $0x3c0889083c088908
-DATA constants<>+248(SB)/8, $0x3c0889083c088908
-DATA constants<>+256(SB)/8, $0x3d2aa9c13d2aa9c1
-DATA constants<>+264(SB)/8, $0x3d2aa9c13d2aa9c1
-DATA constants<>+272(SB)/8, $0x3d2aa9c13d2aa9c1
-DATA constants<>+280(SB)/8, $0x3d2aa9c13d2aa9c1
-DATA constants<>+288(SB)/8, $0x3e2aaaaa3e2aaaaa
-DATA constants<>+296(SB)/8, $0x3e2aaaaa3e2aaaaa
-DATA constants<>+304(SB)/8, $0x3e2aaaaa3e2aaaaa
-DATA constants<>+312(SB)/8, $0x3e2aaaaa3e2aaaaa
-DATA constants<>+320(SB)/8, $0x3f0000003f000000
-DATA constants<>+328(SB)/8, $0x3f0000003f000000
-DATA constants<>+336(SB)/8, $0x3f0000003f000000
-DATA constants<>+344(SB)/8, $0x3f0000003f000000
-DATA constants<>+352(SB)/8, $0x3f8000003f800000
-DATA constants<>+360(SB)/8, $0x3f8000003f800000
-DATA constants<>+368(SB)/8, $0x3f8000003f800000
-DATA constants<>+376(SB)/8, $0x3f8000003f800000
-DATA constants<>+384(SB)/8, $0x3fcc422a3fcc422a
-DATA constants<>+392(SB)/8, $0x3fcc422a3fcc422a
-DATA constants<>+400(SB)/8, $0x3fcc422a3fcc422a
-DATA constants<>+408(SB)/8, $0x3fcc422a3fcc422a
-DATA constants<>+416(SB)/8, $0x3d9222793d922279
-DATA constants<>+424(SB)/8, $0x3d9222793d922279
-DATA constants<>+432(SB)/8, $0x3d9222793d922279
-DATA constants<>+440(SB)/8, $0x3d9222793d922279
-DATA constants<>+448(SB)/8, $0xff800000ff800000
-DATA constants<>+456(SB)/8, $0xff800000ff800000
-DATA constants<>+464(SB)/8, $0xff800000ff800000
-DATA constants<>+472(SB)/8, $0xff800000ff800000
-DATA constants<>+480(SB)/8, $0x8000000080000000
-DATA constants<>+488(SB)/8, $0x8000000080000000
-DATA constants<>+496(SB)/8, $0x8000000080000000
-DATA constants<>+504(SB)/8, $0x8000000080000000
-DATA constants<>+512(SB)/8, $0x0000007f0000007f
-DATA constants<>+520(SB)/8, $0x0000007f0000007f
-DATA constants<>+528(SB)/8, $0x0000007f0000007f
-DATA constants<>+536(SB)/8, $0x0000007f0000007f
-DATA constants<>+544(SB)/8, $0xffff0000ffff0000
-DATA constants<>+552(SB)/8, $0xffff0000ffff0000
-DATA constants<>+560(SB)/8, $0xffff0000ffff0000
-DATA constants<>+568(SB)/8, $0xffff0000ffff0000
-DATA constants<>+576(SB)/8, $0x0000000100000001
-DATA constants<>+584(SB)/8, $0x0000000100000001
-DATA constants<>+592(SB)/8, $0x0000000100000001
-DATA constants<>+600(SB)/8, $0x0000000100000001
-DATA constants<>+608(SB)/8, $0x00007fff00007fff
-DATA constants<>+616(SB)/8, $0x00007fff00007fff
-DATA constants<>+624(SB)/8, $0x00007fff00007fff
-DATA constants<>+632(SB)/8, $0x00007fff00007fff
-DATA constants<>+640(SB)/8, $0x0040000000400000
-DATA constants<>+648(SB)/8, $0x0040000000400000
-DATA constants<>+656(SB)/8, $0x0040000000400000
-DATA constants<>+664(SB)/8, $0x0040000000400000
-DATA constants<>+672(SB)/8, $0x0f0f0f0f0f0f0f0f
-DATA constants<>+680(SB)/8, $0x0f0f0f0f0f0f0f0f
-DATA constants<>+688(SB)/8, $0x0f0f0f0f0f0f0f0f
-DATA constants<>+696(SB)/8, $0x0f0f0f0f0f0f0f0f
-DATA constants<>+704(SB)/8, $0x0101010101010101
-DATA constants<>+712(SB)/8, $0x0101010101010101
-DATA constants<>+720(SB)/8, $0x0101010101010101
-DATA constants<>+728(SB)/8, $0x0101010101010101
-DATA constants<>+736(SB)/8, $0x7fffffff7fffffff
-DATA constants<>+744(SB)/8, $0x7fffffff7fffffff
-DATA constants<>+752(SB)/8, $0x7fffffff7fffffff
-DATA constants<>+760(SB)/8, $0x7fffffff7fffffff
-DATA constants<>+768(SB)/8, $0x0da242600da24260
-DATA constants<>+776(SB)/8, $0x0da242600da24260
-DATA constants<>+784(SB)/8, $0x0da242600da24260
-DATA constants<>+792(SB)/8, $0x0da242600da24260
-DATA constants<>+800(SB)/8, $0x42fe000042fe0000
-DATA constants<>+808(SB)/8, $0x42fe000042fe0000
-DATA constants<>+816(SB)/8, $0x42fe000042fe0000
-DATA constants<>+824(SB)/8, $0x42fe000042fe0000
-DATA constants<>+832(SB)/8, $0x0001000100010001
-DATA constants<>+840(SB)/8, $0x0001000100010001
-DATA constants<>+848(SB)/8, $0x0001000100010001
-DATA constants<>+856(SB)/8, $0x0001000100010001
-DATA constants<>+864(SB)/8, $0x3030303030303030
-DATA constants<>+872(SB)/8, $0x3030303030303030
-DATA constants<>+880(SB)/8, $0x3030303030303030
-DATA constants<>+888(SB)/8, $0x3030303030303030
-DATA constants<>+896(SB)/8, $0x1010101010101010
-DATA constants<>+904(SB)/8, $0x1010101010101010
-DATA constants<>+912(SB)/8, $0x1010101010101010
-DATA constants<>+920(SB)/8, $0x1010101010101010
-DATA constants<>+928(SB)/8, $0x8080808080808080
-DATA constants<>+936(SB)/8, $0x8080808080808080
-DATA constants<>+944(SB)/8, $0x8080808080808080
-DATA constants<>+952(SB)/8, $0x8080808080808080
-DATA constants<>+960(SB)/8, $0x007fffff007fffff
-DATA constants<>+968(SB)/8, $0x007fffff007fffff
-DATA constants<>+976(SB)/8, $0x007fffff007fffff
-DATA constants<>+984(SB)/8, $0x007fffff007fffff
-DATA constants<>+992(SB)/8, $0x3fb504f33fb504f3
-DATA constants<>+1000(SB)/8, $0x3fb504f33fb504f3
-DATA constants<>+1008(SB)/8, $0x3fb504f33fb504f3
-DATA constants<>+1016(SB)/8, $0x3fb504f33fb504f3
-DATA constants<>+1024(SB)/8, $0x3f8000003f800000
-DATA constants<>+1032(SB)/8, $0x3f8000003f800000
-DATA constants<>+1040(SB)/8, $0x3f8000003f800000
-DATA constants<>+1048(SB)/8, $0x3f8000003f800000
-DATA constants<>+1056(SB)/8, $0x3f3172183f317218
-DATA constants<>+1064(SB)/8, $0x3f3172183f317218
-DATA constants<>+1072(SB)/8, $0x3f3172183f317218
-DATA constants<>+1080(SB)/8, $0x3f3172183f317218
-DATA constants<>+1088(SB)/8, $0x4000000040000000
-DATA constants<>+1096(SB)/8, $0x4000000040000000
-DATA constants<>+1104(SB)/8, $0x4000000040000000
-DATA constants<>+1112(SB)/8, $0x4000000040000000
-DATA constants<>+1120(SB)/8, $0x3e638e393e638e39
-DATA constants<>+1128(SB)/8, $0x3e638e393e638e39
-DATA constants<>+1136(SB)/8, $0x3e638e393e638e39
-DATA constants<>+1144(SB)/8, $0x3e638e393e638e39
-DATA constants<>+1152(SB)/8, $0x3e9249253e924925
-DATA constants<>+1160(SB)/8, $0x3e9249253e924925
-DATA constants<>+1168(SB)/8, $0x3e9249253e924925
-DATA constants<>+1176(SB)/8, $0x3e9249253e924925
-DATA constants<>+1184(SB)/8, $0x3ecccccd3ecccccd
-DATA constants<>+1192(SB)/8, $0x3ecccccd3ecccccd
-DATA constants<>+1200(SB)/8, $0x3ecccccd3ecccccd
-DATA constants<>+1208(SB)/8, $0x3ecccccd3ecccccd
-DATA constants<>+1216(SB)/8, $0x3f2aaaab3f2aaaab
-DATA constants<>+1224(SB)/8, $0x3f2aaaab3f2aaaab
-DATA constants<>+1232(SB)/8, $0x3f2aaaab3f2aaaab
-DATA constants<>+1240(SB)/8, $0x3f2aaaab3f2aaaab
-DATA constants<>+1248(SB)/8, $0x7f8000007f800000
-DATA constants<>+1256(SB)/8, $0x7f8000007f800000
-DATA constants<>+1264(SB)/8, $0x7f8000007f800000
-DATA constants<>+1272(SB)/8, $0x7f8000007f800000
-GLOBL constants<>(SB), RODATA|NOPTR, $1280
-	// eight lanes on, eight off: read from 32 bytes less 4 a value
-DATA tailMasks<>+0(SB)/8, $0xffffffffffffffff
-DATA tailMasks<>+8(SB)/8, $0xffffffffffffffff
-DATA tailMasks<>+16(SB)/8, $0xffffffffffffffff
-DATA tailMasks<>+24(SB)/8, $0xffffffffffffffff
-DATA tailMasks<>+32(SB)/8, $0x0000000000000000
-DATA tailMasks<>+40(SB)/8, $0x0000000000000000
-DATA tailMasks<>+48(SB)/8, $0x0000000000000000
-DATA tailMasks<>+56(SB)/8, $0x0000000000000000
-GLOBL tailMasks<>(SB), RODATA|NOPTR, $64
 	// of the dwords of two packed vectors, in the order of the values
 DATA packedOrder<>+0(SB)/8, $0x0000000400000000
 DATA packedOrder<>+8(SB)/8, $0x0000000500000001
@@ -186,7 +15,7 @@ GLOBL packedOrder<>(SB), RODATA|NOPTR, $32
 // func quantiseKAVX512(q, aux, x *float32, n int)
 TEXT ·quantiseKAVX512(SB), NOSPLIT, $0-32
 	// q gets n bytes; aux four words a group: the scale, scale times the sum, -32 times the sums of both halves as integers
-	VPBROADCASTD constants<>+704(SB), Y9
+	VPBROADCASTD ·constants+704(SB), Y9
 	MOVQ q+0(FP), DI
 	MOVQ aux+8(FP), DX
 	MOVQ x+16(FP), SI
@@ -196,8 +25,8 @@ TEXT ·quantiseKAVX512(SB), NOSPLIT, $0-32
 loop1:
 	VMOVUPS (SI), Z0
 	VMOVUPS 64(SI), Z1
-	VPANDD.BCST constants<>+736(SB), Z0, Z2
-	VPANDD.BCST constants<>+736(SB), Z1, Z3
+	VPANDD.BCST ·constants+736(SB), Z0, Z2
+	VPANDD.BCST ·constants+736(SB), Z1, Z3
 	VPMAXSD Z3, Z2, Z2
 	VEXTRACTI64X4 $1, Z2, Y3
 	VPMAXSD Y3, Y2, Y2
@@ -207,9 +36,9 @@ loop1:
 	VPMAXSD X3, X2, X2
 	VMOVSHDUP X2, X3
 	VPMAXSD X3, X2, X2
-	VMOVSS constants<>+768(SB), X4
+	VMOVSS ·constants+768(SB), X4
 	VPMAXSD X4, X2, X2
-	VMOVSS constants<>+800(SB), X4
+	VMOVSS ·constants+800(SB), X4
 	VDIVSS X4, X2, X3
 	VDIVSS X2, X4, X4
 	VBROADCASTSS X4, Z4
@@ -248,7 +77,7 @@ end2:
 // func quantiseKAVX2(q, aux, x *float32, n int)
 TEXT ·quantiseKAVX2(SB), NOSPLIT, $0-32
 	// q gets n bytes; aux four words a group: the scale, scale times the sum, -32 times the sums of both halves as integers
-	VBROADCASTSS constants<>+704(SB), Y12
+	VBROADCASTSS ·constants+704(SB), Y12
 	VMOVDQU packedOrder<>(SB), Y13
 	MOVQ q+0(FP), DI
 	MOVQ aux+8(FP), DX
@@ -257,7 +86,7 @@ TEXT ·quantiseKAVX2(SB), NOSPLIT, $0-32
 	SUBQ $32, CX
 	JLT end4
 loop3:
-	VBROADCASTSS constants<>+736(SB), Y5
+	VBROADCASTSS ·constants+736(SB), Y5
 	VMOVUPS (SI), Y6
 	VPAND Y6, Y5, Y0
 	VMOVUPS 32(SI), Y7
@@ -275,9 +104,9 @@ loop3:
 	VPMAXSD X3, X2, X2
 	VMOVSHDUP X2, X3
 	VPMAXSD X3, X2, X2
-	VMOVSS constants<>+768(SB), X4
+	VMOVSS ·constants+768(SB), X4
 	VPMAXSD X4, X2, X2
-	VMOVSS constants<>+800(SB), X4
+	VMOVSS ·constants+800(SB), X4
 	VDIVSS X4, X2, X3
 	VDIVSS X2, X4, X4
 	VBROADCASTSS X4, Y4
@@ -295,7 +124,7 @@ loop3:
 	VPERMD Y6, Y13, Y0
 	VMOVDQU Y0, (DI)
 	VPMADDUBSW Y0, Y12, Y2
-	VPMADDWD constants<>+832(SB), Y2, Y2
+	VPMADDWD ·constants+832(SB), Y2, Y2
 	VEXTRACTI128 $1, Y2, X1
 	VPHADDD X1, X2, X2
 	VPHADDD X2, X2, X2
@@ -328,7 +157,7 @@ TEXT ·quantiseWordsAVX2(SB), NOSPLIT, $0-32
 	SUBQ $32, CX
 	JLT end6
 loop5:
-	VBROADCASTSS constants<>+736(SB), Y5
+	VBROADCASTSS ·constants+736(SB), Y5
 	VMOVUPS (SI), Y6
 	VPAND Y6, Y5, Y0
 	VMOVUPS 32(SI), Y7
@@ -346,9 +175,9 @@ loop5:
 	VPMAXSD X3, X2, X2
 	VMOVSHDUP X2, X3
 	VPMAXSD X3, X2, X2
-	VMOVSS constants<>+768(SB), X4
+	VMOVSS ·constants+768(SB), X4
 	VPMAXSD X4, X2, X2
-	VMOVSS constants<>+800(SB), X4
+	VMOVSS ·constants+800(SB), X4
 	VDIVSS X4, X2, X3
 	VDIVSS X2, X4, X4
 	VBROADCASTSS X4, Y4

@@ -67,6 +67,9 @@ func writeStubs(dir string, files []*file) error {
 	var b bytes.Buffer
 	b.WriteString(header + "package kernels\n")
 	for _, f := range files {
+		if len(f.functions) == 0 {
+			continue
+		}
 		fmt.Fprintf(&b, "\n// In %s.\n", f.name)
 		for _, d := range f.functions {
 			fmt.Fprintf(&b, "\n//go:noescape\n%s\n", d)

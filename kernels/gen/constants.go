@@ -64,27 +64,29 @@ var constantBits = map[int]uint32{
 	cPosInf: math.Float32bits(float32(math.Inf(1))),
 }
 
-// data writes the table, each constant 8 times (AVX2 reads vectors, AVX-512 broadcasts the first), and the tail masks.
-func data(f *file) {
+// constants is the table, each constant 8 times (AVX2 reads vectors, AVX-512 broadcasts the first), and the tail masks. All files read this one.
+func constants() *file {
+	f := newFile("constants_amd64.s", "What the kernels share: numbers in eight lanes each, and the masks of a vector's end.")
 	for c := 0; c < cCount; c++ {
 		bits, ok := constantBits[c]
 		if !ok {
 			panic(fmt.Sprintf("constant %d has no value", c))
 		}
 		for n := 0; n < 4; n++ {
-			fmt.Fprintf(&f.buf, "DATA constants<>+%d(SB)/8, $0x%08x%08x\n", 32*c+8*n, bits, bits)
+			fmt.Fprintf(&f.buf, "DATA ·constants+%d(SB)/8, $0x%08x%08x\n", 32*c+8*n, bits, bits)
 		}
 	}
-	fmt.Fprintf(&f.buf, "GLOBL constants<>(SB), RODATA|NOPTR, $%d\n", 32*cCount)
+	fmt.Fprintf(&f.buf, "GLOBL ·constants(SB), RODATA|NOPTR, $%d\n", 32*cCount)
 	f.note("eight lanes on, eight off: read from 32 bytes less 4 a value")
 	for n := 0; n < 8; n++ {
 		bits := uint64(math.MaxUint64)
 		if n >= 4 {
 			bits = 0
 		}
-		fmt.Fprintf(&f.buf, "DATA tailMasks<>+%d(SB)/8, $0x%016x\n", 8*n, bits)
+		fmt.Fprintf(&f.buf, "DATA ·tailMasks+%d(SB)/8, $0x%016x\n", 8*n, bits)
 	}
-	fmt.Fprintf(&f.buf, "GLOBL tailMasks<>(SB), RODATA|NOPTR, $64\n")
+	fmt.Fprintf(&f.buf, "GLOBL ·tailMasks(SB), RODATA|NOPTR, $64\n")
+	return f
 }
 
-func constantAt(c int) string { return fmt.Sprintf("constants<>+%d(SB)", 32*c) }
+func constantAt(c int) string { return fmt.Sprintf("·constants+%d(SB)", 32*c) }

@@ -4,7 +4,6 @@ package main
 // activations to what those products take.
 func expand() *file {
 	f := newFile("expand_amd64.s", "Conversions between float32 and the packed forms of weights and activations.")
-	data(f)
 	for _, v := range isas(f) {
 		v.text("expandBF16"+v.suffix(), "(dst, src *float32, n int)", 24)
 		v.note("src holds n/32 rows of 32 pairs; dst gets a row of 32 first halves, then a row of 32 second halves")

@@ -4,7 +4,6 @@ package main
 // and for AVX2 weights in bytes [group][8][32] dwords, or in 16 bits.
 func expandK() *file {
 	f := newFile("expand_k_amd64.s", "Panels of K-quants, Q4_1 and int8 to scales in float32 and, for AVX2, to bytes or 16 bits.")
-	data(f)
 	for _, v := range isas(f) {
 		v.scalesQ4K()
 		v.scalesQ6K()

@@ -23,7 +23,6 @@ func facc256(r, v int) string { return y(6 + 2*r + v) }
 
 func gemmBytes() *file {
 	f := newFile("gemm_bytes_amd64.s", "C (+)= A B with unsigned 8-bit or signed 16-bit weights and signed activations, one tile of rows x 16 (AVX2).")
-	data(f)
 	tile := func(name string, lines int, note string, body func(rows int, group string)) {
 		f.text(name, bytes256Params, 88)
 		f.note("%s", note)

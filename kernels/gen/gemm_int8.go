@@ -29,7 +29,6 @@ func facc(r, v int) string { return z(14 + 2*r + v) }
 
 func gemmInt8() *file {
 	f := newFile("gemm_int8_amd64.s", "C (+)= A B with unsigned 8- and 4-bit weights and signed 8-bit activations, one tile of rows x 32.")
-	data(f)
 
 	f.text("gemmInt8AVX512", int8Params, 69)
 	f.note("b [group][8][32] dwords of four weights + 128; aux: -128 times the sum of the activations, and their scale; scales [32]")

@@ -11,7 +11,6 @@ package main
 // scales are made. Weights of a few rows would else wait for memory.
 func gemmK() *file {
 	f := newFile("gemm_k_amd64.s", "C (+)= A B with K-quants and signed 8-bit activations, one tile of rows x 32 (AVX-512).")
-	data(f)
 	f.text("gemmQ4KAVX512", gemmKParams, 88)
 	f.note("b [group][4][32] dwords of eight weights (low halves k, high halves k+16)")
 	groupsOfK(f, 512, func(rows int) {

@@ -3,7 +3,6 @@ package main
 // lists are the kernels of the list model: searches in short tables, logarithms, and sums of several rows.
 func lists() *file {
 	f := newFile("lists_amd64.s", "Kernels of the list model. No product is fused with a sum, and sums have one order: all levels give equal bytes.")
-	data(f)
 	for _, v := range isas(f) {
 		v.axpys()
 		v.logScaled()
@@ -57,7 +56,7 @@ func (v isa) axpys() {
 	v.ret()
 }
 
-// logScaled is cfstream/internal/num's Ln32 of scale*x+add.
+// logScaled is kernels.Ln of scale*x+add.
 func (v isa) logScaled() {
 	v.text("logScaled"+v.suffix(), "(x *float32, n int, scale, add float32)", 24)
 	v.args([]string{"x", "n"}, []string{"DI", "CX"})

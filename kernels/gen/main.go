@@ -12,7 +12,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: go run . FOLDER")
 		os.Exit(2)
 	}
-	files := []*file{gemmF32(), packing(), vectors(), nonlinear(), attention(), gemmBF16(), gemmInt8(), gemmK(), gemmBytes(), quantise(), quantiseK(), expand(), expandK(), lists()}
+	files := []*file{constants(), gemmF32(), packing(), vectors(), nonlinear(), attention(), gemmBF16(), gemmInt8(), gemmK(), gemmBytes(), quantise(), quantiseK(), expand(), expandK(), lists()}
 	err := writeStubs(os.Args[1], files)
 	for _, f := range files {
 		if err == nil {

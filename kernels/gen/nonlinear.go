@@ -3,7 +3,6 @@ package main
 // nonlinear are the kernels around the exponential.
 func nonlinear() *file {
 	f := newFile("nonlinear_amd64.s", "Softmax, SiLU and GELU; exp as in exp32 of nonlinear.go, with fused multiply-adds.")
-	data(f)
 	for _, v := range isas(f) {
 		v.text("max"+v.suffix(), "(x *float32, n int) float32", 20)
 		v.args([]string{"x", "n"}, []string{"SI", "CX"})

@@ -4,7 +4,6 @@ package main
 // round(x * (127/max|x|)).
 func quantise() *file {
 	f := newFile("quantise_amd64.s", "Activations to 8 bits with a scale per 32 values; n is a multiple of 32.")
-	data(f)
 	f.text("quantiseAVX512", "(q, aux, x *float32, n int, sums bool)", 33)
 	f.note("q gets n bytes; aux two words a group: -128 times the sum and the scale, or with sums the scale and scale times the sum")
 	v := isa{f, true}

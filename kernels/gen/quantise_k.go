@@ -5,7 +5,6 @@ import "fmt"
 // quantiseK are the kernels that bring activations to 8 bits for the products of gemm_k.go.
 func quantiseK() *file {
 	f := newFile("quantise_k_amd64.s", "Activations to 8 bits with a scale per 32 values; n is a multiple of 32.")
-	data(f)
 	f.note("of the dwords of two packed vectors, in the order of the values")
 	for n, bits := range []uint64{0x4<<32 | 0, 0x5<<32 | 1, 0x6<<32 | 2, 0x7<<32 | 3} {
 		fmt.Fprintf(&f.buf, "DATA packedOrder<>+%d(SB)/8, $0x%016x\n", 8*n, bits)

@@ -110,7 +110,7 @@ func (v isa) tailMask() {
 		return
 	}
 	v.i("NEGQ", "CX")
-	v.i("LEAQ", "tailMasks<>+32(SB)", "AX")
+	v.i("LEAQ", "·tailMasks+32(SB)", "AX")
 	v.i("VMOVUPS", "(AX)(CX*4)", maskReg)
 	v.i("NEGQ", "CX")
 }
@@ -148,7 +148,6 @@ func (v isa) foldY(op string, n, t int) {
 // vectors are the simple element-wise kernels. Products and sums stay apart where equal bytes are promised.
 func vectors() *file {
 	f := newFile("vector_amd64.s", "Element-wise kernels. Dot, Axpy, AXPBY, Scale and Add never fuse a product with a sum: all levels give equal bytes.")
-	data(f)
 	for _, v := range isas(f) {
 		v.dot()
 

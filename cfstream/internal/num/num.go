@@ -55,24 +55,8 @@ func Exp32(x float32) float32 {
 	return p * math.Float32frombits(uint32(int32(k)+127)<<23)
 }
 
-// Ln32 is ln x for x > 0 in single precision (absolute error below 2e-7 times the larger of 1 and |ln x|): x = m 2^k with m in
-// [0.7, 1.4), and the series of ln m in s = (m-1)/(m+1).
-func Ln32(x float32) float32 {
-	b := math.Float32bits(x)
-	k := int32(b>>23) - 127
-	m := math.Float32frombits(b&0x7fffff | 127<<23)
-	if m > 1.4142135 {
-		m *= 0.5
-		k++
-	}
-	s := (m - 1) / (m + 1)
-	z := float32(s * s)
-	p := float32(z*0.2222222222) + 0.2857142857
-	p = float32(p*z) + 0.4
-	p = float32(p*z) + 0.6666666667
-	p = float32(p*z) + 2
-	return float32(s*p) + float32(float32(k)*0.69314718)
-}
+// Ln32 is ln x for x > 0 in single precision (absolute error below 2e-7 times the larger of 1 and |ln x|).
+func Ln32(x float32) float32 { return kernels.Ln(x) }
 
 // LnOf writes ln(scale*x + add) over x for each x >= 0 of v, as Ln32(float32(scale*x)+add) would. add is above 0.
 func LnOf(v []float32, scale, add float32) { kernels.LogScaled(v, scale, add) }
