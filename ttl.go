@@ -9,10 +9,13 @@ func checkTTL(key string, v time.Duration) error {
 	return nil
 }
 
+// ago is a moment of the log's own time.
+func (p *Pipeline) ago(d time.Duration) time.Time { return p.Clock.now(p.Now()).Add(-d) }
+
 // Old says that what happened at a time no longer counts as a user's history (PipelineConfig.HistoryTTL).
 func (p *Pipeline) Old(at time.Time) bool {
 	ttl := p.Config.HistoryTTL
-	return ttl > 0 && at.Before(p.Clock.now(p.Now()).Add(-ttl))
+	return ttl > 0 && at.Before(p.ago(ttl))
 }
 
 // young is the part of a history that counts.
@@ -21,8 +24,9 @@ func (p *Pipeline) young(history []Interaction) []Interaction {
 		return history
 	}
 	out := make([]Interaction, 0, len(history))
+	from := p.ago(p.Config.HistoryTTL)
 	for _, h := range history {
-		if !p.Old(h.Time) {
+		if !h.Time.Before(from) {
 			out = append(out, h)
 		}
 	}
@@ -32,5 +36,5 @@ func (p *Pipeline) young(history []Interaction) []Interaction {
 // stale says that nothing was heard of an item for too long (Filter.ItemTTL).
 func (p *Pipeline) stale(it *ItemState) bool {
 	ttl := p.Config.Filter.ItemTTL
-	return ttl > 0 && !it.Touched.IsZero() && it.Touched.Before(p.Clock.now(p.Now()).Add(-ttl))
+	return ttl > 0 && !it.Touched.IsZero() && it.Touched.Before(p.ago(ttl))
 }

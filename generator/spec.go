@@ -48,8 +48,8 @@ type Spec struct {
 	Width int `yaml:"-" json:"width"`
 	// QFormer sizes the kind of that name.
 	QFormer QFormerSpec `yaml:"-" json:"qformer"`
-	// Linear adds the never normalised path from [w+t_u, mu+b_u+b_i, 1] to W_A; inputs: user has it, and inputs: paper, which reads none of these, has it
-	// not.
+	// Linear adds a path from [w+t_u, mu+b_u+b_i, 1] to W_A that nothing normalises. `inputs: user` has it. `inputs: paper` reads none of
+	// these numbers and has it not.
 	Linear bool `yaml:"-" json:"linear"`
 	// Score is what is trained and ranked by: yes-no, the difference of the two logits. Default yes-no.
 	Score string `yaml:"-" json:"score"`

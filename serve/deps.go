@@ -103,7 +103,7 @@ type Deps struct {
 	Letters  DeadLetters // nil: 501
 	Validate Validator   // of uploaded files; nil: 501
 	// Foreign answers another program's paths, which begin with /api/, by the API's handler, where Config.Gorse is set; nil: nothing.
-	// What it asks of api may have a body of 2 MiB and 2,000 events or catalogue records.
+	// A request that it makes to api may be larger than a client's: a body of 2 MiB, with 2,000 events or catalogue records.
 	Foreign func(api http.Handler) http.Handler
 	// Learnt waits until the events at these positions are part of what lists are made from, or until ctx ends; nil: 501.
 	Learnt func(ctx context.Context, at []corastream.Position) error

@@ -14,16 +14,17 @@ type ask struct {
 	past    []past  // newest first
 	labels  []int32 // of the user
 
-	slot  []int32 // by item: its place among the candidates plus 1, 0: none, -1: it may not be listed
-	cands []int32
-	met   []int32     // items whose slot is -1
-	pick  []int32     // places of the candidates whose features are wanted
-	f     [][]float32 // features, [feature][pick]
-	score []float32   // by pick
-	rows  [3]int      // of the weights
-	order []int32     // picks
-	set   []int32     // picks that the weights learn from
-	keys  []uint64    // picks in order of their score, packed
+	slot   []int32 // by item: its place among the candidates plus 1, 0: none, -1: it may not be listed
+	cands  []int32
+	met    []int32     // items whose slot is -1
+	pick   []int32     // places of the candidates whose features are wanted
+	f      [][]float32 // features, [feature][pick]
+	score  []float32   // by pick
+	rows   [3]int      // of the weights
+	order  []int32     // picks
+	set    []int32     // picks that the weights learn from
+	keys   []uint64    // picks in order of their score, packed
+	follow softmaxStep // of a version beside the active one
 
 	near   [][pairSums]float32 // by candidate: covisit's
 	own    []float32           // by candidate: own's

@@ -6,10 +6,10 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/corastream/corastream"
 	"github.com/corastream/corastream/cfstream/internal/num"
-	"github.com/corastream/corastream/kernels"
 )
 
 // The judgement of versions. Each training makes a version of the LLM's part. A new version is the rival: it ranks every like that
@@ -474,23 +474,40 @@ func (s *steer) follow(q *ask, set []int32, best int, stands float32, target int
 			continue
 		}
 		own := v.part(q.rows)
-		score := func(c int) float32 { return q.score[c] - float32(part*q.f[w.llm][c]) + float32(own*v.x[c]) }
-		top := score(target)
-		for _, c := range set {
-			top = max(top, score(int(c)))
+		q.follow.start()
+		put := func(c int, weight float32) {
+			q.follow.put(q.score[c]-float32(part*q.f[w.llm][c])+float32(own*v.x[c]), v.x[c], weight)
 		}
-		z := num.Exp32(score(target) - top)
-		pull := float32(z * v.x[target])
+		put(target, 1)
 		for i, c := range set {
-			p := num.Exp32(score(int(c)) - top)
-			if i >= best {
-				p *= stands
+			if i < best {
+				put(int(c), 1)
+			} else {
+				put(int(c), stands)
 			}
-			z += p
-			pull += float32(p * v.x[c])
 		}
-		v.step(q.rows, pull/z-v.x[target])
+		v.step(q.rows, q.follow.gradient())
 	}
+}
+
+// softmaxStep is the gradient of ln(sum of weight e^score) - score(target) by the weight of one feature x. The target is put first.
+type softmaxStep struct{ score, x, weight []float32 }
+
+func (s *softmaxStep) start() { s.score, s.x, s.weight = s.score[:0], s.x[:0], s.weight[:0] }
+
+func (s *softmaxStep) put(score, x, weight float32) {
+	s.score, s.x, s.weight = append(s.score, score), append(s.x, x), append(s.weight, weight)
+}
+
+func (s *softmaxStep) gradient() float32 {
+	top := slices.Max(s.score)
+	var sum, pull float32
+	for k, x := range s.x {
+		p := float32(num.Exp32(s.score[k]-top) * s.weight[k])
+		sum += p
+		pull += float32(p * x)
+	}
+	return pull/sum - s.x[0]
 }
 
 // part is the weight for a user.
@@ -521,20 +538,14 @@ func (s *steer) strength(f *fit) float32 {
 	var sum float64
 	n := 0
 	for k := range min(strengthRows, s.rows.n()) {
-		r := int((s.rows.kept - 1 - int64(k)) % int64(s.rows.most))
-		var ids [steerLags]int32
-		for l, x := range s.rows.past[r*steerLags:][:steerLags] {
-			if ids[l] = x; x >= 0 && !s.coded[x] {
-				ids[l] = -1
-			}
-		}
-		if f.mean(w.m, s.codes, ids[:]) == 0 {
+		r := s.rows.newest(k)
+		cand := s.rows.cand[r*tuneTop:][:tuneTop]
+		if !f.features(s.codes, s.coded, s.rows.past[r*steerLags:][:steerLags], cand, w) {
 			continue
 		}
-		f.user(w.v, w.m)
-		for _, j := range s.rows.cand[r*tuneTop:][:tuneTop] {
+		for c, j := range cand {
 			if j >= 0 && s.coded[j] {
-				x := float64(clip(kernels.Dot(w.v, row(s.codes, j, s.d))))
+				x := float64(w.x[c])
 				sum += float64(x * x)
 				n++
 			}

@@ -1,10 +1,5 @@
 package mix
 
-import (
-	"github.com/corastream/corastream/cfstream/internal/num"
-	"github.com/corastream/corastream/kernels"
-)
-
 // Codes that come late. `up` learns a log of years in seconds, and the LLM then takes minutes to read the catalogue. If training only
 // began with the likes after that, a shop would wait for days for its first version. So likes are kept for training before any
 // item has a code. Once the items of most of them are coded, a training begins that leaves out the newest fifth. The version it makes
@@ -159,7 +154,6 @@ func (t *tuning) judge(f *fit) *held {
 		h.fresh.g[r] = weightStart
 	}
 	w := newTuneWork(t.d)
-	var x [2][tuneTop]float32
 	warm := min(judgeWarm, t.held/2)
 	for k := t.held - 1; k >= 0; k-- {
 		r := t.rows.newest(k)
@@ -182,54 +176,29 @@ func (t *tuning) judge(f *fit) *held {
 		var logp [2]float32
 		var rank [2]int
 		for side, of := range []*fit{t.toward, f} {
-			t.features(of, r, cand, x[side][:n], w)
+			of.features(t.codes, t.coded, t.rows.past[r*steerLags:][:steerLags], cand, w)
+			x := w.x[:n]
 			weight := &h.active
 			if side == 1 {
 				weight = &h.fresh
 			}
-			logp[side], rank[side] = rankOf(z, x[side][:n], weight.part(rows))
+			part := weight.part(rows)
+			logp[side], rank[side] = rankOf(z, x, part)
 			for range missed {
 				h.worth[side].add(tuneTop, tuneTop)
 			}
 			h.worth[side].add(rank[side], without)
-			weight.follow(rows, z, x[side][:n], w.p[:n])
+			w.step.start()
+			for c := range z {
+				w.step.put(z[c]+float32(part*x[c]), x[c], 1)
+			}
+			weight.step(rows, w.step.gradient())
 		}
 		if t.held-1-k >= warm {
 			h.trial.add(float64(logp[1])-float64(logp[0]), gainOf(rank[1]), gainOf(rank[0]))
 		}
 	}
 	return h
-}
-
-// features writes v_u.C_i of row r's candidates.
-func (t *tuning) features(f *fit, r int, cand []int32, to []float32, w *tuneWork) {
-	clear(to)
-	if f.mean(w.m, t.codes, t.rows.past[r*steerLags:][:steerLags]) == 0 {
-		return
-	}
-	f.user(w.v, w.m)
-	for k, j := range cand {
-		if t.coded[j] {
-			to[k] = clip(kernels.Dot(w.v, row(t.codes, j, t.d)))
-		}
-	}
-}
-
-// follow is a step of the weights for a row, the target first, by the softmax regression over its candidates. p is memory.
-func (v *share) follow(rows [3]int, z, x, p []float32) {
-	part := v.part(rows)
-	top := z[0]
-	for k := range z {
-		p[k] = z[k] + float32(part*x[k])
-		top = max(top, p[k])
-	}
-	var sum, pull float32
-	for k := range z {
-		e := num.Exp32(p[k] - top)
-		sum += e
-		pull += float32(e * x[k])
-	}
-	v.step(rows, pull/sum-x[0])
 }
 
 // first takes in a version that the rows held out have judged. They decide if lists with it are likely better than lists without

@@ -55,6 +55,27 @@ func (f *fit) user(v, m []float32) {
 	}
 }
 
+// features leaves v_u.C_i of a row's candidates in w.x, and says whether any item of its history has a code.
+func (f *fit) features(codes []float32, coded []bool, past, cand []int32, w *tuneWork) bool {
+	clear(w.x[:])
+	var ids [steerLags]int32
+	for l, x := range past {
+		if ids[l] = x; x >= 0 && !coded[x] {
+			ids[l] = -1
+		}
+	}
+	if f.mean(w.m, codes, ids[:]) == 0 {
+		return false
+	}
+	f.user(w.v, w.m)
+	for k, j := range cand {
+		if j >= 0 && coded[j] {
+			w.x[k] = clip(kernels.Dot(w.v, row(codes, j, len(w.m))))
+		}
+	}
+	return true
+}
+
 // rows is a ring of likes to train on.
 type rows struct {
 	most int       // kept at once
@@ -168,7 +189,8 @@ func rateAt(step, steps int) float32 {
 
 type tuneWork struct {
 	m, v, dv, at []float32
-	p            [tuneTop]float32
+	p, x         [tuneTop]float32 // x: features, 0 where there is none
+	step         softmaxStep
 }
 
 func newTuneWork(d int) *tuneWork {

@@ -21,6 +21,12 @@ func (f *interaction) ofUser() bool {
 // NAME=VALUE, or a text in which | parts them. They come out sorted, each once, and never nil.
 func (d *Decoder) labels(raw []byte) (out []string, bad *problem) {
 	out = []string{}
+	add := func(s string) bool {
+		if bad = d.checkID("a label", s).at(fLabels); bad == nil {
+			out = append(out, s)
+		}
+		return bad == nil
+	}
 	put := func(prefix string, x []byte) bool {
 		s, ok := plainText(x, d.cfg.MaxIDBytes)
 		switch {
@@ -30,11 +36,7 @@ func (d *Decoder) labels(raw []byte) (out []string, bad *problem) {
 		case trim(s) == "":
 			return true
 		}
-		s = prefix + trim(s)
-		if bad = d.checkID("a label", s).at(fLabels); bad == nil {
-			out = append(out, s)
-		}
-		return bad == nil
+		return add(prefix + trim(s))
 	}
 	switch raw[0] {
 	case '[':
@@ -53,9 +55,7 @@ func (d *Decoder) labels(raw []byte) (out []string, bad *problem) {
 		s, _ := text(raw)
 		for _, part := range strings.Split(s, "|") {
 			if part = trim(part); part != "" && bad == nil {
-				if bad = d.checkID("a label", part).at(fLabels); bad == nil {
-					out = append(out, part)
-				}
+				add(part)
 			}
 		}
 	default:

@@ -50,7 +50,7 @@ func insertFeedback(c *call) error {
 
 func deleteFeedback(c *call) error {
 	q := url.Values{"item_id": {c.r.PathValue("item")}, "wait": {"learnt"}}
-	if err := c.ask("DELETE", "/v1/users/"+url.PathEscape(c.r.PathValue("user"))+"/events", q, nil, nil); err != nil {
+	if err := c.ask("DELETE", userPath(c.r.PathValue("user"))+"/events", q, nil, nil); err != nil {
 		return err
 	}
 	return c.affected(1)
@@ -74,7 +74,7 @@ func (c *call) feedbackOf(user, kind string) (out []feedback, err error) {
 	out = []feedback{}
 	for q := (url.Values{"n": {"500"}}); ; {
 		var h history
-		if err := c.ask("GET", "/v1/users/"+url.PathEscape(user)+"/events", q, nil, &h); err != nil {
+		if err := c.ask("GET", userPath(user)+"/events", q, nil, &h); err != nil {
 			return nil, err
 		}
 		for _, e := range h.Events {

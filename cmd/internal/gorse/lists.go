@@ -131,7 +131,7 @@ func userNeighbors(c *call) error {
 		} `json:"users"`
 	}
 	q := url.Values{"n": {strconv.Itoa(all)}}
-	if err := c.ask("GET", "/v1/users/"+url.PathEscape(c.r.PathValue("user"))+"/similar", q, nil, &out); err != nil {
+	if err := c.ask("GET", userPath(c.r.PathValue("user"))+"/similar", q, nil, &out); err != nil {
 		return err
 	}
 	list := make([]score, len(out.Users))

@@ -1,8 +1,8 @@
 // Package itemcodes has the frozen LLM read a catalogue's texts and makes of each item the code that the list model learns with:
 // the first components of two of the LLM's states, at the answer token and over the item's text, in a basis fitted to the catalogue.
 //
-// A Reader reads, and keeps each state in a file that processes and data folders share, so that no text is read twice. Fit makes the codes of a catalogue at once, for a
-// replay; Keep follows the catalogue of a running process. Equal texts, LLM and prompt give equal states, whatever device there is;
+// A Reader reads, and keeps each state in a file that processes and data folders share, so that no text is read twice. Fit makes the
+// codes of a catalogue at once, for a replay; Keep follows the catalogue of a running process. Equal texts, LLM and prompt give equal states, whatever device there is;
 // codes of different bases must not meet in one list model, so the basis is kept in the data folder.
 package itemcodes
 
